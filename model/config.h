@@ -1,0 +1,217 @@
+// The configuration: one table of every option. The struct Config, the parser, --help, the printed and the saved
+// configuration, and the comparison on resume are all made from it. Adding an option is one line.
+#pragma once
+#include "../runtime/options.h"
+#include <math.h>
+
+enum { ATTN_SOFTMAX, ATTN_KARAT };
+enum { MLP_GELU, MLP_GR_KAN };
+enum { POOL_TOKEN, POOL_AVG };
+enum { KARAT_BLOCK, KARAT_UNIVERSAL };
+enum { KARAT_BIAS_OFF, KARAT_BIAS_BLOCK };
+enum { KARAT_INIT_PAPER, KARAT_INIT_UNIT };
+enum { MLP_INIT_TRUNC02, MLP_INIT_VARIANCE_PRESERVING };
+enum { NORMALIZE_DATASET, NORMALIZE_IMAGENET, NORMALIZE_HALF };
+
+#define RATIONAL_STARTS "identity|swish|gelu|gelu-as-released"
+#define SAME RESUME_SAME
+#define FREE RESUME_FREE
+
+//  GROUP(title)
+//  INT, REAL, PAIR(field, names, default, min, max, resume, help)   TEXT, SWITCH(field, names, default, resume, help)
+//  CHOICE(field, names, default, choices, resume, help)
+#define CONFIG_TABLE(GROUP, INT, REAL, PAIR, TEXT, CHOICE, SWITCH) \
+GROUP("Model") \
+TEXT  (model, "model", "kat-mini-g3b", SAME, "vit|kat - mini|tiny|small|base, then -gNb or -gNu for KArAt with grid N, blockwise or universal") \
+INT   (image_size, "image-size|img-size", "32", 1, 4096, SAME, "side of the square input") \
+INT   (patch, "patch|patch-size", "4", 1, 1024, SAME, "side P of a patch; divides the image size") \
+INT   (dim, "dim", "96", 1, 16384, SAME, "embedding width C") \
+INT   (depth, "depth", "4", 1, 1000, SAME, "number of blocks L") \
+INT   (heads, "heads", "3", 1, 1024, SAME, "attention heads H; divides the width") \
+REAL  (mlp_ratio, "mlp-ratio", "4", 0.01, 64, SAME, "hidden width of the MLP over C") \
+INT   (classes, "classes|num-classes", "0", 0, 65535, SAME, "outputs; 0: as many as the data set has") \
+CHOICE(pool, "pool|gp", "token", "token|avg", SAME, "class token, or mean of the tokens without a class token") \
+CHOICE(attn, "attn", "karat", "softmax|karat", SAME, "what turns attention logits into weights") \
+CHOICE(mlp, "mlp", "gr-kan", "gelu|gr-kan", SAME, "linear-GELU-linear, or KAT's group-rational KAN") \
+REAL  (layer_scale, "layer-scale", "0", 0, 10, SAME, "start of LayerScale's per-channel factors; 0: no LayerScale") \
+REAL  (drop_path, "drop-path", "0", 0, 0.95, SAME, "rate of stochastic depth in the last block, rising linearly from 0") \
+GROUP("KArAt attention (--attn karat)") \
+CHOICE(basis, "basis", "fourier", "fourier", SAME, "the functions that each unit is a sum of") \
+INT   (grid, "grid", "3", 1, 64, SAME, "grid G: number of frequencies") \
+INT   (karat_rank, "karat-rank", "12", 1, 1024, SAME, "rank r of the learned operator") \
+CHOICE(karat_mode, "karat-mode", "block", "block|universal", SAME, "an operator for each block, or one shared by all") \
+CHOICE(karat_base, "karat-base", "zero", "zero|identity|silu|gelu", SAME, "base activation b(x) beside the basis") \
+SWITCH(karat_scales, "karat-scales", "on", SAME, "two trained scalars a unit, as the paper's counts have them") \
+CHOICE(karat_bias, "karat-bias", "off", "off|block", SAME, "output bias beta, one value a token") \
+CHOICE(karat_init, "karat-init", "paper", "paper|unit", SAME, "N(0,1) coefficients; unit: the output variance of softmax") \
+REAL  (karat_init_scale, "karat-init-scale", "1", 0, 1000, SAME, "factor on the starting coefficients") \
+GROUP("GR-KAN (--mlp gr-kan)") \
+CHOICE(rational_form, "rational-form", "a", "a|paper", SAME, "denominator 1+sum|b||x|^j, or the paper's 1+|sum b x^j|") \
+INT   (rational_m, "rational-m", "5", 1, 12, SAME, "degree of the numerator") \
+INT   (rational_n, "rational-n", "4", 0, 12, SAME, "degree of the denominator") \
+INT   (rational_groups, "rational-groups", "8", 1, 4096, SAME, "groups g; divides the width") \
+CHOICE(rational_init1, "rational-init1", "identity", RATIONAL_STARTS, SAME, "start of the rational before fc1") \
+CHOICE(rational_init2, "rational-init2|rational-init", "swish", RATIONAL_STARTS, SAME, "start of the rational before fc2") \
+SWITCH(rational_decay, "rational-decay", "on", SAME, "weight decay on the rational coefficients, as released") \
+CHOICE(mlp_init, "mlp-init", "trunc02", "trunc02|variance-preserving", SAME, "weights of fc1 and fc2 (released models: trunc02)") \
+GROUP("Data and augmentation") \
+TEXT  (data, "data|data-dir", "procedural", SAME, "procedural, or PREFIX of PREFIX.train.kds and PREFIX.test.kds") \
+INT   (train_images, "train-images", "0", 0, 100000000, SAME, "use only the first N training images; 0: all") \
+INT   (test_images, "test-images", "0", 0, 100000000, FREE, "evaluate on the first N test images; 0: all") \
+CHOICE(normalize, "normalize", "dataset", "dataset|imagenet|half", SAME, "mean and deviation: of the training set, ImageNet's, or 0.5") \
+INT   (crop_padding, "crop-padding", "0", 0, 256, SAME, "random crop from the image padded by N pixels a side") \
+REAL  (hflip, "hflip", "0", 0, 1, SAME, "probability of a horizontal flip") \
+SWITCH(rrc, "rrc", "off", SAME, "RandomResizedCrop to the image size") \
+PAIR  (scale, "scale", "0.08,1", 0.0001, 1, SAME, "RandomResizedCrop: range of the area") \
+PAIR  (ratio, "ratio", "0.75,1.3333333", 0.01, 100, SAME, "RandomResizedCrop: range of the aspect ratio") \
+CHOICE(train_interpolation, "train-interpolation", "random", "bilinear|bicubic|random", SAME, "resampling in training") \
+CHOICE(interpolation, "interpolation", "bicubic", "bilinear|bicubic", FREE, "resampling in evaluation") \
+REAL  (crop_pct, "crop-pct", "1", 0.1, 1, FREE, "evaluation: resize to size/X, then crop the centre") \
+REAL  (mixup, "mixup", "0", 0, 100, SAME, "alpha of mixup; 0: off") \
+REAL  (cutmix, "cutmix", "0", 0, 100, SAME, "alpha of cutmix; 0: off") \
+REAL  (mixup_prob, "mixup-prob", "1", 0, 1, SAME, "probability that a batch is mixed") \
+REAL  (mixup_switch_prob, "mixup-switch-prob", "0.5", 0, 1, SAME, "probability of cutmix where both are on") \
+REAL  (smoothing, "smoothing", "0", 0, 0.99, SAME, "label smoothing") \
+GROUP("Training") \
+INT   (epochs, "epochs", "5", 1, 1000000, SAME, "passes over the training set") \
+INT   (steps, "steps", "0", 0, 2000000000, SAME, "optimizer steps, instead of --epochs; 0: off") \
+INT   (batch_size, "batch-size", "64", 1, 65536, SAME, "images a micro-batch") \
+INT   (grad_accum_steps, "grad-accum-steps", "1", 1, 4096, SAME, "micro-batches a step") \
+REAL  (lr, "lr", "0.001", 0, 100, SAME, "peak learning rate") \
+REAL  (min_lr, "min-lr", "0", 0, 100, SAME, "learning rate at the end of the cosine") \
+REAL  (warmup_lr, "warmup-lr", "1e-6", 0, 100, SAME, "learning rate at the start of the warm-up") \
+REAL  (warmup_epochs, "warmup-epochs", "1", 0, 1000000, SAME, "linear warm-up, in epochs") \
+SWITCH(sched_on_updates, "sched-on-updates", "on", SAME, "change the learning rate every step; off: once an epoch") \
+REAL  (weight_decay, "weight-decay", "0.05", 0, 10, SAME, "decoupled; matrices only") \
+PAIR  (opt_betas, "opt-betas", "0.9,0.999", 0, 0.999999999, SAME, "AdamW's beta 1 and 2") \
+REAL  (opt_eps, "opt-eps", "1e-8", 1e-30, 1, SAME, "AdamW's epsilon") \
+REAL  (clip_grad, "clip-grad", "0", 0, 1e9, SAME, "largest gradient norm; 0: off") \
+REAL  (model_ema_decay, "model-ema-decay", "0", 0, 0.99999999, SAME, "running mean of the weights, evaluated in their place; 0: off") \
+INT   (seed, "seed", "42", 0, 2147483647, SAME, "the one seed of everything random") \
+INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
+GROUP("Output") \
+TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under runs/") \
+SWITCH(overwrite, "overwrite", "off", FREE, "start anew in a folder that holds a run") \
+INT   (log_every, "log-every|log-interval", "50", 1, 1000000, FREE, "steps between rows of metrics.csv and progress lines") \
+INT   (eval_every, "eval-every", "1", 0, 1000000, FREE, "epochs between evaluations; 0: only at the end") \
+INT   (checkpoint_every, "checkpoint-every", "0", 0, 1000000000, FREE, "steps between checkpoints; 0: after every epoch") \
+INT   (keep_every, "keep-every", "0", 0, 1000000, FREE, "epochs between checkpoints kept under their own names; 0: none") \
+SWITCH(per_class, "per-class", "off", FREE, "evaluation prints every class") \
+GROUP("What to do (default: train)") \
+TEXT  (resume, "resume", "", FREE, "go on with the run in this folder, bit by bit as if never interrupted") \
+TEXT  (init_from, "init-from|initial-checkpoint", "", SAME, "start from the tensors of a safetensors file, by name") \
+TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file and stop") \
+TEXT  (dump_state, "dump-state", "", FREE, "write input, parameters, gradients of the first batch to this file and stop") \
+SWITCH(overfit_batch, "overfit-batch", "off", SAME, "train on the first batch only: the loss must go to 0") \
+SWITCH(gradcheck, "gradcheck", "off", FREE, "compare every tensor's gradient with differences of the loss and stop") \
+SWITCH(dry_run, "dry-run", "off", FREE, "print parameters, memory and FLOPs and stop") \
+SWITCH(help, "help", "off", FREE, "print this and stop")
+
+#define NO_FIELD(...)
+#define INT_FIELD(field, ...) int field;
+#define REAL_FIELD(field, ...) double field;
+#define PAIR_FIELD(field, ...) double field[2];
+#define TEXT_FIELD(field, ...) char field[OPTION_TEXT_SIZE];
+typedef struct {
+    CONFIG_TABLE(NO_FIELD, INT_FIELD, REAL_FIELD, PAIR_FIELD, TEXT_FIELD, INT_FIELD, INT_FIELD)
+} Config;
+
+#define GROUP_ROW(title) {OPTION_GROUP, "", 0, "", 0, 0, "", RESUME_FREE, title},
+#define NUMBER_ROW(type, field, names, initial, min, max, resume, help) \
+    {type, names, offsetof(Config, field), initial, min, max, "", resume, help},
+#define INT_ROW(...) NUMBER_ROW(OPTION_INT, __VA_ARGS__)
+#define REAL_ROW(...) NUMBER_ROW(OPTION_REAL, __VA_ARGS__)
+#define PAIR_ROW(...) NUMBER_ROW(OPTION_PAIR, __VA_ARGS__)
+#define TEXT_ROW(field, names, initial, resume, help) \
+    {OPTION_TEXT, names, offsetof(Config, field), initial, 0, 0, "", resume, help},
+#define CHOICE_ROW(field, names, initial, choices, resume, help) \
+    {OPTION_CHOICE, names, offsetof(Config, field), initial, 0, 0, choices, resume, help},
+#define SWITCH_ROW(field, names, initial, resume, help) \
+    {OPTION_SWITCH, names, offsetof(Config, field), initial, 0, 0, "", resume, help},
+static const Option config_table[] = {
+    CONFIG_TABLE(GROUP_ROW, INT_ROW, REAL_ROW, PAIR_ROW, TEXT_ROW, CHOICE_ROW, SWITCH_ROW)
+};
+enum { CONFIG_OPTIONS = sizeof config_table / sizeof config_table[0] };
+#undef SAME
+#undef FREE
+
+typedef struct { const char* name; int dim, heads, depth, image_size, patch; } Preset;
+static const Preset presets[] = {
+    {"mini", 96, 3, 4, 32, 4},
+    {"tiny", 192, 3, 12, 224, 16},
+    {"small", 384, 6, 12, 224, 16},
+    {"base", 768, 12, 12, 224, 16},
+};
+
+static inline bool unknown_model(const char* name, Error* err) {
+    return set_error(err, "--model %s is unknown: use vit or kat, then -mini, -tiny, -small or -base, "
+                          "then nothing, or -gNb or -gNu for KArAt with grid N (kat-tiny, vit-tiny-g3b, kat-small-g3u)", name);
+}
+
+// "kat-tiny-g3b" sets the sizes, attention and MLP; flags given beside it win.
+static inline bool config_apply_model(Config* c, const char* name, Error* err) {
+    char family[8] = "", size[16] = "", operator[16] = "";
+    int parts = sscanf(name, "%7[^-]-%15[^-]-%15s", family, size, operator);
+    const Preset* preset = NULL;
+    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
+        if (strcmp(presets[i].name, size) == 0) { preset = &presets[i]; }
+    }
+    int mlp = position_in("vit|kat", family);
+    if (parts < 2 || mlp < 0 || !preset) { return unknown_model(name, err); }
+    int grid = 0, used = 0;
+    char mode = 0;
+    if (parts == 3) {
+        bool read = sscanf(operator, "g%d%c%n", &grid, &mode, &used) == 2 && !operator[used];
+        if (!read || grid < 1 || grid > 64 || (mode != 'b' && mode != 'u')) { return unknown_model(name, err); }
+        c->grid = grid;
+        c->karat_mode = mode == 'b' ? KARAT_BLOCK : KARAT_UNIVERSAL;
+    }
+    c->mlp = mlp == 0 ? MLP_GELU : MLP_GR_KAN;
+    c->attn = parts == 3 ? ATTN_KARAT : ATTN_SOFTMAX;
+    c->dim = preset->dim;
+    c->heads = preset->heads;
+    c->depth = preset->depth;
+    c->image_size = preset->image_size;
+    c->patch = preset->patch;
+    return true;
+}
+
+static inline bool config_check(const Config* c, Error* err) {
+    int hidden = (int)lround(c->dim * c->mlp_ratio);
+    if (c->image_size % c->patch) {
+        return set_error(err, "--image-size %d is not a multiple of --patch %d", c->image_size, c->patch);
+    }
+    if (c->dim % c->heads) { return set_error(err, "--dim %d is not a multiple of --heads %d", c->dim, c->heads); }
+    if (hidden < 1) { return set_error(err, "--mlp-ratio %g of --dim %d leaves no hidden unit", c->mlp_ratio, c->dim); }
+    if (c->mlp == MLP_GR_KAN && (c->dim % c->rational_groups || hidden % c->rational_groups)) {
+        return set_error(err, "the widths of GR-KAN, %d and %d, must be multiples of --rational-groups %d: "
+                              "change --dim, --mlp-ratio or --rational-groups", c->dim, hidden, c->rational_groups);
+    }
+    return true;
+}
+
+// Defaults, then what a saved run had (saved may be NULL), then the model's preset, then every flag.
+static inline bool config_parse(Config* c, const Config* saved, int argc, char** argv, Error* err) {
+    if (!options_defaults(c, config_table, CONFIG_OPTIONS, err)) { return false; }
+    if (saved) { *c = *saved; }
+    char model[OPTION_TEXT_SIZE];
+    bool given = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "model", model);
+    if (given && !config_apply_model(c, model, err)) { return false; }
+    return options_parse(c, config_table, CONFIG_OPTIONS, argc, argv, err) && config_check(c, err);
+}
+
+static inline void config_help(FILE* out) {
+    fprintf(out, "Usage: ./train_kat [--option value]...\n"
+                 "Trains a (Kolmogorov-Arnold) vision transformer. Without any option: a small KAT with\n"
+                 "Fourier-KArAt attention on a procedural data set.\n");
+    options_help(out, config_table, CONFIG_OPTIONS);
+}
+
+// "name value" lines: config.txt of a run, and what a run prints at its start
+static inline void config_write(FILE* out, const Config* c) {
+    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        char text[OPTION_TEXT_SIZE];
+        if (config_table[i].type == OPTION_GROUP) { continue; }
+        fprintf(out, "%s %s\n", option_name(&config_table[i]), option_text(c, &config_table[i], text));
+    }
+}

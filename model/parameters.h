@@ -1,0 +1,256 @@
+// The parameters: one table (field, name, present, decay, init, shape). From it come the struct of pointers, sizes and
+// offsets in the one flat buffer, the initial values, the weight-decay mask, the names in checkpoints, the count, and the
+// tensors that a gradient check visits. Adding a tensor is one line.
+//
+// The flat buffer holds the tensors in table order; a tensor whose name contains "%d" exists once a block and has the
+// blocks as its outermost dimension, (L, ...). Gradients, Adam's moments and the EMA are further buffers of this layout.
+// Names and shapes are timm's, so that files interchange.
+#pragma once
+#include "../kernels/rational.h"
+#include "../kernels/rational_start.h"
+#include "../runtime/checkpoint.h"
+#include "../runtime/memory.h"
+#include "../runtime/random.h"
+#include "config.h"
+#include <string.h>
+
+// The sizes every function speaks of. N = (S/P)² patches, + 1 with a class token.
+typedef struct {
+    int S, P;    // image side, patch side
+    int C, H, L; // width, heads, blocks
+    int N;       // tokens
+    int F;       // hidden width of the MLP
+    int K;       // classes
+    int G, R;    // KArAt: grid, rank
+} Dims;
+
+static inline Dims dims_of(const Config* c, int classes) {
+    int patches = c->image_size / c->patch;
+    return (Dims){.S = c->image_size, .P = c->patch, .C = c->dim, .H = c->heads, .L = c->depth,
+                  .N = patches * patches + (c->pool == POOL_TOKEN), .F = (int)lround(c->dim * c->mlp_ratio),
+                  .K = classes, .G = c->grid, .R = c->karat_rank};
+}
+
+// How a tensor starts: TRUNC_NORMAL and NORMAL by deviation, UNIFORM by bound, CONSTANT by value; a rational's coefficients
+// from rational_start() (value 1 or 2: which rational of the block).
+typedef enum { INIT_CONSTANT, INIT_TRUNC_NORMAL, INIT_NORMAL, INIT_UNIFORM, INIT_NUMERATOR, INIT_DENOMINATOR } InitKind;
+
+typedef struct {
+    const char* name; // "blocks.%d." stands for every block
+    bool decays;
+    InitKind init;
+    double init_value;
+    int rank;
+    int64_t shape[4];  // of one block's tensor
+    int copies;        // L or 1
+    size_t size;       // elements of one copy
+    size_t offset;     // of the first copy in the flat buffer
+} Parameter;
+
+#define SHAPE(...) __VA_ARGS__
+#define OPERATOR(name) (c->karat_mode == KARAT_UNIVERSAL ? "karat." name : "blocks.%d.attn.karat." name)
+#define WHEN_GR_KAN (c->mlp == MLP_GR_KAN)
+#define WHEN_KARAT (c->attn == ATTN_KARAT)
+#define WHEN_SCALED (c->layer_scale > 0)
+
+// T(field, name, present, decays, init kind, init value, shape)    c: const Config*, d: Dims
+#define PARAMETER_TABLE(T) \
+T(cls_token,     "cls_token",                 c->pool == POOL_TOKEN, false, INIT_NORMAL, 1e-6,       SHAPE(1, 1, d.C)) \
+T(pos_embed,     "pos_embed",                 true, false, INIT_TRUNC_NORMAL, 0.02,                  SHAPE(1, d.N, d.C)) \
+T(patch_weight,  "patch_embed.proj.weight",   true, true,  INIT_UNIFORM, patch_bound,                SHAPE(d.C, 3, d.P, d.P)) \
+T(patch_bias,    "patch_embed.proj.bias",     true, false, INIT_UNIFORM, patch_bound,                SHAPE(d.C)) \
+T(norm1_weight,  "blocks.%d.norm1.weight",    true, false, INIT_CONSTANT, 1,                         SHAPE(d.C)) \
+T(norm1_bias,    "blocks.%d.norm1.bias",      true, false, INIT_CONSTANT, 0,                         SHAPE(d.C)) \
+T(qkv_weight,    "blocks.%d.attn.qkv.weight", true, true,  INIT_TRUNC_NORMAL, 0.02,                  SHAPE(3 * d.C, d.C)) \
+T(qkv_bias,      "blocks.%d.attn.qkv.bias",   true, false, INIT_CONSTANT, 0,                         SHAPE(3 * d.C)) \
+T(karat_coef,    OPERATOR("coef"),         WHEN_KARAT, true, INIT_NORMAL, karat.coef,                SHAPE(d.H, d.R, 2 * d.G, d.N)) \
+T(scale_basis,   OPERATOR("scale_basis"),  WHEN_KARAT && c->karat_scales, true, INIT_CONSTANT, karat.scale_basis, SHAPE(d.H, d.R, d.N)) \
+T(scale_base,    OPERATOR("scale_base"),   WHEN_KARAT && c->karat_scales, true, INIT_CONSTANT, 1,    SHAPE(d.H, d.R, d.N)) \
+T(karat_weight,  OPERATOR("proj.weight"),  WHEN_KARAT, true, INIT_TRUNC_NORMAL, karat.weight,        SHAPE(d.H, d.N, d.R)) \
+T(karat_bias,    OPERATOR("proj.bias"),    WHEN_KARAT && c->karat_bias == KARAT_BIAS_BLOCK, false, INIT_CONSTANT, 0, SHAPE(d.N)) \
+T(proj_weight,   "blocks.%d.attn.proj.weight", true, true, INIT_TRUNC_NORMAL, 0.02,                  SHAPE(d.C, d.C)) \
+T(proj_bias,     "blocks.%d.attn.proj.bias",  true, false, INIT_CONSTANT, 0,                         SHAPE(d.C)) \
+T(ls1,           "blocks.%d.ls1.gamma",       WHEN_SCALED, false, INIT_CONSTANT, c->layer_scale,     SHAPE(d.C)) \
+T(norm2_weight,  "blocks.%d.norm2.weight",    true, false, INIT_CONSTANT, 1,                         SHAPE(d.C)) \
+T(norm2_bias,    "blocks.%d.norm2.bias",      true, false, INIT_CONSTANT, 0,                         SHAPE(d.C)) \
+T(numerator1,    "blocks.%d.mlp.act1.weight_numerator",   WHEN_GR_KAN, c->rational_decay, INIT_NUMERATOR, 1,   SHAPE(1, c->rational_m + 1)) \
+T(denominator1,  "blocks.%d.mlp.act1.weight_denominator", WHEN_GR_KAN, c->rational_decay, INIT_DENOMINATOR, 1, SHAPE(c->rational_groups, c->rational_n)) \
+T(fc1_weight,    "blocks.%d.mlp.fc1.weight",  true, true,  fc_init, fc1_deviation,                   SHAPE(d.F, d.C)) \
+T(fc1_bias,      "blocks.%d.mlp.fc1.bias",    true, false, INIT_CONSTANT, 0,                         SHAPE(d.F)) \
+T(numerator2,    "blocks.%d.mlp.act2.weight_numerator",   WHEN_GR_KAN, c->rational_decay, INIT_NUMERATOR, 2,   SHAPE(1, c->rational_m + 1)) \
+T(denominator2,  "blocks.%d.mlp.act2.weight_denominator", WHEN_GR_KAN, c->rational_decay, INIT_DENOMINATOR, 2, SHAPE(c->rational_groups, c->rational_n)) \
+T(fc2_weight,    "blocks.%d.mlp.fc2.weight",  true, true,  fc_init, fc2_deviation,                   SHAPE(d.C, d.F)) \
+T(fc2_bias,      "blocks.%d.mlp.fc2.bias",    true, false, INIT_CONSTANT, 0,                         SHAPE(d.C)) \
+T(ls2,           "blocks.%d.ls2.gamma",       WHEN_SCALED, false, INIT_CONSTANT, c->layer_scale,     SHAPE(d.C)) \
+T(norm_weight,   "norm.weight",               true, false, INIT_CONSTANT, 1,                         SHAPE(d.C)) \
+T(norm_bias,     "norm.bias",                 true, false, INIT_CONSTANT, 0,                         SHAPE(d.C)) \
+T(head_weight,   "head.weight",               true, true,  INIT_TRUNC_NORMAL, 0.02,                  SHAPE(d.K, d.C)) \
+T(head_bias,     "head.bias",                 true, false, INIT_CONSTANT, 0,                         SHAPE(d.K))
+
+// Pointers into a flat buffer, NULL for tensors that the model lacks.
+#define POINTER_FIELD(field, ...) float* field;
+typedef struct { PARAMETER_TABLE(POINTER_FIELD) } Params;
+#define COUNT_ROW(...) + 1
+enum { PARAMETER_ROWS = 0 PARAMETER_TABLE(COUNT_ROW) };
+
+typedef struct {
+    Parameter row[PARAMETER_ROWS]; // size 0: the model has no such tensor
+    size_t total;
+} ParameterTable;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Starting values
+
+static inline RationalShape rational_shape(const Config* c) {
+    return (RationalShape){.m = c->rational_m, .n = c->rational_n, .groups = c->rational_groups,
+                           .form = c->rational_form ? RATIONAL_FORM_PAPER : RATIONAL_FORM_A};
+}
+
+// The start of rational 1 or 2: numerator (m+1), denominator (groups, n)
+static inline bool rational_begin(const Config* c, int which, float* numerator, float* denominator, Error* err) {
+    const char* name = choice_name(RATIONAL_STARTS, which == 1 ? c->rational_init1 : c->rational_init2);
+    return rational_start(name, rational_shape(c), numerator, denominator, err);
+}
+
+// Variance-preserving weights [KAT, section 4.3]: deviation sqrt(α / fan_in) with α = 1 / E[F(x)²], x ~ N(0,1)
+static inline bool preserving_deviation(const Config* c, int which, int fan_in, double* deviation, Error* err) {
+    float numerator[RATIONAL_MAX_ORDER + 1];
+    float* denominator = alloc_floats((size_t)c->rational_groups * (c->rational_n + 1), "starting coefficients");
+    bool ok = rational_begin(c, which, numerator, denominator, err);
+    if (ok) { *deviation = sqrt(1 / (rational_second_moment(numerator, denominator, rational_shape(c)) * fan_in)); }
+    free(denominator);
+    return ok;
+}
+
+// KArAt's start. "paper": coefficients N(0,1), scale_basis 1/sqrt(N), W trunc_normal .02. "unit" sets W so that σ·V has the
+// variance of softmax·V at the start, where logits near 0 make softmax 1/N everywhere, Σ_q softmax² = 1/N: a unit has
+// E[φ²] = scale_basis² G coef², z adds N of them, σ adds R products, and Σ_n σ_n² = N·R·W²·E[z²] must be 1/N.
+typedef struct { double coef, scale_basis, weight; } KaratStart;
+static inline KaratStart karat_start(const Config* c, Dims d) {
+    KaratStart start = {.coef = c->karat_init_scale, .scale_basis = 1 / sqrt(d.N), .weight = 0.02};
+    double scale = c->karat_scales ? start.scale_basis : 1;
+    double z_variance = d.N * scale * scale * d.G;
+    if (c->karat_init == KARAT_INIT_UNIT) { start.weight = 1 / (d.N * sqrt(d.R * z_variance)); }
+    return start;
+}
+
+static inline bool parameter_table(ParameterTable* table, const Config* c, Dims d, Error* err) {
+    double patch_bound = 1 / sqrt(3.0 * d.P * d.P), fc1_deviation = 0.02, fc2_deviation = 0.02;
+    KaratStart karat = karat_start(c, d);
+    bool preserving = c->mlp == MLP_GR_KAN && c->mlp_init == MLP_INIT_VARIANCE_PRESERVING;
+    InitKind fc_init = preserving ? INIT_NORMAL : INIT_TRUNC_NORMAL;
+    if (preserving && (!preserving_deviation(c, 1, d.C, &fc1_deviation, err) ||
+                       !preserving_deviation(c, 2, d.F, &fc2_deviation, err))) { return false; }
+#define TABLE_ROW(field, row_name, present, row_decays, kind, value, row_shape) \
+    {.name = row_name, .decays = row_decays, .init = kind, .init_value = value, .shape = {row_shape}, \
+     .rank = (int)(sizeof((int64_t[]){row_shape}) / sizeof(int64_t)), .copies = (present) ? 1 : 0},
+    Parameter rows[] = {PARAMETER_TABLE(TABLE_ROW)};
+    size_t offset = 0;
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        Parameter* p = &rows[i];
+        if (p->copies && strstr(p->name, "%d")) { p->copies = d.L; }
+        p->size = p->copies ? 1 : 0;
+        for (int k = 0; k < p->rank; k++) { p->size *= (size_t)p->shape[k]; }
+        p->offset = offset;
+        offset += p->size * (size_t)p->copies;
+    }
+    memcpy(table->row, rows, sizeof rows);
+    table->total = offset;
+    return true;
+}
+
+// The struct of pointers into a flat buffer. Its fields stand in table order, so it is filled as an array.
+static inline Params params_of(const ParameterTable* table, float* flat) {
+    float* pointers[PARAMETER_ROWS];
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        pointers[i] = table->row[i].size ? flat + table->row[i].offset : NULL;
+    }
+    Params params;
+    _Static_assert(sizeof params == sizeof pointers, "Params has one pointer a row");
+    memcpy(&params, pointers, sizeof params);
+    return params;
+}
+
+// The same with every per-block tensor at block l.
+static inline Params params_of_block(const ParameterTable* table, float* flat, int l) {
+    float* pointers[PARAMETER_ROWS];
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        const Parameter* p = &table->row[i];
+        pointers[i] = p->size ? flat + p->offset + (p->copies > 1 ? (size_t)l * p->size : 0) : NULL;
+    }
+    Params params;
+    memcpy(&params, pointers, sizeof params);
+    return params;
+}
+
+// Normal draws outside ±2 absolute are drawn again, as timm's trunc_normal_ cuts at ±2 (not ±2 deviations).
+static inline float trunc_normal(uint64_t seed, uint32_t tensor, uint64_t element, double deviation) {
+    for (uint64_t attempt = 0;; attempt++) {
+        double x = deviation * random_normal(seed, STREAM_INIT, tensor, element + (attempt << 40));
+        if (fabs(x) <= 2) { return (float)x; }
+    }
+}
+
+static inline void init_random(const Parameter* p, uint32_t tensor, uint64_t seed, float* out) {
+    #pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < (int64_t)(p->size * (size_t)p->copies); i++) {
+        switch (p->init) {
+        case INIT_TRUNC_NORMAL: out[i] = trunc_normal(seed, tensor, i, p->init_value); break;
+        case INIT_NORMAL: out[i] = (float)(p->init_value * random_normal(seed, STREAM_INIT, tensor, i)); break;
+        case INIT_UNIFORM: out[i] = (float)(p->init_value * (2 * random_uniform(seed, STREAM_INIT, tensor, i) - 1)); break;
+        default: out[i] = (float)p->init_value;
+        }
+    }
+}
+
+static inline bool init_rational(const Config* c, const Parameter* p, float* out, Error* err) {
+    float numerator[RATIONAL_MAX_ORDER + 1];
+    float* denominator = alloc_floats((size_t)c->rational_groups * (c->rational_n + 1), "starting coefficients");
+    bool ok = rational_begin(c, (int)p->init_value, numerator, denominator, err);
+    for (int l = 0; ok && l < p->copies; l++) {
+        memcpy(out + (size_t)l * p->size, p->init == INIT_NUMERATOR ? numerator : denominator, p->size * sizeof(float));
+    }
+    free(denominator);
+    return ok;
+}
+
+static inline bool params_init(const ParameterTable* table, const Config* c, float* flat, Error* err) {
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        const Parameter* p = &table->row[i];
+        bool rational = p->init == INIT_NUMERATOR || p->init == INIT_DENOMINATOR;
+        if (!p->size) { continue; }
+        if (rational && !init_rational(c, p, flat + p->offset, err)) { return false; }
+        if (!rational) { init_random(p, (uint32_t)i, (uint64_t)c->seed, flat + p->offset); }
+    }
+    return true;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Tensors one by one, as files and messages name them
+
+static inline int tensor_count(const ParameterTable* table) {
+    int count = 0;
+    for (int i = 0; i < PARAMETER_ROWS; i++) { count += table->row[i].size ? table->row[i].copies : 0; }
+    return count;
+}
+
+// Fills tensor_count() entries, table order, blocks within a row.
+static inline NamedTensor* named_tensors(const ParameterTable* table) {
+    NamedTensor* tensors = alloc_bytes(sizeof(NamedTensor) * (size_t)tensor_count(table), "tensor names");
+    int at = 0;
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        const Parameter* p = &table->row[i];
+        for (int l = 0; p->size && l < p->copies; l++) {
+            NamedTensor* t = &tensors[at++];
+            const char* mark = strstr(p->name, "%d");
+            if (mark) { snprintf(t->name, sizeof t->name, "%.*s%d%s", (int)(mark - p->name), p->name, l, mark + 2); }
+            else { snprintf(t->name, sizeof t->name, "%s", p->name); }
+            t->rank = p->rank;
+            memcpy(t->shape, p->shape, sizeof t->shape);
+            t->size = p->size;
+            t->offset = p->offset + (size_t)l * p->size;
+            t->decays = p->decays;
+        }
+    }
+    return tensors;
+}

@@ -1,0 +1,147 @@
+// Checkpoints: named views of flat buffers in safetensors files, the configuration as metadata.
+//   last.safetensors, best.safetensors, epoch-N.safetensors   weights, with timm's names
+//   last.ema.safetensors                                      their running mean, where there is one
+//   last.resume.safetensors                                   all that a resumed run needs, in one file, so that no kill
+//                                                             can leave halves of two steps: param.NAME, exp_avg.NAME,
+//                                                             exp_avg_sq.NAME, ema.NAME, and the step as metadata
+// Every file is written under a temporary name, synced and renamed: an old one is whole until the new one is.
+#pragma once
+#include "memory.h"
+#include "options.h"
+#include "safetensors.h"
+
+typedef struct {
+    char name[96];
+    int rank;
+    int64_t shape[4];
+    size_t size, offset; // elements, and where they start in a flat buffer
+    bool decays;
+} NamedTensor;
+
+// A flat buffer whose tensors are stored under prefix + name.
+typedef struct { const char* prefix; float* flat; } TensorBuffer;
+
+enum { METADATA_MAX = 128 };
+typedef struct {
+    char key[METADATA_MAX][48], value[METADATA_MAX][OPTION_TEXT_SIZE];
+    int count;
+} Metadata;
+
+__attribute__((format(printf, 3, 4)))
+static inline void metadata_add(Metadata* m, const char* key, const char* format, ...) {
+    if (m->count == METADATA_MAX) { fail(EXIT_RUN_TIME, "more than %d entries of metadata: raise METADATA_MAX", METADATA_MAX); }
+    snprintf(m->key[m->count], sizeof m->key[0], "%s", key);
+    for (char* c = m->key[m->count]; *c; c++) { *c = *c == '-' ? '_' : *c; }
+    va_list args;
+    va_start(args, format);
+    vsnprintf(m->value[m->count++], sizeof m->value[0], format, args);
+    va_end(args);
+}
+
+// The options that shape the result, "karat-mode" as "karat_mode".
+static inline void metadata_add_config(Metadata* m, const void* config, const Option* table, int count) {
+    for (int i = 0; i < count; i++) {
+        char text[OPTION_TEXT_SIZE];
+        if (table[i].type == OPTION_GROUP || table[i].resume == RESUME_FREE) { continue; }
+        metadata_add(m, option_name(&table[i]), "%s", option_text(config, &table[i], text));
+    }
+}
+
+static inline bool metadata_read_config(const SafeTensors* file, void* config, const Option* table, int count, Error* err) {
+    for (int i = 0; i < count; i++) {
+        char key[48];
+        snprintf(key, sizeof key, "%s", option_name(&table[i]));
+        for (char* c = key; *c; c++) { *c = *c == '-' ? '_' : *c; }
+        const char* text = table[i].type == OPTION_GROUP ? NULL : safetensors_metadata(file, key);
+        if (text && !option_set(config, &table[i], text, err)) { return false; }
+    }
+    return true;
+}
+
+static inline void metadata_pairs(const Metadata* m, const char* pairs[METADATA_MAX][2]) {
+    for (int i = 0; i < m->count; i++) { pairs[i][0] = m->key[i]; pairs[i][1] = m->value[i]; }
+}
+
+static inline bool checkpoint_save(const char* path, const NamedTensor* tensors, int count,
+                                   const TensorBuffer* buffers, int buffer_count, const Metadata* metadata, Error* err) {
+    typedef struct { char text[128]; } Name;
+    SafeTensorOut* out = alloc_bytes(sizeof(SafeTensorOut) * (size_t)(count * buffer_count), "a checkpoint");
+    Name* names = alloc_bytes(sizeof(Name) * (size_t)(count * buffer_count), "a checkpoint");
+    for (int i = 0; i < count * buffer_count; i++) {
+        const NamedTensor* t = &tensors[i % count];
+        const TensorBuffer* buffer = &buffers[i / count];
+        snprintf(names[i].text, sizeof names[i].text, "%s%s", buffer->prefix, t->name);
+        out[i] = (SafeTensorOut){.name = names[i].text, .rank = t->rank, .data = buffer->flat + t->offset};
+        memcpy(out[i].shape, t->shape, sizeof t->shape);
+    }
+    const char* pairs[METADATA_MAX][2];
+    metadata_pairs(metadata, pairs);
+    bool ok = safetensors_save(path, out, count * buffer_count, pairs, metadata->count, err);
+    free(names);
+    free(out);
+    return ok;
+}
+
+static inline bool same_shape(const SafeTensor* stored, const NamedTensor* t) {
+    bool same = stored->rank == t->rank;
+    for (int k = 0; same && k < t->rank; k++) { same = stored->shape[k] == t->shape[k]; }
+    return same;
+}
+
+static inline const char* shape_text(int rank, const int64_t* shape, char text[128]) {
+    int used = snprintf(text, 128, "(");
+    for (int k = 0; k < rank && used < 100; k++) {
+        used += snprintf(text + used, 128 - (size_t)used, "%s%lld", k ? "," : "", (long long)shape[k]);
+    }
+    snprintf(text + used, 128 - (size_t)used, ")");
+    return text;
+}
+
+// Every tensor must be there in its shape.
+static inline bool checkpoint_load(const SafeTensors* file, const NamedTensor* tensors, int count, TensorBuffer buffer, Error* err) {
+    for (int i = 0; i < count; i++) {
+        char name[128], stored_shape[128], own_shape[128];
+        snprintf(name, sizeof name, "%s%s", buffer.prefix, tensors[i].name);
+        const SafeTensor* stored = safetensors_find(file, name);
+        if (!stored) {
+            return set_error(err, "the file has no tensor %s: give the --model and sizes that it was made with", name);
+        }
+        if (!same_shape(stored, &tensors[i])) {
+            return set_error(err, "tensor %s is %s in the file and %s in the model: give the --model and sizes that it was made "
+                             "with", name, shape_text(stored->rank, stored->shape, stored_shape),
+                             shape_text(tensors[i].rank, tensors[i].shape, own_shape));
+        }
+        if (!safetensors_read(file, stored, buffer.flat + tensors[i].offset, err)) { return false; }
+    }
+    return true;
+}
+
+static inline bool tensors_have(const NamedTensor* tensors, int count, const char* name) {
+    for (int i = 0; i < count; i++) {
+        if (strcmp(tensors[i].name, name) == 0) { return true; }
+    }
+    return false;
+}
+
+// Loads what agrees by name and shape and lists the rest. False when nothing agrees, or on a read error.
+static inline bool checkpoint_load_matching(const SafeTensors* file, const NamedTensor* tensors, int count, float* flat, Error* err) {
+    int loaded = 0;
+    for (int i = 0; i < count; i++) {
+        char stored_shape[128], own_shape[128];
+        const SafeTensor* stored = safetensors_find(file, tensors[i].name);
+        if (!stored) { printf("  not in the file, starts fresh: %s\n", tensors[i].name); continue; }
+        if (!same_shape(stored, &tensors[i])) {
+            printf("  other shape, starts fresh: %s is %s in the file, %s here\n", tensors[i].name,
+                   shape_text(stored->rank, stored->shape, stored_shape),
+                   shape_text(tensors[i].rank, tensors[i].shape, own_shape));
+            continue;
+        }
+        if (!safetensors_read(file, stored, flat + tensors[i].offset, err)) { return false; }
+        loaded++;
+    }
+    for (int i = 0; i < file->count; i++) {
+        if (!tensors_have(tensors, count, file->tensors[i].name)) { printf("  only in the file, left out: %s\n", file->tensors[i].name); }
+    }
+    printf("  %d of %d tensors loaded\n", loaded, count);
+    return loaded > 0 || set_error(err, "no tensor of the file fits this model: names must be timm's, such as blocks.0.attn.qkv.weight");
+}

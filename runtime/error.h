@@ -1,0 +1,35 @@
+// How errors travel. A function that can fail on input returns false and writes one sentence into an Error: what is
+// wrong, where, and one thing to do. Only the programs themselves (train_vit.c, data/convert.c) end the process:
+// exit 1 for run time, exit 2 for usage.
+#pragma once
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { EXIT_RUN_TIME = 1, EXIT_USAGE = 2 };
+
+typedef struct {
+    char text[1024];
+} Error;
+
+__attribute__((format(printf, 2, 3)))
+static inline bool set_error(Error* err, const char* format, ...) { // always false, so that callers can return it
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->text, sizeof err->text, format, args);
+    va_end(args);
+    return false;
+}
+
+__attribute__((noreturn, format(printf, 2, 3)))
+static inline void fail(int exit_code, const char* format, ...) {
+    va_list args;
+    va_start(args, format);
+    fflush(stdout);
+    fputs("error: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(exit_code);
+}

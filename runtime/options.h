@@ -1,0 +1,268 @@
+// The command line from one table. Each Option says its name, type, place in the configuration struct, default, range and
+// help: the parser, --help, the printed and the saved configuration, and the comparison on resume all read this table.
+//
+// Accepted: --flag value, --flag=value; a switch may stand alone (on); a pair takes two values or "a,b".
+#pragma once
+#include "error.h"
+#include <errno.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef enum { OPTION_GROUP, OPTION_INT, OPTION_REAL, OPTION_PAIR, OPTION_TEXT, OPTION_CHOICE, OPTION_SWITCH } OptionType;
+enum { OPTION_TEXT_SIZE = 512 };
+
+// Whether a resumed run must have the same value: anything that shapes the weights must.
+typedef enum { RESUME_SAME, RESUME_FREE } OptionResume;
+
+typedef struct {
+    OptionType type;
+    const char* names;   // "image-size|img-size": the first is the flag's name, the others are accepted too
+    size_t offset;       // of the field: int, double, double[2], char[OPTION_TEXT_SIZE], int (choice number), int (0, 1)
+    const char* initial; // the default, as a user would type it
+    double min, max;     // numbers and pairs
+    const char* choices; // "softmax|karat": the field holds the position
+    OptionResume resume;
+    const char* help;
+} Option;
+
+// Position of text in "a|b|c", -1 when absent.
+static inline int position_in(const char* list, const char* text) {
+    size_t length = strlen(text);
+    int position = 0;
+    for (const char* item = list; item; position++) {
+        const char* end = strchr(item, '|');
+        size_t item_length = end ? (size_t)(end - item) : strlen(item);
+        if (item_length == length && strncmp(item, text, length) == 0) { return position; }
+        item = end ? end + 1 : NULL;
+    }
+    return -1;
+}
+
+static inline const char* option_name(const Option* option) {
+    static char names[4][64];
+    static int turn;
+    char* name = names[turn = (turn + 1) % 4];
+    snprintf(name, sizeof names[0], "%.*s", (int)strcspn(option->names, "|"), option->names);
+    return name;
+}
+
+static inline const char* choice_name(const char* choices, int position) {
+    static char names[4][64];
+    static int turn;
+    char* name = names[turn = (turn + 1) % 4];
+    while (position-- > 0) { choices = strchr(choices, '|') + 1; }
+    snprintf(name, sizeof names[0], "%.*s", (int)strcspn(choices, "|"), choices);
+    return name;
+}
+
+static inline const Option* option_find(const Option* table, int count, const char* name) {
+    for (int i = 0; i < count; i++) {
+        if (table[i].type != OPTION_GROUP && position_in(table[i].names, name) >= 0) { return &table[i]; }
+    }
+    return NULL;
+}
+
+static inline void* option_field(void* config, const Option* option) { return (char*)config + option->offset; }
+
+static inline bool parse_real(const Option* option, const char* text, double* value, Error* err) {
+    char* end;
+    *value = strtod(text, &end);
+    if (end == text || *end || !isfinite(*value)) {
+        return set_error(err, "--%s %s is not a number: give one from %.6g to %.6g",
+                         option_name(option), text, option->min, option->max);
+    }
+    if (*value < option->min || *value > option->max) {
+        return set_error(err, "--%s %s is out of range: give a value from %.6g to %.6g",
+                         option_name(option), text, option->min, option->max);
+    }
+    return true;
+}
+
+static inline bool parse_int(const Option* option, const char* text, int* value, Error* err) {
+    char* end;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (end == text || *end) {
+        return set_error(err, "--%s %s is not a whole number: give one from %.0f to %.0f",
+                         option_name(option), text, option->min, option->max);
+    }
+    if (errno || number < option->min || number > option->max) {
+        return set_error(err, "--%s %s is out of range: give a whole number from %.0f to %.0f",
+                         option_name(option), text, option->min, option->max);
+    }
+    *value = (int)number;
+    return true;
+}
+
+static inline bool parse_pair(const Option* option, const char* text, double* pair, Error* err) {
+    char first[64];
+    size_t length = strcspn(text, ", ");
+    if (!text[length] || length >= sizeof first) {
+        return set_error(err, "--%s %s needs two numbers, such as %s", option_name(option), text, option->initial);
+    }
+    snprintf(first, sizeof first, "%.*s", (int)length, text);
+    return parse_real(option, first, &pair[0], err) && parse_real(option, text + length + 1, &pair[1], err);
+}
+
+static inline bool option_set(void* config, const Option* option, const char* text, Error* err) {
+    void* field = option_field(config, option);
+    switch (option->type) {
+    case OPTION_INT: return parse_int(option, text, field, err);
+    case OPTION_REAL: return parse_real(option, text, field, err);
+    case OPTION_PAIR: return parse_pair(option, text, field, err);
+    case OPTION_TEXT:
+        if (strlen(text) >= OPTION_TEXT_SIZE) {
+            return set_error(err, "--%s is longer than %d characters", option_name(option), OPTION_TEXT_SIZE - 1);
+        }
+        strcpy(field, text);
+        return true;
+    case OPTION_CHOICE: case OPTION_SWITCH: {
+        const char* choices = option->type == OPTION_SWITCH ? "off|on" : option->choices;
+        int position = position_in(choices, text);
+        if (position < 0) {
+            return set_error(err, "--%s %s is unknown: choose one of %s", option_name(option), text, choices);
+        }
+        *(int*)field = position;
+        return true;
+    }
+    case OPTION_GROUP: break;
+    }
+    return true;
+}
+
+static inline const char* option_text(const void* config, const Option* option, char text[OPTION_TEXT_SIZE]) {
+    const void* field = (const char*)config + option->offset;
+    const double* real = field;
+    const int* whole = field;
+    text[0] = 0;
+    switch (option->type) {
+    case OPTION_INT: snprintf(text, OPTION_TEXT_SIZE, "%d", *whole); break;
+    case OPTION_REAL: snprintf(text, OPTION_TEXT_SIZE, "%.10g", *real); break;
+    case OPTION_PAIR: snprintf(text, OPTION_TEXT_SIZE, "%.10g,%.10g", real[0], real[1]); break;
+    case OPTION_TEXT: snprintf(text, OPTION_TEXT_SIZE, "%s", (const char*)field); break;
+    case OPTION_CHOICE: snprintf(text, OPTION_TEXT_SIZE, "%s", choice_name(option->choices, *whole)); break;
+    case OPTION_SWITCH: snprintf(text, OPTION_TEXT_SIZE, "%s", *whole ? "on" : "off"); break;
+    case OPTION_GROUP: break;
+    }
+    return text;
+}
+
+static inline bool options_defaults(void* config, const Option* table, int count, Error* err) {
+    for (int i = 0; i < count; i++) {
+        if (!option_set(config, &table[i], table[i].initial, err)) { return false; }
+    }
+    return true;
+}
+
+// Edits (insert, delete, replace) that turn a into b, for "did you mean".
+static inline int edit_distance(const char* a, const char* b) {
+    int row[80], n = (int)strlen(b);
+    if (n >= 80) { return 80; }
+    for (int j = 0; j <= n; j++) { row[j] = j; }
+    for (int i = 1; a[i - 1]; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= n; j++) {
+            int replace = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            int shorter = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+            row[j] = replace < shorter ? replace : shorter;
+        }
+    }
+    return row[n];
+}
+
+static inline bool unknown_flag(const Option* table, int count, const char* name, Error* err) {
+    const Option* nearest = NULL;
+    int best = 80;
+    for (int i = 0; i < count; i++) {
+        int distance = table[i].type == OPTION_GROUP ? 80 : edit_distance(name, option_name(&table[i]));
+        if (distance < best) { best = distance; nearest = &table[i]; }
+    }
+    if (nearest && best <= 1 + (int)strlen(name) / 3) {
+        return set_error(err, "unknown option --%s: did you mean --%s?", name, option_name(nearest));
+    }
+    return set_error(err, "unknown option --%s: see --help", name);
+}
+
+// One flag at argv[*at]: finds its option and value, and moves *at behind them.
+static inline bool next_flag(const Option* table, int count, int argc, char** argv, int* at,
+                             const Option** option, char value[OPTION_TEXT_SIZE], Error* err) {
+    const char* word = argv[(*at)++];
+    if (strcmp(word, "-h") == 0) { word = "--help"; }
+    if (strncmp(word, "--", 2) != 0 || !word[2]) {
+        return set_error(err, "'%s' is not an option: options look like --name value, see --help", word);
+    }
+    char name[64];
+    const char* equals = strchr(word, '=');
+    snprintf(name, sizeof name, "%.*s", (int)(equals ? equals - word - 2 : (long)strlen(word + 2)), word + 2);
+    *option = option_find(table, count, name);
+    if (!*option) { return unknown_flag(table, count, name, err); }
+    const char* first = equals ? equals + 1 : NULL;
+    bool more = *at < argc && strncmp(argv[*at], "--", 2) != 0;
+    if (!first && more) { first = argv[(*at)++]; }
+    if (!first && (*option)->type == OPTION_SWITCH) { first = "on"; }
+    if (!first) { return set_error(err, "--%s needs a value: see --help", name); }
+    bool second = (*option)->type == OPTION_PAIR && !strpbrk(first, ", ") && *at < argc;
+    int length = second ? snprintf(value, OPTION_TEXT_SIZE, "%s,%s", first, argv[(*at)++])
+                        : snprintf(value, OPTION_TEXT_SIZE, "%s", first);
+    if (length >= OPTION_TEXT_SIZE) { return set_error(err, "--%s is longer than %d characters", name, OPTION_TEXT_SIZE - 1); }
+    return true;
+}
+
+static inline bool options_parse(void* config, const Option* table, int count, int argc, char** argv, Error* err) {
+    for (int at = 1; at < argc;) {
+        const Option* option;
+        char value[OPTION_TEXT_SIZE];
+        if (!next_flag(table, count, argc, argv, &at, &option, value, err)) { return false; }
+        if (!option_set(config, option, value, err)) { return false; }
+    }
+    return true;
+}
+
+// The value that the command line gives to one flag (the last wins); false when it is not there.
+static inline bool options_peek(const Option* table, int count, int argc, char** argv, const char* name,
+                                char value[OPTION_TEXT_SIZE]) {
+    bool found = false;
+    Error ignored; // a bad flag is reported by options_parse
+    for (int at = 1; at < argc;) {
+        const Option* option;
+        char text[OPTION_TEXT_SIZE];
+        if (next_flag(table, count, argc, argv, &at, &option, text, &ignored) && strcmp(option_name(option), name) == 0) {
+            strcpy(value, text);
+            found = true;
+        }
+    }
+    return found;
+}
+
+static inline void options_help(FILE* out, const Option* table, int count) {
+    for (int i = 0; i < count; i++) {
+        const Option* o = &table[i];
+        if (o->type == OPTION_GROUP) { fprintf(out, "\n%s\n", o->help); continue; }
+        char left[128];
+        const char* value = o->type == OPTION_INT ? "N" : o->type == OPTION_REAL ? "X" : o->type == OPTION_PAIR ? "X X"
+                          : o->type == OPTION_TEXT ? "TEXT" : o->type == OPTION_CHOICE ? o->choices : "[on|off]";
+        snprintf(left, sizeof left, "--%s %s", option_name(o), value);
+        fprintf(out, "  %-34s %s", left, strlen(left) > 34 ? "\n                                     " : "");
+        fprintf(out, "%s%s%s%s\n", o->help, *o->initial ? " [" : "", o->initial, *o->initial ? "]" : "");
+    }
+}
+
+// What differs between two configurations in the options that a resumed run must keep; "" when nothing does.
+static inline bool options_same(const void* saved, const void* now, const Option* table, int count, Error* err) {
+    size_t used = 0;
+    err->text[0] = 0;
+    for (int i = 0; i < count; i++) {
+        char was[OPTION_TEXT_SIZE], is[OPTION_TEXT_SIZE];
+        if (table[i].type == OPTION_GROUP || table[i].resume == RESUME_FREE) { continue; }
+        if (strcmp(option_text(saved, &table[i], was), option_text(now, &table[i], is)) == 0) { continue; }
+        if (used < sizeof err->text) {
+            used += snprintf(err->text + used, sizeof err->text - used, "%s--%s was %s, is now %s",
+                             used ? "; " : "", option_name(&table[i]), was, is);
+        }
+    }
+    return used == 0;
+}

@@ -1,0 +1,553 @@
+// The whole model, tested from inside, in the manner of llm.c's test_gpt2.c: this file includes the trainer. It needs no file
+// and no network. What it checks: the parameter and operation counts of the papers; the forward against a plain form in
+// double precision; every gradient by differences, for every combination of attention, MLP and mode at odd sizes; that one
+// batch can be learned; that saving and loading continues with equal losses; that threads do not change a bit; and what the
+// command line refuses. -DREDUCED leaves out the slow half (for sanitizers).
+#pragma GCC diagnostic ignored "-Wunused-function" // what only main calls
+#define TESTING
+#include "train_vit.c"
+#include "dev/test/test.h"
+
+#ifdef REDUCED
+enum { REDUCED_SUITE = 1 };
+#else
+enum { REDUCED_SUITE = 0 };
+#endif
+
+// A configuration from flags in one string
+static bool parse_flags(Config* c, const char* flags, Error* err) {
+    static char words[4096];
+    char* argv[128] = {"test"};
+    int argc = 1;
+    snprintf(words, sizeof words, "%s", flags);
+    for (char* word = strtok(words, " "); word; word = strtok(NULL, " ")) { argv[argc++] = word; }
+    return config_parse(c, NULL, argc, argv, err);
+}
+
+static Config config_from(const char* flags) {
+    Config c;
+    Error err;
+    if (!parse_flags(&c, flags, &err)) { fail(EXIT_USAGE, "%s: %s", flags, err.text); }
+    return c;
+}
+
+static void build_model(Model* m, const char* flags, int classes) {
+    Config c = config_from(flags);
+    Error err;
+    if (!model_plan(m, &c, classes, &err) || !model_allocate(m, &err)) { fail(EXIT_RUN_TIME, "%s: %s", flags, err.text); }
+}
+
+// A batch of noise: images (B,3,S,S), soft targets (B,K)
+static Batch random_batch(const Model* m, int B) {
+    int S = m->dims.S, K = m->dims.K;
+    Batch batch = {.count = B, .images = alloc_floats((size_t)B * 3 * S * S, "test"),
+                   .targets = alloc_floats((size_t)B * K, "test"), .labels = alloc_bytes(sizeof(int) * (size_t)B, "test")};
+    for (int i = 0; i < B * 3 * S * S; i++) { batch.images[i] = (float)random_normal(1, STREAM_CHECK, 7, (uint64_t)i); }
+    for (int b = 0; b < B; b++) {
+        batch.labels[b] = b % K;
+        for (int k = 0; k < K; k++) { batch.targets[b * K + k] = (float)(k == b % K ? 0.9 + 0.1 / K : 0.1 / K); }
+    }
+    return batch;
+}
+
+static void drop_batch(Batch* b) {
+    free(b->images);
+    free(b->targets);
+    free(b->labels);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Counts that the papers print
+
+static size_t parameters_of(const char* model, int classes) {
+    char flags[64];
+    Model m;
+    Error err;
+    snprintf(flags, sizeof flags, "--model %s", model);
+    Config c = config_from(flags);
+    return model_plan(&m, &c, classes, &err) ? m.table.total : 0;
+}
+
+static void test_parameter_counts(void) {
+    static const struct { const char* model; int classes; size_t count; } rows[] = {
+        {"vit-tiny", 1000, 5717416}, {"vit-tiny", 10, 5526346}, {"vit-small", 1000, 22050664}, {"vit-small", 10, 21669514},
+        {"vit-base", 1000, 86567656}, {"vit-base", 10, 85806346}, {"kat-tiny", 1000, 5718328}, {"kat-small", 1000, 22051576},
+        {"kat-base", 1000, 86568568}, {"vit-tiny-g3b", 10, 6292282}, {"vit-tiny-g3u", 10, 5590174},
+        {"vit-small-g3b", 1000, 23582536}, {"vit-small-g3u", 1000, 22178320}, {"vit-base-g1b", 10, 87508426},
+        {"vit-base-g1u", 10, 85948186},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        size_t got = parameters_of(rows[i].model, rows[i].classes);
+        CHECK(got == rows[i].count, "%s with %d classes has %zu parameters, the papers %zu", rows[i].model, rows[i].classes,
+              got, rows[i].count);
+    }
+}
+
+static void test_operation_counts(void) {
+    static const struct { const char* flags; double gmac; } rows[] = {
+        {"--model vit-tiny", 1.2537}, {"--model vit-small", 4.5989}, {"--model vit-base", 17.5638}};
+    for (int i = 0; i < 3; i++) {
+        Config c = config_from(rows[i].flags);
+        CHECK_NEAR(1e-9 * model_macs(&c, dims_of(&c, 1000)), rows[i].gmac, 5e-5, rows[i].flags);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The forward once more, plainly, in double, with sigma materialised
+
+typedef double (*Unit)(double);
+
+static void plain_layernorm(double* out, const double* x, const float* weight, const float* bias, int C) {
+    double mean = 0, variance = 0;
+    for (int c = 0; c < C; c++) { mean += x[c] / C; }
+    for (int c = 0; c < C; c++) { variance += (x[c] - mean) * (x[c] - mean) / C; }
+    for (int c = 0; c < C; c++) { out[c] = (x[c] - mean) / sqrt(variance + 1e-6) * weight[c] + bias[c]; }
+}
+
+static void plain_linear(double* out, const double* x, const float* weight, const float* bias, int C, int OC) {
+    for (int o = 0; o < OC; o++) {
+        out[o] = bias[o];
+        for (int c = 0; c < C; c++) { out[o] += x[c] * weight[o * C + c]; }
+    }
+}
+
+static double plain_rational(double x, const float* a, const float* b, RationalShape s) {
+    double numerator = 0, sum = 0;
+    for (int i = 0; i <= s.m; i++) { numerator += a[i] * pow(x, i); }
+    for (int j = 1; j <= s.n; j++) {
+        sum += s.form == RATIONAL_FORM_A ? fabs((double)b[j - 1]) * pow(fabs(x), j) : b[j - 1] * pow(x, j);
+    }
+    return numerator / (1 + fabs(sum));
+}
+
+static double plain_base(double x, int base) {
+    double options[] = {0, x, x / (1 + exp(-x)), 0.5 * x * (1 + erf(x / sqrt(2)))};
+    return options[base];
+}
+
+// weights (N) of one row of logits (N): softmax, or sigma = W z + beta
+static void plain_weights(double* weights, const double* logits, const Model* m, Params p, int h) {
+    int N = m->dims.N, R = m->dims.R, G = m->dims.G;
+    double sum = 0;
+    if (m->config.attn == ATTN_SOFTMAX) {
+        for (int q = 0; q < N; q++) { sum += exp(logits[q]); }
+        for (int q = 0; q < N; q++) { weights[q] = exp(logits[q]) / sum; }
+        return;
+    }
+    for (int n = 0; n < N; n++) { weights[n] = p.karat_bias ? p.karat_bias[n] : 0; }
+    for (int r = 0; r < R; r++) {
+        double z = 0;
+        for (int q = 0; q < N; q++) {
+            size_t unit = ((size_t)h * R + r) * N + q;
+            double series = 0;
+            for (int g = 1; g <= G; g++) {
+                const float* coef = p.karat_coef + ((size_t)h * R + r) * 2 * G * N + q;
+                series += coef[(g - 1) * N] * cos(g * logits[q]) + coef[(G + g - 1) * N] * sin(g * logits[q]);
+            }
+            z += (p.scale_basis ? p.scale_basis[unit] : 1) * series
+               + (p.scale_base ? p.scale_base[unit] : 1) * plain_base(logits[q], m->config.karat_base);
+        }
+        for (int n = 0; n < N; n++) { weights[n] += p.karat_weight[((size_t)h * N + n) * R + r] * z; }
+    }
+}
+
+static void plain_attention(double* out /* (N,C) */, const double* qkv /* (N,3C) */, const Model* m, Params p) {
+    int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = C / H;
+    double *logits = malloc(sizeof(double) * N), *weights = malloc(sizeof(double) * N);
+    for (int h = 0; h < H; h++) {
+        for (int k = 0; k < N; k++) {
+            for (int q = 0; q < N; q++) {
+                logits[q] = 0;
+                for (int i = 0; i < D; i++) { logits[q] += qkv[k * 3 * C + h * D + i] * qkv[q * 3 * C + C + h * D + i] / sqrt(D); }
+            }
+            plain_weights(weights, logits, m, p, h);
+            for (int i = 0; i < D; i++) {
+                double sum = 0;
+                for (int q = 0; q < N; q++) { sum += weights[q] * qkv[q * 3 * C + 2 * C + h * D + i]; }
+                out[k * C + h * D + i] = sum;
+            }
+        }
+    }
+    free(logits);
+    free(weights);
+}
+
+static void plain_mlp(double* out, const double* inp, const Model* m, Params p) {
+    int C = m->dims.C, F = m->dims.F, groups = m->config.rational_groups, n = m->config.rational_n;
+    RationalShape shape = rational_shape(&m->config);
+    bool rational = m->config.mlp == MLP_GR_KAN;
+    double *x = malloc(sizeof(double) * C), *hidden = malloc(sizeof(double) * F);
+    for (int c = 0; c < C; c++) {
+        x[c] = rational ? plain_rational(inp[c], p.numerator1, p.denominator1 + c / (C / groups) * n, shape) : inp[c];
+    }
+    plain_linear(hidden, x, p.fc1_weight, p.fc1_bias, C, F);
+    for (int f = 0; f < F; f++) {
+        hidden[f] = rational ? plain_rational(hidden[f], p.numerator2, p.denominator2 + f / (F / groups) * n, shape)
+                             : plain_base(hidden[f], KARAT_BASE_GELU);
+    }
+    plain_linear(out, hidden, p.fc2_weight, p.fc2_bias, F, C);
+    free(x);
+    free(hidden);
+}
+
+static void plain_embed(double* x /* (N,C) */, const float* image, const Model* m, Params p) {
+    int N = m->dims.N, C = m->dims.C, S = m->dims.S, P = m->dims.P, first = p.cls_token ? 1 : 0;
+    for (int n = 0; n < N; n++) {
+        for (int c = 0; c < C; c++) {
+            double sum = p.pos_embed[n * C + c];
+            int row = (n - first) / (S / P) * P, col = (n - first) % (S / P) * P;
+            sum += n < first ? p.cls_token[c] : p.patch_bias[c];
+            for (int i = 0; n >= first && i < 3 * P * P; i++) {
+                sum += p.patch_weight[c * 3 * P * P + i] * image[i / (P * P) * S * S + (row + i / P % P) * S + col + i % P];
+            }
+            x[n * C + c] = sum;
+        }
+    }
+}
+
+// Adds ls * branch to x
+static void plain_add(double* x, const double* branch, const float* ls, int N, int C) {
+    for (int i = 0; i < N * C; i++) { x[i] += (ls ? ls[i % C] : 1) * branch[i]; }
+}
+
+static void plain_logits(double* logits /* (K) */, const float* image, const Model* m) {
+    int N = m->dims.N, C = m->dims.C;
+    size_t bytes = sizeof(double) * (size_t)N * C;
+    double *x = malloc(bytes), *norm = malloc(bytes), *branch = malloc(bytes), *qkv = malloc(3 * bytes), *pooled = calloc(C, sizeof(double));
+    Params p = params_of(&m->table, m->params);
+    plain_embed(x, image, m, p);
+    for (int l = 0; l < m->dims.L; l++) {
+        p = params_of_block(&m->table, m->params, l);
+        for (int n = 0; n < N; n++) {
+            plain_layernorm(norm, x + n * C, p.norm1_weight, p.norm1_bias, C);
+            plain_linear(qkv + n * 3 * C, norm, p.qkv_weight, p.qkv_bias, C, 3 * C);
+        }
+        plain_attention(norm, qkv, m, p);
+        for (int n = 0; n < N; n++) { plain_linear(branch + n * C, norm + n * C, p.proj_weight, p.proj_bias, C, C); }
+        plain_add(x, branch, p.ls1, N, C);
+        for (int n = 0; n < N; n++) {
+            plain_layernorm(norm, x + n * C, p.norm2_weight, p.norm2_bias, C);
+            plain_mlp(branch + n * C, norm, m, p);
+        }
+        plain_add(x, branch, p.ls2, N, C);
+    }
+    int pooled_tokens = m->config.pool == POOL_AVG ? N : 1;
+    for (int n = 0; n < pooled_tokens; n++) {
+        plain_layernorm(norm, x + n * C, p.norm_weight, p.norm_bias, C);
+        for (int c = 0; c < C; c++) { pooled[c] += norm[c] / pooled_tokens; }
+    }
+    plain_linear(logits, pooled, p.head_weight, p.head_bias, C, m->dims.K);
+    free(x);
+    free(norm);
+    free(branch);
+    free(qkv);
+    free(pooled);
+}
+
+static void test_forward(const char* flags) {
+    Model m;
+    build_model(&m, flags, 7);
+    gradcheck_move(m.params, m.tensors, m.tensor_count, 3);
+    int B = m.B - 1; // a short batch
+    Batch batch = random_batch(&m, B);
+    double* want = malloc(sizeof(double) * (size_t)B * m.dims.K);
+    model_forward(&m, m.params, batch.images, B, NULL);
+    for (int b = 0; b < B; b++) { plain_logits(want + b * m.dims.K, batch.images + (size_t)b * 3 * m.dims.S * m.dims.S, &m); }
+    const float* logits = acts_of_block(&m.acts_table, m.acts, m.B, 0).logits;
+    CHECK_TENSOR(logits, want, (size_t)B * m.dims.K, 1e-4, flags); // observed: at most 2e-5
+    free(want);
+    drop_batch(&batch);
+    model_free(&m);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Gradients
+
+static void test_gradients(const char* flags) {
+    Model m;
+    build_model(&m, flags, 5);
+    gradcheck_move(m.params, m.tensors, m.tensor_count, 5);
+    Batch batch = random_batch(&m, m.B - 1);
+    CheckedLoss checked = {&m, &batch};
+    loss_of_params(&checked);
+    model_backward(&m, batch.targets, batch.count, NULL, 1.0f / (float)batch.count);
+    GradcheckResult r = gradcheck_run(loss_of_params, &checked, m.params, m.grads, m.tensors, m.tensor_count, 11, false);
+    CHECK(r.failed == 0, "gradients of %s: %d of %d failed", flags, r.failed, r.passed + r.failed);
+    CHECK(r.kinks * 10 <= r.passed, "gradients of %s: %d of %d at kinks", flags, r.kinks, r.passed + r.kinks);
+    drop_batch(&batch);
+    model_free(&m);
+}
+
+// Both tests for every combination. N = 5, 17 and 65; C = 24 and 40; a batch one short of the room there is.
+static void test_every_model(void) {
+    static const char* const sizes[] = {
+        "--image-size 4 --patch 2 --dim 40 --heads 5 --depth 2 --batch-size 4 --mlp-ratio 2",
+        "--image-size 8 --patch 2 --dim 24 --heads 3 --depth 2 --batch-size 3 --mlp-ratio 3",
+        "--image-size 16 --patch 2 --dim 24 --heads 2 --depth 1 --batch-size 2 --mlp-ratio 2",
+    };
+    static const char* const attentions[] = {
+        "--attn softmax", "--attn karat --karat-mode block --grid 3", "--attn karat --karat-mode universal --grid 2 --karat-rank 5",
+        "--attn karat --karat-base identity --karat-bias block", "--attn karat --karat-base silu --grid 1 --karat-mode universal",
+        "--attn karat --karat-base gelu --karat-scales off --karat-bias block --karat-init unit",
+    };
+    static const char* const mlps[] = {
+        "--mlp gelu", "--mlp gr-kan", "--mlp gr-kan --rational-form paper --rational-init1 swish --rational-init gelu",
+        "--mlp gr-kan --rational-m 3 --rational-n 2 --rational-groups 4 --mlp-init variance-preserving --pool avg --layer-scale 0.5",
+    };
+    for (int s = 0; s < 3; s++) {
+        for (int a = 0; a < 6; a++) {
+            for (int k = 0; k < 4; k++) {
+                char flags[512];
+                if ((REDUCED_SUITE && (s + a + k) % 6) || (s == 2 && a > 0 && k > 1)) { continue; }
+                snprintf(flags, sizeof flags, "%s %s %s", sizes[s], attentions[a], mlps[k]);
+                test_forward(flags);
+                test_gradients(flags);
+            }
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Training
+
+static const char small_kat[] = "--model kat-mini-g3b --image-size 16 --patch 4 --dim 48 --depth 2 --heads 3 --batch-size 8 "
+                                "--train-images 64 --test-images 20 --lr 0.002 --warmup-epochs 0 --weight-decay 0.01 --crop-padding 2 --hflip 0.5";
+
+// A trainer on the procedural data set, as main makes it
+static void open_trainer(Trainer* t, const char* flags) {
+    Error err;
+    Config c = config_from(flags);
+    *t = (Trainer){0};
+    load_data(t, &c);
+    if (!model_plan(&t->model, &c, t->train.classes, &err) || !model_allocate(&t->model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    open_loaders(t);
+    plan_steps(t);
+    load_weights(t);
+}
+
+static void close_trainer(Trainer* t) {
+    loader_close(&t->train_loader);
+    loader_close(&t->test_loader);
+    dataset_free(&t->train);
+    dataset_free(&t->test);
+    model_free(&t->model);
+}
+
+static void take_steps(Trainer* t, int steps, double* losses) {
+    for (int i = 0; i < steps; i++) {
+        StepResult r = accumulate_gradients(t);
+        losses[i] = r.loss;
+        apply_update(t, &r);
+    }
+}
+
+// One batch drawn once, learned to a loss below 0.01
+static void test_overfit(const char* flags) {
+    static Trainer t;
+    open_trainer(&t, flags);
+    const Batch* batch = loader_next(&t.train_loader);
+    double loss = 1;
+    int steps = 0;
+    for (; steps < 400 && !(loss < 0.01); steps++) {
+        loss = first_gradients(&t, batch);
+        model_update(&t.model, 2e-3, 1, steps + 1);
+    }
+    CHECK(loss < 0.01, "%s: loss %.4f after %d steps on one batch", flags, loss, steps); // observed: 30 to 80 steps
+    close_trainer(&t);
+}
+
+static void set_threads(int threads) {
+#ifdef _OPENMP
+    omp_set_num_threads(threads);
+#else
+    (void)threads;
+#endif
+}
+
+// Parameters after some steps must be the same bits for 1, 2 and 3 threads.
+static void test_threads(const char* flags) {
+    static Trainer t;
+    float* one = NULL;
+    double losses[3];
+    for (int threads = 1; threads <= 3; threads++) {
+        set_threads(threads);
+        open_trainer(&t, flags);
+        take_steps(&t, 3, losses);
+        size_t bytes = t.model.table.total * sizeof(float);
+        if (!one) { one = alloc_bytes(bytes, "test"); memcpy(one, t.model.params, bytes); }
+        CHECK(memcmp(one, t.model.params, bytes) == 0, "%s: %d threads give other bits than one", flags, threads);
+        close_trainer(&t);
+    }
+    set_threads(1);
+    free(one);
+}
+
+// 6 steps, saved after 3: the last three losses and the parameters come again after loading.
+static void test_resume(const char* flags) {
+    static Trainer t;
+    char folder[] = "/tmp/kat-test-XXXXXX", command[128], resumed[1024];
+    double straight[6], again[3];
+    if (!mkdtemp(folder)) { fail(EXIT_RUN_TIME, "no temporary folder"); }
+    open_trainer(&t, flags);
+    snprintf(t.output, sizeof t.output, "%s", folder);
+    take_steps(&t, 3, straight);
+    save_last(&t);
+    take_steps(&t, 3, straight + 3);
+    size_t bytes = t.model.table.total * sizeof(float);
+    float* params = alloc_bytes(bytes, "test");
+    memcpy(params, t.model.params, bytes);
+    close_trainer(&t);
+
+    snprintf(resumed, sizeof resumed, "%s --resume %s", flags, folder);
+    open_trainer(&t, resumed);
+    CHECK(t.step == 3, "resumed at step %lld", (long long)t.step);
+    loader_seek(&t.train_loader, t.step * t.model.config.grad_accum_steps);
+    take_steps(&t, 3, again);
+    CHECK(memcmp(again, straight + 3, sizeof again) == 0, "losses after resuming: %.9g %.9g, without interruption %.9g %.9g",
+          again[0], again[2], straight[3], straight[5]);
+    CHECK(memcmp(params, t.model.params, bytes) == 0, "%s: parameters after resuming differ", flags);
+    close_trainer(&t);
+    free(params);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    CHECK(system(command) == 0, "cannot remove %s", folder);
+}
+
+// Evaluation covers the split once, whatever the batch size.
+static void test_evaluation(void) {
+    static const int batch_sizes[] = {1, 7, 20};
+    static Trainer t;
+    Evaluation first = {0};
+    for (int i = 0; i < 3; i++) {
+        char flags[512];
+        snprintf(flags, sizeof flags, "%s --batch-size %d", small_kat, batch_sizes[i]);
+        open_trainer(&t, flags);
+        Evaluation e = evaluate(&t, t.model.params, NULL);
+        if (i == 0) { first = e; }
+        CHECK(e.images == 20, "%lld of 20 test images evaluated", (long long)e.images);
+        CHECK_NEAR(e.loss, first.loss, 1e-5, "test loss at another batch size");
+        CHECK_NEAR(e.top1, first.top1, 1e-9, "top-1 at another batch size");
+        close_trainer(&t);
+    }
+}
+
+static void test_drop_path(void) {
+    Model m;
+    build_model(&m, "--model vit-mini --drop-path 0.4 --batch-size 400 --depth 3 --dim 24 --image-size 8", 2);
+    draw_drop_path(&m, 5);
+    for (int l = 0; l < 3; l++) {
+        double rate = 0.4 * l / 2, kept = 0, mean = 0;
+        for (int i = 0; i < 800; i++) {
+            kept += m.keep[l * 800 + i] > 0;
+            mean += m.keep[l * 800 + i] / 800;
+        }
+        CHECK_NEAR(kept / 800, 1 - rate, 0.07, "share of branches kept"); // 4 standard errors
+        CHECK_NEAR(mean, 1, 0.12, "mean factor of a branch");
+    }
+    model_free(&m);
+}
+
+// A NaN is named after the tensor that it first shows in.
+static void test_not_finite(void) {
+    Model m;
+    char name[160];
+    build_model(&m, "--model kat-mini-g3b --image-size 8 --dim 24 --depth 2 --batch-size 2", 3);
+    Batch batch = random_batch(&m, 2);
+    model_forward(&m, m.params, batch.images, 2, NULL);
+    acts_of_block(&m.acts_table, m.acts, m.B, 1).qkv[5] = NAN;
+    name_not_finite(&m, 2, name);
+    CHECK(strcmp(name, "activation qkv of block 1") == 0, "a NaN in qkv of block 1 is called %s", name);
+    params_of_block(&m.table, m.params, 1).fc1_weight[3] = INFINITY;
+    name_not_finite(&m, 2, name);
+    CHECK(strcmp(name, "parameter blocks.1.mlp.fc1.weight") == 0, "an Inf in fc1 of block 1 is called %s", name);
+    drop_batch(&batch);
+    model_free(&m);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Command line and schedule
+
+static void refuses(const char* flags, const char* sentence) {
+    Config c;
+    Error err = {""};
+    bool accepted = parse_flags(&c, flags, &err);
+    CHECK(!accepted, "accepted: %s", flags);
+    CHECK(strstr(err.text, sentence) != NULL, "%s says '%s', not '%s'", flags, err.text, sentence);
+}
+
+static void test_command_line(void) {
+    refuses("--modle vit-tiny", "did you mean --model");
+    refuses("--qwertyuiop 3", "unknown option --qwertyuiop: see --help");
+    refuses("--batch-size foo", "--batch-size foo is not a whole number");
+    refuses("--batch-size 0", "out of range");
+    refuses("--batch-size 99999999999999999999", "out of range");
+    refuses("--lr nan", "not a number");
+    refuses("--lr", "needs a value");
+    refuses("--attn relu", "choose one of softmax|karat");
+    refuses("--model vit-huge", "unknown");
+    refuses("--model kat-tiny-g3x", "unknown");
+    refuses("--model kat-tiny-g3b9", "unknown");
+    refuses("--image-size 30", "not a multiple of --patch");
+    refuses("--dim 97", "not a multiple of --heads");
+    refuses("--dim 99 --mlp gr-kan", "multiples of --rational-groups");
+    refuses("train", "is not an option");
+    refuses("--opt-betas 0.9", "needs two numbers");
+    Config c = config_from("--grid 5 --model vit-tiny-g3u --opt-betas 0.8 0.95 --scale=0.5,1 --rrc --hflip 0.5 --img-size 64");
+    CHECK(c.grid == 5 && c.karat_mode == KARAT_UNIVERSAL && c.dim == 192, "flags beside --model win, whatever their order");
+    CHECK(c.opt_betas[0] == 0.8 && c.opt_betas[1] == 0.95 && c.scale[0] == 0.5, "pairs are read in both forms");
+    CHECK(c.rrc == 1 && c.hflip == 0.5 && c.image_size == 64, "switches, numbers and second names are read");
+    Config again = c;
+    Error err;
+    CHECK(options_same(&c, &again, config_table, CONFIG_OPTIONS, &err), "a configuration is the same as itself");
+    again.lr = 0.5;
+    again.threads = 7;
+    CHECK(!options_same(&c, &again, config_table, CONFIG_OPTIONS, &err) && strstr(err.text, "--lr was 0.001, is now 0.5") &&
+          !strstr(err.text, "threads"), "what differs is listed: %s", err.text);
+}
+
+static void test_schedule(void) {
+    Schedule s = {.lr = 1e-3, .min_lr = 1e-5, .warmup_lr = 1e-6, .warmup = 5, .total = 300};
+    CHECK_NEAR(learning_rate(&s, 0), 1e-6, 1e-12, "learning rate at the start");
+    CHECK_NEAR(learning_rate(&s, 2.5), 0.5 * (1e-3 + 1e-6), 1e-12, "learning rate half through the warm-up");
+    CHECK_NEAR(learning_rate(&s, 150), 0.5 * (1e-3 + 1e-5), 1e-12, "learning rate half through");
+    CHECK_NEAR(learning_rate(&s, 300), 1e-5, 1e-12, "learning rate at the end");
+}
+
+static void test_init(void) {
+    Model m;
+    build_model(&m, "--model kat-tiny-g3b --image-size 32 --patch 4 --batch-size 1 --mlp-init variance-preserving", 10);
+    Params p = params_of(&m.table, m.params);
+    double squares = 0, n = (double)m.dims.F * m.dims.C;
+    for (int i = 0; i < (int)n; i++) { squares += (double)p.fc2_weight[i] * p.fc2_weight[i]; }
+    CHECK_NEAR(sqrt(squares / n), sqrt(2.8178 / m.dims.F), 2e-4, "variance-preserving deviation of fc2 after swish");
+    double sum = 0, count = (double)m.dims.H * m.dims.R * 2 * m.dims.G * m.dims.N;
+    for (int i = 0; i < (int)count; i++) { sum += (double)p.karat_coef[i] * p.karat_coef[i]; }
+    CHECK_NEAR(sqrt(sum / count), 1, 0.02, "deviation of the Fourier coefficients");
+    CHECK_NEAR(p.scale_basis[3], 1 / sqrt(m.dims.N), 1e-6, "scale_basis at the start");
+    CHECK(p.numerator1[1] == 1 && p.denominator1[0] == 0, "rational 1 starts as the identity");
+    model_free(&m);
+}
+
+int main(void) {
+    matmul_init();
+    set_threads(1); // models this small run no faster on two
+    test_parameter_counts();
+    test_operation_counts();
+    test_command_line();
+    test_schedule();
+    test_init();
+    test_every_model();
+    test_drop_path();
+    test_not_finite();
+    test_evaluation();
+    test_threads(small_kat);
+    test_threads("--model vit-mini --image-size 16 --patch 4 --batch-size 5 --train-images 10 --test-images 5 --mixup 0.8 --cutmix 1 --drop-path 0.3");
+    test_overfit(small_kat);
+    test_resume("--model kat-mini-g3u --image-size 16 --dim 24 --depth 2 --batch-size 4 --train-images 12 --test-images 5 "
+                "--model-ema-decay 0.9 --mixup 0.8 --cutmix 1 --drop-path 0.3 --grad-accum-steps 2 --hflip 0.5");
+    if (!REDUCED_SUITE) {
+        test_overfit("--model vit-mini --image-size 16 --batch-size 8 --dim 48 --depth 2 --train-images 64 --test-images 5");
+        test_overfit("--model kat-mini --image-size 16 --batch-size 8 --dim 48 --depth 2 --train-images 64 --test-images 5");
+        test_overfit("--model vit-mini-g3u --image-size 16 --batch-size 8 --dim 48 --depth 2 --train-images 64 --test-images 5");
+    }
+    return tests_finish();
+}
