@@ -33,10 +33,10 @@ static inline double relative_error(const float* got, const double* want, size_t
     double worst = 0, scale = 1e-30;
     for (size_t i = 0; i < n; i++) {
         double e = fabs(got[i] - want[i]);
-        if (!(e <= worst)) { worst = e; }
+        if (!(e <= worst)) { worst = isnan(e) ? INFINITY : e; }
         if (!(fabs(want[i]) <= scale)) { scale = fabs(want[i]); }
     }
-    return worst / scale;
+    return isfinite(worst) ? worst / scale : NAN;
 }
 #define CHECK_TENSOR(got, want, n, limit, what) do { double e_ = relative_error(got, want, n), limit_ = (limit); \
     CHECK(e_ <= limit_, "%s: relative error %.3g, limit %.2g", what, e_, limit_); } while (0)

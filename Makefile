@@ -1,0 +1,93 @@
+# kat.c. `make` alone says what it can build and what it found on this machine.
+#
+#   CC=gcc|clang     ARCH=native          -march; x86-64-v3, say, for a program that is to run elsewhere
+#   BLAS=auto|openblas|none               OPENMP, CJSON, ZLIB, LIBCRYPTO = auto|yes|none
+#   BUILD=build      where objects go, so that builds with other settings stand side by side
+#   EXTRA_CFLAGS=    added to the flags
+#
+# -ffast-math (in -Ofast as well) must stay out: it compiles the checks for NaN away.
+
+CC = gcc
+ARCH = native
+BLAS = auto
+OPENMP = auto
+CJSON = auto
+ZLIB = auto
+LIBCRYPTO = auto
+BUILD = build
+EXTRA_CFLAGS =
+
+SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' CJSON='$(CJSON)' ZLIB='$(ZLIB)' \
+           LIBCRYPTO='$(LIBCRYPTO)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
+CONFIG := $(BUILD)/config.mk
+
+ifneq ($(MAKECMDGOALS),clean)
+$(shell $(SETTINGS) scripts/probe.sh $(CONFIG))
+include $(CONFIG)
+endif
+
+CFLAGS = -std=gnu11 -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math -Wall -Wextra $(FOUND_FLAGS) $(EXTRA_CFLAGS)
+LDLIBS = $(FOUND_LIBS) -lm -lpthread
+COMPILE = $(CC) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LDLIBS)
+
+PROGRAMS = train_kat convert_data
+TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard test_*.c dev/test/test_*.c)))
+SHELL_TESTS := $(wildcard dev/test/test_*.sh)
+
+.PHONY: help $(PROGRAMS) bench test test-asan clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make train_kat      the trainer                        (./train_kat --help)'
+	@echo 'make convert_data   turns data sets into .kds files     (./convert_data --help)'
+	@echo 'make bench          times training steps against this machine'"'"'s own sgemm rate'
+	@echo 'make test           builds and runs every test'
+	@echo 'make test-asan      the same under AddressSanitizer and UBSan, with less work in each test'
+	@echo 'make clean          removes what make built'
+	@echo
+	@echo 'compiler   $(COMPILER_NOTE)'
+	@echo 'OpenMP     $(OPENMP_NOTE)'
+	@echo 'OpenBLAS   $(BLAS_NOTE)'
+	@echo 'cJSON      $(CJSON_NOTE)'
+	@echo 'zlib       $(ZLIB_NOTE)'
+	@echo 'libcrypto  $(LIBCRYPTO_NOTE)'
+	@gnuplot --version >/dev/null 2>&1 && echo "gnuplot    ✓ $$(gnuplot --version)" \
+	    || echo 'gnuplot    ✗ no plots: install gnuplot-nox'
+	@nvcc --version >/dev/null 2>&1 && echo "nvcc       ✓ $$(nvcc --version | grep release)" \
+	    || echo 'nvcc       ✗ no CUDA: the CPU programs do without'
+
+$(PROGRAMS): %: $(BUILD)/%
+	@cmp -s $< $@ || cp -f $< $@
+
+$(BUILD)/train_kat: train_vit.c $(CONFIG)
+	$(COMPILE)
+
+$(BUILD)/convert_data: data/convert.c $(CONFIG)
+	$(COMPILE)
+
+$(BUILD)/bench: dev/bench/bench.c $(CONFIG)
+	$(COMPILE)
+
+$(BUILD)/test_%: dev/test/test_%.c $(CONFIG)
+	$(COMPILE)
+
+$(BUILD)/test_%: test_%.c $(CONFIG)
+	$(COMPILE)
+
+bench: $(BUILD)/bench
+	@$<
+
+test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data
+	@TRAIN_KAT=$(abspath $(BUILD)/train_kat) CONVERT_DATA=$(abspath $(BUILD)/convert_data) \
+	    scripts/run_tests.sh $(TESTS) $(SHELL_TESTS)
+
+# float-cast-overflow is not part of undefined
+SANITIZE = -O1 -g -DREDUCED -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
+test-asan:
+	@$(MAKE) --no-print-directory test BUILD=$(BUILD)/asan EXTRA_CFLAGS='$(EXTRA_CFLAGS) $(SANITIZE)'
+
+# what else is to be made in the same command has already read $(CONFIG)
+clean:
+	rm -rf $(if $(filter-out clean,$(MAKECMDGOALS)),$(filter-out $(CONFIG),$(wildcard $(BUILD)/*)),$(BUILD)) $(PROGRAMS)
+
+-include $(wildcard $(BUILD)/*.d)

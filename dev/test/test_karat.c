@@ -1,0 +1,306 @@
+// kernels/karat.h against the operator as it is defined, in double: phi and sigma materialised.
+#include "../../kernels/karat.h"
+#include "../../runtime/memory.h"
+#include "../../runtime/random.h"
+#include "test.h"
+
+enum { GUARD = 64 };
+static const float sentinel = 12345.0f;
+
+typedef struct { bool scales, bias; float logit_scale; } Options;
+
+typedef struct { // one problem: inputs, outputs (guarded by sentinels), and what they should be
+    KaratDims d;
+    Options o;
+    size_t activations, tokens, coefs, units, weights; // sizes
+    float *qkv, *dout, *coef, *scale_basis, *scale_base, *W, *beta;
+    float *out, *z, *dqkv, *dcoef, *dscale_basis, *dscale_base, *dW, *dbeta;
+    double *want_out, *want_z, *want_dqkv, *want_dcoef, *want_dscale_basis, *want_dscale_base, *want_dW, *want_dbeta;
+} Problem;
+
+static float* normals(size_t n, float scale, uint64_t seed) {
+    float* x = alloc_floats(n, "test");
+    for (size_t i = 0; i < n; i++) { x[i] = scale * (float)random_normal(seed, STREAM_CHECK, 0, i); }
+    return x;
+}
+
+static float* guarded(size_t n) { return alloc_floats(n + GUARD, "test"); }
+static double* doubles(size_t n) { return alloc_bytes(n * sizeof(double), "test"); }
+
+static Problem problem_new(KaratDims d, Options o) {
+    Problem p = {.d = d, .o = o};
+    p.activations = (size_t)d.B * d.N * d.C;
+    p.tokens = (size_t)d.B * d.H * d.N * d.R;
+    p.units = (size_t)d.H * d.R * d.N;
+    p.coefs = p.units * 2 * d.G;
+    p.weights = (size_t)d.H * d.N * d.R;
+    p.qkv = normals(3 * p.activations, o.logit_scale, 1);
+    p.dout = normals(p.activations, 1, 2);
+    p.coef = normals(p.coefs, 1, 3);
+    p.scale_basis = normals(p.units, 0.5f, 4);
+    p.scale_base = normals(p.units, 1, 5);
+    p.W = normals(p.weights, 0.3f, 6);
+    p.beta = normals(d.N, 0.3f, 7);
+    p.out = guarded(p.activations), p.want_out = doubles(p.activations);
+    p.z = guarded(p.tokens), p.want_z = doubles(p.tokens);
+    p.dqkv = guarded(3 * p.activations), p.want_dqkv = doubles(3 * p.activations);
+    p.dcoef = guarded(p.coefs), p.want_dcoef = doubles(p.coefs);
+    p.dscale_basis = guarded(p.units), p.want_dscale_basis = doubles(p.units);
+    p.dscale_base = guarded(p.units), p.want_dscale_base = doubles(p.units);
+    p.dW = guarded(p.weights), p.want_dW = doubles(p.weights);
+    p.dbeta = guarded(d.N), p.want_dbeta = doubles(d.N);
+    return p;
+}
+
+static void problem_free(Problem* p) {
+    void* all[] = {p->qkv, p->dout, p->coef, p->scale_basis, p->scale_base, p->W, p->beta, p->out, p->z, p->dqkv,
+        p->dcoef, p->dscale_basis, p->dscale_base, p->dW, p->dbeta, p->want_out, p->want_z, p->want_dqkv, p->want_dcoef,
+        p->want_dscale_basis, p->want_dscale_base, p->want_dW, p->want_dbeta};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) { free(all[i]); }
+}
+
+static void reset(float* x, size_t n, float value) { // gradients begin at value: they are added to
+    for (size_t i = 0; i < n + GUARD; i++) { x[i] = i < n ? value : sentinel; }
+}
+
+static const float gradient_start = 0.25f;
+
+static void run(Problem* p) {
+    KaratParams params = {p->coef, p->o.scales ? p->scale_basis : NULL, p->o.scales ? p->scale_base : NULL, p->W,
+                          p->o.bias ? p->beta : NULL};
+    KaratGrads grads = {p->dcoef, p->o.scales ? p->dscale_basis : NULL, p->o.scales ? p->dscale_base : NULL, p->dW,
+                        p->o.bias ? p->dbeta : NULL};
+    reset(p->out, p->activations, NAN), reset(p->z, p->tokens, NAN), reset(p->dqkv, 3 * p->activations, NAN);
+    reset(p->dcoef, p->coefs, gradient_start), reset(p->dscale_basis, p->units, gradient_start);
+    reset(p->dscale_base, p->units, gradient_start), reset(p->dW, p->weights, gradient_start);
+    reset(p->dbeta, p->d.N, gradient_start);
+    size_t scratch_size = karat_scratch(p->d);
+    float* scratch = guarded(scratch_size);
+    reset(scratch, scratch_size, NAN);
+    karat_forward(p->out, p->z, p->qkv, params, scratch, p->d);
+    karat_backward(p->dqkv, grads, p->dout, p->z, p->qkv, params, scratch, p->d);
+    int intact = 1;
+    for (int i = 0; i < GUARD; i++) { intact &= scratch[scratch_size + i] == sentinel; }
+    CHECK(intact, "scratch is overrun");
+    free(scratch);
+}
+
+// ---- The oracle
+
+static double base_value(double x, KaratBase base, double* slope) {
+    double s = 1 / (1 + exp(-x)), cdf = 0.5 * (1 + erf(x / sqrt(2.0)));
+    switch (base) {
+    case KARAT_BASE_IDENTITY: *slope = 1; return x;
+    case KARAT_BASE_SILU: *slope = s * (1 + x * (1 - s)); return x * s;
+    case KARAT_BASE_GELU: *slope = cdf + x * exp(-0.5 * x * x) / sqrt(2 * 3.14159265358979323846); return x * cdf;
+    default: *slope = 0; return 0;
+    }
+}
+
+// phi_pq(x), and its slope; with upstream gradient g also the parameters' gradients
+static double oracle_phi(Problem* P, size_t unit, int q, double x, double* slope, double g) {
+    size_t i = unit * P->d.N + q;
+    int N = P->d.N, G = P->d.G;
+    double scale_basis = P->o.scales ? P->scale_basis[i] : 1, scale_base = P->o.scales ? P->scale_base[i] : 1;
+    double base_slope, b = base_value(x, P->d.base, &base_slope), sum = 0, sum_slope = 0;
+    for (int m = 1; m <= G; m++) {
+        size_t at_cos = (unit * 2 * G + m - 1) * N + q, at_sin = at_cos + (size_t)G * N;
+        double c = cos(m * x), s = sin(m * x);
+        sum += P->coef[at_cos] * c + P->coef[at_sin] * s;
+        sum_slope += m * (P->coef[at_sin] * c - P->coef[at_cos] * s);
+        P->want_dcoef[at_cos] += g * scale_basis * c;
+        P->want_dcoef[at_sin] += g * scale_basis * s;
+    }
+    P->want_dscale_basis[i] += g * sum;
+    P->want_dscale_base[i] += g * b;
+    *slope = scale_base * base_slope + scale_basis * sum_slope;
+    return scale_base * b + scale_basis * sum;
+}
+
+static double logit(Problem* P, const float* q, int k, int n) {
+    int D = P->d.C / P->d.H;
+    double sum = 0;
+    size_t query = (size_t)k * 3 * P->d.C, key = (size_t)n * 3 * P->d.C + P->d.C;
+    for (int i = 0; i < D; i++) { sum += (double)q[query + i] * q[key + i]; }
+    return sum / sqrt(D);
+}
+
+// One row k of one sample and head: z, sigma, out, and every gradient
+static void oracle_row(Problem* P, int b, int h, int k) {
+    int N = P->d.N, C = P->d.C, D = C / P->d.H, R = P->d.R;
+    size_t at = (size_t)b * N * C + h * D, ld = 3 * (size_t)C;
+    const float *q = P->qkv + 3 * at - 2 * h * D, *v = q + 2 * C, *dout = P->dout + at + (size_t)k * C;
+    double *dq = P->want_dqkv + (q - P->qkv), *dk = dq + C, *dv = dq + 2 * C;
+    double *z = P->want_z + ((size_t)(b * P->d.H + h) * N + k) * R, *dz = doubles(R), slope;
+    for (int p = 0; p < R; p++) {
+        for (int n = 0; n < N; n++) { z[p] += oracle_phi(P, h * R + p, n, logit(P, q, k, n), &slope, 0); }
+    }
+    for (int n = 0; n < N; n++) {
+        const float* W = P->W + ((size_t)h * N + n) * R;
+        double sigma = P->o.bias ? P->beta[n] : 0, dsigma = 0;
+        for (int p = 0; p < R; p++) { sigma += W[p] * z[p]; }
+        for (int i = 0; i < D; i++) {
+            P->want_out[at + (size_t)k * C + i] += sigma * v[n * ld + i];
+            dv[n * ld + i] += sigma * dout[i];
+            dsigma += dout[i] * (double)v[n * ld + i];
+        }
+        P->want_dbeta[n] += dsigma;
+        for (int p = 0; p < R; p++) {
+            P->want_dW[((size_t)h * N + n) * R + p] += dsigma * z[p];
+            dz[p] += W[p] * dsigma;
+        }
+    }
+    for (int n = 0; n < N; n++) {
+        double dA = 0, A = logit(P, q, k, n);
+        for (int p = 0; p < R; p++) {
+            oracle_phi(P, h * R + p, n, A, &slope, dz[p]);
+            dA += slope * dz[p];
+        }
+        for (int i = 0; i < D; i++) {
+            dq[k * ld + i] += dA * q[n * ld + C + i] / sqrt(D);
+            dk[n * ld + i] += dA * q[k * ld + i] / sqrt(D);
+        }
+    }
+    free(dz);
+}
+
+// ---- Checks
+
+static void check(Problem* P, const char* what, const float* got, double* want, size_t n, double limit,
+                  bool accumulates) {
+    for (size_t i = 0; accumulates && i < n; i++) { want[i] += gradient_start; }
+    double e = relative_error(got, want, n);
+    CHECK(e <= limit, "B=%d N=%d C=%d H=%d R=%d G=%d base %d scales %d bias %d: %s relative error %.3g, limit %.2g",
+          P->d.B, P->d.N, P->d.C, P->d.H, P->d.R, P->d.G, P->d.base, P->o.scales, P->o.bias, what, e, limit);
+    int intact = 1;
+    for (int i = 0; i < GUARD; i++) { intact &= got[n + i] == sentinel; }
+    CHECK(intact, "%s is overrun", what);
+}
+
+static void untouched(const char* what, const float* got, size_t n) {
+    int same = 1;
+    for (size_t i = 0; i < n; i++) { same &= got[i] == gradient_start; }
+    CHECK(same, "%s is written although its parameter is off", what);
+}
+
+static void test_problem(KaratDims d, Options o, double limit) {
+    Problem P = problem_new(d, o);
+    run(&P);
+    for (int b = 0; b < d.B; b++) {
+        for (int h = 0; h < d.H; h++) {
+            for (int k = 0; k < d.N; k++) { oracle_row(&P, b, h, k); }
+        }
+    }
+    check(&P, "out", P.out, P.want_out, P.activations, limit, false);
+    check(&P, "z", P.z, P.want_z, P.tokens, limit, false);
+    check(&P, "dqkv", P.dqkv, P.want_dqkv, 3 * P.activations, limit, false);
+    check(&P, "dcoef", P.dcoef, P.want_dcoef, P.coefs, limit, true);
+    check(&P, "dW", P.dW, P.want_dW, P.weights, limit, true);
+    if (o.scales) { check(&P, "dscale_basis", P.dscale_basis, P.want_dscale_basis, P.units, limit, true); }
+    if (o.scales && d.base != KARAT_BASE_ZERO) {
+        check(&P, "dscale_base", P.dscale_base, P.want_dscale_base, P.units, limit, true);
+    } else {
+        untouched("dscale_base", P.dscale_base, P.units);
+    }
+    if (o.bias) { check(&P, "dbeta", P.dbeta, P.want_dbeta, d.N, limit, true); }
+    problem_free(&P);
+}
+
+static void set_threads(int n) {
+#ifdef _OPENMP
+    omp_set_num_threads(n);
+#else
+    (void)n;
+#endif
+}
+
+// The same bits from 1, 2 and 3 threads, and from two runs
+static void test_threads(void) {
+    KaratDims d = {11, 37, 60, 3, 12, 3, KARAT_BASE_SILU};
+    const int threads[] = {2, 1, 2, 3};
+    Problem P[4];
+    for (int i = 0; i < 4; i++) {
+        set_threads(threads[i]);
+        P[i] = problem_new(d, (Options){true, true, 1});
+        run(&P[i]);
+    }
+    for (int i = 1; i < 4; i++) {
+        Problem *a = &P[i], *b = &P[0];
+        const float* ours[] = {a->out, a->z, a->dqkv, a->dcoef, a->dscale_basis, a->dscale_base, a->dW, a->dbeta};
+        const float* first[] = {b->out, b->z, b->dqkv, b->dcoef, b->dscale_basis, b->dscale_base, b->dW, b->dbeta};
+        size_t sizes[] = {P[0].activations, P[0].tokens, 3 * P[0].activations, P[0].coefs, P[0].units, P[0].units,
+                          P[0].weights, d.N};
+        for (int t = 0; t < 8; t++) {
+            bool same = !memcmp(ours[t], first[t], sizes[t] * sizeof(float));
+            CHECK(same, "tensor %d: other bits with %d threads", t, threads[i]);
+        }
+    }
+    for (int i = 0; i < 4; i++) { problem_free(&P[i]); }
+    set_threads(2);
+}
+
+static void swap(double* a, double* b) {
+    double t = *a;
+    *a = *b;
+    *b = t;
+}
+
+// Row-reduces A (n,n) with complete pivoting; returns how many pivots exceed limit times the first
+static int numerical_rank(double* A, int n, double limit) {
+    double first = 0;
+    for (int rank = 0; rank < n; rank++) {
+        int row = rank, col = rank;
+        for (int i = rank; i < n; i++) {
+            for (int j = rank; j < n; j++) {
+                if (fabs(A[i * n + j]) > fabs(A[row * n + col])) { row = i, col = j; }
+            }
+        }
+        double pivot = A[row * n + col];
+        if (rank == 0) { first = fabs(pivot); }
+        if (!(fabs(pivot) > limit * first)) { return rank; }
+        for (int j = 0; j < n; j++) { swap(&A[row * n + j], &A[rank * n + j]); }
+        for (int i = 0; i < n; i++) { swap(&A[i * n + col], &A[i * n + rank]); }
+        for (int i = rank + 1; i < n; i++) {
+            double f = A[i * n + rank] / pivot;
+            for (int j = rank; j < n; j++) { A[i * n + j] -= f * A[rank * n + j]; }
+        }
+    }
+    return n;
+}
+
+// sigma is at most of rank R, R + 1 with beta: with V the identity, out is sigma itself
+static void test_rank(void) {
+    enum { N = 24, R = 5 };
+    for (int bias = 0; bias < 2; bias++) {
+        Problem P = problem_new((KaratDims){1, N, N, 1, R, 3, KARAT_BASE_ZERO}, (Options){true, bias, 1});
+        for (int n = 0; n < N; n++) {
+            for (int i = 0; i < N; i++) { P.qkv[(size_t)n * 3 * N + 2 * N + i] = n == i; }
+        }
+        run(&P);
+        double sigma[N * N];
+        for (int i = 0; i < N * N; i++) { sigma[i] = P.out[i]; }
+        int rank = numerical_rank(sigma, N, 1e-4);
+        CHECK(rank == R + bias, "rank of sigma: %d, R = %d, bias %d", rank, R, bias);
+        problem_free(&P);
+    }
+}
+
+int main(void) {
+    matmul_init();
+    set_threads(2);
+    const Options full = {true, true, 1}, plain = {false, false, 1}, large = {true, true, 7};
+    // observed: 2.8e-6 at most (N = 197, G = 11), 1.9e-5 with large logits (to about 200)
+    const double limit = 1e-5, limit_large = 1e-4;
+    test_problem((KaratDims){1, 1, 7, 1, 1, 1, KARAT_BASE_ZERO}, plain, limit);
+    test_problem((KaratDims){3, 5, 20, 1, 3, 3, KARAT_BASE_IDENTITY}, full, limit);
+    test_problem((KaratDims){2, 17, 64, 2, 12, 11, KARAT_BASE_SILU}, full, limit);
+    test_problem((KaratDims){9, 17, 21, 3, 3, 1, KARAT_BASE_GELU}, plain, limit);
+    test_problem((KaratDims){2, 65, 128, 2, 12, 3, KARAT_BASE_ZERO}, full, limit);
+    test_problem((KaratDims){1, 65, 40, 2, 12, 3, KARAT_BASE_GELU}, (Options){true, false, 1}, limit);
+    test_problem((KaratDims){1, 197, 64, 1, 12, 3, KARAT_BASE_ZERO}, (Options){true, false, 1}, limit);
+    test_problem((KaratDims){1, 197, 14, 2, 1, 11, KARAT_BASE_IDENTITY}, (Options){false, true, 1}, limit);
+    test_problem((KaratDims){2, 17, 64, 2, 12, 3, KARAT_BASE_SILU}, large, limit_large);
+    test_threads();
+    test_rank();
+    return tests_finish();
+}

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# The trainer as a process: what it prints, leaves, refuses, and how it survives being killed.
+# Needs TRAIN_KAT (the program; default ./train_kat). Prints "N passed, N failed" last.
+set -u
+cd "$(dirname "$0")/../.."
+train=$(realpath "${TRAIN_KAT:-./train_kat}")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+
+check() { # check SENTENCE COMMAND...: the command must succeed
+    local sentence=$1
+    shift
+    if "$@" >"$work/check.log" 2>&1; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        echo "FAILED: $sentence"
+        tail -3 "$work/check.log"
+    fi
+}
+
+# A run of some seconds that uses everything random
+small=(--model kat-mini-g3b --dim 24 --depth 2 --image-size 16 --batch-size 8 --train-images 400 --test-images 40 --seed 7
+       --steps 90 --log-every 5 --drop-path 0.2 --mixup 0.8 --cutmix 1 --hflip 0.5 --crop-padding 2 --model-ema-decay 0.95)
+tiny=(--model vit-mini --dim 24 --depth 1 --image-size 16 --batch-size 4 --train-images 40 --test-images 12)
+
+says() { # says CODE TEXT ARGUMENTS...: exit code and a part of what is printed
+    local code=$1 text=$2
+    shift 2
+    "$train" "$@" >"$work/says.log" 2>&1
+    local got=$?
+    [ $got = "$code" ] && grep -qF -- "$text" "$work/says.log" && return
+    echo "exit $got (want $code): $(tail -1 "$work/says.log")"
+    return 1
+}
+
+losses() { cut -d, -f1-7,12-17 "$1/metrics.csv"; } # without the timings
+
+# ---- the command line
+check "--help exits 0" says 0 "--karat-rank" --help
+check "unknown flag" says 2 "did you mean --epochs" --epocs 3
+check "not a number" says 2 "--batch-size foo is not a whole number" --batch-size foo
+check "unknown model" says 2 "--model vit-huge is unknown" --model vit-huge
+check "missing data" says 1 "absent.train.kds" --data "$work/absent"
+check "too few classes" says 2 "fewer than" --classes 3
+check "groups do not divide" says 2 "multiples of --rational-groups" --dim 36 --heads 3 --model kat-mini
+check "folder that cannot be made" says 1 "cannot make the folder" "${tiny[@]}" --output /proc/none/run
+check "resume without a run" says 1 "last.resume.safetensors" --resume "$work/none"
+while read -r model classes count; do
+    check "$model has $count parameters" says 0 "parameters $count in" --model "$model" --classes "$classes" --dry-run
+done <<'COUNTS'
+vit-tiny 1000 5717416
+kat-base 1000 86568568
+vit-tiny-g3b 10 6292282
+vit-tiny-g3u 10 5590174
+vit-small-g3b 1000 23582536
+vit-small-g3u 1000 22178320
+vit-base-g1b 10 87508426
+vit-base-g1u 10 85948186
+COUNTS
+
+# ---- one run, never interrupted
+check "a run ends well" "$train" "${small[@]}" --output "$work/whole"
+for file in metrics.csv config.txt best.safetensors last.safetensors last.ema.safetensors last.resume.safetensors; do
+    check "the run leaves $file" test -s "$work/whole/$file"
+done
+check "a second run there is refused" says 2 "already holds a run" "${small[@]}" --output "$work/whole"
+
+# ---- the same run, killed again and again, each time a little later
+attempt=0
+while ! grep -q '^90,.*,[0-9.]*$' "$work/killed/metrics.csv" 2>/dev/null && [ $attempt -lt 60 ]; do
+    attempt=$((attempt + 1))
+    start=(--output "$work/killed" --overwrite)
+    [ -e "$work/killed/last.resume.safetensors" ] && start=(--resume "$work/killed")
+    { timeout -s KILL "$((attempt / 10)).$((attempt % 10))5" "$train" "${small[@]}" --checkpoint-every 4 "${start[@]}" >"$work/killed.log" 2>&1; } 2>/dev/null # the shell reports each kill
+done
+check "the killed run was killed at least once ($attempt starts)" test $attempt -ge 2
+"$train" "${small[@]}" --resume "$work/killed" >/dev/null 2>&1 # if the kill came after the last step
+check "killed and resumed: the same losses" diff <(losses "$work/whole") <(losses "$work/killed")
+for file in last.safetensors last.ema.safetensors best.safetensors last.resume.safetensors; do
+    check "killed and resumed: the same bytes in $file" cmp "$work/whole/$file" "$work/killed/$file"
+done
+check "no temporary file is taken for a checkpoint" says 0 "top-1" --eval "$work/killed/last.safetensors"
+check "a changed configuration is refused" says 2 "--lr was 0.001, is now 0.5" --resume "$work/killed" --lr 0.5
+
+# ---- one thread and two
+check "a run with one thread" "$train" "${small[@]}" --threads 1 --output "$work/one"
+check "one thread, two threads: the same bytes" cmp "$work/one/last.resume.safetensors" "$work/whole/last.resume.safetensors"
+
+# ---- Ctrl-C
+"$train" "${small[@]}" --steps 100000 --output "$work/stopped" >"$work/stopped.log" 2>&1 &
+pid=$!
+for _ in $(seq 100); do grep -q "^step" "$work/stopped.log" && break; sleep 0.1; done
+kill -INT $pid
+check "Ctrl-C ends the run well" wait $pid
+check "Ctrl-C tells how to go on" grep -q -- "--resume $work/stopped" "$work/stopped.log"
+check "Ctrl-C saves" says 0 "top-1" --eval "$work/stopped/last.safetensors"
+
+# ---- a NaN is not applied
+cp "$work/whole/last.safetensors" "$work/nan.safetensors"
+size=$(stat -c %s "$work/nan.safetensors")
+printf '\377\377\377\177' | dd of="$work/nan.safetensors" bs=1 seek=$((size - 4)) conv=notrunc 2>/dev/null # head.bias[9] = NaN
+check "a NaN stops the run and is named" says 1 "the first bad tensor is parameter head.bias" "${small[@]}" --init-from "$work/nan.safetensors" --output "$work/nan"
+check "the state before the NaN is saved" test -s "$work/nan/last.resume.safetensors"
+
+# ---- weights in and out
+"$train" "${tiny[@]}" --steps 1 --init-from "$work/whole/last.safetensors" --output "$work/init" >"$work/init.log" 2>&1
+check "init-from lists what is only in the file" grep -q "only in the file, left out: blocks.1.norm1.weight" "$work/init.log"
+check "init-from counts what it loaded" grep -Eq "[0-9]+ of [0-9]+ tensors loaded" "$work/init.log"
+check "eval of a truncated file is refused" bash -c "head -c 5000 '$work/whole/last.safetensors' >'$work/cut.safetensors'; ! '$train' --eval '$work/cut.safetensors'"
+check "per-class evaluation" says 0 " of " --eval "$work/whole/best.safetensors" --per-class
+check "dump-state writes a file" says 0 "wrote $work/state.safetensors" "${small[@]}" --dump-state "$work/state.safetensors"
+for name in input target logits loss param.cls_token grad.blocks.1.attn.karat.coef karat_mode rational_form; do
+    check "the dump holds $name" grep -qa "\"$name\"" "$work/state.safetensors"
+done
+check "overfit-batch reaches its goal" says 0 "the first batch is learned" "${tiny[@]}" --overfit-batch --steps 800 --lr 0.003 --warmup-epochs 0 --dim 48
+check "gradcheck passes" says 0 " 0 failed" "${tiny[@]}" --model kat-mini-g3b --dim 24 --depth 1 --gradcheck
+
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]

@@ -1,0 +1,418 @@
+// Fourier-KArAt: Kolmogorov-Arnold attention (Maity et al., arXiv 2503.10632) in the Fourier basis. For each sample and
+// head softmax over the rows of A = Q K^T / sqrt(D) is replaced by a learned operator, the same for every row k:
+//     z_kp = sum_q phi_pq(A_kq)                        p = 1..R, each phi_pq its own function
+//     phi_pq(x) = scale_base_pq b(x) + scale_basis_pq sum_{m=1..G} [a_pqm cos(mx) + c_pqm sin(mx)]
+//     sigma_kn = sum_p W_np z_kp + beta_n              out_k = sum_n sigma_kn V_n
+// By associativity out = z U + 1 (beta^T V) with U = W^T V (R,D): sigma is never formed. The scales are folded into the
+// coefficients once a call, so that with M = 2G (+1) features e_m of every logit, cos(mx), sin(mx) (and b(x)),
+//     z = features(A) C,  C (M N, R)
+// is a matrix product. It runs on register tiles (matmul.h), tile by tile: neither A nor its features are kept, the
+// forward saves z (B,H,N,R) and the backward computes both again.
+//
+// Tiles are KARAT_ROWS rows by TILE_COLS lanes. The forward has rows of q and lanes of k, so that z is a sum over rows;
+// the backward has rows of k and lanes of q, so that the gradient of C is. Gradients of the operator are summed over
+// the batch in up to KARAT_SLOTS slots, each a fixed set of samples, and the slots in order: no result depends on the
+// number of threads.
+#pragma once
+#include "matmul.h"
+#include "vector_math.h"
+#include <string.h>
+
+typedef enum { KARAT_BASE_ZERO, KARAT_BASE_IDENTITY, KARAT_BASE_SILU, KARAT_BASE_GELU } KaratBase;
+
+typedef struct {
+    int B, N, C, H, R, G;
+    KaratBase base;
+} KaratDims;
+
+typedef struct {              // one operator set, all heads together
+    const float* coef;        // (H,R,2G,N): cos 1..G, then sin 1..G
+    const float* scale_basis; // (H,R,N), or NULL: 1
+    const float* scale_base;  // (H,R,N), or NULL: 1
+    const float* proj_weight; // (H,N,R), W above
+    const float* proj_bias;   // (N), beta above, or NULL: 0
+} KaratParams;
+
+typedef struct { // the parameters' gradients, all +=; NULL where the parameter is
+    float *coef, *scale_basis, *scale_base, *proj_weight, *proj_bias;
+} KaratGrads;
+
+enum { KARAT_ROWS = 48, KARAT_SLOTS = 8 };
+_Static_assert(KARAT_ROWS % TILE_ROWS == 0, "a tile of logits is a whole number of register tiles");
+
+static inline int karat_features_count(KaratDims d) { return 2 * d.G + (d.base != KARAT_BASE_ZERO); } // M
+static inline int karat_slots(KaratDims d) { return min_int(d.B, KARAT_SLOTS); }
+
+// ---- Features of a tile of logits
+
+// features (M, count) of x (count): harmonics by rotation, cos(mx) + i sin(mx) = (cos x + i sin x)^m
+static inline void karat_harmonics(float* features, const float* x, int count, int G) {
+    float *cos1 = features, *sin1 = features + G * count;
+    #pragma omp simd
+    for (int i = 0; i < count; i++) { vm_sincos(x[i], &sin1[i], &cos1[i]); }
+    for (int m = 2; m <= G; m++) {
+        float *c = cos1 + (m - 1) * count, *s = sin1 + (m - 1) * count;
+        #pragma omp simd
+        for (int i = 0; i < count; i++) {
+            c[i] = c[i - count] * cos1[i] - s[i - count] * sin1[i];
+            s[i] = s[i - count] * cos1[i] + c[i - count] * sin1[i];
+        }
+    }
+}
+
+static inline void karat_base_forward(float* b, const float* x, int count, KaratBase base) {
+    if (base == KARAT_BASE_IDENTITY) {
+        memcpy(b, x, count * sizeof *b);
+    } else if (base == KARAT_BASE_SILU) {
+        #pragma omp simd
+        for (int i = 0; i < count; i++) { b[i] = x[i] * vm_sigmoid(x[i]); }
+    } else if (base == KARAT_BASE_GELU) {
+        #pragma omp simd
+        for (int i = 0; i < count; i++) { b[i] = 0.5f * x[i] * (1 + vm_erf(0.70710678f * x[i])); }
+    }
+}
+
+// dx += b'(x) db
+static inline void karat_base_backward(float* dx, const float* db, const float* x, int count, KaratBase base) {
+    if (base == KARAT_BASE_IDENTITY) {
+        for (int i = 0; i < count; i++) { dx[i] += db[i]; }
+    } else if (base == KARAT_BASE_SILU) {
+        #pragma omp simd
+        for (int i = 0; i < count; i++) {
+            float s = vm_sigmoid(x[i]);
+            dx[i] += db[i] * s * (1 + x[i] * (1 - s));
+        }
+    } else if (base == KARAT_BASE_GELU) {
+        #pragma omp simd
+        for (int i = 0; i < count; i++) {
+            float density = 0.39894228f * vm_exp(-0.5f * x[i] * x[i]);
+            dx[i] += db[i] * (0.5f * (1 + vm_erf(0.70710678f * x[i])) + x[i] * density);
+        }
+    }
+}
+
+// ---- Effective coefficients: C_mqp = scale_basis_pq coef_pmq, and scale_base_pq for the base's feature m = 2G
+
+static inline float karat_coefficient(KaratParams w, KaratDims d, int h, int m, int q, int p) {
+    size_t unit = (size_t)(h * d.R + p) * d.N + q;
+    if (m == 2 * d.G) { return w.scale_base ? w.scale_base[unit] : 1; }
+    return (w.scale_basis ? w.scale_basis[unit] : 1) * w.coef[((size_t)(h * d.R + p) * 2 * d.G + m) * d.N + q];
+}
+
+// For the forward, one head: for each tile of rows q, panels over p of (M, rows, TILE_ROWS), the left factors of z
+static inline size_t karat_row_coefs(KaratDims d) {
+    return (size_t)karat_features_count(d) * round_up(d.N, TILE_ROWS) * round_up(d.R, TILE_ROWS);
+}
+
+static inline void karat_pack_rows(float* to, KaratParams w, KaratDims d, int h) {
+    int M = karat_features_count(d), padded = round_up(d.N, TILE_ROWS);
+    for (int q0 = 0; q0 < padded; q0 += KARAT_ROWS) {
+        int end = min_int(q0 + KARAT_ROWS, padded);
+        for (int p0 = 0; p0 < d.R; p0 += TILE_ROWS) {
+            for (int m = 0; m < M; m++) {
+                for (int q = q0; q < end; q++) {
+                    for (int p = p0; p < p0 + TILE_ROWS; p++) {
+                        *to++ = q < d.N && p < d.R ? karat_coefficient(w, d, h, m, q, p) : 0;
+                    }
+                }
+            }
+        }
+    }
+}
+
+// For the backward, one head: for each panel of lanes q, (M, R rounded up, TILE_COLS). So is the gradient laid out.
+static inline size_t karat_lane_coefs(KaratDims d) {
+    return (size_t)karat_features_count(d) * round_up(d.R, TILE_ROWS) * round_up(d.N, TILE_COLS);
+}
+
+static inline size_t karat_lane_index(KaratDims d, int m, int q, int p) {
+    size_t panel = q / TILE_COLS, row = (panel * karat_features_count(d) + m) * round_up(d.R, TILE_ROWS) + p;
+    return row * TILE_COLS + q % TILE_COLS;
+}
+
+static inline void karat_pack_lanes(float* to, KaratParams w, KaratDims d, int h) {
+    memset(to, 0, karat_lane_coefs(d) * sizeof *to);
+    for (int m = 0; m < karat_features_count(d); m++) {
+        for (int p = 0; p < d.R; p++) {
+            for (int q = 0; q < d.N; q++) { to[karat_lane_index(d, m, q, p)] = karat_coefficient(w, d, h, m, q, p); }
+        }
+    }
+}
+
+// ---- Scratch
+
+// Columns of dA that are kept for the products with K and Q: whole panels of lanes, about 96 of them
+static inline int karat_columns(int N) { return min_int(round_up(N, TILE_COLS), 96 / TILE_COLS * TILE_COLS); }
+
+typedef struct {                // of one thread
+    float *row_panels;          // K (forward) or Q (backward), (N rounded up, D), in panels of TILE_ROWS rows
+    float *lane_panels;         // Q (forward) or K (backward), in panels of TILE_COLS lanes
+    float *x, *dx, *features;   // a tile: logits, their gradients (KARAT_ROWS, TILE_COLS), (M, KARAT_ROWS, TILE_COLS)
+    float *z;                   // of one panel of lanes k, transposed: (R rounded up, TILE_COLS)
+    float *dz, *dz_k, *dz_p;    // (N,R); in panels of TILE_ROWS k (N rounded up, R); and of p (R rounded up, N)
+    float *U, *dU, *row;        // (R,D), (R,D), (D)
+    float *dA;                  // (N, karat_columns)
+} KaratWork;
+
+static inline size_t karat_take(float** pointer, float* base, size_t at, size_t count) { // whole cache lines
+    *pointer = base ? base + at : NULL;
+    return at + (count + 15) / 16 * 16;
+}
+
+// Cuts a thread's scratch from base (NULL: only counts); returns its size in floats
+static inline size_t karat_work(KaratWork* w, float* base, KaratDims d) {
+    size_t D = d.C / d.H, tile = KARAT_ROWS * TILE_COLS, R_padded = round_up(d.R, TILE_ROWS);
+    size_t N_rows = round_up(d.N, TILE_ROWS), N_lanes = round_up(d.N, TILE_COLS), at = 0;
+    at = karat_take(&w->row_panels, base, at, N_rows * D);
+    at = karat_take(&w->lane_panels, base, at, N_lanes * D);
+    at = karat_take(&w->x, base, at, tile);
+    at = karat_take(&w->dx, base, at, tile);
+    at = karat_take(&w->features, base, at, karat_features_count(d) * tile);
+    at = karat_take(&w->z, base, at, R_padded * TILE_COLS);
+    at = karat_take(&w->dz, base, at, (size_t)d.N * d.R);
+    at = karat_take(&w->dz_k, base, at, N_rows * d.R);
+    at = karat_take(&w->dz_p, base, at, R_padded * d.N);
+    at = karat_take(&w->U, base, at, d.R * D);
+    at = karat_take(&w->dU, base, at, d.R * D);
+    at = karat_take(&w->row, base, at, D);
+    return karat_take(&w->dA, base, at, (size_t)d.N * karat_columns(d.N));
+}
+
+// One (head, slot)'s gradients: of C as karat_lane_coefs, of W (N,R), of beta (N)
+static inline size_t karat_slot_size(KaratDims d) { return karat_lane_coefs(d) + (size_t)d.N * d.R + d.N; }
+
+// The forward needs the first two terms (its own layout of C), the backward all three
+static inline size_t karat_scratch(KaratDims d) {
+    KaratWork unused;
+    size_t coefs = karat_row_coefs(d) > karat_lane_coefs(d) ? karat_row_coefs(d) : karat_lane_coefs(d);
+    return d.H * coefs + max_threads() * karat_work(&unused, NULL, d) + d.H * karat_slots(d) * karat_slot_size(d);
+}
+
+// ---- Tiles
+
+// x (rows, TILE_COLS) = the products of rows with a panel of lanes, / sqrt(D)
+static inline void karat_logits(float* x, const float* row_panels, const float* lane_panel, int rows, int D) {
+    for (int r = 0; r < rows; r += TILE_ROWS) {
+        tile_product(x + r * TILE_COLS, false, D, row_panels + (size_t)r * D, lane_panel);
+    }
+    float scale = 1 / sqrtf(D);
+    for (int i = 0; i < rows * TILE_COLS; i++) { x[i] *= scale; }
+}
+
+// The tile's logits and features, rows of q0.. or k0.. on; returns its number of rows, a whole number of TILE_ROWS
+static inline int karat_tile(KaratWork w, int first_row, int first_lane, KaratDims d) {
+    int D = d.C / d.H, rows = round_up(min_int(KARAT_ROWS, d.N - first_row), TILE_ROWS);
+    karat_logits(w.x, w.row_panels + (size_t)first_row * D, w.lane_panels + (size_t)first_lane * D, rows, D);
+    karat_harmonics(w.features, w.x, rows * TILE_COLS, d.G);
+    karat_base_forward(w.features + (size_t)2 * d.G * rows * TILE_COLS, w.x, rows * TILE_COLS, d.base);
+    return rows;
+}
+
+// dx = sum_m e_m'(x) df_m with df = dz C^T: rows k in panels of dz, lanes q in one panel of C
+static inline void karat_tile_backward(KaratWork w, const float* dz_k, const float* coefs, int rows, KaratDims d) {
+    enum { COUNT = TILE_ROWS * TILE_COLS };
+    float df_cos[COUNT] __attribute__((aligned(64))), df_sin[COUNT] __attribute__((aligned(64)));
+    int step = round_up(d.R, TILE_ROWS) * TILE_COLS; // from one feature's coefficients to the next's
+    for (int r = 0; r < rows; r += TILE_ROWS, dz_k += TILE_ROWS * d.R) {
+        float* dx = w.dx + r * TILE_COLS;
+        memset(dx, 0, sizeof df_cos);
+        for (int m = 1; m <= d.G; m++) {
+            const float* c = w.features + ((m - 1) * rows + r) * TILE_COLS;
+            const float* s = c + d.G * rows * TILE_COLS;
+            tile_product(df_cos, false, d.R, dz_k, coefs + (m - 1) * step);
+            tile_product(df_sin, false, d.R, dz_k, coefs + (d.G + m - 1) * step);
+            for (int i = 0; i < COUNT; i++) { dx[i] += m * (c[i] * df_sin[i] - s[i] * df_cos[i]); }
+        }
+        if (d.base != KARAT_BASE_ZERO) {
+            tile_product(df_cos, false, d.R, dz_k, coefs + 2 * d.G * step);
+            karat_base_backward(dx, df_cos, w.x + r * TILE_COLS, COUNT, d.base);
+        }
+    }
+}
+
+// ---- Forward
+
+// z (N,R) of one sample and head
+static inline void karat_head_z(float* z, const float* q, const float* coefs, KaratWork w, KaratDims d) {
+    int D = d.C / d.H, M = karat_features_count(d), R_padded = round_up(d.R, TILE_ROWS);
+    const float* k = q + d.C;
+    pack_panels(w.row_panels, TILE_ROWS, d.N, D, k, 3 * (size_t)d.C, 1);
+    pack_panels(w.lane_panels, TILE_COLS, d.N, D, q, 3 * (size_t)d.C, 1);
+    for (int k0 = 0; k0 < d.N; k0 += TILE_COLS) {
+        memset(w.z, 0, R_padded * TILE_COLS * sizeof *w.z);
+        for (int q0 = 0; q0 < d.N; q0 += KARAT_ROWS) {
+            int rows = karat_tile(w, q0, k0, d);
+            const float* tile_coefs = coefs + (size_t)q0 * M * R_padded;
+            for (int p = 0; p < d.R; p += TILE_ROWS) {
+                tile_product(w.z + p * TILE_COLS, true, M * rows, tile_coefs + (size_t)p * M * rows, w.features);
+            }
+        }
+        for (int lane = 0; lane < min_int(TILE_COLS, d.N - k0); lane++) {
+            for (int p = 0; p < d.R; p++) { z[(size_t)(k0 + lane) * d.R + p] = w.z[p * TILE_COLS + lane]; }
+        }
+    }
+}
+
+// out = z U + 1 (beta^T V), U = W^T V
+static inline void karat_head_out(float* out, const float* z, const float* v, const float* W, const float* beta,
+                                  KaratWork w, KaratDims d) {
+    int D = d.C / d.H, ld = 3 * d.C;
+    gemm(true, false, d.R, D, d.N, 1, W, d.R, v, ld, 0, w.U, D);
+    if (beta) {
+        gemm(false, false, 1, D, d.N, 1, beta, d.N, v, ld, 0, w.row, D);
+        for (int k = 0; k < d.N; k++) { memcpy(out + (size_t)k * d.C, w.row, D * sizeof *out); }
+    }
+    gemm(false, false, d.N, D, d.R, 1, z, d.R, w.U, D, beta ? 1 : 0, out, d.C);
+}
+
+static inline void karat_forward(float* out, float* z, const float* qkv, KaratParams params, float* scratch,
+                                 KaratDims d) {
+    KaratWork unused;
+    size_t coefs = karat_row_coefs(d), work = karat_work(&unused, NULL, d);
+    #pragma omp parallel for schedule(dynamic)
+    for (int h = 0; h < d.H; h++) { karat_pack_rows(scratch + h * coefs, params, d, h); }
+    #pragma omp parallel for schedule(dynamic)
+    for (int bh = 0; bh < d.B * d.H; bh++) {
+        int b = bh / d.H, h = bh % d.H;
+        size_t at = (size_t)b * d.N * d.C, column = (size_t)h * (d.C / d.H);
+        const float* q = qkv + 3 * at + column;
+        float* z_head = z + (size_t)bh * d.N * d.R;
+        KaratWork w;
+        karat_work(&w, scratch + d.H * coefs + thread_number() * work, d);
+        karat_head_z(z_head, q, scratch + h * coefs, w, d);
+        karat_head_out(out + at + column, z_head, q + 2 * d.C, params.proj_weight + (size_t)h * d.N * d.R,
+                       params.proj_bias, w, d);
+    }
+}
+
+// ---- Backward
+
+typedef struct { float *coefs, *proj_weight, *proj_bias; } KaratSlot;
+
+static inline KaratSlot karat_slot(float* slots, KaratDims d, int h, int slot) {
+    float* at = slots + (size_t)(h * karat_slots(d) + slot) * karat_slot_size(d);
+    return (KaratSlot){at, at + karat_lane_coefs(d), at + karat_lane_coefs(d) + (size_t)d.N * d.R};
+}
+
+// The forward lines: U = W^T V; out = z U + 1 (beta^T V). Gives dz, dV and adds to dW and dbeta.
+static inline void karat_head_out_backward(KaratSlot slot, float* dv, const float* dout, const float* z, const float* v,
+                                           const float* W, const float* beta, KaratWork w, KaratDims d) {
+    int D = d.C / d.H, N = d.N, R = d.R, ld = 3 * d.C;
+    gemm(true, false, R, D, N, 1, W, R, v, ld, 0, w.U, D);
+    gemm(false, true, N, R, D, 1, dout, d.C, w.U, D, 0, w.dz, R);
+    gemm(true, false, R, D, N, 1, z, R, dout, d.C, 0, w.dU, D);
+    gemm(false, true, N, R, D, 1, v, ld, w.dU, D, 1, slot.proj_weight, R);
+    gemm(false, false, N, D, R, 1, W, R, w.dU, D, 0, dv, ld);
+    if (!beta) { return; }
+    memset(w.row, 0, D * sizeof *w.row); // the column sums of dout
+    for (int k = 0; k < N; k++) {
+        for (int i = 0; i < D; i++) { w.row[i] += dout[(size_t)k * d.C + i]; }
+    }
+    gemm(false, true, N, 1, D, 1, v, ld, w.row, D, 1, slot.proj_bias, 1);
+    gemm(false, false, N, D, 1, 1, beta, 1, w.row, D, 1, dv, ld);
+}
+
+// The forward line: z = features(A) C. For one panel of lanes q0..: dA's columns; the gradient of C is added to dcoefs.
+static inline void karat_panel_backward(float* dA, int ld, float* dcoefs, const float* coefs, int q0, KaratWork w,
+                                        KaratDims d) {
+    int R_padded = round_up(d.R, TILE_ROWS);
+    for (int k0 = 0; k0 < d.N; k0 += KARAT_ROWS) {
+        int rows = karat_tile(w, k0, q0, d), count = min_int(rows, d.N - k0);
+        for (int m = 0; m < karat_features_count(d); m++) {
+            for (int p = 0; p < d.R; p += TILE_ROWS) {
+                tile_product(dcoefs + (m * R_padded + p) * TILE_COLS, true, count,
+                             w.dz_p + (size_t)p * d.N + k0 * TILE_ROWS, w.features + (size_t)m * rows * TILE_COLS);
+            }
+        }
+        karat_tile_backward(w, w.dz_k + (size_t)k0 * d.R, coefs, rows, d);
+        for (int r = 0; r < count; r++) {
+            memcpy(dA + (size_t)(k0 + r) * ld, w.dx + r * TILE_COLS, TILE_COLS * sizeof *dA);
+        }
+    }
+}
+
+// The forward lines: A = Q K^T / sqrt(D); z = features(A) C. dQ, dK from dz in w, a block of columns of dA at a time.
+static inline void karat_head_z_backward(float* dq, float* dcoefs, const float* q, const float* coefs, KaratWork w,
+                                         KaratDims d) {
+    int D = d.C / d.H, N = d.N, ld = 3 * d.C, columns = karat_columns(N);
+    size_t panel_coefs = (size_t)karat_features_count(d) * round_up(d.R, TILE_ROWS); // a lane's
+    const float* k = q + d.C;
+    float *dk = dq + d.C, scale = 1 / sqrtf(D);
+    pack_panels(w.row_panels, TILE_ROWS, N, D, q, ld, 1);
+    pack_panels(w.lane_panels, TILE_COLS, N, D, k, ld, 1);
+    pack_panels(w.dz_k, TILE_ROWS, N, d.R, w.dz, d.R, 1);
+    pack_panels(w.dz_p, TILE_ROWS, d.R, N, w.dz, 1, d.R);
+    for (int first = 0; first < N; first += columns) {
+        int count = min_int(columns, N - first);
+        for (int q0 = first; q0 < first + count; q0 += TILE_COLS) {
+            karat_panel_backward(w.dA + q0 - first, columns, dcoefs + q0 * panel_coefs, coefs + q0 * panel_coefs, q0,
+                                 w, d);
+        }
+        gemm(false, false, N, D, count, scale, w.dA, columns, k + (size_t)first * ld, ld, first > 0, dq, ld);
+        gemm(true, false, count, D, N, scale, w.dA, columns, q, ld, 0, dk + (size_t)first * ld, ld);
+    }
+}
+
+// Adds the slots' gradients of C_mqp = scale_basis_pq coef_pmq, of one (h,p), to those of coef and of the scales
+static inline void karat_unfold(KaratGrads grads, KaratParams params, float* slots, KaratDims d, int h, int p) {
+    size_t unit = (size_t)(h * d.R + p) * d.N;
+    for (int m = 0; m < karat_features_count(d); m++) {
+        size_t coef = (unit * 2 * d.G) + (size_t)m * d.N;
+        for (int q0 = 0; q0 < d.N; q0 += TILE_COLS) {
+            float sum[TILE_COLS] = {0};
+            for (int s = 0; s < karat_slots(d); s++) {
+                const float* slot = karat_slot(slots, d, h, s).coefs + karat_lane_index(d, m, q0, p);
+                for (int lane = 0; lane < TILE_COLS; lane++) { sum[lane] += slot[lane]; }
+            }
+            for (int lane = 0; lane < min_int(TILE_COLS, d.N - q0); lane++) {
+                size_t i = unit + q0 + lane, c = coef + q0 + lane;
+                if (m == 2 * d.G) {
+                    if (params.scale_base) { grads.scale_base[i] += sum[lane]; }
+                } else {
+                    grads.coef[c] += (params.scale_basis ? params.scale_basis[i] : 1) * sum[lane];
+                    if (params.scale_basis) { grads.scale_basis[i] += params.coef[c] * sum[lane]; }
+                }
+            }
+        }
+    }
+}
+
+static inline void karat_reduce_projection(KaratGrads grads, float* slots, KaratDims d) {
+    for (int h = 0; h < d.H; h++) {
+        float* dW = grads.proj_weight + (size_t)h * d.N * d.R;
+        for (int s = 0; s < karat_slots(d); s++) {
+            KaratSlot slot = karat_slot(slots, d, h, s);
+            for (int i = 0; i < d.N * d.R; i++) { dW[i] += slot.proj_weight[i]; }
+            for (int n = 0; grads.proj_bias && n < d.N; n++) { grads.proj_bias[n] += slot.proj_bias[n]; }
+        }
+    }
+}
+
+static inline void karat_backward(float* dqkv, KaratGrads grads, const float* dout, const float* z, const float* qkv,
+                                  KaratParams params, float* scratch, KaratDims d) {
+    KaratWork unused;
+    size_t coefs = karat_lane_coefs(d), work = karat_work(&unused, NULL, d);
+    int slots = karat_slots(d);
+    float *works = scratch + d.H * coefs, *all_slots = works + max_threads() * work;
+    #pragma omp parallel for schedule(dynamic)
+    for (int h = 0; h < d.H; h++) { karat_pack_lanes(scratch + h * coefs, params, d, h); }
+    #pragma omp parallel for schedule(dynamic)
+    for (int task = 0; task < d.H * slots; task++) {
+        int h = task / slots, s = task % slots;
+        KaratSlot slot = karat_slot(all_slots, d, h, s);
+        KaratWork w;
+        karat_work(&w, works + thread_number() * work, d);
+        memset(slot.coefs, 0, karat_slot_size(d) * sizeof(float));
+        for (int b = (int)((int64_t)s * d.B / slots); b < (int)((int64_t)(s + 1) * d.B / slots); b++) {
+            size_t at = (size_t)b * d.N * d.C, column = (size_t)h * (d.C / d.H);
+            const float* q = qkv + 3 * at + column;
+            float* dq = dqkv + 3 * at + column;
+            karat_head_out_backward(slot, dq + 2 * d.C, dout + at + column, z + (size_t)(b * d.H + h) * d.N * d.R,
+                                    q + 2 * d.C, params.proj_weight + (size_t)h * d.N * d.R, params.proj_bias, w, d);
+            karat_head_z_backward(dq, slot.coefs, q, scratch + h * coefs, w, d);
+        }
+    }
+    #pragma omp parallel for schedule(static)
+    for (int unit = 0; unit < d.H * d.R; unit++) { karat_unfold(grads, params, all_slots, d, unit / d.R, unit % d.R); }
+    karat_reduce_projection(grads, all_slots, d);
+}

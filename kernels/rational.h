@@ -1,0 +1,254 @@
+// The group rational of GR-KAN (Yang & Wang, Kolmogorov-Arnold Transformer, arXiv 2409.10594, section 4):
+//
+//     F(x) = P(x) / Q(x),   P(x) = a0 + a1 x + ... + am x^m
+//     form A      Q(x) = 1 + |b1||x| + ... + |bn||x|^n       what the released models and their kernels compute
+//     form paper  Q(x) = 1 + |b1 x + ... + bn x^n|           equation 12 of the paper
+//
+// The C channels are cut into contiguous groups: one numerator (1, m+1) for all, a denominator (groups, n) for each.
+// Both forms are Q = 1 + |S(y)| with S(y) = β1 y + ... + βn y^n: form A has y = |x|, β = |b|; form paper y = x, β = b.
+//
+// Backward, with t = dout / Q:
+//     dx   = t (P'(x) - F Q'(x)),   Q'(x) = sgn(x) S'(|x|) in form A, sgn(S) S'(x) in form paper
+//     da_i = Σ t x^i                over all rows and channels
+//     db_j = Σ -t F dQ/db_j         over the group's channels; dQ/db_j = sgn(b_j) |x|^j, or sgn(S) x^j
+// |.| has no derivative at 0; sgn(0) = +1 there, so that denominators that start at zero can leave it.
+#pragma once
+#include "../runtime/error.h"
+#include "partials.h"
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { RATIONAL_MAX_ORDER = 15 };
+
+typedef enum { RATIONAL_FORM_A, RATIONAL_FORM_PAPER } RationalForm;
+
+typedef struct {
+    int m, n, groups; // degrees of the numerator and of the denominator
+    RationalForm form;
+} RationalShape;
+
+static inline bool rational_check(RationalShape s, int C, Error* err) {
+    if (s.m < 1 || s.m > RATIONAL_MAX_ORDER || s.n < 0 || s.n > RATIONAL_MAX_ORDER) {
+        return set_error(err, "a rational of orders (%d, %d) is out of range: give a numerator of 1 to %d and a "
+                         "denominator of 0 to %d", s.m, s.n, RATIONAL_MAX_ORDER, RATIONAL_MAX_ORDER);
+    }
+    if (s.groups < 1 || C % s.groups != 0) {
+        return set_error(err, "%d channels cannot be cut into %d equal groups: "
+                         "choose a number of groups that divides %d", C, s.groups, C);
+    }
+    return true;
+}
+
+// One vector register of floats. The compilers' vector types keep the ten coefficient sums of the backward in
+// registers, which loops over arrays do not.
+#if defined(__AVX512F__)
+enum { LANES = 16 };
+#elif defined(__AVX__)
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef int32_t LaneBits __attribute__((vector_size(LANES * sizeof(int32_t))));
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline)) // so that orders given as literals unroll the loops
+
+ALWAYS_INLINE Lanes splat(float value) { return value - (Lanes){0}; }
+
+ALWAYS_INLINE Lanes lanes_abs(Lanes x) { return (Lanes)((LaneBits)x & INT32_MAX); }
+
+ALWAYS_INLINE Lanes negate_where_negative(Lanes x, Lanes sign) {
+    return (Lanes)((LaneBits)x ^ ((sign < 0) & INT32_MIN));
+}
+
+ALWAYS_INLINE Lanes load_lanes(const float* p, int count) { // the missing lanes are zero
+    Lanes x = {0};
+    if (count >= LANES) { memcpy(&x, p, sizeof x); } else { memcpy(&x, p, count * sizeof(float)); }
+    return x;
+}
+
+ALWAYS_INLINE void store_lanes(float* p, Lanes x, int count) {
+    if (count >= LANES) { memcpy(p, &x, sizeof x); } else { memcpy(p, &x, count * sizeof(float)); }
+}
+
+static inline float lanes_sum(Lanes x) {
+    double sum = 0;
+    for (int lane = 0; lane < LANES; lane++) { sum += x[lane]; }
+    return (float)sum;
+}
+
+// c0 + c1 x + ... by Horner, and its derivative
+ALWAYS_INLINE Lanes polynomial(Lanes x, const float* c, int degree, Lanes* derivative) {
+    *derivative = (Lanes){0};
+    if (degree == 0) { return splat(c[0]); }
+    Lanes slope = splat(c[degree]), value = slope * x + c[degree - 1];
+    for (int i = degree - 2; i >= 0; i--) {
+        slope = slope * x + value;
+        value = value * x + c[i];
+    }
+    *derivative = slope;
+    return value;
+}
+
+typedef struct {
+    Lanes value;      // F
+    Lanes reciprocal; // 1/Q
+    Lanes slope;      // Q F' = P' - F Q'
+    Lanes s;          // S
+} RationalPoint;
+
+// beta: |b| in form A, b in form paper; y: the argument of S, |x| or x
+ALWAYS_INLINE RationalPoint rational_at(Lanes x, Lanes y, const float* a, const float* beta, RationalShape s) {
+    Lanes dP, dR = {0}, R = {0}; // S(y) = y R(y)
+    Lanes P = polynomial(x, a, s.m, &dP);
+    if (s.n > 0) { R = polynomial(y, beta, s.n - 1, &dR); }
+    Lanes S = R * y, dS = R + y * dR;
+    Lanes reciprocal = 1 / (1 + lanes_abs(S));
+    Lanes F = P * reciprocal;
+    Lanes dQ = negate_where_negative(dS, s.form == RATIONAL_FORM_A ? x : S);
+    return (RationalPoint){F, reciprocal, dP - F * dQ, S};
+}
+
+ALWAYS_INLINE Lanes rational_argument(Lanes x, RationalForm form) { return form == RATIONAL_FORM_A ? lanes_abs(x) : x; }
+
+// The W channels of one group in some rows, which are C apart
+typedef struct {
+    const float* a;
+    float beta[RATIONAL_MAX_ORDER];
+    int rows, C, W;
+} RationalGroup;
+
+static inline RationalGroup rational_group(const float* a, const float* b, int rows, int C, RationalShape s) {
+    RationalGroup g = {.a = a, .rows = rows, .C = C, .W = C / s.groups};
+    for (int j = 0; j < s.n; j++) { g.beta[j] = s.form == RATIONAL_FORM_A ? fabsf(b[j]) : b[j]; }
+    return g;
+}
+
+// The orders of the released models are compiled on their own: handed over as literals they unroll every loop.
+static const RationalShape USUAL_FORM_A = {5, 4, 0, RATIONAL_FORM_A}, USUAL_FORM_PAPER = {5, 4, 0, RATIONAL_FORM_PAPER};
+
+static inline bool rational_is(RationalShape s, RationalShape usual) {
+    return s.m == usual.m && s.n == usual.n && s.form == usual.form;
+}
+
+// A group is a narrow column of its rows, too short for the hardware to see the stride: ask for later rows in time.
+// That address may lie behind the buffer, where it does no harm; it is an integer, since no pointer may point there.
+enum { PREFETCH_ROWS = 4 };
+
+#define PREFETCH(p, C, for_write) \
+    __builtin_prefetch((const void*)((uintptr_t)(p) + sizeof(float) * PREFETCH_ROWS * (C)), for_write)
+
+ALWAYS_INLINE void rational_forward_lanes(float* out, const float* inp, int count, const RationalGroup* g,
+                                          RationalShape s) {
+    PREFETCH(inp, g->C, 0);
+    Lanes x = load_lanes(inp, count);
+    store_lanes(out, rational_at(x, rational_argument(x, s.form), g->a, g->beta, s).value, count);
+}
+
+ALWAYS_INLINE void rational_forward_rows(float* out, const float* inp, const RationalGroup* g, RationalShape s) {
+    for (int row = 0; row < g->rows; row++, out += g->C, inp += g->C) {
+        int c = 0;
+        for (; c + LANES <= g->W; c += LANES) { rational_forward_lanes(out + c, inp + c, LANES, g, s); }
+        if (c < g->W) { rational_forward_lanes(out + c, inp + c, g->W - c, g, s); }
+    }
+}
+
+static inline void rational_forward_group(float* out, const float* inp, const RationalGroup* g, RationalShape s) {
+    if (rational_is(s, USUAL_FORM_A)) {
+        rational_forward_rows(out, inp, g, USUAL_FORM_A);
+    } else if (rational_is(s, USUAL_FORM_PAPER)) {
+        rational_forward_rows(out, inp, g, USUAL_FORM_PAPER);
+    } else {
+        rational_forward_rows(out, inp, g, s);
+    }
+}
+
+static inline void rational_forward(float* out, const float* inp, const float* numerator, const float* denominator,
+                                    int rows, int C, RationalShape s) {
+    #pragma omp parallel for schedule(static)
+    for (int part = 0; part < part_count(rows); part++) {
+        for (int group = 0; group < s.groups; group++) {
+            RationalGroup g = rational_group(numerator, denominator + group * s.n, part_length(rows, part), C, s);
+            size_t at = (size_t)part * PART_ROWS * C + group * g.W;
+            rational_forward_group(out + at, inp + at, &g, s);
+        }
+    }
+}
+
+// sum_a (m+1), sum_b (n) +=
+ALWAYS_INLINE void rational_backward_lanes(float* dinp, Lanes* sum_a, Lanes* sum_b, const float* dout, const float* inp,
+                                           int count, const RationalGroup* g, RationalShape s) {
+    PREFETCH(inp, g->C, 0);
+    PREFETCH(dout, g->C, 0);
+    PREFETCH(dinp, g->C, 1);
+    Lanes x = load_lanes(inp, count);
+    RationalPoint f = rational_at(x, rational_argument(x, s.form), g->a, g->beta, s);
+    Lanes t = load_lanes(dout, count) * f.reciprocal, u = -t * f.value;
+    store_lanes(dinp, t * f.slope, count);
+    if (s.form == RATIONAL_FORM_PAPER) { u = negate_where_negative(u, f.s); }
+    sum_a[0] += t;
+    Lanes power = x;
+    for (int i = 1; i <= s.m || i <= s.n; i++, power *= x) {
+        if (i <= s.m) { sum_a[i] += t * power; }
+        if (i <= s.n) { sum_b[i - 1] += u * rational_argument(power, s.form); }
+    }
+}
+
+// da (m+1), db (n) +=
+ALWAYS_INLINE void rational_backward_rows(float* dinp, float* da, float* db, const float* dout, const float* inp,
+                                          const RationalGroup* g, RationalShape s) {
+    Lanes sum_a[RATIONAL_MAX_ORDER + 1] = {{0}}, sum_b[RATIONAL_MAX_ORDER + 1] = {{0}};
+    for (int row = 0; row < g->rows; row++, dinp += g->C, dout += g->C, inp += g->C) {
+        int c = 0;
+        for (; c + LANES <= g->W; c += LANES) {
+            rational_backward_lanes(dinp + c, sum_a, sum_b, dout + c, inp + c, LANES, g, s);
+        }
+        if (c < g->W) { rational_backward_lanes(dinp + c, sum_a, sum_b, dout + c, inp + c, g->W - c, g, s); }
+    }
+    for (int i = 0; i <= s.m; i++) { da[i] += lanes_sum(sum_a[i]); }
+    for (int j = 0; j < s.n; j++) { db[j] += lanes_sum(sum_b[j]); }
+}
+
+static inline void rational_backward_group(float* dinp, float* da, float* db, const float* dout, const float* inp,
+                                           const RationalGroup* g, RationalShape s) {
+    if (rational_is(s, USUAL_FORM_A)) {
+        rational_backward_rows(dinp, da, db, dout, inp, g, USUAL_FORM_A);
+    } else if (rational_is(s, USUAL_FORM_PAPER)) {
+        rational_backward_rows(dinp, da, db, dout, inp, g, USUAL_FORM_PAPER);
+    } else {
+        rational_backward_rows(dinp, da, db, dout, inp, g, s);
+    }
+}
+
+static inline int rational_coefficients(RationalShape s) { return s.m + 1 + s.groups * s.n; }
+
+// A row of coefficient sums (m+1, then groups*n) for each part, and one for their total
+static inline size_t rational_scratch(int rows, int C, RationalShape s) {
+    (void)C;
+    return (size_t)(part_count(rows) + 1) * rational_coefficients(s);
+}
+
+// out = P(inp) / Q(inp): dinp =, dnumerator +=, ddenominator +=; dinp may be dout
+static inline void rational_backward(float* dinp, float* dnumerator, float* ddenominator, const float* dout,
+                                     const float* inp, const float* numerator, const float* denominator, float* scratch,
+                                     int rows, int C, RationalShape s) {
+    int parts = part_count(rows), K = rational_coefficients(s);
+    memset(scratch, 0, rational_scratch(rows, C, s) * sizeof(float));
+    #pragma omp parallel for schedule(static)
+    for (int part = 0; part < parts; part++) {
+        float *da = scratch + (size_t)part * K, *db = da + s.m + 1;
+        for (int group = 0; group < s.groups; group++, db += s.n) {
+            RationalGroup g = rational_group(numerator, denominator + group * s.n, part_length(rows, part), C, s);
+            size_t at = (size_t)part * PART_ROWS * C + group * g.W;
+            rational_backward_group(dinp + at, da, db, dout + at, inp + at, &g, s);
+        }
+    }
+    float *da = scratch + (size_t)parts * K, *db = da + s.m + 1;
+    add_partials(da, scratch, parts, K);
+    for (int i = 0; i <= s.m; i++) { dnumerator[i] += da[i]; }
+    for (int j = 0; j < s.groups * s.n; j++) {
+        bool flip = s.form == RATIONAL_FORM_A && denominator[j] < 0; // d|b|/db = sgn(b)
+        ddenominator[j] += flip ? -db[j] : db[j];
+    }
+}

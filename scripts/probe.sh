@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# What this machine can build with, found by compiling small programs:  probe.sh CONFIG.mk
+# Reads CC, ARCH, OPENMP, BLAS, CJSON, ZLIB, LIBCRYPTO and EXTRA_CFLAGS from the environment and writes make variables:
+# FOUND_FLAGS, FOUND_LIBS, and for each piece NAME_NOTE, the line that `make` prints. A file in which nothing is missing
+# stays as it is until one of these settings changes.
+set -u
+config=$1
+key="# CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO $EXTRA_CFLAGS"
+if [ "$(head -n 1 "$config" 2>/dev/null)" = "$key" ] && ! grep -q '✗' "$config"; then exit 0; fi
+
+mkdir -p "$(dirname "$config")"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+flags="" libs=""
+
+# compiles PROGRAM FLAGS...: leaves $work/probe
+compiles() {
+    local program=$1
+    shift
+    # shellcheck disable=SC2086
+    printf '%s\n' "$program" | $CC -x c - -o "$work/probe" "$@" 2>/dev/null
+}
+
+note() { printf '%s_NOTE := %s\n' "$1" "$2" >>"$work/config.mk"; }
+
+# missing NAME SETTING HINT: an error where the setting asks for this piece, a line with ✗ where it says auto
+missing() {
+    note "$1" "✗ $3"
+    # shellcheck disable=SC2016
+    if [ "$2" != auto ]; then printf '$(error %s=%s, but it is not there: %s)\n' "$1" "$2" "$3" >>"$work/config.mk"; fi
+}
+
+# library NAME SETTING PKG-CONFIG-NAME PLAIN-LIBS MACRO HINT PROGRAM
+library() {
+    local name=$1 setting=$2 package=$3 plain=$4 macro=$5 hint=$6 program=$7 cflags from_package
+    if [ "$setting" = none ]; then note "$name" "– left out"; return; fi
+    cflags=$(pkg-config --cflags "$package" 2>/dev/null)
+    from_package=$(pkg-config --libs "$package" 2>/dev/null)
+    # shellcheck disable=SC2086
+    if [ -n "$from_package" ] && compiles "$program" $cflags $from_package; then
+        flags="$flags -D$macro $cflags" libs="$libs $from_package"
+    elif compiles "$program" $plain; then
+        flags="$flags -D$macro" libs="$libs $plain"
+    else
+        missing "$name" "$setting" "$hint"
+        return
+    fi
+    note "$name" "✓ $("$work/probe")"
+}
+
+printf '%s\n' "$key" >"$work/config.mk"
+
+if compiles 'int main(void) { return 0; }' -std=gnu11 -O3 "-march=$ARCH"; then
+    note COMPILER "✓ $($CC --version | head -n 1), -march=$ARCH"
+else
+    note COMPILER "✗ $CC builds nothing with -march=$ARCH: install gcc, or give CC= and ARCH="
+fi
+
+if [ "$OPENMP" = none ]; then
+    flags=-fopenmp-simd
+    note OPENMP "– left out: one thread"
+elif compiles '#include <omp.h>
+    int main(void) { return omp_get_max_threads() < 1; }' -fopenmp; then
+    flags=-fopenmp
+    note OPENMP "✓"
+else
+    flags=-fopenmp-simd
+    missing OPENMP "$OPENMP" "one thread only: gcc has it built in, clang needs libomp-dev"
+fi
+
+library BLAS "$BLAS" openblas -lopenblas HAVE_OPENBLAS "own loops, slower: install libopenblas-openmp-dev" '
+    #include <cblas.h>
+    #include <stdio.h>
+    int main(void) {
+        const char* flavours[] = {"serial", "pthread", "openmp"};
+        float one = 1, out = 0;
+        openblas_set_num_threads(1);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, 1, 1, 1, 1, &one, 1, &one, 1, 0, &out, 1);
+        printf("%s (%s)", openblas_get_config(), flavours[openblas_get_parallel() % 3]);
+        return out != 1;
+    }'
+library CJSON "$CJSON" libcjson -lcjson HAVE_CJSON "no reading of safetensors: install libcjson-dev" '
+    #include <cjson/cJSON.h>
+    #include <stdio.h>
+    int main(void) { return puts(cJSON_Version()) < 0; }'
+library ZLIB "$ZLIB" zlib -lz HAVE_ZLIB "no reading of .gz data sets: install zlib1g-dev" '
+    #include <zlib.h>
+    #include <stdio.h>
+    int main(void) { return puts(zlibVersion()) < 0; }'
+library LIBCRYPTO "$LIBCRYPTO" libcrypto -lcrypto HAVE_LIBCRYPTO "no check of downloaded files: install libssl-dev" '
+    #include <openssl/crypto.h>
+    #include <openssl/evp.h>
+    #include <stdio.h>
+    int main(void) { return puts(OpenSSL_version(OPENSSL_VERSION)) < 0 || !EVP_sha256(); }'
+
+printf 'FOUND_FLAGS := %s\nFOUND_LIBS := %s\n' "$flags" "$libs" >>"$work/config.mk"
+cmp -s "$work/config.mk" "$config" || cp "$work/config.mk" "$config"

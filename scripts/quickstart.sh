@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# From a fresh machine to two trained models: a small KAT with Fourier-KArAt attention, and the ViT of the same size, on
+# Fashion-MNIST (from the Debian package, no download of its own), then their accuracies side by side.
+#
+# What it costs. A 28x28 image in 4x4 patches is N = 7*7 + 1 = 50 tokens. With C = 64, L = 3 the ViT's forward pass is
+#     L (12 N C^2 + 2 N^2 C) = 3 (2.46 M + 0.32 M) = 8.3 M multiply-adds, 8.5 M with patches and head:
+# 17 MFLOP, and three times that, 51 MFLOP, with the backward pass. KArAt's learned functions (r = 12, G = 3, H = 2) add
+# L * 2G N^2 r H = 1.1 M, and its products with W and U save 0.3 M: 56 MFLOP an image.
+# Each run takes 3 passes over 20,000 images, 937 steps of 64, and evaluates 3 times on 10,000:
+#     training 60,000 * (51 + 56) MFLOP = 6.4 TFLOP, evaluating 60,000 * 18 MFLOP = 1.1 TFLOP,
+# 2 minutes at 60 GFLOP/s (2 cores); packages and the build take half a minute more.
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+. scripts/setup.sh
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # waiting threads sleep: other programs may want the core
+
+train_images=20000
+epochs=3
+batch_size=64
+lr=1e-3
+size_flags="--dim 64 --depth 3 --heads 2 --patch 4"
+kat_flags="--model kat-mini-g3b"
+vit_flags="--model vit-mini"
+source_folder=/usr/share/datasets/fashion-mnist
+
+install_missing "${build_packages[@]}" "${data_packages[@]}"
+make -s -j "$(nproc)" train_kat convert_data || { echo "The build failed; \`make\` says what is missing." >&2; exit 1; }
+
+data=datasets/fashion-mnist image_size=28
+if [ -d "$source_folder" ] && ./convert_data fashion-mnist "$source_folder" datasets; then
+    echo "Data: Fashion-MNIST, 10 classes of clothing"
+else
+    echo "Fashion-MNIST is not there (package dataset-fashion-mnist): using the procedural set of shapes and textures."
+    data=procedural image_size=32
+fi
+
+# train NAME FLAGS...: into runs/quickstart-NAME
+train() {
+    local name=$1
+    shift
+    echo
+    echo "== $name"
+    # shellcheck disable=SC2086
+    ./train_kat "$@" $size_flags --image-size $image_size --data "$data" --train-images $train_images --epochs $epochs \
+        --batch-size $batch_size --lr $lr --overwrite --output "runs/quickstart-$name" || exit 1
+}
+
+# column NAME RUN: lines "step value" of metrics.csv where that column has a value; columns are found by their names
+column() {
+    awk -F, -v name="$1" '
+        NR == 1 { for (i = 1; i <= NF; i++) { place[$i] = i } next }
+        $place[name] != "" { print $place["step"], $place[name] }' "runs/quickstart-$2/metrics.csv"
+}
+
+last() { column "$1" "$2" | awk 'END { printf "%.2f", $2 }'; }
+
+report() {
+    printf '\n%-36s %s\n' "after $epochs epochs" "test accuracy, top-1 (± standard error)"
+    printf '%-36s %6s ± %s %%\n' "KAT with Fourier-KArAt attention" "$(last test_top1 kat)" "$(last test_top1_se kat)"
+    printf '%-36s %6s ± %s %%\n' "ViT (softmax, GELU)" "$(last test_top1 vit)" "$(last test_top1_se vit)"
+}
+
+curves() {
+    local folder
+    folder=$(mktemp -d)
+    for name in kat vit; do column train_accuracy $name >"$folder/$name"; done
+    echo
+    if command -v gnuplot >/dev/null; then
+        gnuplot -e "set terminal dumb 100 24; set title 'training accuracy, % (running)'; set xlabel 'step'; \
+            set key bottom right; \
+            plot '$folder/kat' with lines title 'KAT + KArAt', '$folder/vit' with lines title 'ViT'"
+    else
+        echo "training accuracy, % (gnuplot-nox would draw it)"
+        printf '%8s %8s %8s\n' step KAT ViT
+        join <(sort -k 1b,1 "$folder/kat") <(sort -k 1b,1 "$folder/vit") | sort -n | \
+            awk '{ line[NR] = sprintf("%8d %8.1f %8.1f", $1, $2, $3) }
+                 END { every = int((NR + 14) / 15) # at most 15 lines, the last step among them
+                       for (i = 1; i <= NR; i++) { if ((NR - i) % every == 0) { print line[i] } } }'
+    fi
+    rm -rf "$folder"
+}
+
+# shellcheck disable=SC2086
+train kat $kat_flags
+# shellcheck disable=SC2086
+train vit $vit_flags
+report
+curves
+cat <<END
+
+Left in runs/quickstart-kat and runs/quickstart-vit:
+    best.safetensors, last.safetensors    the parameters, under timm's names
+    last.resume.safetensors               what --resume needs to go on
+    metrics.csv, config.txt               every number above, and every option
+Took $SECONDS s. Next: ./train_kat --help
+END

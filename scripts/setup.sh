@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# install_missing PACKAGE...: installs the Debian or Ubuntu packages that are not there yet. Never asks anything, never
+# fails: where it cannot install (another system, no root, no network) it says so, and the build does without.
+# To be sourced; run as a program it installs everything that kat.c can use.
+
+build_packages=(gcc make pkg-config libopenblas-openmp-dev libcjson-dev zlib1g-dev libssl-dev)
+data_packages=(dataset-fashion-mnist gnuplot-nox)
+
+is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+install_missing() {
+    local missing=() as_root=() package
+    local apt=(timeout 180 apt-get -q -y -o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o DPkg::Lock::Timeout=60)
+    if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+        echo "This is not Debian or Ubuntu: using what is installed."
+        return
+    fi
+    for package in "$@"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    if [ ${#missing[@]} = 0 ]; then return; fi
+    if [ "$(id -u)" != 0 ]; then
+        as_root=(sudo -n)
+        if ! sudo -n true 2>/dev/null; then
+            echo "Not root, and sudo wants a password: going on without ${missing[*]}."
+            echo "To install them: sudo apt-get install ${missing[*]}"
+            return
+        fi
+    fi
+    echo "Installing ${missing[*]}"
+    as_root+=(env DEBIAN_FRONTEND=noninteractive)
+    "${as_root[@]}" "${apt[@]}" update >/dev/null 2>&1
+    if ! "${as_root[@]}" "${apt[@]}" install --no-install-recommends "${missing[@]}" >/dev/null 2>&1; then
+        for package in "${missing[@]}"; do # one that this release lacks must not keep the others out
+            "${as_root[@]}" "${apt[@]}" install --no-install-recommends "$package" >/dev/null 2>&1
+        done
+    fi
+    for package in "${missing[@]}"; do
+        is_installed "$package" || echo "Could not install $package: going on without it."
+    done
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then install_missing "${build_packages[@]}" "${data_packages[@]}"; fi
