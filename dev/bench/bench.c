@@ -36,7 +36,7 @@ static double sgemm_rate(void) {
     }
     double start = seconds_now();
 #ifdef HAVE_OPENBLAS
-    gemm(false, true, SIZE, SIZE, SIZE, 1, a, SIZE, b, SIZE, 0, c, SIZE);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, SIZE, SIZE, SIZE, 1, a, SIZE, b, SIZE, 0, c, SIZE);
 #else
     linear_forward(c, a, b, NULL, SIZE, SIZE, SIZE);
 #endif

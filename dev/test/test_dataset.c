@@ -192,10 +192,10 @@ static void test_procedural(void) {
     // the same bytes on every machine and with every compiler: these two numbers are part of the data set's definition
     uint64_t sums[2] = {dataset_checksum(train.images, train.count * image_bytes(&train)),
                         dataset_checksum(test.images, test.count * image_bytes(&test))};
-    CHECK(sums[0] == 0x9ECAEA9C85165C32u && sums[1] == 0x799A4BE431E53774u,
+    CHECK(sums[0] == 0x7C3216E2A669439Au && sums[1] == 0x902EDF5DECB9E152u,
           "procedural images changed: 0x%016llX 0x%016llX", (unsigned long long)sums[0], (unsigned long long)sums[1]);
     CHECK(memcmp(train.mean, test.mean, sizeof train.mean) == 0, "both splits are normalised by the training split");
-    CHECK_NEAR(accuracy_of_colour(&train, &test), 0.1, 0.05, "accuracy from mean colour alone"); // observed 0.1035
+    CHECK_NEAR(accuracy_of_colour(&train, &test), 0.1, 0.05, "accuracy from mean colour alone"); // observed 0.1195
 #ifdef _OPENMP
     omp_set_num_threads(3);
 #endif

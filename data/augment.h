@@ -1,0 +1,256 @@
+// What happens to an image between the data set (uint8) and the network (float, normalised), and to a batch.
+//
+// One image, in this order (training):
+//   padded random crop    pad by P black pixels (0 before normalisation) all round, crop the old size anywhere
+//   or RandomResizedCrop  a box of random area and aspect ratio, resized to image_size (torchvision's algorithm)
+//   resize                to image_size, if the size still differs (the same as evaluation with crop_pct 1)
+//   horizontal flip       with probability `flip`
+//   normalisation         (pixel/255 - mean) / std, grey repeated into three channels
+// Evaluation: shorter side to floor(image_size / crop_pct), centre crop, normalisation; nothing is resampled where the
+// size agrees already.
+//
+// One batch (timm's "batch" mode: one choice and one λ for all, the partner of image i is image B-1-i):
+//   mixup   x_i <- λ x_i + (1-λ) x_{B-1-i},  λ ~ Beta(α,α)                    (Zhang et al., arXiv 1710.09412)
+//   cutmix  a box of area 1-λ comes from the partner; λ is corrected to the clipped box    (Yun et al., 1905.04899)
+//   targets λ t_i + (1-λ) t_{B-1-i}, t = smoothing/K off the label, 1 - smoothing + smoothing/K on it
+//
+// Every draw is a pure function of (seed, epoch, image) or, for a batch, of (seed, step).
+#pragma once
+#include "../runtime/random.h"
+#include "resample.h"
+
+typedef enum { INTERPOLATE_BILINEAR, INTERPOLATE_BICUBIC, INTERPOLATE_RANDOM } Interpolation;
+
+typedef struct {
+    int crop_padding;                  // 0: no padded crop; not together with random_resized_crop
+    bool random_resized_crop;
+    float scale[2], ratio[2];          // of RandomResizedCrop: area as a fraction of the image, width / height
+    Interpolation train_interpolation;
+    float flip;                        // probability
+    float mixup, cutmix;               // α of Beta(α,α); 0: off
+    float mix_probability;             // of mixing a batch at all
+    float mix_switch;                  // probability of cutmix when both are on
+    float smoothing;                   // of labels
+} Augment;
+
+static inline Augment augment_none(void) {
+    return (Augment){.scale = {0.08f, 1}, .ratio = {3 / 4.0f, 4 / 3.0f}, .train_interpolation = INTERPOLATE_RANDOM,
+                     .mix_probability = 1, .mix_switch = 0.5f};
+}
+
+// ---- one image ----
+
+enum { AUGMENT_DRAWS = 32, DRAW_CHOICES = 0, DRAW_CROP = 1 /* and ten tries from here on */, CROP_TRIES = 10 };
+
+typedef struct {
+    uint64_t seed, image; // image: its index in the data set
+    uint32_t epoch;
+} ImageKey;
+
+static inline Random4 image_draw(ImageKey key, int draw) {
+    return random_bits(key.seed, STREAM_AUGMENT, key.epoch, key.image * AUGMENT_DRAWS + (uint64_t)draw);
+}
+
+typedef struct { int top, left, height, width; } Crop;
+
+static inline int round_even(double x) { return (int)nearbyint(x); } // Python's round
+
+static inline int clamp_int(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
+
+// When ten random boxes did not fit: the largest centred box whose aspect ratio is allowed.
+static inline Crop centre_box(int height, int width, const float ratio[2]) {
+    double whole = (double)width / height;
+    int h = height, w = width;
+    if (whole < ratio[0]) { h = clamp_int(round_even(width / ratio[0]), 1, height); }
+    if (whole > ratio[1]) { w = clamp_int(round_even(height * ratio[1]), 1, width); }
+    return (Crop){(height - h) / 2, (width - w) / 2, h, w};
+}
+
+// RandomResizedCrop's box: area uniform in scale, aspect ratio log-uniform in ratio, position uniform.
+static inline Crop random_box(ImageKey key, int height, int width, const float scale[2], const float ratio[2]) {
+    double log_low = log(ratio[0]), log_high = log(ratio[1]);
+    for (int i = 0; i < CROP_TRIES; i++) {
+        Random4 r = image_draw(key, DRAW_CROP + i);
+        double area = (double)height * width * (scale[0] + (scale[1] - scale[0]) * uniform_from(r.word[0]));
+        double aspect = exp(log_low + (log_high - log_low) * uniform_from(r.word[1]));
+        int w = round_even(sqrt(area * aspect)), h = round_even(sqrt(area / aspect));
+        if (w >= 1 && w <= width && h >= 1 && h <= height) {
+            return (Crop){(int)random_below((uint32_t)(height - h + 1), r.word[2]),
+                          (int)random_below((uint32_t)(width - w + 1), r.word[3]), h, w};
+        }
+    }
+    return centre_box(height, width, ratio);
+}
+
+// out (channels, height, width) = the image shifted by (top, left) in -padding..padding, black beyond its edges
+static inline void shift_image(uint8_t* out, ImageView in, int top, int left) {
+    memset(out, 0, (size_t)in.channels * in.height * in.width);
+    int x0 = left < 0 ? -left : 0, x1 = left > 0 ? in.width - left : in.width;
+    for (int c = 0; c < in.channels && x0 < x1; c++) {
+        for (int y = 0; y < in.height; y++) {
+            if (y + top < 0 || y + top >= in.height) { continue; }
+            memcpy(out + ((size_t)c * in.height + y) * in.width + x0,
+                   in.pixels + c * in.plane_stride + (y + top) * in.row_stride + x0 + left, (size_t)(x1 - x0));
+        }
+    }
+}
+
+// out (3, S, S) from in (1 or 3, S, S)
+static inline void normalise(float* restrict out, ImageView in, bool mirrored, const float mean[3],
+                             const float std[3]) {
+    const int S = in.width;
+    for (int c = 0; c < 3; c++) {
+        const float gain = 1 / (255 * std[c]), offset = -mean[c] / std[c];
+        for (int y = 0; y < S; y++) {
+            const uint8_t* row = in.pixels + (c % in.channels) * in.plane_stride + y * in.row_stride;
+            float* to = out + ((size_t)c * S + y) * S;
+            if (mirrored) {
+                for (int x = 0; x < S; x++) { to[x] = row[S - 1 - x] * gain + offset; }
+            } else {
+                for (int x = 0; x < S; x++) { to[x] = row[x] * gain + offset; }
+            }
+        }
+    }
+}
+
+// The size of an image whose shorter side becomes `side`.
+static inline Crop shorter_side(int height, int width, int side) {
+    Crop c = {0, 0, side, side};
+    if (width < height) { c.height = (int)((int64_t)side * height / width); }
+    if (height < width) { c.width = (int)((int64_t)side * width / height); }
+    return c;
+}
+
+static inline int side_before_crop(int image_size, float crop_pct) { return (int)floor(image_size / (double)crop_pct); }
+
+// Memory of one thread that prepares images: two images and the resampler's tables.
+typedef struct {
+    uint8_t* shifted;  // (channels, height, width)
+    uint8_t* resized;  // (channels, whatever resizing gives)
+    void* tables;
+} ImageScratch;
+
+// Resize by the shorter side and crop the centre: S x S at crop_pct, untouched where it is that already.
+static inline ImageView resize_and_crop(ImageView in, int S, float crop_pct, ResampleFilter filter,
+                                        ImageScratch* scratch) {
+    Crop size = shorter_side(in.height, in.width, side_before_crop(S, crop_pct));
+    if (size.height != in.height || size.width != in.width) {
+        resample(scratch->resized, in, view_box(in), size.height, size.width, filter, scratch->tables);
+        in = view_of(scratch->resized, in.channels, size.height, size.width);
+    }
+    return view_crop(in, round_even((in.height - S) / 2.0), round_even((in.width - S) / 2.0), S, S);
+}
+
+static inline void prepare_eval_image(float* out, ImageView in, int S, float crop_pct, ResampleFilter filter,
+                                      const float mean[3], const float std[3], ImageScratch* scratch) {
+    normalise(out, resize_and_crop(in, S, crop_pct, filter, scratch), false, mean, std);
+}
+
+static inline void prepare_train_image(float* out, ImageView in, int S, const Augment* a, ImageKey key,
+                                       const float mean[3], const float std[3], ImageScratch* scratch) {
+    Random4 choice = image_draw(key, DRAW_CHOICES);
+    bool mirrored = uniform_from(choice.word[0]) < a->flip;
+    ResampleFilter filter = a->train_interpolation == INTERPOLATE_BICUBIC
+        || (a->train_interpolation == INTERPOLATE_RANDOM && choice.word[1] >> 31) ? FILTER_BICUBIC : FILTER_BILINEAR;
+    if (a->random_resized_crop) {
+        Crop box = random_box(key, in.height, in.width, a->scale, a->ratio);
+        ImageView crop = view_crop(in, box.top, box.left, box.height, box.width);
+        resample(scratch->resized, crop, view_box(crop), S, S, filter, scratch->tables);
+        in = view_of(scratch->resized, in.channels, S, S);
+    } else {
+        if (a->crop_padding > 0) {
+            Random4 r = image_draw(key, DRAW_CROP);
+            int top = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[0]) - a->crop_padding;
+            int left = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[1]) - a->crop_padding;
+            shift_image(scratch->shifted, in, top, left);
+            in = view_of(scratch->shifted, in.channels, in.height, in.width);
+        }
+        in = resize_and_crop(in, S, 1, filter, scratch);
+    }
+    normalise(out, in, mirrored, mean, std);
+}
+
+// ---- one batch ----
+
+enum { DRAW_MIX = 0, DRAW_LAMBDA = 1 };
+
+// Gamma(shape, 1) by Marsaglia and Tsang (2000); *draw counts the random indices used. Below 1 the shape is raised by
+// one and the result multiplied by U^(1/shape).
+static inline double random_gamma(double shape, uint64_t seed, uint32_t step, uint64_t* draw) {
+    double d = (shape < 1 ? shape + 1 : shape) - 1 / 3.0, c = 1 / sqrt(9 * d);
+    for (;;) {
+        uint64_t index = (*draw)++;
+        Random4 r = random_bits(seed, STREAM_MIX, step, index);
+        double x = random_normal(seed, STREAM_MIX, step, index), v = 1 + c * x; // takes words 0 and 1
+        if (v <= 0) { continue; }
+        v = v * v * v;
+        if (log((r.word[2] + 0.5) * 0x1p-32) < 0.5 * x * x + d - d * v + d * log(v)) {
+            return d * v * (shape < 1 ? pow((r.word[3] + 0.5) * 0x1p-32, 1 / shape) : 1);
+        }
+    }
+}
+
+static inline double random_beta(double alpha, uint64_t seed, uint32_t step) { // Beta(alpha, alpha)
+    uint64_t draw = DRAW_LAMBDA;
+    double a = random_gamma(alpha, seed, step, &draw), b = random_gamma(alpha, seed, step, &draw);
+    return a + b > 0 ? a / (a + b) : 0.5; // both underflow only for alphas too small to mean anything
+}
+
+typedef struct {
+    bool cutmix;
+    float lambda;   // share of the image itself; 1: not mixed
+    Crop box;       // cutmix: what comes from the partner
+} Mix;
+
+static inline Mix mix_draw(const Augment* a, uint64_t seed, uint32_t step, int S) {
+    Random4 r = random_bits(seed, STREAM_MIX, step, DRAW_MIX);
+    Mix mix = {.lambda = 1};
+    if ((a->mixup <= 0 && a->cutmix <= 0) || uniform_from(r.word[0]) >= a->mix_probability) { return mix; }
+    mix.cutmix = a->cutmix > 0 && (a->mixup <= 0 || uniform_from(r.word[1]) < a->mix_switch);
+    double lambda = random_beta(mix.cutmix ? a->cutmix : a->mixup, seed, step);
+    mix.lambda = (float)lambda;
+    if (mix.cutmix) {
+        int half = (int)(S * sqrt(1 - lambda)) / 2;
+        int y = (int)random_below((uint32_t)S, r.word[2]), x = (int)random_below((uint32_t)S, r.word[3]);
+        int top = clamp_int(y - half, 0, S), left = clamp_int(x - half, 0, S);
+        mix.box = (Crop){top, left, clamp_int(y + half, 0, S) - top, clamp_int(x + half, 0, S) - left};
+        mix.lambda = (float)(1 - (double)mix.box.height * mix.box.width / ((double)S * S));
+    }
+    return mix;
+}
+
+// images (B, 3, S, S) in place, pair by pair; an odd batch's middle image is its own partner.
+static inline void mix_images(float* images, Mix mix, int B, int S) {
+    size_t pixels = (size_t)3 * S * S;
+    for (int i = 0; i < B / 2 && mix.lambda < 1; i++) {
+        float* restrict x = images + i * pixels;
+        float* restrict y = images + (B - 1 - i) * pixels;
+        if (!mix.cutmix) {
+            float lambda = mix.lambda, rest = 1 - lambda;
+            for (size_t k = 0; k < pixels; k++) {
+                float a = x[k], b = y[k];
+                x[k] = lambda * a + rest * b;
+                y[k] = lambda * b + rest * a;
+            }
+        }
+        for (int r = 0; r < 3 * mix.box.height; r++) {
+            size_t row = ((size_t)(r / mix.box.height) * S + mix.box.top + r % mix.box.height) * S + mix.box.left;
+            for (int k = 0; k < mix.box.width; k++) {
+                float a = x[row + k];
+                x[row + k] = y[row + k];
+                y[row + k] = a;
+            }
+        }
+    }
+}
+
+// targets (B, K)
+static inline void mix_targets(float* targets, const int* labels, float lambda, float smoothing, int B, int K) {
+    float off = smoothing / K;
+    for (int i = 0; i < B; i++) {
+        float* t = targets + (size_t)i * K;
+        for (int k = 0; k < K; k++) { t[k] = off; }
+        t[labels[i]] += lambda * (1 - smoothing);
+        t[labels[B - 1 - i]] += (1 - lambda) * (1 - smoothing);
+    }
+}

@@ -1,0 +1,264 @@
+// Image data sets in memory and on disk: one format, NAME.train.kds and NAME.test.kds.
+//
+// Little-endian throughout. The memory layout is the file's, so that loading is one read and saving one write.
+//
+//   offset  bytes  what
+//   0       8      magic "KATDATA\n"
+//   8       8      checksum of every byte after it (see dataset_checksum)
+//   16      4      uint32 version, 1
+//   20      4      uint32 images n
+//   24      4      uint32 classes K
+//   28      4      uint32 channels, 1 (grey) or 3 (red, green, blue)
+//   32      4      uint32 height H
+//   36      4      uint32 width W
+//   40      12     float32 mean of each channel over the TRAINING split, pixels as 0..1 (grey: three equal values)
+//   52      12     float32 standard deviation, likewise; both splits carry the same numbers
+//   64      64     data-set name, filled up with zeros
+//   128     32 K   class names, 32 bytes each, filled up with zeros
+//   ...     2 n    uint16 labels, 0..K-1
+//   ...     n*channels*H*W   uint8 images, planar: (n, channels, H, W)
+//
+// Loading refuses, each with its own sentence, what is not such a file, is of another version, too short or too long,
+// damaged (checksum), or carries impossible values. The size is compared before anything is allocated.
+#pragma once
+#include "../runtime/error.h"
+#include <errno.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the data-set format is little-endian, and read as it lies");
+
+#define DATASET_MAGIC "KATDATA\n"
+enum {
+    DATASET_VERSION = 1, DATASET_NAME_BYTES = 64, CLASS_NAME_BYTES = 32,
+    MAX_CLASSES = 65536, MAX_IMAGE_SIDE = 16384,
+};
+
+typedef struct {
+    char magic[8];
+    uint64_t checksum;
+    uint32_t version, count, classes, channels, height, width;
+    float mean[3], std[3];
+    char name[DATASET_NAME_BYTES];
+} DatasetHeader;
+_Static_assert(sizeof(DatasetHeader) == 128, "the header is written as it lies in memory");
+
+typedef struct {
+    int count, classes, channels, height, width;
+    float mean[3], std[3];                  // of the training split, pixels in 0..1
+    char name[DATASET_NAME_BYTES];
+    char (*class_names)[CLASS_NAME_BYTES];  // (classes)
+    uint16_t* labels;                       // (count)
+    uint8_t* images;                        // (count, channels, height, width)
+    uint8_t* file;                          // the whole file; the three pointers above point into it
+    size_t file_bytes;
+} Dataset;
+
+static inline size_t image_bytes(const Dataset* d) { return (size_t)d->channels * d->height * d->width; }
+
+static inline void dataset_free(Dataset* d) {
+    free(d->file);
+    *d = (Dataset){0};
+}
+
+// FNV-1a over 64-bit words, the last one filled up with zeros; the shift carries high bits down, which FNV's
+// multiplication alone never does. Every step is a bijection, so that one changed word always changes the result.
+static inline uint64_t dataset_checksum(const uint8_t* bytes, size_t count) {
+    uint64_t hash = 0xCBF29CE484222325u;
+    for (size_t i = 0; i < count; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, bytes + i, count - i < 8 ? count - i : 8);
+        hash = (hash ^ word) * 0x100000001B3u;
+        hash ^= hash >> 32;
+    }
+    return hash;
+}
+
+// The dimensions are at most 2^32 images of 2^14 x 2^14 x 3: no overflow in 64 bits.
+static inline uint64_t dataset_file_bytes(const DatasetHeader* h) {
+    uint64_t pixels = (uint64_t)h->channels * h->height * h->width;
+    return sizeof *h + (uint64_t)CLASS_NAME_BYTES * h->classes + h->count * (sizeof(uint16_t) + pixels);
+}
+
+static inline bool header_sane(const DatasetHeader* h) {
+    return h->count >= 1 && h->count <= INT32_MAX && h->classes >= 1 && h->classes <= MAX_CLASSES
+        && (h->channels == 1 || h->channels == 3)
+        && h->height >= 1 && h->height <= MAX_IMAGE_SIDE && h->width >= 1 && h->width <= MAX_IMAGE_SIDE
+        && h->name[DATASET_NAME_BYTES - 1] == '\0';
+}
+
+// Fields and pointers of a data set whose d->file starts with a valid header.
+static inline void dataset_point(Dataset* d, const DatasetHeader* h) {
+    d->count = (int)h->count; d->classes = (int)h->classes;
+    d->channels = (int)h->channels; d->height = (int)h->height; d->width = (int)h->width;
+    memcpy(d->mean, h->mean, sizeof d->mean);
+    memcpy(d->std, h->std, sizeof d->std);
+    memcpy(d->name, h->name, sizeof d->name);
+    d->file_bytes = dataset_file_bytes(h);
+    d->class_names = (char (*)[CLASS_NAME_BYTES])(d->file + sizeof *h);
+    d->labels = (uint16_t*)(d->class_names + d->classes);
+    d->images = (uint8_t*)(d->labels + d->count);
+}
+
+// An empty data set to be filled in: class names, labels and images are zero, mean 0, standard deviation 1.
+static inline bool dataset_create(Dataset* d, const char* name, int count, int classes, int channels, int height,
+                                  int width, Error* err) {
+    DatasetHeader h = {.version = DATASET_VERSION, .count = (uint32_t)count, .classes = (uint32_t)classes,
+                       .channels = (uint32_t)channels, .height = (uint32_t)height, .width = (uint32_t)width,
+                       .std = {1, 1, 1}};
+    memcpy(h.magic, DATASET_MAGIC, sizeof h.magic);
+    snprintf(h.name, sizeof h.name, "%s", name);
+    *d = (Dataset){0};
+    if (!header_sane(&h)) {
+        return set_error(err, "data set %s: %d images of %dx%dx%d in %d classes cannot be stored: see data/dataset.h",
+                         name, count, channels, height, width, classes);
+    }
+    uint64_t bytes = dataset_file_bytes(&h);
+    d->file = bytes <= SIZE_MAX ? calloc(1, bytes) : NULL;
+    if (!d->file) {
+        return set_error(err, "no memory for data set %s (%.1f MB): close other programs", name, bytes / 1e6);
+    }
+    memcpy(d->file, &h, sizeof h);
+    dataset_point(d, &h);
+    return true;
+}
+
+// Mean and standard deviation of each channel, from exact integer sums. Grey values are repeated in all three places.
+static inline void dataset_measure(Dataset* d) {
+    size_t plane = (size_t)d->height * d->width;
+    for (int c = 0; c < 3; c++) {
+        uint64_t sum = 0, squares = 0;
+        for (int i = 0; i < d->count; i++) {
+            const uint8_t* p = d->images + ((size_t)i * d->channels + c % d->channels) * plane;
+            for (size_t k = 0; k < plane; k++) { sum += p[k]; squares += (uint32_t)p[k] * p[k]; }
+        }
+        double values = (double)d->count * plane, mean = sum / values;
+        double variance = squares / values - mean * mean;
+        d->mean[c] = (float)(mean / 255);
+        d->std[c] = variance > 1e-6 ? (float)(sqrt(variance) / 255) : 1.0f; // one flat colour: leave the scale alone
+    }
+}
+
+static inline bool labels_valid(const Dataset* d, const char* path, Error* err) {
+    for (int i = 0; i < d->count; i++) {
+        if (d->labels[i] >= d->classes) {
+            return set_error(err, "%s: image %d has label %d, but there are only %d classes: convert the data again",
+                             path, i, d->labels[i], d->classes);
+        }
+    }
+    return true;
+}
+
+static inline bool dataset_write(const Dataset* d, const char* path, Error* err) {
+    FILE* f = fopen(path, "wb");
+    if (!f) { return set_error(err, "cannot create %s: %s", path, strerror(errno)); }
+    bool ok = fwrite(d->file, 1, d->file_bytes, f) == d->file_bytes && fflush(f) == 0 && fsync(fileno(f)) == 0;
+    int reason = errno;
+    if (fclose(f) != 0 && ok) { ok = false; reason = errno; }
+    if (ok) { return true; }
+    unlink(path);
+    return set_error(err, "cannot write the %.1f MB of %s: %s; free some space or choose another folder",
+                     d->file_bytes / 1e6, path, strerror(reason));
+}
+
+// Written under a temporary name, then renamed: whoever reads `path` sees the old file or the whole new one.
+static inline bool dataset_save(const Dataset* d, const char* path, Error* err) {
+    if (!labels_valid(d, path, err)) { return false; }
+    DatasetHeader* h = (DatasetHeader*)d->file;
+    memcpy(h->mean, d->mean, sizeof h->mean);
+    memcpy(h->std, d->std, sizeof h->std);
+    memcpy(h->name, d->name, sizeof h->name);
+    h->checksum = dataset_checksum(d->file + 16, d->file_bytes - 16);
+
+    char temporary[4096];
+    if (snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid()) >= (int)sizeof temporary) {
+        return set_error(err, "the path %.100s... is too long: choose a shorter one", path);
+    }
+    if (!dataset_write(d, temporary, err)) { return false; }
+    if (rename(temporary, path) != 0) {
+        set_error(err, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
+        unlink(temporary);
+        return false;
+    }
+    return true;
+}
+
+static inline bool header_valid(const DatasetHeader* h, size_t header_read, uint64_t bytes, const char* path,
+                                Error* err) {
+    if (header_read < sizeof h->magic || memcmp(h->magic, DATASET_MAGIC, sizeof h->magic) != 0) {
+        return set_error(err, "%s is not a data set of this program: make one with ./convert_data", path);
+    }
+    if (header_read < sizeof *h) {
+        return set_error(err, "%s is truncated: %llu bytes, less than its header: convert the data again", path,
+                         (unsigned long long)bytes);
+    }
+    if (h->version != DATASET_VERSION) {
+        return set_error(err, "%s has format version %u, and this program reads version %d: convert the data again",
+                         path, h->version, DATASET_VERSION);
+    }
+    if (!header_sane(h)) {
+        return set_error(err, "%s: its header is damaged (%u images of %ux%ux%u in %u classes): convert the data again",
+                         path, h->count, h->channels, h->height, h->width, h->classes);
+    }
+    uint64_t expected = dataset_file_bytes(h);
+    if (bytes != expected) {
+        return set_error(err, "%s is %s: %llu bytes where its header promises %llu: convert the data again", path,
+                         bytes < expected ? "truncated" : "too long", (unsigned long long)bytes,
+                         (unsigned long long)expected);
+    }
+    return true;
+}
+
+// What the checksum cannot know: that whoever wrote the file wrote sensible values.
+static inline bool contents_valid(const Dataset* d, const char* path, Error* err) {
+    for (int c = 0; c < 3; c++) {
+        if (!(isfinite(d->mean[c]) && isfinite(d->std[c]) && d->std[c] > 0)) {
+            return set_error(err, "%s: channel %d has mean %g and standard deviation %g: convert the data again", path,
+                             c, d->mean[c], d->std[c]);
+        }
+    }
+    for (int k = 0; k < d->classes; k++) {
+        if (d->class_names[k][CLASS_NAME_BYTES - 1] != '\0') {
+            return set_error(err, "%s: the name of class %d does not end: convert the data again", path, k);
+        }
+    }
+    return labels_valid(d, path, err);
+}
+
+static inline bool dataset_read(Dataset* d, FILE* f, const char* path, Error* err) {
+    struct stat status;
+    if (fstat(fileno(f), &status) != 0 || !S_ISREG(status.st_mode)) {
+        return set_error(err, "%s is not a regular file: give a file that ./convert_data wrote", path);
+    }
+    DatasetHeader h = {0};
+    size_t header_read = fread(&h, 1, sizeof h, f);
+    if (!header_valid(&h, header_read, (uint64_t)status.st_size, path, err)) { return false; }
+    if (!dataset_create(d, h.name, (int)h.count, (int)h.classes, (int)h.channels, (int)h.height, (int)h.width, err)) {
+        return false;
+    }
+    memcpy(d->file, &h, sizeof h);
+    dataset_point(d, &h);
+    if (fread(d->file + sizeof h, 1, d->file_bytes - sizeof h, f) != d->file_bytes - sizeof h) {
+        return set_error(err, "cannot read %s: %s", path, ferror(f) ? strerror(errno) : "it became shorter meanwhile");
+    }
+    if (dataset_checksum(d->file + 16, d->file_bytes - 16) != h.checksum) {
+        return set_error(err, "%s is damaged: its checksum does not match its contents: convert the data again", path);
+    }
+    return contents_valid(d, path, err);
+}
+
+static inline bool dataset_load(Dataset* d, const char* path, Error* err) {
+    *d = (Dataset){0};
+    FILE* f = fopen(path, "rb");
+    if (!f) {
+        return set_error(err, "cannot open %s: %s; ./convert_data makes data sets, and --data procedural needs no file",
+                         path, strerror(errno));
+    }
+    bool ok = dataset_read(d, f, path, err);
+    fclose(f);
+    if (!ok) { dataset_free(d); }
+    return ok;
+}

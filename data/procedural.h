@@ -1,0 +1,185 @@
+// A data set that needs no file: 32x32 colour images of ten shapes and textures, so that everything can be tried at
+// once.
+//
+// Class k is one of: disc, ring, square, frame, triangle, cross, and a window filled with horizontal, vertical or
+// diagonal stripes or with checkers. Each image draws its own position, size, tilt, two colours (the figure's the
+// lighter: where either may be, a small transformer learns nothing for hundreds of steps), shading of the ground, a
+// small disc that means nothing, and noise: no colour and no single pixel gives the class away. Test accuracy from raw
+// pixels: softmax regression 37 %, nearest neighbour 41 %, a perceptron with 256 hidden units 81 %.
+//
+// Image i of a split is a pure function of (split, i), computed in integers, so that every compiler and any number of
+// threads makes the same bytes. Its class is i mod 10. Shape coordinates (u, v) are in units of radius / 1024.
+#pragma once
+#include "../runtime/random.h"
+#include "dataset.h"
+
+enum {
+    PROCEDURAL_SIDE = 32, PROCEDURAL_CLASSES = 10, PROCEDURAL_TRAIN = 8000, PROCEDURAL_TEST = 2000,
+    PROCEDURAL_DRAWS = 256,   // random indices an image: 4 for the scene, the rest for noise
+    SHAPE_UNIT = 1024,
+};
+
+static const char* const procedural_class_names[PROCEDURAL_CLASSES] = {
+    "disc", "ring", "square", "frame", "triangle", "cross",
+    "horizontal stripes", "vertical stripes", "diagonal stripes", "checkers",
+};
+
+typedef struct {
+    int shape, bands;         // class; stripes per radius
+    int u[3], v[3];           // (u, v) = (u[0] x + u[1] y + u[2], ...) >> 8, x and y in quarter pixels
+    int ground[3], slope[3];  // ground colour, and its change from left to right
+    int figure[3];
+    int spot_x, spot_y, spot_radius, spot[3]; // the distractor, in pixels
+    int noise;                // noise is uniform in -noise..noise
+} Scene;
+
+static inline int random_between(int low, int high, uint32_t word) { // low..high, both included
+    return low + (int)random_below((uint32_t)(high - low + 1), word);
+}
+
+static inline bool odd_band(int coordinate, int bands) { return ((coordinate + 8 * SHAPE_UNIT) * bands >> 10) & 1; }
+
+static inline bool inside_shape(int shape, int bands, int u, int v) {
+    int a = abs(u), b = abs(v), square = u * u + v * v, farther = a > b ? a : b;
+    switch (shape) {
+        case 0: return square < 1024 * 1024;
+        case 1: return square < 1024 * 1024 && square > 560 * 560;
+        case 2: return farther < 900;
+        case 3: return farther < 900 && farther > 500;
+        case 4: return v < 800 && 8 * a < 5 * (v + 1000);
+        case 5: return farther < 1024 && (a < 320 || b < 320);
+        case 6: return farther < 1024 && odd_band(v, bands);
+        case 7: return farther < 1024 && odd_band(u, bands);
+        case 8: return farther < 1024 && odd_band((u + v) * 3 / 4, bands);
+        default: return farther < 1024 && odd_band(u, bands) != odd_band(v, bands);
+    }
+}
+
+// Tilt by an angle of rational sine and cosine, cos = (1-t²)/(1+t²), sin = 2t/(1+t²), with t = tilt/1024: at most 20°.
+static inline void scene_place(Scene* s, Random4 r) {
+    int radius = random_between(8 * 4, 13 * 4, r.word[0]); // quarter pixels
+    int margin = 4 * PROCEDURAL_SIDE - 2 * radius;
+    int x = radius + random_between(0, margin, r.word[1]), y = radius + random_between(0, margin, r.word[2]);
+    int tilt = random_between(-180, 180, r.word[3] << 16), mirror = r.word[3] >> 31 ? -1 : 1;
+    int unit = 1024 * 1024 + tilt * tilt, scale = 256 * SHAPE_UNIT / radius;
+    int cosine = (int)((int64_t)scale * (1024 * 1024 - tilt * tilt) / unit);
+    int sine = (int)((int64_t)scale * 2048 * tilt / unit);
+    s->u[0] = mirror * cosine; s->u[1] = mirror * sine; s->u[2] = -(s->u[0] * x + s->u[1] * y);
+    s->v[0] = -sine; s->v[1] = cosine; s->v[2] = -(s->v[0] * x + s->v[1] * y);
+}
+
+static inline Scene scene_draw(int shape, uint32_t split, uint64_t first) {
+    Scene s = {.shape = shape};
+    scene_place(&s, random_bits(0, STREAM_PROCEDURAL, split, first));
+    Random4 colour = random_bits(0, STREAM_PROCEDURAL, split, first + 1);
+    Random4 place = random_bits(0, STREAM_PROCEDURAL, split, first + 2);
+    for (int c = 0; c < 3; c++) {
+        uint32_t word = colour.word[c]; // a byte of it for each draw
+        s.ground[c] = random_between(0, 127, word << 24);
+        s.figure[c] = s.ground[c] + random_between(40, 128, word << 16);
+        s.slope[c] = random_between(-60, 60, word << 8);
+        s.spot[c] = random_between(0, 255, word);
+    }
+    s.noise = random_between(8, 48, colour.word[3]);
+    s.bands = random_between(2, 3, colour.word[3] << 16);
+    s.spot_x = random_between(0, PROCEDURAL_SIDE - 1, place.word[0]);
+    s.spot_y = random_between(0, PROCEDURAL_SIDE - 1, place.word[1]);
+    s.spot_radius = random_between(2, 4, place.word[2]);
+    return s;
+}
+
+// How much of pixel (x, y) the shape covers, 0..4: four samples, a quarter pixel off the middle.
+static inline int shape_coverage(const Scene* s, int x, int y) {
+    int covered = 0;
+    for (int k = 0; k < 4; k++) {
+        int qx = 4 * x + 1 + 2 * (k & 1), qy = 4 * y + 1 + (k & 2);
+        int u = (s->u[0] * qx + s->u[1] * qy + s->u[2]) >> 8, v = (s->v[0] * qx + s->v[1] * qy + s->v[2]) >> 8;
+        covered += inside_shape(s->shape, s->bands, u, v);
+    }
+    return covered;
+}
+
+static inline void scene_paint(uint8_t* out, const Scene* s) { // out (3, 32, 32)
+    const int side = PROCEDURAL_SIDE;
+    for (int y = 0; y < side; y++) {
+        for (int x = 0; x < side; x++) {
+            int covered = shape_coverage(s, x, y), dx = x - s->spot_x, dy = y - s->spot_y;
+            bool spot = dx * dx + dy * dy < s->spot_radius * s->spot_radius;
+            for (int c = 0; c < 3; c++) {
+                int ground = spot ? s->spot[c] : s->ground[c] + s->slope[c] * (2 * x - side + 1) / (2 * side);
+                int value = (covered * s->figure[c] + (4 - covered) * ground) / 4;
+                out[(c * side + y) * side + x] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+            }
+        }
+    }
+}
+
+// One random byte a value, sixteen values a draw.
+static inline void add_noise(uint8_t* values, int count, int noise, uint32_t split, uint64_t first) {
+    for (int i = 0; i < count; i += 16) {
+        Random4 r = random_bits(0, STREAM_PROCEDURAL, split, first + i / 16);
+        for (int k = 0; k < 16; k++) {
+            int byte = (r.word[k / 4] >> (8 * (k % 4))) & 255;
+            int value = values[i + k] + ((2 * byte - 255) * noise) / 255;
+            values[i + k] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+        }
+    }
+}
+
+static inline bool procedural_split(Dataset* d, bool train, Error* err) {
+    int count = train ? PROCEDURAL_TRAIN : PROCEDURAL_TEST;
+    uint32_t split = train ? 0 : 1;
+    if (!dataset_create(d, "procedural", count, PROCEDURAL_CLASSES, 3, PROCEDURAL_SIDE, PROCEDURAL_SIDE, err)) {
+        return false;
+    }
+    for (int k = 0; k < PROCEDURAL_CLASSES; k++) {
+        snprintf(d->class_names[k], CLASS_NAME_BYTES, "%s", procedural_class_names[k]);
+    }
+    #pragma omp parallel for schedule(static)
+    for (int i = 0; i < count; i++) {
+        uint64_t first = (uint64_t)i * PROCEDURAL_DRAWS;
+        uint8_t* image = d->images + i * image_bytes(d);
+        d->labels[i] = (uint16_t)(i % PROCEDURAL_CLASSES);
+        Scene scene = scene_draw(d->labels[i], split, first);
+        scene_paint(image, &scene);
+        add_noise(image, (int)image_bytes(d), scene.noise, split, first + 4);
+    }
+    return true;
+}
+
+// Both splits, normalised by the training split as every data set is.
+static inline bool dataset_procedural(Dataset* train, Dataset* test, Error* err) {
+    *train = *test = (Dataset){0};
+    if (!procedural_split(train, true, err) || !procedural_split(test, false, err)) {
+        dataset_free(train);
+        return false;
+    }
+    dataset_measure(train);
+    memcpy(test->mean, train->mean, sizeof test->mean);
+    memcpy(test->std, train->std, sizeof test->std);
+    return true;
+}
+
+// `where` is "procedural", or the path of a converted data set without its ending: DIR/NAME for DIR/NAME.train.kds
+// and DIR/NAME.test.kds. Everything is read at once: later changes of the working directory do not matter.
+static inline bool dataset_open(Dataset* train, Dataset* test, const char* where, Error* err) {
+    if (strcmp(where, "procedural") == 0) { return dataset_procedural(train, test, err); }
+    *train = *test = (Dataset){0};
+    char train_path[4096], test_path[4096];
+    if (snprintf(train_path, sizeof train_path, "%s.train.kds", where) >= (int)sizeof train_path) {
+        return set_error(err, "the path %.100s... is too long: choose a shorter one", where);
+    }
+    snprintf(test_path, sizeof test_path, "%s.test.kds", where);
+    if (!dataset_load(train, train_path, err) || !dataset_load(test, test_path, err)) {
+        dataset_free(train);
+        return false;
+    }
+    if (train->classes != test->classes || train->channels != test->channels) {
+        set_error(err, "%s and %s do not belong together (%d and %d classes, %d and %d channels): convert them again",
+                  train_path, test_path, train->classes, test->classes, train->channels, test->channels);
+        dataset_free(train);
+        dataset_free(test);
+        return false;
+    }
+    return true;
+}
