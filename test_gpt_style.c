@@ -1,8 +1,8 @@
-// The whole model, tested from inside, in the manner of llm.c's test_gpt2.c: this file includes the trainer. It needs no file
-// and no network. What it checks: the parameter and operation counts of the papers; the forward against a plain form in
-// double precision; every gradient by differences, for every combination of attention, MLP and mode at odd sizes; that one
-// batch can be learned; that saving and loading continues with equal losses; that threads do not change a bit; and what the
-// command line refuses. -DREDUCED leaves out the slow half (for sanitizers).
+// The whole model, tested from inside, in the manner of llm.c's test_gpt2.c: this file includes the trainer. It needs
+// no file and no network. What it checks: the parameter and operation counts of the papers; the forward against a plain
+// form in double precision; every gradient by differences, for every combination of attention, MLP and mode at odd
+// sizes; that one batch can be learned; that saving and loading continues with equal losses; that threads do not change
+// a bit; and what the command line refuses. -DREDUCED leaves out the slow half (for sanitizers).
 #pragma GCC diagnostic ignored "-Wunused-function" // what only main calls
 #define TESTING
 #include "train_vit.c"
@@ -34,14 +34,20 @@ static Config config_from(const char* flags) {
 static void build_model(Model* m, const char* flags, int classes) {
     Config c = config_from(flags);
     Error err;
-    if (!model_plan(m, &c, classes, &err) || !model_allocate(m, &err)) { fail(EXIT_RUN_TIME, "%s: %s", flags, err.text); }
+    if (!model_plan(m, &c, classes, &err) || !model_allocate(m, &err)) {
+        fail(EXIT_RUN_TIME, "%s: %s", flags, err.text);
+    }
 }
 
 // A batch of noise: images (B,3,S,S), soft targets (B,K)
 static Batch random_batch(const Model* m, int B) {
     int S = m->dims.S, K = m->dims.K;
-    Batch batch = {.count = B, .images = alloc_floats((size_t)B * 3 * S * S, "test"),
-                   .targets = alloc_floats((size_t)B * K, "test"), .labels = alloc_bytes(sizeof(int) * (size_t)B, "test")};
+    Batch batch = {
+        .count = B,
+        .images = alloc_floats((size_t)B * 3 * S * S, "test"),
+        .targets = alloc_floats((size_t)B * K, "test"),
+        .labels = alloc_bytes(sizeof(int) * (size_t)B, "test"),
+    };
     for (int i = 0; i < B * 3 * S * S; i++) { batch.images[i] = (float)random_normal(1, STREAM_CHECK, 7, (uint64_t)i); }
     for (int b = 0; b < B; b++) {
         batch.labels[b] = b % K;
@@ -70,16 +76,16 @@ static size_t parameters_of(const char* model, int classes) {
 
 static void test_parameter_counts(void) {
     static const struct { const char* model; int classes; size_t count; } rows[] = {
-        {"vit-tiny", 1000, 5717416}, {"vit-tiny", 10, 5526346}, {"vit-small", 1000, 22050664}, {"vit-small", 10, 21669514},
-        {"vit-base", 1000, 86567656}, {"vit-base", 10, 85806346}, {"kat-tiny", 1000, 5718328}, {"kat-small", 1000, 22051576},
-        {"kat-base", 1000, 86568568}, {"vit-tiny-g3b", 10, 6292282}, {"vit-tiny-g3u", 10, 5590174},
-        {"vit-small-g3b", 1000, 23582536}, {"vit-small-g3u", 1000, 22178320}, {"vit-base-g1b", 10, 87508426},
-        {"vit-base-g1u", 10, 85948186},
+        {"vit-tiny", 1000, 5717416}, {"vit-small", 1000, 22050664}, {"vit-base", 1000, 86567656},
+        {"vit-tiny", 10, 5526346}, {"vit-small", 10, 21669514}, {"vit-base", 10, 85806346},
+        {"kat-tiny", 1000, 5718328}, {"kat-small", 1000, 22051576}, {"kat-base", 1000, 86568568},
+        {"vit-tiny-g3b", 10, 6292282}, {"vit-small-g3b", 1000, 23582536}, {"vit-base-g1b", 10, 87508426},
+        {"vit-tiny-g3u", 10, 5590174}, {"vit-small-g3u", 1000, 22178320}, {"vit-base-g1u", 10, 85948186},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         size_t got = parameters_of(rows[i].model, rows[i].classes);
-        CHECK(got == rows[i].count, "%s with %d classes has %zu parameters, the papers %zu", rows[i].model, rows[i].classes,
-              got, rows[i].count);
+        CHECK(got == rows[i].count, "%s with %d classes has %zu parameters, the papers %zu", rows[i].model,
+              rows[i].classes, got, rows[i].count);
     }
 }
 
@@ -155,15 +161,16 @@ static void plain_attention(double* out /* (N,C) */, const double* qkv /* (N,3C)
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = C / H;
     double *logits = malloc(sizeof(double) * N), *weights = malloc(sizeof(double) * N);
     for (int h = 0; h < H; h++) {
+        const double *Q = qkv + h * D, *K = Q + C, *V = K + C; // of this head, rows 3C apart
         for (int k = 0; k < N; k++) {
             for (int q = 0; q < N; q++) {
                 logits[q] = 0;
-                for (int i = 0; i < D; i++) { logits[q] += qkv[k * 3 * C + h * D + i] * qkv[q * 3 * C + C + h * D + i] / sqrt(D); }
+                for (int i = 0; i < D; i++) { logits[q] += Q[k * 3 * C + i] * K[q * 3 * C + i] / sqrt(D); }
             }
             plain_weights(weights, logits, m, p, h);
             for (int i = 0; i < D; i++) {
                 double sum = 0;
-                for (int q = 0; q < N; q++) { sum += weights[q] * qkv[q * 3 * C + 2 * C + h * D + i]; }
+                for (int q = 0; q < N; q++) { sum += weights[q] * V[q * 3 * C + i]; }
                 out[k * C + h * D + i] = sum;
             }
         }
@@ -198,7 +205,8 @@ static void plain_embed(double* x /* (N,C) */, const float* image, const Model* 
             int row = (n - first) / (S / P) * P, col = (n - first) % (S / P) * P;
             sum += n < first ? p.cls_token[c] : p.patch_bias[c];
             for (int i = 0; n >= first && i < 3 * P * P; i++) {
-                sum += p.patch_weight[c * 3 * P * P + i] * image[i / (P * P) * S * S + (row + i / P % P) * S + col + i % P];
+                int channel = i / (P * P), image_row = row + i / P % P, image_col = col + i % P;
+                sum += p.patch_weight[c * 3 * P * P + i] * image[channel * S * S + image_row * S + image_col];
             }
             x[n * C + c] = sum;
         }
@@ -213,7 +221,8 @@ static void plain_add(double* x, const double* branch, const float* ls, int N, i
 static void plain_logits(double* logits /* (K) */, const float* image, const Model* m) {
     int N = m->dims.N, C = m->dims.C;
     size_t bytes = sizeof(double) * (size_t)N * C;
-    double *x = malloc(bytes), *norm = malloc(bytes), *branch = malloc(bytes), *qkv = malloc(3 * bytes), *pooled = calloc(C, sizeof(double));
+    double *x = malloc(bytes), *norm = malloc(bytes), *branch = malloc(bytes), *qkv = malloc(3 * bytes);
+    double* pooled = calloc(C, sizeof(double));
     Params p = params_of(&m->table, m->params);
     plain_embed(x, image, m, p);
     for (int l = 0; l < m->dims.L; l++) {
@@ -248,13 +257,13 @@ static void test_forward(const char* flags) {
     Model m;
     build_model(&m, flags, 7);
     gradcheck_move(m.params, m.tensors, m.tensor_count, 3);
-    int B = m.B - 1; // a short batch
+    int B = m.B - 1, S = m.dims.S, K = m.dims.K; // a short batch
     Batch batch = random_batch(&m, B);
-    double* want = malloc(sizeof(double) * (size_t)B * m.dims.K);
+    double* want = malloc(sizeof(double) * (size_t)B * K);
     model_forward(&m, m.params, batch.images, B, NULL);
-    for (int b = 0; b < B; b++) { plain_logits(want + b * m.dims.K, batch.images + (size_t)b * 3 * m.dims.S * m.dims.S, &m); }
+    for (int b = 0; b < B; b++) { plain_logits(want + b * K, batch.images + (size_t)b * 3 * S * S, &m); }
     const float* logits = acts_of_block(&m.acts_table, m.acts, m.B, 0).logits;
-    CHECK_TENSOR(logits, want, (size_t)B * m.dims.K, 1e-4, flags); // observed: at most 2e-5
+    CHECK_TENSOR(logits, want, (size_t)B * K, 1e-4, flags); // observed: at most 2e-5
     free(want);
     drop_batch(&batch);
     model_free(&m);
@@ -271,7 +280,8 @@ static void test_gradients(const char* flags) {
     CheckedLoss checked = {&m, &batch};
     loss_of_params(&checked);
     model_backward(&m, batch.targets, batch.count, NULL, 1.0f / (float)batch.count);
-    GradcheckResult r = gradcheck_run(loss_of_params, &checked, m.params, m.grads, m.tensors, m.tensor_count, 11, false);
+    GradcheckResult r = gradcheck_run(loss_of_params, &checked, m.params, m.grads, m.tensors, m.tensor_count, 11,
+                                      false);
     CHECK(r.failed == 0, "gradients of %s: %d of %d failed", flags, r.failed, r.passed + r.failed);
     CHECK(r.kinks * 10 <= r.passed, "gradients of %s: %d of %d at kinks", flags, r.kinks, r.passed + r.kinks);
     drop_batch(&batch);
@@ -286,13 +296,19 @@ static void test_every_model(void) {
         "--image-size 16 --patch 2 --dim 24 --heads 2 --depth 1 --batch-size 2 --mlp-ratio 2",
     };
     static const char* const attentions[] = {
-        "--attn softmax", "--attn karat --karat-mode block --grid 3", "--attn karat --karat-mode universal --grid 2 --karat-rank 5",
-        "--attn karat --karat-base identity --karat-bias block", "--attn karat --karat-base silu --grid 1 --karat-mode universal",
+        "--attn softmax",
+        "--attn karat --karat-mode block --grid 3",
+        "--attn karat --karat-mode universal --grid 2 --karat-rank 5",
+        "--attn karat --karat-base identity --karat-bias block",
+        "--attn karat --karat-base silu --grid 1 --karat-mode universal",
         "--attn karat --karat-base gelu --karat-scales off --karat-bias block --karat-init unit",
     };
     static const char* const mlps[] = {
-        "--mlp gelu", "--mlp gr-kan", "--mlp gr-kan --rational-form paper --rational-init1 swish --rational-init gelu",
-        "--mlp gr-kan --rational-m 3 --rational-n 2 --rational-groups 4 --mlp-init variance-preserving --pool avg --layer-scale 0.5",
+        "--mlp gelu",
+        "--mlp gr-kan",
+        "--mlp gr-kan --rational-form paper --rational-init1 swish --rational-init gelu",
+        "--mlp gr-kan --rational-m 3 --rational-n 2 --rational-groups 4 --mlp-init variance-preserving "
+            "--pool avg --layer-scale 0.5",
     };
     for (int s = 0; s < 3; s++) {
         for (int a = 0; a < 6; a++) {
@@ -310,8 +326,9 @@ static void test_every_model(void) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Training
 
-static const char small_kat[] = "--model kat-mini-g3b --image-size 16 --patch 4 --dim 48 --depth 2 --heads 3 --batch-size 8 "
-                                "--train-images 64 --test-images 20 --lr 0.002 --warmup-epochs 0 --weight-decay 0.01 --crop-padding 2 --hflip 0.5";
+static const char small_kat[] =
+    "--model kat-mini-g3b --image-size 16 --patch 4 --dim 48 --depth 2 --heads 3 --batch-size 8 --train-images 64 "
+    "--test-images 20 --lr 0.002 --warmup-epochs 0 --weight-decay 0.01 --crop-padding 2 --hflip 0.5";
 
 // A trainer on the procedural data set, as main makes it
 static void open_trainer(Trainer* t, const char* flags) {
@@ -319,7 +336,9 @@ static void open_trainer(Trainer* t, const char* flags) {
     Config c = config_from(flags);
     *t = (Trainer){0};
     load_data(t, &c);
-    if (!model_plan(&t->model, &c, t->train.classes, &err) || !model_allocate(&t->model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    if (!model_plan(&t->model, &c, t->train.classes, &err) || !model_allocate(&t->model, &err)) {
+        fail(EXIT_USAGE, "%s", err.text);
+    }
     open_loaders(t);
     plan_steps(t);
     load_weights(t);
@@ -374,7 +393,10 @@ static void test_threads(const char* flags) {
         open_trainer(&t, flags);
         take_steps(&t, 3, losses);
         size_t bytes = t.model.table.total * sizeof(float);
-        if (!one) { one = alloc_bytes(bytes, "test"); memcpy(one, t.model.params, bytes); }
+        if (!one) {
+            one = alloc_bytes(bytes, "test");
+            memcpy(one, t.model.params, bytes);
+        }
         CHECK(memcmp(one, t.model.params, bytes) == 0, "%s: %d threads give other bits than one", flags, threads);
         close_trainer(&t);
     }
@@ -403,7 +425,8 @@ static void test_resume(const char* flags) {
     CHECK(t.step == 3, "resumed at step %lld", (long long)t.step);
     loader_seek(&t.train_loader, t.step * t.model.config.grad_accum_steps);
     take_steps(&t, 3, again);
-    CHECK(memcmp(again, straight + 3, sizeof again) == 0, "losses after resuming: %.9g %.9g, without interruption %.9g %.9g",
+    CHECK(memcmp(again, straight + 3, sizeof again) == 0,
+          "losses after resuming: %.9g %.9g, without interruption %.9g %.9g",
           again[0], again[2], straight[3], straight[5]);
     CHECK(memcmp(params, t.model.params, bytes) == 0, "%s: parameters after resuming differ", flags);
     close_trainer(&t);
@@ -491,8 +514,10 @@ static void test_command_line(void) {
     refuses("--dim 99 --mlp gr-kan", "multiples of --rational-groups");
     refuses("train", "is not an option");
     refuses("--opt-betas 0.9", "needs two numbers");
-    Config c = config_from("--grid 5 --model vit-tiny-g3u --opt-betas 0.8 0.95 --scale=0.5,1 --rrc --hflip 0.5 --img-size 64");
-    CHECK(c.grid == 5 && c.karat_mode == KARAT_UNIVERSAL && c.dim == 192, "flags beside --model win, whatever their order");
+    Config c = config_from("--grid 5 --model vit-tiny-g3u --opt-betas 0.8 0.95 --scale=0.5,1 --rrc --hflip 0.5 "
+                           "--img-size 64");
+    CHECK(c.grid == 5 && c.karat_mode == KARAT_UNIVERSAL && c.dim == 192,
+          "flags beside --model win, whatever their order");
     CHECK(c.opt_betas[0] == 0.8 && c.opt_betas[1] == 0.95 && c.scale[0] == 0.5, "pairs are read in both forms");
     CHECK(c.rrc == 1 && c.hflip == 0.5 && c.image_size == 64, "switches, numbers and second names are read");
     Config again = c;
@@ -500,8 +525,9 @@ static void test_command_line(void) {
     CHECK(options_same(&c, &again, config_table, CONFIG_OPTIONS, &err), "a configuration is the same as itself");
     again.lr = 0.5;
     again.threads = 7;
-    CHECK(!options_same(&c, &again, config_table, CONFIG_OPTIONS, &err) && strstr(err.text, "--lr was 0.001, is now 0.5") &&
-          !strstr(err.text, "threads"), "what differs is listed: %s", err.text);
+    CHECK(!options_same(&c, &again, config_table, CONFIG_OPTIONS, &err) &&
+          strstr(err.text, "--lr was 0.001, is now 0.5") && !strstr(err.text, "threads"),
+          "what differs is listed: %s", err.text);
 }
 
 static void test_schedule(void) {
@@ -540,14 +566,20 @@ int main(void) {
     test_not_finite();
     test_evaluation();
     test_threads(small_kat);
-    test_threads("--model vit-mini --image-size 16 --patch 4 --batch-size 5 --train-images 10 --test-images 5 --mixup 0.8 --cutmix 1 --drop-path 0.3");
+    test_threads("--model vit-mini --image-size 16 --patch 4 --batch-size 5 --train-images 10 --test-images 5 "
+                 "--mixup 0.8 --cutmix 1 --drop-path 0.3");
     test_overfit(small_kat);
-    test_resume("--model kat-mini-g3u --image-size 16 --dim 24 --depth 2 --batch-size 4 --train-images 12 --test-images 5 "
-                "--model-ema-decay 0.9 --mixup 0.8 --cutmix 1 --drop-path 0.3 --grad-accum-steps 2 --hflip 0.5");
+    test_resume("--model kat-mini-g3u --image-size 16 --dim 24 --depth 2 --batch-size 4 --train-images 12 "
+                "--test-images 5 --model-ema-decay 0.9 --mixup 0.8 --cutmix 1 --drop-path 0.3 --grad-accum-steps 2 "
+                "--hflip 0.5");
     if (!REDUCED_SUITE) {
-        test_overfit("--model vit-mini --image-size 16 --batch-size 8 --dim 48 --depth 2 --train-images 64 --test-images 5");
-        test_overfit("--model kat-mini --image-size 16 --batch-size 8 --dim 48 --depth 2 --train-images 64 --test-images 5");
-        test_overfit("--model vit-mini-g3u --image-size 16 --batch-size 8 --dim 48 --depth 2 --train-images 64 --test-images 5");
+        static const char* const models[] = {"vit-mini", "kat-mini", "vit-mini-g3u"};
+        for (int i = 0; i < 3; i++) {
+            char flags[256];
+            snprintf(flags, sizeof flags, "--model %s --image-size 16 --batch-size 8 --dim 48 --depth 2 "
+                     "--train-images 64 --test-images 5", models[i]);
+            test_overfit(flags);
+        }
     }
     return tests_finish();
 }

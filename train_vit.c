@@ -2,12 +2,12 @@
 //
 //     configuration -> parameter table -> data -> forward -> backward -> update -> log
 //
-// model/config.h holds the option table, model/parameters.h the parameter table, kernels/ one file an operation with its
-// maths on top, data/ images from files into batches, runtime/ what is not about the model.
+// model/config.h holds the option table, model/parameters.h the parameter table, kernels/ one file an operation with
+// its maths on top, data/ images from files into batches, runtime/ what is not about the model.
 //
-// Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes. All tensors are row-major
-// fp32. Gradients carry a d in front; gradients of parameters are added to, gradients of activations are set, except that
-// of the residual stream, dx, to which every branch adds.
+// Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes. All tensors are
+// row-major fp32. Gradients carry a d in front; gradients of parameters are added to, gradients of activations are set,
+// except that of the residual stream, dx, to which every branch adds.
 #include "data/loader.h"
 #include "data/procedural.h"
 #include "kernels/activation.h"
@@ -24,10 +24,13 @@
 #include "model/gradcheck.h"
 #include "model/parameters.h"
 #include "runtime/checkpoint.h"
+#include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/schedule.h"
+#include <errno.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -154,8 +157,8 @@ static size_t model_scratch(const Model* m) {
         most = largest(most, rational_scratch(rows, d.F, rational_shape(&m->config)));
         most = largest(most, rational_scratch(rows, d.C, rational_shape(&m->config)));
     }
-    size_t attention = m->config.attn == ATTN_KARAT ? karat_scratch(karat_dims(m, B)) : attention_scratch(B, d.N, d.C, d.H);
-    return largest(most, attention);
+    bool karat = m->config.attn == ATTN_KARAT;
+    return largest(most, karat ? karat_scratch(karat_dims(m, B)) : attention_scratch(B, d.N, d.C, d.H));
 }
 
 // Sizes only: nothing is allocated, so that --dry-run can tell what a run would need.
@@ -205,8 +208,11 @@ static void attention_branch_forward(Model* m, Params p, Acts a, int B) {
     int N = m->dims.N, C = m->dims.C;
     layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, B * N, C);
     linear_forward(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, B * N, C, 3 * C);
-    if (m->config.attn == ATTN_KARAT) { karat_forward(a.mix, a.z, a.qkv, karat_params(p), m->scratch, karat_dims(m, B)); }
-    else { attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, C, m->dims.H); }
+    if (m->config.attn == ATTN_KARAT) {
+        karat_forward(a.mix, a.z, a.qkv, karat_params(p), m->scratch, karat_dims(m, B));
+    } else {
+        attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, C, m->dims.H);
+    }
     linear_forward(a.proj, a.mix, p.proj_weight, p.proj_bias, B * N, C, C);
 }
 
@@ -230,7 +236,7 @@ static const float* keep_of(const float* keep, int l, int branch, int B) {
     return keep ? keep + ((size_t)l * 2 + branch) * B : NULL;
 }
 
-// Logits (B,K) of images (B,3,S,S). flat: the parameters or their running mean; keep: drop path, NULL to keep every branch.
+// Logits (B,K) of images (B,3,S,S). flat: the parameters or their running mean; keep: drop path, or NULL.
 static void model_forward(Model* m, float* flat, const float* images, int B, const float* keep) {
     int N = m->dims.N, C = m->dims.C, L = m->dims.L;
     Params p = params_of(&m->table, flat);
@@ -299,11 +305,11 @@ static void attention_branch_backward(Model* m, Params p, Params d, Acts a, int 
 
 // Adds to m->grads the gradient of dloss * Σ_b loss_b, after model_forward and model_loss with the same arguments.
 static void model_backward(Model* m, const float* targets, int B, const float* keep, float dloss) {
-    int N = m->dims.N, C = m->dims.C, L = m->dims.L;
+    int N = m->dims.N, C = m->dims.C, L = m->dims.L, K = m->dims.K;
     Params p = params_of(&m->table, m->params), d = params_of(&m->table, m->grads);
     Acts a = acts_of_block(&m->acts_table, m->acts, m->B, L);
-    cross_entropy_backward(a.dlogits, a.probs, targets, dloss, B, m->dims.K);
-    linear_backward(a.dpooled, d.head_weight, d.head_bias, a.dlogits, a.pooled, p.head_weight, m->scratch, B, C, m->dims.K);
+    cross_entropy_backward(a.dlogits, a.probs, targets, dloss, B, K);
+    linear_backward(a.dpooled, d.head_weight, d.head_bias, a.dlogits, a.pooled, p.head_weight, m->scratch, B, C, K);
     pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C);
     memset(a.dx, 0, (size_t)B * N * C * sizeof(float));
     layernorm_backward(a.dx, d.norm_weight, d.norm_bias, a.dln, a.x, p.norm_weight, a.norm_mean, a.norm_rstd,
@@ -364,22 +370,32 @@ static double model_macs(const Config* c, Dims d) {
     return patches * 3 * d.P * d.P * C + d.L * block + C * d.K;
 }
 
-static double train_flops(const Model* m) { return 3 * 2 * model_macs(&m->config, m->dims); } // an image: backward is 2 x forward
+// Of one image, forward and backward; the backward is twice the forward.
+static double train_flops(const Model* m) { return 3 * 2 * model_macs(&m->config, m->dims); }
+
+static void print_memory(const Model* m, size_t data_bytes) {
+    bool ema = m->config.model_ema_decay > 0;
+    double mb = 1e-6 * sizeof(float), pixels = 3.0 * m->dims.S * m->dims.S;
+    double params = mb * (double)m->table.total, moments = (ema ? 3 : 2) * params;
+    double saved = mb * (double)m->acts_table.saved;
+    double workspace = mb * (double)(m->acts_table.total - m->acts_table.saved + model_scratch(m));
+    double batches = mb * 2 * m->B * (pixels + m->dims.K), images = 1e-6 * (double)data_bytes;
+    double total = 2 * params + moments + saved + workspace + batches + images;
+    printf("memory     %.1f MB: parameters %.1f, gradients %.1f, AdamW%s %.1f, activations %.1f, workspace %.1f, "
+           "batches %.1f, images %.1f\n", total, params, params, ema ? " and EMA" : "", moments, saved, workspace,
+           batches, images);
+}
 
 static void print_plan(const Model* m, size_t data_bytes) {
     const Config* c = &m->config;
-    double mb = 1e-6 * sizeof(float), n = (double)m->table.total;
-    double saved = (double)m->acts_table.saved, workspace = (double)(m->acts_table.total - m->acts_table.saved + model_scratch(m));
-    double moments = 2 * n + (c->model_ema_decay > 0 ? n : 0), batches = 2.0 * m->B * (3.0 * m->dims.S * m->dims.S + m->dims.K);
-    printf("model      %s: C %d, %d blocks, %d heads, %d tokens, %d classes; attention %s, mlp %s\n", c->model, m->dims.C,
-           m->dims.L, m->dims.H, m->dims.N, m->dims.K, c->attn == ATTN_KARAT ? "karat" : "softmax",
+    Dims d = m->dims;
+    printf("model      %s: C %d, %d blocks, %d heads, %d tokens, %d classes; attention %s, mlp %s\n",
+           c->model, d.C, d.L, d.H, d.N, d.K, c->attn == ATTN_KARAT ? "karat" : "softmax",
            c->mlp == MLP_GR_KAN ? "gr-kan" : "gelu");
     printf("parameters %zu in %d tensors\n", m->table.total, tensor_count(&m->table));
-    printf("memory     %.1f MB: parameters %.1f, gradients %.1f, AdamW%s %.1f, activations %.1f, workspace %.1f, batches %.1f, "
-           "images %.1f\n", mb * (2 * n + moments + saved + workspace + batches) + 1e-6 * (double)data_bytes, mb * n, mb * n,
-           m->config.model_ema_decay > 0 ? " and EMA" : "", mb * moments, mb * saved, mb * workspace, mb * batches,
-           1e-6 * (double)data_bytes);
-    printf("compute    %.4f GMAC an image forward, %.3f GFLOP to train on it\n", 1e-9 * model_macs(c, m->dims), 1e-9 * train_flops(m));
+    print_memory(m, data_bytes);
+    printf("compute    %.4f GMAC an image forward, %.3f GFLOP to train on it\n", 1e-9 * model_macs(c, d),
+           1e-9 * train_flops(m));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -389,6 +405,7 @@ typedef struct {
     Model model;
     Dataset train, test;
     Loader train_loader, test_loader;
+    const Batch* first_batch; // what --overfit-batch repeats
     char output[OPTION_TEXT_SIZE];
     Schedule schedule;
     int64_t step, total_steps, steps_per_epoch; // step: updates done
@@ -399,7 +416,8 @@ typedef struct {
     double flops_per_image;
 } Trainer;
 
-// The first Ctrl-C (or SIGTERM) ends the run after the step or evaluation under way and its checkpoint, the second at once.
+// The first Ctrl-C (or SIGTERM) ends the run after the step or evaluation under way, with a checkpoint; the second
+// ends it at once.
 static volatile sig_atomic_t stop_requested;
 static void request_stop(int signal_number) {
     stop_requested = 1;
@@ -409,10 +427,9 @@ static void request_stop(int signal_number) {
 typedef struct { double loss, grad_norm, lr; int64_t hits, images; } StepResult;
 
 static const Batch* next_batch(Trainer* t) {
-    static const Batch* first;
     if (!t->model.config.overfit_batch) { return loader_next(&t->train_loader); }
-    if (!first) { first = loader_next(&t->train_loader); }
-    return first;
+    if (!t->first_batch) { t->first_batch = loader_next(&t->train_loader); }
+    return t->first_batch;
 }
 
 // Forward and backward over the micro-batches of one step: gradients of the mean loss. Nothing is updated.
@@ -469,18 +486,24 @@ static Evaluation evaluate(Trainer* t, float* flat, ClassCount* per_class /* (K)
             running_add(&loss, losses[b]);
             running_add(&top1, 100.0 * (rank < 1));
             running_add(&top5, 100.0 * (rank < 5));
-            if (per_class) { per_class[batch->labels[b]].images++; per_class[batch->labels[b]].hits += rank < 1; }
+            if (per_class) {
+                per_class[batch->labels[b]].images++;
+                per_class[batch->labels[b]].hits += rank < 1;
+            }
         }
     }
-    return (Evaluation){loss.mean, running_error(&loss), top1.mean, running_error(&top1), top5.mean, running_error(&top5),
-                        (int64_t)loss.count};
+    return (Evaluation){
+        .loss = loss.mean, .loss_se = running_error(&loss), .top1 = top1.mean, .top1_se = running_error(&top1),
+        .top5 = top5.mean, .top5_se = running_error(&top5), .images = (int64_t)loss.count,
+    };
 }
 
 static void print_classes(const Dataset* data, const ClassCount* counts) {
     for (int k = 0; k < data->classes; k++) {
-        double share = counts[k].images ? (double)counts[k].hits / (double)counts[k].images : 0;
-        double error = counts[k].images ? sqrt(share * (1 - share) / (double)counts[k].images) : 0;
-        printf("  %-24s %6.2f ± %.2f %% of %lld\n", data->class_names[k], 100 * share, 100 * error, (long long)counts[k].images);
+        long long images = counts[k].images;
+        double share = images ? (double)counts[k].hits / (double)images : 0;
+        double error = images ? sqrt(share * (1 - share) / (double)images) : 0;
+        printf("  %-24s %6.2f ± %.2f %% of %lld\n", data->class_names[k], 100 * share, 100 * error, images);
     }
 }
 
@@ -497,36 +520,54 @@ static Evaluation evaluate_and_print(Trainer* t, float* flat, const char* what) 
 // ---------------------------------------------------------------------------------------------------------------------
 // Checkpoints
 
-static void output_path(const Trainer* t, const char* name, char path[1100]) {
-    snprintf(path, 1100, "%s/%s", t->output, name);
+enum { PATH_SIZE = OPTION_TEXT_SIZE + 64 }; // a folder or prefix that the user gave, and a name of ours
+
+static void output_path(const Trainer* t, const char* name, char path[PATH_SIZE]) {
+    snprintf(path, PATH_SIZE, "%s/%s", t->output, name);
+}
+
+// The configuration and the step; to be freed
+static Metadata* run_metadata(const Trainer* t) {
+    Metadata* metadata = alloc_bytes(sizeof *metadata, "metadata");
+    metadata_add_config(metadata, &t->model.config, config_table, CONFIG_OPTIONS);
+    metadata_add(metadata, "step", "%lld", (long long)t->step);
+    return metadata;
+}
+
+static void save_buffers(const Trainer* t, const char* name, const TensorBuffer* buffers, int count,
+                         const Metadata* metadata) {
+    char path[PATH_SIZE];
+    Error err;
+    output_path(t, name, path);
+    if (!checkpoint_save(path, t->model.tensors, t->model.tensor_count, buffers, count, metadata, &err)) {
+        fail(EXIT_RUN_TIME, "%s", err.text);
+    }
 }
 
 static void save_weights(const Trainer* t, const char* name, float* flat) {
-    const Model* m = &t->model;
-    Metadata* metadata = alloc_bytes(sizeof *metadata, "metadata");
-    char path[1100];
-    Error err;
-    metadata_add_config(metadata, &m->config, config_table, CONFIG_OPTIONS);
-    metadata_add(metadata, "step", "%lld", (long long)t->step);
-    output_path(t, name, path);
+    Metadata* metadata = run_metadata(t);
     TensorBuffer weights = {"", flat};
-    if (!checkpoint_save(path, m->tensors, m->tensor_count, &weights, 1, metadata, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    save_buffers(t, name, &weights, 1, metadata);
     free(metadata);
+}
+
+// The buffers that a resumed run goes on with
+typedef struct { TensorBuffer buffers[4]; int count; } ResumeState;
+static ResumeState resume_state(const Model* m) {
+    return (ResumeState){
+        {{"param.", m->params}, {"exp_avg.", m->exp_avg}, {"exp_avg_sq.", m->exp_avg_sq}, {"ema.", m->ema}},
+        m->ema ? 4 : 3,
+    };
 }
 
 static void save_last(const Trainer* t) {
     const Model* m = &t->model;
-    Metadata* metadata = alloc_bytes(sizeof *metadata, "metadata");
-    char path[1100];
-    Error err;
-    metadata_add_config(metadata, &m->config, config_table, CONFIG_OPTIONS);
-    metadata_add(metadata, "step", "%lld", (long long)t->step);
+    Metadata* metadata = run_metadata(t);
     metadata_add(metadata, "best", "%lld %.17g", (long long)t->best_step, t->best_top1);
     metadata_add(metadata, "window", "%.17g %.17g %.17g %lld %lld", t->loss.count, t->loss.mean, t->loss.squares,
                  (long long)t->hits, (long long)t->seen);
-    output_path(t, "last.resume.safetensors", path);
-    TensorBuffer state[] = {{"param.", m->params}, {"exp_avg.", m->exp_avg}, {"exp_avg_sq.", m->exp_avg_sq}, {"ema.", m->ema}};
-    if (!checkpoint_save(path, m->tensors, m->tensor_count, state, m->ema ? 4 : 3, metadata, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    ResumeState state = resume_state(m);
+    save_buffers(t, "last.resume.safetensors", state.buffers, state.count, metadata);
     free(metadata);
     save_weights(t, "last.safetensors", m->params);
     if (m->ema) { save_weights(t, "last.ema.safetensors", m->ema); }
@@ -539,33 +580,46 @@ static SafeTensors open_or_fail(const char* path) {
     return file;
 }
 
-static void load_resume(Trainer* t, const char* folder) {
-    Model* m = &t->model;
-    char path[1100];
-    Error err;
-    snprintf(path, sizeof path, "%s/last.resume.safetensors", folder);
-    SafeTensors file = open_or_fail(path);
-    TensorBuffer state[] = {{"param.", m->params}, {"exp_avg.", m->exp_avg}, {"exp_avg_sq.", m->exp_avg_sq}, {"ema.", m->ema}};
-    for (int i = 0; i < (m->ema ? 4 : 3); i++) {
-        if (!checkpoint_load(&file, m->tensors, m->tensor_count, state[i], &err)) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
-    }
-    const char *step = safetensors_metadata(&file, "step"), *best = safetensors_metadata(&file, "best"),
-               *window = safetensors_metadata(&file, "window");
+// Reads back the metadata of save_last; false where some of it is missing.
+static bool read_position(Trainer* t, const SafeTensors* file) {
+    const char* step = safetensors_metadata(file, "step");
+    const char* best = safetensors_metadata(file, "best");
+    const char* window = safetensors_metadata(file, "window");
+    Running* loss = &t->loss;
     long long at = -1, best_step = 0, hits = 0, seen = 0;
-    bool read = step && best && window && sscanf(step, "%lld", &at) == 1 && sscanf(best, "%lld %lf", &best_step, &t->best_top1) == 2 &&
-        sscanf(window, "%lf %lf %lf %lld %lld", &t->loss.count, &t->loss.mean, &t->loss.squares, &hits, &seen) == 5;
-    if (!read || at < 0) { fail(EXIT_RUN_TIME, "%s does not say at which step it was saved: it is not a file to resume from", path); }
+    bool read = step && sscanf(step, "%lld", &at) == 1 &&
+        best && sscanf(best, "%lld %lf", &best_step, &t->best_top1) == 2 &&
+        window && sscanf(window, "%lf %lf %lf %lld %lld", &loss->count, &loss->mean, &loss->squares, &hits, &seen) == 5;
     t->step = at;
     t->best_step = best_step;
     t->hits = hits;
     t->seen = seen;
+    return read && at >= 0;
+}
+
+static void load_resume(Trainer* t, const char* folder) {
+    const Model* m = &t->model;
+    char path[PATH_SIZE];
+    Error err;
+    snprintf(path, sizeof path, "%s/last.resume.safetensors", folder);
+    SafeTensors file = open_or_fail(path);
+    ResumeState state = resume_state(m);
+    for (int i = 0; i < state.count; i++) {
+        if (!checkpoint_load(&file, m->tensors, m->tensor_count, state.buffers[i], &err)) {
+            fail(EXIT_RUN_TIME, "%s: %s", path, err.text);
+        }
+    }
+    if (!read_position(t, &file)) {
+        fail(EXIT_RUN_TIME, "%s does not say at which step it was saved: it is not a file to resume from", path);
+    }
     safetensors_close(&file);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // A loss or gradient that is not finite is never applied
 
-// The first tensor, in the order of the forward and then of the parameter table, that holds a NaN or Inf
+// The first tensor that holds a NaN or Inf: of the parameters, then of the activations in the order of the forward,
+// then of the gradients
 static void name_not_finite(const Model* m, int B, char name[160]) {
     snprintf(name, 160, "the gradient norm");
     for (int i = 0; i < m->tensor_count; i++) {
@@ -578,8 +632,9 @@ static void name_not_finite(const Model* m, int B, char name[160]) {
             size_t copy = (size_t)m->B * a->per_image;
             bool here = a->copies > 1 ? (size_t)l < a->copies : l == m->dims.L;
             const float* values = m->acts + a->offset + (a->copies > 1 ? (size_t)l * copy : 0);
+            const char* place = a->copies > 1 ? "of block" : "at the end, after block";
             if (here && a->copies && !all_finite(values, (size_t)B * a->per_image)) {
-                snprintf(name, 160, "activation %s%s%d", a->name, a->copies > 1 ? " of block " : " at the end, after block ", l);
+                snprintf(name, 160, "activation %s %s %d", a->name, place, l);
                 return;
             }
         }
@@ -595,8 +650,9 @@ static void stop_not_finite(const Trainer* t, const StepResult* r) {
     int B = t->model.B < t->train.count ? t->model.B : t->train.count;
     name_not_finite(&t->model, B, name);
     save_last(t);
-    fail(EXIT_RUN_TIME, "step %lld is not finite (loss %g, gradient norm %g): the first bad tensor is %s. The update was not applied "
-         "and the state before it is saved in %s. Try a smaller --lr, a longer --warmup-epochs or --clip-grad 1",
+    fail(EXIT_RUN_TIME, "step %lld is not finite (loss %g, gradient norm %g): the first bad tensor is %s. "
+         "The update was not applied and the state before it is saved in %s. "
+         "Try a smaller --lr, a longer --warmup-epochs or --clip-grad 1",
          (long long)t->step + 1, r->loss, r->grad_norm, name, t->output);
 }
 
@@ -611,12 +667,15 @@ static Clock clock_start(const Trainer* t) {
 
 static Progress progress_of(const Trainer* t, const StepResult* r, const Clock* clock) {
     double seconds = seconds_now() - clock->start;
-    double images = (double)(t->step - clock->step) * (double)r->images;
-    return (Progress){.step = t->step, .epoch = (double)t->step / (double)t->steps_per_epoch, .loss = t->loss,
-                      .accuracy = t->seen ? 100.0 * (double)t->hits / (double)t->seen : 0, .lr = r->lr, .grad_norm = r->grad_norm,
-                      .ms_per_step = 1e3 * seconds / (double)(t->step - clock->step), .images_per_second = images / seconds,
-                      .gflops = 1e-9 * images * t->flops_per_image / seconds,
-                      .wait_percent = 100 * (loader_wait_seconds(&t->train_loader) - clock->waited) / seconds};
+    double steps = (double)(t->step - clock->step), images = steps * (double)r->images;
+    return (Progress){
+        .step = t->step, .epoch = (double)t->step / (double)t->steps_per_epoch, .loss = t->loss,
+        .accuracy = t->seen ? 100.0 * (double)t->hits / (double)t->seen : 0,
+        .lr = r->lr, .grad_norm = r->grad_norm,
+        .ms_per_step = 1e3 * seconds / steps, .images_per_second = images / seconds,
+        .gflops = 1e-9 * images * t->flops_per_image / seconds,
+        .wait_percent = 100 * (loader_wait_seconds(&t->train_loader) - clock->waited) / seconds,
+    };
 }
 
 static void show_progress(Trainer* t, FILE* csv, const StepResult* r, Clock* clock) {
@@ -668,7 +727,7 @@ static void after_step(Trainer* t, FILE* csv, const StepResult* r, Clock* clock)
 
 static int train(Trainer* t) {
     Error err;
-    char path[1100];
+    char path[PATH_SIZE];
     output_path(t, "metrics.csv", path);
     FILE* csv = metrics_open(path, t->step, &err);
     if (!csv) { fail(EXIT_RUN_TIME, "%s", err.text); }
@@ -683,9 +742,12 @@ static int train(Trainer* t) {
         after_step(t, csv, &r, &clock);
     }
     fclose(csv);
-    if (stop_requested) { printf("\nstopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output); return 0; }
-    printf("best top-1 %.2f %% at step %lld; files in %s: metrics.csv, config.txt, best.safetensors, last.safetensors\n",
-           t->best_top1, (long long)t->best_step, t->output);
+    if (stop_requested) {
+        printf("\nstopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);
+        return 0;
+    }
+    printf("best top-1 %.2f %% at step %lld; files in %s: metrics.csv, config.txt, best.safetensors, "
+           "last.safetensors\n", t->best_top1, (long long)t->best_step, t->output);
     return 0;
 }
 
@@ -693,12 +755,17 @@ static int overfit(Trainer* t) {
     const double goal = 0.01;
     while (t->step < t->total_steps) {
         StepResult r = accumulate_gradients(t);
-        if (!isfinite(r.loss) || !isfinite(r.grad_norm)) { fail(EXIT_RUN_TIME, "step %lld is not finite", (long long)t->step + 1); }
-        if (t->step % t->model.config.log_every == 0 || r.loss < goal) { printf("step %lld: loss %.6f\n", (long long)t->step, r.loss); }
-        if (r.loss < goal) { printf("the first batch is learned: loss below %g\n", goal); return 0; }
+        long long step = t->step;
+        if (!isfinite(r.loss) || !isfinite(r.grad_norm)) { fail(EXIT_RUN_TIME, "step %lld is not finite", step + 1); }
+        if (due(step, t->model.config.log_every) || r.loss < goal) { printf("step %lld: loss %.6f\n", step, r.loss); }
+        if (r.loss < goal) {
+            printf("the first batch is learned: loss below %g\n", goal);
+            return 0;
+        }
         apply_update(t, &r);
     }
-    printf("the first batch is not learned to loss %g in %lld steps: give more --steps or another --lr\n", goal, (long long)t->total_steps);
+    printf("the first batch is not learned to loss %g in %lld steps: give more --steps or another --lr\n", goal,
+           (long long)t->total_steps);
     return EXIT_RUN_TIME;
 }
 
@@ -720,8 +787,8 @@ static int dump_state(Trainer* t, const char* path) {
     Dims d = m->dims;
     const Batch* batch = loader_next(&t->train_loader);
     float loss = (float)first_gradients(t, batch);
-    int count = 2 * m->tensor_count + 4;
-    SafeTensorOut* out = alloc_bytes(sizeof(SafeTensorOut) * (size_t)count, "a dump");
+    int count = 4 + 2 * m->tensor_count;
+    SafeTensorOut* out = alloc_bytes(sizeof *out * (size_t)count, "a dump");
     char(*names)[128] = alloc_bytes(sizeof *names * (size_t)count, "a dump");
     out[0] = (SafeTensorOut){"input", 4, {batch->count, 3, d.S, d.S}, batch->images};
     out[1] = (SafeTensorOut){"target", 2, {batch->count, d.K}, batch->targets};
@@ -730,7 +797,8 @@ static int dump_state(Trainer* t, const char* path) {
     for (int i = 0; i < 2 * m->tensor_count; i++) {
         const NamedTensor* p = &m->tensors[i / 2];
         snprintf(names[i], sizeof names[i], "%s.%s", i % 2 ? "grad" : "param", p->name);
-        out[4 + i] = (SafeTensorOut){.name = names[i], .rank = p->rank, .data = (i % 2 ? m->grads : m->params) + p->offset};
+        const float* flat = i % 2 ? m->grads : m->params;
+        out[4 + i] = (SafeTensorOut){.name = names[i], .rank = p->rank, .data = flat + p->offset};
         memcpy(out[4 + i].shape, p->shape, sizeof p->shape);
     }
     Metadata* metadata = alloc_bytes(sizeof *metadata, "metadata");
@@ -738,7 +806,9 @@ static int dump_state(Trainer* t, const char* path) {
     const char* pairs[METADATA_MAX][2];
     Error err;
     metadata_pairs(metadata, pairs);
-    if (!safetensors_save(path, out, count, pairs, metadata->count, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    if (!safetensors_save(path, out, count, pairs, metadata->count, &err)) {
+        fail(EXIT_RUN_TIME, "%s", err.text);
+    }
     printf("wrote %s: loss %.6f on %d images\n", path, loss, batch->count);
     free(metadata);
     free(names);
@@ -771,18 +841,26 @@ static int gradcheck(Trainer* t) {
 static Config configure(int argc, char** argv) {
     Config c, saved;
     Error err;
-    char resume[OPTION_TEXT_SIZE], path[OPTION_TEXT_SIZE + 40] = "";
-    bool resumes = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "resume", resume) && *resume;
-    if (resumes) { snprintf(path, sizeof path, "%s/last.resume.safetensors", resume); }
-    else if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "eval", resume)) { snprintf(path, sizeof path, "%s", resume); }
+    char given[OPTION_TEXT_SIZE], path[PATH_SIZE] = "";
+    bool resumes = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "resume", given) && *given;
+    if (resumes) {
+        snprintf(path, sizeof path, "%s/last.resume.safetensors", given);
+    } else if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "eval", given)) {
+        snprintf(path, sizeof path, "%s", given);
+    }
     if (!options_defaults(&saved, config_table, CONFIG_OPTIONS, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     if (*path) {
         SafeTensors file = open_or_fail(path);
-        if (!metadata_read_config(&file, &saved, config_table, CONFIG_OPTIONS, &err)) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
+        if (!metadata_read_config(&file, &saved, config_table, CONFIG_OPTIONS, &err)) {
+            fail(EXIT_RUN_TIME, "%s: %s", path, err.text);
+        }
         safetensors_close(&file);
     }
     if (!config_parse(&c, *path ? &saved : NULL, argc, argv, &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    if (c.help) { config_help(stdout); exit(0); }
+    if (c.help) {
+        config_help(stdout);
+        exit(0);
+    }
     if (resumes && !options_same(&saved, &c, config_table, CONFIG_OPTIONS, &err)) {
         fail(EXIT_USAGE, "a resumed run keeps its configuration, but %s: leave these flags out", err.text);
     }
@@ -791,7 +869,7 @@ static Config configure(int argc, char** argv) {
 
 static void load_data(Trainer* t, const Config* c) {
     Error err;
-    char path[OPTION_TEXT_SIZE + 16];
+    char path[PATH_SIZE];
     if (strcmp(c->data, "procedural") == 0) {
         if (!dataset_procedural(&t->train, &t->test, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     } else {
@@ -800,33 +878,42 @@ static void load_data(Trainer* t, const Config* c) {
         snprintf(path, sizeof path, "%s.test.kds", c->data);
         if (!dataset_load(&t->test, path, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     }
-    if (t->train.classes != t->test.classes) { fail(EXIT_RUN_TIME, "%s: the training and the test file differ in classes", c->data); }
+    if (t->train.classes != t->test.classes) {
+        fail(EXIT_RUN_TIME, "%s: the training and the test file differ in classes", c->data);
+    }
     if (c->train_images && c->train_images < t->train.count) { t->train.count = c->train_images; }
     if (c->test_images && c->test_images < t->test.count) { t->test.count = c->test_images; }
     if (c->classes && c->classes < t->train.classes) {
-        fail(EXIT_USAGE, "--classes %d is fewer than the %d of %s: leave it out", c->classes, t->train.classes, c->data);
+        fail(EXIT_USAGE, "--classes %d is fewer than the %d of %s: leave it out", c->classes, t->train.classes,
+             c->data);
     }
 }
 
 static void choose_normalization(LoaderConfig* loader, const Dataset* data, int normalize) {
     static const float imagenet_mean[] = {0.485f, 0.456f, 0.406f}, imagenet_std[] = {0.229f, 0.224f, 0.225f};
-    for (int k = 0; k < 3; k++) {
-        loader->mean[k] = normalize == NORMALIZE_DATASET ? data->mean[k] : normalize == NORMALIZE_HALF ? 0.5f : imagenet_mean[k];
-        loader->std[k] = normalize == NORMALIZE_DATASET ? data->std[k] : normalize == NORMALIZE_HALF ? 0.5f : imagenet_std[k];
-    }
+    static const float half[] = {0.5f, 0.5f, 0.5f};
+    const float* const mean[] = {
+        [NORMALIZE_DATASET] = data->mean, [NORMALIZE_IMAGENET] = imagenet_mean, [NORMALIZE_HALF] = half};
+    const float* const std[] = {
+        [NORMALIZE_DATASET] = data->std, [NORMALIZE_IMAGENET] = imagenet_std, [NORMALIZE_HALF] = half};
+    memcpy(loader->mean, mean[normalize], sizeof loader->mean);
+    memcpy(loader->std, std[normalize], sizeof loader->std);
 }
 
 static void open_loaders(Trainer* t) {
     const Config* c = &t->model.config;
     Error err;
     LoaderConfig train = {
-        .batch_size = c->batch_size, .image_size = c->image_size, .num_classes = t->model.dims.K, .train = true, .prefetch = true,
-        .seed = (uint64_t)c->seed, .crop_pct = (float)c->crop_pct, .eval_interpolation = (Interpolation)c->interpolation,
+        .batch_size = c->batch_size, .image_size = c->image_size, .num_classes = t->model.dims.K,
+        .train = true, .prefetch = true, .seed = (uint64_t)c->seed,
+        .crop_pct = (float)c->crop_pct, .eval_interpolation = (Interpolation)c->interpolation,
         .augment = {
             .crop_padding = c->crop_padding, .flip = (float)c->hflip, .random_resized_crop = c->rrc,
             .scale = {(float)c->scale[0], (float)c->scale[1]}, .ratio = {(float)c->ratio[0], (float)c->ratio[1]},
-            .train_interpolation = (Interpolation)c->train_interpolation, .mixup = (float)c->mixup, .cutmix = (float)c->cutmix,
-            .mix_probability = (float)c->mixup_prob, .mix_switch = (float)c->mixup_switch_prob, .smoothing = (float)c->smoothing,
+            .train_interpolation = (Interpolation)c->train_interpolation,
+            .mixup = (float)c->mixup, .cutmix = (float)c->cutmix,
+            .mix_probability = (float)c->mixup_prob, .mix_switch = (float)c->mixup_switch_prob,
+            .smoothing = (float)c->smoothing,
         },
     };
     choose_normalization(&train, &t->train, c->normalize);
@@ -842,13 +929,15 @@ static void plan_steps(Trainer* t) {
     if (t->steps_per_epoch < 1) { t->steps_per_epoch = 1; }
     t->total_steps = c->steps ? c->steps : c->epochs * t->steps_per_epoch;
     double unit = c->sched_on_updates ? 1 : 1.0 / (double)t->steps_per_epoch; // the schedule counts steps, or epochs
-    t->schedule = (Schedule){.lr = c->lr, .min_lr = c->min_lr, .warmup_lr = c->warmup_lr,
-                             .warmup = c->warmup_epochs * (double)t->steps_per_epoch * unit, .total = (double)t->total_steps * unit};
+    t->schedule = (Schedule){
+        .lr = c->lr, .min_lr = c->min_lr, .warmup_lr = c->warmup_lr,
+        .warmup = c->warmup_epochs * (double)t->steps_per_epoch * unit, .total = (double)t->total_steps * unit,
+    };
     t->flops_per_image = train_flops(&t->model);
 }
 
 static bool folder_holds_run(const char* folder) {
-    char path[OPTION_TEXT_SIZE + 40];
+    char path[PATH_SIZE];
     snprintf(path, sizeof path, "%s/metrics.csv", folder);
     return access(path, F_OK) == 0;
 }
@@ -875,11 +964,11 @@ static void open_output(Trainer* t) {
         if (n > 1) { snprintf(t->output + used, sizeof t->output - (size_t)used, "-%d", n); }
     }
     if (!resumes && !c->overwrite && folder_holds_run(t->output)) {
-        fail(EXIT_USAGE, "--output %s already holds a run: go on with --resume %s, start anew with --overwrite, or choose another folder",
-             t->output, t->output);
+        fail(EXIT_USAGE, "--output %s already holds a run: go on with --resume %s, start anew with --overwrite, "
+             "or choose another folder", t->output, t->output);
     }
     make_folders(t->output);
-    char path[1100];
+    char path[PATH_SIZE];
     output_path(t, "config.txt", path);
     FILE* f = fopen(path, "w");
     if (!f) { fail(EXIT_RUN_TIME, "cannot write %s: %s", path, strerror(errno)); }
@@ -891,7 +980,10 @@ static void load_weights(Trainer* t) {
     Model* m = &t->model;
     Error err;
     const char* path = *m->config.eval ? m->config.eval : m->config.init_from;
-    if (*m->config.resume) { load_resume(t, m->config.resume); return; }
+    if (*m->config.resume) {
+        load_resume(t, m->config.resume);
+        return;
+    }
     if (*path) {
         SafeTensors file = open_or_fail(path);
         TensorBuffer weights = {"", m->params};
@@ -903,8 +995,8 @@ static void load_weights(Trainer* t) {
     if (m->ema) { memcpy(m->ema, m->params, m->table.total * sizeof(float)); }
 }
 
-// Waiting threads must sleep: spinning ones take the core from the loader's thread, and from whoever shares the machine. The
-// OpenMP runtime reads this once, before main, hence the second start.
+// Waiting threads must sleep: spinning ones take the core from the loader's thread, and from whoever shares the
+// machine. The OpenMP runtime reads this once, before main, hence the second start.
 static void start_with_sleeping_threads(char** argv) {
     if (getenv("OMP_WAIT_POLICY")) { return; }
     setenv("OMP_WAIT_POLICY", "passive", 1);
@@ -924,7 +1016,10 @@ static int threads_begin(const Config* c) {
 
 static int run(Trainer* t) {
     const Config* c = &t->model.config;
-    if (*c->eval) { evaluate_and_print(t, t->model.params, c->eval); return 0; }
+    if (*c->eval) {
+        evaluate_and_print(t, t->model.params, c->eval);
+        return 0;
+    }
     if (*c->dump_state) { return dump_state(t, c->dump_state); }
     if (c->gradcheck) { return gradcheck(t); }
     if (c->overfit_batch) { return overfit(t); }
@@ -941,10 +1036,12 @@ int main(int argc, char** argv) {
     int threads = threads_begin(&config);
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }
-    if (!model_plan(&t.model, &config, config.classes ? config.classes : t.train.classes, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    int classes = config.classes ? config.classes : t.train.classes;
+    if (!model_plan(&t.model, &config, classes, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     print_plan(&t.model, t.train.file_bytes + t.test.file_bytes);
     if (config.dry_run) { return 0; }
-    printf("data       %s: %d training and %d test images, %d classes\n", config.data, t.train.count, t.test.count, t.train.classes);
+    printf("data       %s: %d training and %d test images, %d classes\n", config.data, t.train.count, t.test.count,
+           t.train.classes);
     printf("machine    %d threads, products by %s\n", threads, matmul_library());
     if (!model_allocate(&t.model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     open_loaders(&t);

@@ -55,7 +55,7 @@ static inline bool inside_shape(int shape, int bands, int u, int v) {
     }
 }
 
-// Tilt by an angle of rational sine and cosine, cos = (1-t²)/(1+t²), sin = 2t/(1+t²), with t = tilt/1024: at most 20°.
+// Tilt by at most 20°, an angle with rational cosine (1-t²)/(1+t²) and sine 2t/(1+t²), t = tilt/1024.
 static inline void scene_place(Scene* s, Random4 r) {
     int radius = random_between(8 * 4, 13 * 4, r.word[0]); // quarter pixels
     int margin = 4 * PROCEDURAL_SIDE - 2 * radius;

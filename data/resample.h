@@ -2,8 +2,9 @@
 // Pillow 11.3 and 12.3 (13.0 rounds differently: some pixels are off by one).
 //
 // Two passes, rows then columns. Output position o has its centre at c = box_start + (o + ½) s in the input, where
-// s = box length / output length; its value is Σ_i f((i + ½ - c) / max(s, 1)) in_i over the pixels within the filter's
-// support, weights normalised to sum 1. When shrinking (s > 1) the filter widens with s, which is the antialiasing.
+// s = box length / output length; its value is Σ_i f((i + ½ - c) / max(s, 1)) in_i over the pixels within the
+// filter's support, weights normalised to sum 1. When shrinking (s > 1) the filter widens with s, which is the
+// antialiasing.
 // Weights are fixed-point with 22 fractional bits, and the value between the passes is rounded and clipped to uint8.
 //
 // A box may have fractional ends; the filter may look beyond it, as far as the image goes (so does Pillow's). To keep

@@ -7,6 +7,7 @@
 // The linear layers split their work by shape alone and run single-threaded products inside a parallel region, so that
 // the bits of every result are the same for any number of threads.
 #pragma once
+#include "lanes.h"
 #include <stdbool.h>
 #include <stddef.h>
 #ifdef HAVE_OPENBLAS
@@ -37,13 +38,13 @@ static inline int thread_number(void) {
 }
 
 // ---- The register tile: TILE_ROWS x TILE_COLS sums held in vector registers (two vectors wide). clang cuts 512-bit
-// vectors in halves for most processors and would run out of registers.
-#if defined(__AVX512F__) && !defined(__clang__)
-enum { VEC_LANES = 16, TILE_ROWS = 12 };
-#elif defined(__AVX__)
-enum { VEC_LANES = 8, TILE_ROWS = 6 };
+// vectors in halves for most processors and would run out of registers, hence the half.
+#if !defined(__AVX512F__)
+enum { VEC_LANES = LANES, TILE_ROWS = 6 };
+#elif defined(__clang__)
+enum { VEC_LANES = LANES / 2, TILE_ROWS = 6 };
 #else
-enum { VEC_LANES = 4, TILE_ROWS = 6 };
+enum { VEC_LANES = LANES, TILE_ROWS = 12 };
 #endif
 enum { TILE_COLS = 2 * VEC_LANES };
 typedef float Vec __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias)); // loads from any float address
@@ -69,8 +70,7 @@ static inline void tile_product(float* tile, bool add, int K, const float* a, co
 }
 
 // panels (ceil(count / width), K, width) from x[j * step + k * step_k], j < count; lanes beyond count are 0
-__attribute__((always_inline))
-static inline void pack_panels(float* panels, int width, int count, int K, const float* x, size_t step, size_t step_k) {
+ALWAYS_INLINE void pack_panels(float* panels, int width, int count, int K, const float* x, size_t step, size_t step_k) {
     for (int j0 = 0; j0 < count; j0 += width) {
         int lanes = count - j0 < width ? count - j0 : width;
         for (int k = 0; k < K; k++, panels += width) {

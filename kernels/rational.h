@@ -5,7 +5,7 @@
 //     form paper  Q(x) = 1 + |b1 x + ... + bn x^n|           equation 12 of the paper
 //
 // The C channels are cut into contiguous groups: one numerator (1, m+1) for all, a denominator (groups, n) for each.
-// Both forms are Q = 1 + |S(y)| with S(y) = β1 y + ... + βn y^n: form A has y = |x|, β = |b|; form paper y = x, β = b.
+// Both are Q = 1 + |S(y)| with S(y) = β1 y + ... + βn y^n: form A has y = |x|, β = |b|; form paper y = x, β = b.
 //
 // Backward, with t = dout / Q:
 //     dx   = t (P'(x) - F Q'(x)),   Q'(x) = sgn(x) S'(|x|) in form A, sgn(S) S'(x) in form paper
@@ -14,6 +14,7 @@
 // |.| has no derivative at 0; sgn(0) = +1 there, so that denominators that start at zero can leave it.
 #pragma once
 #include "../runtime/error.h"
+#include "lanes.h"
 #include "partials.h"
 #include <math.h>
 #include <stdint.h>
@@ -38,44 +39,6 @@ static inline bool rational_check(RationalShape s, int C, Error* err) {
                          "choose a number of groups that divides %d", C, s.groups, C);
     }
     return true;
-}
-
-// One vector register of floats. The compilers' vector types keep the ten coefficient sums of the backward in
-// registers, which loops over arrays do not.
-#if defined(__AVX512F__)
-enum { LANES = 16 };
-#elif defined(__AVX__)
-enum { LANES = 8 };
-#else
-enum { LANES = 4 };
-#endif
-typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
-typedef int32_t LaneBits __attribute__((vector_size(LANES * sizeof(int32_t))));
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline)) // so that orders given as literals unroll the loops
-
-ALWAYS_INLINE Lanes splat(float value) { return value - (Lanes){0}; }
-
-ALWAYS_INLINE Lanes lanes_abs(Lanes x) { return (Lanes)((LaneBits)x & INT32_MAX); }
-
-ALWAYS_INLINE Lanes negate_where_negative(Lanes x, Lanes sign) {
-    return (Lanes)((LaneBits)x ^ ((sign < 0) & INT32_MIN));
-}
-
-ALWAYS_INLINE Lanes load_lanes(const float* p, int count) { // the missing lanes are zero
-    Lanes x = {0};
-    if (count >= LANES) { memcpy(&x, p, sizeof x); } else { memcpy(&x, p, count * sizeof(float)); }
-    return x;
-}
-
-ALWAYS_INLINE void store_lanes(float* p, Lanes x, int count) {
-    if (count >= LANES) { memcpy(p, &x, sizeof x); } else { memcpy(p, &x, count * sizeof(float)); }
-}
-
-static inline float lanes_sum(Lanes x) {
-    double sum = 0;
-    for (int lane = 0; lane < LANES; lane++) { sum += x[lane]; }
-    return (float)sum;
 }
 
 // c0 + c1 x + ... by Horner, and its derivative

@@ -22,7 +22,7 @@ enum { NORMALIZE_DATASET, NORMALIZE_IMAGENET, NORMALIZE_HALF };
 //  CHOICE(field, names, default, choices, resume, help)
 #define CONFIG_TABLE(GROUP, INT, REAL, PAIR, TEXT, CHOICE, SWITCH) \
 GROUP("Model") \
-TEXT  (model, "model", "kat-mini-g3b", SAME, "vit|kat - mini|tiny|small|base, then -gNb or -gNu for KArAt with grid N, blockwise or universal") \
+TEXT  (model, "model", "kat-mini-g3b", SAME, "vit|kat - mini|tiny|small|base, then -gNb|-gNu for KArAt with grid N, blockwise|universal") \
 INT   (image_size, "image-size|img-size", "32", 1, 4096, SAME, "side of the square input") \
 INT   (patch, "patch|patch-size", "4", 1, 1024, SAME, "side P of a patch; divides the image size") \
 INT   (dim, "dim", "96", 1, 16384, SAME, "embedding width C") \
@@ -34,7 +34,7 @@ CHOICE(pool, "pool|gp", "token", "token|avg", SAME, "class token, or mean of the
 CHOICE(attn, "attn", "karat", "softmax|karat", SAME, "what turns attention logits into weights") \
 CHOICE(mlp, "mlp", "gr-kan", "gelu|gr-kan", SAME, "linear-GELU-linear, or KAT's group-rational KAN") \
 REAL  (layer_scale, "layer-scale", "0", 0, 10, SAME, "start of LayerScale's per-channel factors; 0: no LayerScale") \
-REAL  (drop_path, "drop-path", "0", 0, 0.95, SAME, "rate of stochastic depth in the last block, rising linearly from 0") \
+REAL  (drop_path, "drop-path", "0", 0, 0.95, SAME, "stochastic depth: the last block's rate, rising linearly from 0") \
 GROUP("KArAt attention (--attn karat)") \
 CHOICE(basis, "basis", "fourier", "fourier", SAME, "the functions that each unit is a sum of") \
 INT   (grid, "grid", "3", 1, 64, SAME, "grid G: number of frequencies") \
@@ -43,22 +43,22 @@ CHOICE(karat_mode, "karat-mode", "block", "block|universal", SAME, "an operator 
 CHOICE(karat_base, "karat-base", "zero", "zero|identity|silu|gelu", SAME, "base activation b(x) beside the basis") \
 SWITCH(karat_scales, "karat-scales", "on", SAME, "two trained scalars a unit, as the paper's counts have them") \
 CHOICE(karat_bias, "karat-bias", "off", "off|block", SAME, "output bias beta, one value a token") \
-CHOICE(karat_init, "karat-init", "paper", "paper|unit", SAME, "N(0,1) coefficients; unit: the output variance of softmax") \
+CHOICE(karat_init, "karat-init", "paper", "paper|unit", SAME, "N(0,1) coefficients; unit: softmax's output variance") \
 REAL  (karat_init_scale, "karat-init-scale", "1", 0, 1000, SAME, "factor on the starting coefficients") \
 GROUP("GR-KAN (--mlp gr-kan)") \
-CHOICE(rational_form, "rational-form", "a", "a|paper", SAME, "denominator 1+sum|b||x|^j, or the paper's 1+|sum b x^j|") \
+CHOICE(rational_form, "rational-form", "a", "a|paper", SAME, "denominator 1+sum|b||x|^j; paper: 1+|sum b x^j|") \
 INT   (rational_m, "rational-m", "5", 1, 12, SAME, "degree of the numerator") \
 INT   (rational_n, "rational-n", "4", 0, 12, SAME, "degree of the denominator") \
 INT   (rational_groups, "rational-groups", "8", 1, 4096, SAME, "groups g; divides the width") \
 CHOICE(rational_init1, "rational-init1", "identity", RATIONAL_STARTS, SAME, "start of the rational before fc1") \
 CHOICE(rational_init2, "rational-init2|rational-init", "swish", RATIONAL_STARTS, SAME, "start of the rational before fc2") \
 SWITCH(rational_decay, "rational-decay", "on", SAME, "weight decay on the rational coefficients, as released") \
-CHOICE(mlp_init, "mlp-init", "trunc02", "trunc02|variance-preserving", SAME, "weights of fc1 and fc2 (released models: trunc02)") \
+CHOICE(mlp_init, "mlp-init", "trunc02", "trunc02|variance-preserving", SAME, "start of fc1 and fc2 (released: trunc02)") \
 GROUP("Data and augmentation") \
 TEXT  (data, "data|data-dir", "procedural", SAME, "procedural, or PREFIX of PREFIX.train.kds and PREFIX.test.kds") \
 INT   (train_images, "train-images", "0", 0, 100000000, SAME, "use only the first N training images; 0: all") \
 INT   (test_images, "test-images", "0", 0, 100000000, FREE, "evaluate on the first N test images; 0: all") \
-CHOICE(normalize, "normalize", "dataset", "dataset|imagenet|half", SAME, "mean and deviation: of the training set, ImageNet's, or 0.5") \
+CHOICE(normalize, "normalize", "dataset", "dataset|imagenet|half", SAME, "mean and deviation: the training set's, ImageNet's, 0.5") \
 INT   (crop_padding, "crop-padding", "0", 0, 256, SAME, "random crop from the image padded by N pixels a side") \
 REAL  (hflip, "hflip", "0", 0, 1, SAME, "probability of a horizontal flip") \
 SWITCH(rrc, "rrc", "off", SAME, "RandomResizedCrop to the image size") \
@@ -86,7 +86,7 @@ REAL  (weight_decay, "weight-decay", "0.05", 0, 10, SAME, "decoupled; matrices o
 PAIR  (opt_betas, "opt-betas", "0.9,0.999", 0, 0.999999999, SAME, "AdamW's beta 1 and 2") \
 REAL  (opt_eps, "opt-eps", "1e-8", 1e-30, 1, SAME, "AdamW's epsilon") \
 REAL  (clip_grad, "clip-grad", "0", 0, 1e9, SAME, "largest gradient norm; 0: off") \
-REAL  (model_ema_decay, "model-ema-decay", "0", 0, 0.99999999, SAME, "running mean of the weights, evaluated in their place; 0: off") \
+REAL  (model_ema_decay, "model-ema-decay", "0", 0, 0.99999999, SAME, "running mean of the weights, evaluated instead; 0: off") \
 INT   (seed, "seed", "42", 0, 2147483647, SAME, "the one seed of everything random") \
 INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
 GROUP("Output") \
@@ -94,14 +94,14 @@ TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under 
 SWITCH(overwrite, "overwrite", "off", FREE, "start anew in a folder that holds a run") \
 INT   (log_every, "log-every|log-interval", "50", 1, 1000000, FREE, "steps between rows of metrics.csv and progress lines") \
 INT   (eval_every, "eval-every", "1", 0, 1000000, FREE, "epochs between evaluations; 0: only at the end") \
-INT   (checkpoint_every, "checkpoint-every", "0", 0, 1000000000, FREE, "steps between checkpoints; 0: after every epoch") \
-INT   (keep_every, "keep-every", "0", 0, 1000000, FREE, "epochs between checkpoints kept under their own names; 0: none") \
+INT   (checkpoint_every, "checkpoint-every", "0", 0, 1000000000, FREE, "steps between checkpoints; 0: every epoch") \
+INT   (keep_every, "keep-every", "0", 0, 1000000, FREE, "epochs between kept files epoch-N.safetensors; 0: none") \
 SWITCH(per_class, "per-class", "off", FREE, "evaluation prints every class") \
 GROUP("What to do (default: train)") \
 TEXT  (resume, "resume", "", FREE, "go on with the run in this folder, bit by bit as if never interrupted") \
 TEXT  (init_from, "init-from|initial-checkpoint", "", SAME, "start from the tensors of a safetensors file, by name") \
 TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file and stop") \
-TEXT  (dump_state, "dump-state", "", FREE, "write input, parameters, gradients of the first batch to this file and stop") \
+TEXT  (dump_state, "dump-state", "", FREE, "write the first batch, parameters, gradients to this file and stop") \
 SWITCH(overfit_batch, "overfit-batch", "off", SAME, "train on the first batch only: the loss must go to 0") \
 SWITCH(gradcheck, "gradcheck", "off", FREE, "compare every tensor's gradient with differences of the loss and stop") \
 SWITCH(dry_run, "dry-run", "off", FREE, "print parameters, memory and FLOPs and stop") \
@@ -144,8 +144,8 @@ static const Preset presets[] = {
 };
 
 static inline bool unknown_model(const char* name, Error* err) {
-    return set_error(err, "--model %s is unknown: use vit or kat, then -mini, -tiny, -small or -base, "
-                          "then nothing, or -gNb or -gNu for KArAt with grid N (kat-tiny, vit-tiny-g3b, kat-small-g3u)", name);
+    return set_error(err, "--model %s is unknown: use vit or kat, then -mini, -tiny, -small or -base, then nothing, "
+                          "or -gNb or -gNu for KArAt with grid N (kat-tiny, vit-tiny-g3b, kat-small-g3u)", name);
 }
 
 // "kat-tiny-g3b" sets the sizes, attention and MLP; flags given beside it win.

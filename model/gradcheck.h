@@ -6,9 +6,9 @@
 // gradient is missing. The five-point formula
 //     L'(0) ≈ [8 (L(h) - L(-h)) - (L(2h) - L(-2h))] / 12h,    error O(h⁴)
 // takes h so that the loss changes by about 1 %. Where it disagrees, the loss may have a kink within the interval (|x|,
-// |b| or the |S| of a denominator crosses 0): h is divided by 4 until fp32 rounding hides the answer, which leaves a kink
-// behind but not a wrong gradient. A direction that agrees nowhere fails; one with no room for three values of h is counted
-// as a kink and not judged.
+// |b| or the |S| of a denominator crosses 0): h is divided by 4 until fp32 rounding hides the answer, which leaves a
+// kink behind but not a wrong gradient. A direction that agrees nowhere fails; one with no room for three values of h
+// is counted as a kink and not judged.
 #pragma once
 #include "../runtime/checkpoint.h"
 #include "../runtime/random.h"
@@ -46,14 +46,14 @@ static inline void gradcheck_direction(float* direction, const float* grad, size
 typedef double (*GradcheckLoss)(void* context);
 
 // The loss with params = start + h * direction
-static inline double loss_along(GradcheckLoss loss, void* context, float* params, const float* start, const float* direction,
-                                size_t size, double h) {
+static inline double loss_along(GradcheckLoss loss, void* context, float* params, const float* start,
+                                const float* direction, size_t size, double h) {
     for (size_t k = 0; k < size; k++) { params[k] = (float)(start[k] + h * direction[k]); }
     return loss(context);
 }
 
-static inline double five_point(GradcheckLoss loss, void* context, float* params, const float* start, const float* direction,
-                                size_t size, double h) {
+static inline double five_point(GradcheckLoss loss, void* context, float* params, const float* start,
+                                const float* direction, size_t size, double h) {
     double near = loss_along(loss, context, params, start, direction, size, h)
                 - loss_along(loss, context, params, start, direction, size, -h);
     double far = loss_along(loss, context, params, start, direction, size, 2 * h)
@@ -65,7 +65,8 @@ typedef enum { CHECK_PASSED, CHECK_FAILED, CHECK_KINK } CheckVerdict;
 
 // One direction of one tensor. base: the loss at the start; error: relative to slope and rounding.
 static inline CheckVerdict gradcheck_one(GradcheckLoss loss, void* context, float* params, const float* start,
-                                         const float* direction, const float* grad, size_t size, double base, double* error) {
+                                         const float* direction, const float* grad, size_t size, double base,
+                                         double* error) {
     double slope = 0, length = 0;
     for (size_t k = 0; k < size; k++) {
         slope += (double)grad[k] * direction[k];
@@ -102,7 +103,9 @@ static inline GradcheckResult gradcheck_run(GradcheckLoss loss, void* context, f
             result.passed += verdict == CHECK_PASSED;
             result.failed += verdict == CHECK_FAILED;
             result.kinks += verdict == CHECK_KINK;
-            if (verdict == CHECK_FAILED) { printf("FAILED gradient of %s: relative error %.3g\n", tensors[i].name, error); }
+            if (verdict == CHECK_FAILED) {
+                printf("FAILED gradient of %s: relative error %.3g\n", tensors[i].name, error);
+            }
             if (verdict != CHECK_KINK && !(error <= worst)) { worst = error; }
         }
         memcpy(p, start, bytes);

@@ -1,10 +1,10 @@
 // The parameters: one table (field, name, present, decay, init, shape). From it come the struct of pointers, sizes and
-// offsets in the one flat buffer, the initial values, the weight-decay mask, the names in checkpoints, the count, and the
-// tensors that a gradient check visits. Adding a tensor is one line.
+// offsets in the one flat buffer, the initial values, the weight-decay mask, the names in checkpoints, the count, and
+// the tensors that a gradient check visits. Adding a tensor is one line.
 //
 // The flat buffer holds the tensors in table order; a tensor whose name contains "%d" exists once a block and has the
-// blocks as its outermost dimension, (L, ...). Gradients, Adam's moments and the EMA are further buffers of this layout.
-// Names and shapes are timm's, so that files interchange.
+// blocks as its outermost dimension, (L, ...). Gradients, Adam's moments and the EMA are further buffers of this
+// layout. Names and shapes are timm's, so that files interchange.
 #pragma once
 #include "../kernels/rational.h"
 #include "../kernels/rational_start.h"
@@ -31,8 +31,8 @@ static inline Dims dims_of(const Config* c, int classes) {
                   .K = classes, .G = c->grid, .R = c->karat_rank};
 }
 
-// How a tensor starts: TRUNC_NORMAL and NORMAL by deviation, UNIFORM by bound, CONSTANT by value; a rational's coefficients
-// from rational_start() (value 1 or 2: which rational of the block).
+// How a tensor starts: TRUNC_NORMAL and NORMAL by deviation, UNIFORM by bound, CONSTANT by value; a rational's
+// coefficients from rational_start() (value 1 or 2: which rational of the block).
 typedef enum { INIT_CONSTANT, INIT_TRUNC_NORMAL, INIT_NORMAL, INIT_UNIFORM, INIT_NUMERATOR, INIT_DENOMINATOR } InitKind;
 
 typedef struct {
@@ -49,43 +49,46 @@ typedef struct {
 
 #define SHAPE(...) __VA_ARGS__
 #define OPERATOR(name) (c->karat_mode == KARAT_UNIVERSAL ? "karat." name : "blocks.%d.attn.karat." name)
-#define WHEN_GR_KAN (c->mlp == MLP_GR_KAN)
+#define WHEN_TOKEN (c->pool == POOL_TOKEN)
 #define WHEN_KARAT (c->attn == ATTN_KARAT)
-#define WHEN_SCALED (c->layer_scale > 0)
+#define WHEN_SCALES (WHEN_KARAT && c->karat_scales)
+#define WHEN_BIAS (WHEN_KARAT && c->karat_bias == KARAT_BIAS_BLOCK)
+#define WHEN_GR_KAN (c->mlp == MLP_GR_KAN)
+#define WHEN_LS (c->layer_scale > 0)
 
-// T(field, name, present, decays, init kind, init value, shape)    c: const Config*, d: Dims
+// T(field, name, present, decays, init kind, init value, shape)    c: const Config*, d: Dims, r: RationalShape
 #define PARAMETER_TABLE(T) \
-T(cls_token,     "cls_token",                 c->pool == POOL_TOKEN, false, INIT_NORMAL, 1e-6,       SHAPE(1, 1, d.C)) \
-T(pos_embed,     "pos_embed",                 true, false, INIT_TRUNC_NORMAL, 0.02,                  SHAPE(1, d.N, d.C)) \
-T(patch_weight,  "patch_embed.proj.weight",   true, true,  INIT_UNIFORM, patch_bound,                SHAPE(d.C, 3, d.P, d.P)) \
-T(patch_bias,    "patch_embed.proj.bias",     true, false, INIT_UNIFORM, patch_bound,                SHAPE(d.C)) \
-T(norm1_weight,  "blocks.%d.norm1.weight",    true, false, INIT_CONSTANT, 1,                         SHAPE(d.C)) \
-T(norm1_bias,    "blocks.%d.norm1.bias",      true, false, INIT_CONSTANT, 0,                         SHAPE(d.C)) \
-T(qkv_weight,    "blocks.%d.attn.qkv.weight", true, true,  INIT_TRUNC_NORMAL, 0.02,                  SHAPE(3 * d.C, d.C)) \
-T(qkv_bias,      "blocks.%d.attn.qkv.bias",   true, false, INIT_CONSTANT, 0,                         SHAPE(3 * d.C)) \
-T(karat_coef,    OPERATOR("coef"),         WHEN_KARAT, true, INIT_NORMAL, karat.coef,                SHAPE(d.H, d.R, 2 * d.G, d.N)) \
-T(scale_basis,   OPERATOR("scale_basis"),  WHEN_KARAT && c->karat_scales, true, INIT_CONSTANT, karat.scale_basis, SHAPE(d.H, d.R, d.N)) \
-T(scale_base,    OPERATOR("scale_base"),   WHEN_KARAT && c->karat_scales, true, INIT_CONSTANT, 1,    SHAPE(d.H, d.R, d.N)) \
-T(karat_weight,  OPERATOR("proj.weight"),  WHEN_KARAT, true, INIT_TRUNC_NORMAL, karat.weight,        SHAPE(d.H, d.N, d.R)) \
-T(karat_bias,    OPERATOR("proj.bias"),    WHEN_KARAT && c->karat_bias == KARAT_BIAS_BLOCK, false, INIT_CONSTANT, 0, SHAPE(d.N)) \
-T(proj_weight,   "blocks.%d.attn.proj.weight", true, true, INIT_TRUNC_NORMAL, 0.02,                  SHAPE(d.C, d.C)) \
-T(proj_bias,     "blocks.%d.attn.proj.bias",  true, false, INIT_CONSTANT, 0,                         SHAPE(d.C)) \
-T(ls1,           "blocks.%d.ls1.gamma",       WHEN_SCALED, false, INIT_CONSTANT, c->layer_scale,     SHAPE(d.C)) \
-T(norm2_weight,  "blocks.%d.norm2.weight",    true, false, INIT_CONSTANT, 1,                         SHAPE(d.C)) \
-T(norm2_bias,    "blocks.%d.norm2.bias",      true, false, INIT_CONSTANT, 0,                         SHAPE(d.C)) \
-T(numerator1,    "blocks.%d.mlp.act1.weight_numerator",   WHEN_GR_KAN, c->rational_decay, INIT_NUMERATOR, 1,   SHAPE(1, c->rational_m + 1)) \
-T(denominator1,  "blocks.%d.mlp.act1.weight_denominator", WHEN_GR_KAN, c->rational_decay, INIT_DENOMINATOR, 1, SHAPE(c->rational_groups, c->rational_n)) \
-T(fc1_weight,    "blocks.%d.mlp.fc1.weight",  true, true,  fc_init, fc1_deviation,                   SHAPE(d.F, d.C)) \
-T(fc1_bias,      "blocks.%d.mlp.fc1.bias",    true, false, INIT_CONSTANT, 0,                         SHAPE(d.F)) \
-T(numerator2,    "blocks.%d.mlp.act2.weight_numerator",   WHEN_GR_KAN, c->rational_decay, INIT_NUMERATOR, 2,   SHAPE(1, c->rational_m + 1)) \
-T(denominator2,  "blocks.%d.mlp.act2.weight_denominator", WHEN_GR_KAN, c->rational_decay, INIT_DENOMINATOR, 2, SHAPE(c->rational_groups, c->rational_n)) \
-T(fc2_weight,    "blocks.%d.mlp.fc2.weight",  true, true,  fc_init, fc2_deviation,                   SHAPE(d.C, d.F)) \
-T(fc2_bias,      "blocks.%d.mlp.fc2.bias",    true, false, INIT_CONSTANT, 0,                         SHAPE(d.C)) \
-T(ls2,           "blocks.%d.ls2.gamma",       WHEN_SCALED, false, INIT_CONSTANT, c->layer_scale,     SHAPE(d.C)) \
-T(norm_weight,   "norm.weight",               true, false, INIT_CONSTANT, 1,                         SHAPE(d.C)) \
-T(norm_bias,     "norm.bias",                 true, false, INIT_CONSTANT, 0,                         SHAPE(d.C)) \
-T(head_weight,   "head.weight",               true, true,  INIT_TRUNC_NORMAL, 0.02,                  SHAPE(d.K, d.C)) \
-T(head_bias,     "head.bias",                 true, false, INIT_CONSTANT, 0,                         SHAPE(d.K))
+T(cls_token,    "cls_token",                  WHEN_TOKEN,  false, INIT_NORMAL,       1e-6,           SHAPE(1, 1, d.C)) \
+T(pos_embed,    "pos_embed",                  true,        false, INIT_TRUNC_NORMAL, 0.02,           SHAPE(1, d.N, d.C)) \
+T(patch_weight, "patch_embed.proj.weight",    true,        true,  INIT_UNIFORM,      patch_bound,    SHAPE(d.C, 3, d.P, d.P)) \
+T(patch_bias,   "patch_embed.proj.bias",      true,        false, INIT_UNIFORM,      patch_bound,    SHAPE(d.C)) \
+T(norm1_weight, "blocks.%d.norm1.weight",     true,        false, INIT_CONSTANT,     1,              SHAPE(d.C)) \
+T(norm1_bias,   "blocks.%d.norm1.bias",       true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(qkv_weight,   "blocks.%d.attn.qkv.weight",  true,        true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(3 * d.C, d.C)) \
+T(qkv_bias,     "blocks.%d.attn.qkv.bias",    true,        false, INIT_CONSTANT,     0,              SHAPE(3 * d.C)) \
+T(karat_coef,   OPERATOR("coef"),             WHEN_KARAT,  true,  INIT_NORMAL,       karat.coef,     SHAPE(d.H, d.R, 2 * d.G, d.N)) \
+T(scale_basis,  OPERATOR("scale_basis"),      WHEN_SCALES, true,  INIT_CONSTANT,     karat.basis,    SHAPE(d.H, d.R, d.N)) \
+T(scale_base,   OPERATOR("scale_base"),       WHEN_SCALES, true,  INIT_CONSTANT,     1,              SHAPE(d.H, d.R, d.N)) \
+T(karat_weight, OPERATOR("proj.weight"),      WHEN_KARAT,  true,  INIT_TRUNC_NORMAL, karat.weight,   SHAPE(d.H, d.N, d.R)) \
+T(karat_bias,   OPERATOR("proj.bias"),        WHEN_BIAS,   false, INIT_CONSTANT,     0,              SHAPE(d.N)) \
+T(proj_weight,  "blocks.%d.attn.proj.weight", true,        true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.C)) \
+T(proj_bias,    "blocks.%d.attn.proj.bias",   true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(ls1,          "blocks.%d.ls1.gamma",        WHEN_LS,     false, INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
+T(norm2_weight, "blocks.%d.norm2.weight",     true,        false, INIT_CONSTANT,     1,              SHAPE(d.C)) \
+T(norm2_bias,   "blocks.%d.norm2.bias",       true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(numerator1,   "blocks.%d.mlp.act1.weight_numerator",   WHEN_GR_KAN, c->rational_decay, INIT_NUMERATOR, 1,   SHAPE(1, r.m + 1)) \
+T(denominator1, "blocks.%d.mlp.act1.weight_denominator", WHEN_GR_KAN, c->rational_decay, INIT_DENOMINATOR, 1, SHAPE(r.groups, r.n)) \
+T(fc1_weight,   "blocks.%d.mlp.fc1.weight",   true,        true,  fc_init,           fc1_deviation,  SHAPE(d.F, d.C)) \
+T(fc1_bias,     "blocks.%d.mlp.fc1.bias",     true,        false, INIT_CONSTANT,     0,              SHAPE(d.F)) \
+T(numerator2,   "blocks.%d.mlp.act2.weight_numerator",   WHEN_GR_KAN, c->rational_decay, INIT_NUMERATOR, 2,   SHAPE(1, r.m + 1)) \
+T(denominator2, "blocks.%d.mlp.act2.weight_denominator", WHEN_GR_KAN, c->rational_decay, INIT_DENOMINATOR, 2, SHAPE(r.groups, r.n)) \
+T(fc2_weight,   "blocks.%d.mlp.fc2.weight",   true,        true,  fc_init,           fc2_deviation,  SHAPE(d.C, d.F)) \
+T(fc2_bias,     "blocks.%d.mlp.fc2.bias",     true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(ls2,          "blocks.%d.ls2.gamma",        WHEN_LS,     false, INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
+T(norm_weight,  "norm.weight",                true,        false, INIT_CONSTANT,     1,              SHAPE(d.C)) \
+T(norm_bias,    "norm.bias",                  true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(head_weight,  "head.weight",                true,        true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.K, d.C)) \
+T(head_bias,    "head.bias",                  true,        false, INIT_CONSTANT,     0,              SHAPE(d.K))
 
 // Pointers into a flat buffer, NULL for tensors that the model lacks.
 #define POINTER_FIELD(field, ...) float* field;
@@ -122,13 +125,13 @@ static inline bool preserving_deviation(const Config* c, int which, int fan_in, 
     return ok;
 }
 
-// KArAt's start. "paper": coefficients N(0,1), scale_basis 1/sqrt(N), W trunc_normal .02. "unit" sets W so that σ·V has the
-// variance of softmax·V at the start, where logits near 0 make softmax 1/N everywhere, Σ_q softmax² = 1/N: a unit has
-// E[φ²] = scale_basis² G coef², z adds N of them, σ adds R products, and Σ_n σ_n² = N·R·W²·E[z²] must be 1/N.
-typedef struct { double coef, scale_basis, weight; } KaratStart;
+// KArAt's start. "paper": coefficients N(0,1), scale_basis 1/sqrt(N), W trunc_normal .02. "unit" sets W so that σ·V
+// has the variance of softmax·V at the start, where logits near 0 make softmax 1/N everywhere, Σ_q softmax² = 1/N.
+// A unit has E[φ²] = scale_basis² G coef², z adds N of them, σ adds R products: Σ_n σ_n² = N·R·W²·E[z²] = 1/N.
+typedef struct { double coef, basis, weight; } KaratStart;
 static inline KaratStart karat_start(const Config* c, Dims d) {
-    KaratStart start = {.coef = c->karat_init_scale, .scale_basis = 1 / sqrt(d.N), .weight = 0.02};
-    double scale = c->karat_scales ? start.scale_basis : 1;
+    KaratStart start = {.coef = c->karat_init_scale, .basis = 1 / sqrt(d.N), .weight = 0.02};
+    double scale = c->karat_scales ? start.basis : 1;
     double z_variance = d.N * scale * scale * d.G;
     if (c->karat_init == KARAT_INIT_UNIT) { start.weight = 1 / (d.N * sqrt(d.R * z_variance)); }
     return start;
@@ -136,6 +139,7 @@ static inline KaratStart karat_start(const Config* c, Dims d) {
 
 static inline bool parameter_table(ParameterTable* table, const Config* c, Dims d, Error* err) {
     double patch_bound = 1 / sqrt(3.0 * d.P * d.P), fc1_deviation = 0.02, fc2_deviation = 0.02;
+    RationalShape r = rational_shape(c);
     KaratStart karat = karat_start(c, d);
     bool preserving = c->mlp == MLP_GR_KAN && c->mlp_init == MLP_INIT_VARIANCE_PRESERVING;
     InitKind fc_init = preserving ? INIT_NORMAL : INIT_TRUNC_NORMAL;
@@ -159,19 +163,8 @@ static inline bool parameter_table(ParameterTable* table, const Config* c, Dims 
     return true;
 }
 
-// The struct of pointers into a flat buffer. Its fields stand in table order, so it is filled as an array.
-static inline Params params_of(const ParameterTable* table, float* flat) {
-    float* pointers[PARAMETER_ROWS];
-    for (int i = 0; i < PARAMETER_ROWS; i++) {
-        pointers[i] = table->row[i].size ? flat + table->row[i].offset : NULL;
-    }
-    Params params;
-    _Static_assert(sizeof params == sizeof pointers, "Params has one pointer a row");
-    memcpy(&params, pointers, sizeof params);
-    return params;
-}
-
-// The same with every per-block tensor at block l.
+// The struct of pointers into a flat buffer, every per-block tensor at block l. Its fields stand in table order, so it
+// is filled as an array.
 static inline Params params_of_block(const ParameterTable* table, float* flat, int l) {
     float* pointers[PARAMETER_ROWS];
     for (int i = 0; i < PARAMETER_ROWS; i++) {
@@ -179,9 +172,13 @@ static inline Params params_of_block(const ParameterTable* table, float* flat, i
         pointers[i] = p->size ? flat + p->offset + (p->copies > 1 ? (size_t)l * p->size : 0) : NULL;
     }
     Params params;
+    _Static_assert(sizeof params == sizeof pointers, "Params has one pointer a row");
     memcpy(&params, pointers, sizeof params);
     return params;
 }
+
+// The same with the whole of every tensor, (L, ...) where there is one a block.
+static inline Params params_of(const ParameterTable* table, float* flat) { return params_of_block(table, flat, 0); }
 
 // Normal draws outside ±2 absolute are drawn again, as timm's trunc_normal_ cuts at ±2 (not ±2 deviations).
 static inline float trunc_normal(uint64_t seed, uint32_t tensor, uint64_t element, double deviation) {
@@ -192,13 +189,14 @@ static inline float trunc_normal(uint64_t seed, uint32_t tensor, uint64_t elemen
 }
 
 static inline void init_random(const Parameter* p, uint32_t tensor, uint64_t seed, float* out) {
+    double value = p->init_value;
     #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < (int64_t)(p->size * (size_t)p->copies); i++) {
         switch (p->init) {
-        case INIT_TRUNC_NORMAL: out[i] = trunc_normal(seed, tensor, i, p->init_value); break;
-        case INIT_NORMAL: out[i] = (float)(p->init_value * random_normal(seed, STREAM_INIT, tensor, i)); break;
-        case INIT_UNIFORM: out[i] = (float)(p->init_value * (2 * random_uniform(seed, STREAM_INIT, tensor, i) - 1)); break;
-        default: out[i] = (float)p->init_value;
+        case INIT_TRUNC_NORMAL: out[i] = trunc_normal(seed, tensor, i, value); break;
+        case INIT_NORMAL: out[i] = (float)(value * random_normal(seed, STREAM_INIT, tensor, i)); break;
+        case INIT_UNIFORM: out[i] = (float)(value * (2 * random_uniform(seed, STREAM_INIT, tensor, i) - 1)); break;
+        default: out[i] = (float)value;
         }
     }
 }
@@ -234,7 +232,7 @@ static inline int tensor_count(const ParameterTable* table) {
     return count;
 }
 
-// Fills tensor_count() entries, table order, blocks within a row.
+// tensor_count() entries, to be freed: table order, blocks within a row
 static inline NamedTensor* named_tensors(const ParameterTable* table) {
     NamedTensor* tensors = alloc_bytes(sizeof(NamedTensor) * (size_t)tensor_count(table), "tensor names");
     int at = 0;
@@ -243,13 +241,15 @@ static inline NamedTensor* named_tensors(const ParameterTable* table) {
         for (int l = 0; p->size && l < p->copies; l++) {
             NamedTensor* t = &tensors[at++];
             const char* mark = strstr(p->name, "%d");
-            if (mark) { snprintf(t->name, sizeof t->name, "%.*s%d%s", (int)(mark - p->name), p->name, l, mark + 2); }
-            else { snprintf(t->name, sizeof t->name, "%s", p->name); }
+            if (mark) {
+                snprintf(t->name, sizeof t->name, "%.*s%d%s", (int)(mark - p->name), p->name, l, mark + 2);
+            } else {
+                snprintf(t->name, sizeof t->name, "%s", p->name);
+            }
             t->rank = p->rank;
             memcpy(t->shape, p->shape, sizeof t->shape);
             t->size = p->size;
             t->offset = p->offset + (size_t)l * p->size;
-            t->decays = p->decays;
         }
     }
     return tensors;

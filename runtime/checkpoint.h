@@ -1,9 +1,10 @@
 // Checkpoints: named views of flat buffers in safetensors files, the configuration as metadata.
-//   last.safetensors, best.safetensors, epoch-N.safetensors   weights, with timm's names
-//   last.ema.safetensors                                      their running mean, where there is one
-//   last.resume.safetensors                                   all that a resumed run needs, in one file, so that no kill
-//                                                             can leave halves of two steps: param.NAME, exp_avg.NAME,
-//                                                             exp_avg_sq.NAME, ema.NAME, and the step as metadata
+//   last.safetensors          weights, with timm's names
+//   last.ema.safetensors      their running mean, where there is one
+//   best.safetensors          what the test split likes best, of the running mean where there is one
+//   epoch-N.safetensors       the same after epoch N
+//   last.resume.safetensors   all that a resumed run needs, in one file, so that no kill can leave halves of two steps:
+//                             param.NAME, exp_avg.NAME, exp_avg_sq.NAME, ema.NAME, and the step as metadata
 // Every file is written under a temporary name, synced and renamed: an old one is whole until the new one is.
 #pragma once
 #include "memory.h"
@@ -15,30 +16,36 @@ typedef struct {
     int rank;
     int64_t shape[4];
     size_t size, offset; // elements, and where they start in a flat buffer
-    bool decays;
 } NamedTensor;
 
 // A flat buffer whose tensors are stored under prefix + name.
 typedef struct { const char* prefix; float* flat; } TensorBuffer;
 
-enum { METADATA_MAX = 128 };
+enum { METADATA_MAX = 128, METADATA_KEY_SIZE = 48 };
 typedef struct {
-    char key[METADATA_MAX][48], value[METADATA_MAX][OPTION_TEXT_SIZE];
+    char key[METADATA_MAX][METADATA_KEY_SIZE], value[METADATA_MAX][OPTION_TEXT_SIZE];
     int count;
 } Metadata;
 
+// An option's name as a key: "karat-mode" as "karat_mode"
+static inline void metadata_key(char key[METADATA_KEY_SIZE], const char* name) {
+    snprintf(key, METADATA_KEY_SIZE, "%s", name);
+    for (char* c = key; *c; c++) { *c = *c == '-' ? '_' : *c; }
+}
+
 __attribute__((format(printf, 3, 4)))
 static inline void metadata_add(Metadata* m, const char* key, const char* format, ...) {
-    if (m->count == METADATA_MAX) { fail(EXIT_RUN_TIME, "more than %d entries of metadata: raise METADATA_MAX", METADATA_MAX); }
-    snprintf(m->key[m->count], sizeof m->key[0], "%s", key);
-    for (char* c = m->key[m->count]; *c; c++) { *c = *c == '-' ? '_' : *c; }
+    if (m->count == METADATA_MAX) {
+        fail(EXIT_RUN_TIME, "more than %d entries of metadata: raise METADATA_MAX", METADATA_MAX);
+    }
+    metadata_key(m->key[m->count], key);
     va_list args;
     va_start(args, format);
     vsnprintf(m->value[m->count++], sizeof m->value[0], format, args);
     va_end(args);
 }
 
-// The options that shape the result, "karat-mode" as "karat_mode".
+// The options that shape the result
 static inline void metadata_add_config(Metadata* m, const void* config, const Option* table, int count) {
     for (int i = 0; i < count; i++) {
         char text[OPTION_TEXT_SIZE];
@@ -47,11 +54,12 @@ static inline void metadata_add_config(Metadata* m, const void* config, const Op
     }
 }
 
-static inline bool metadata_read_config(const SafeTensors* file, void* config, const Option* table, int count, Error* err) {
+// Sets the options that the file has; the others stay as they are.
+static inline bool metadata_read_config(const SafeTensors* file, void* config, const Option* table, int count,
+                                        Error* err) {
     for (int i = 0; i < count; i++) {
-        char key[48];
-        snprintf(key, sizeof key, "%s", option_name(&table[i]));
-        for (char* c = key; *c; c++) { *c = *c == '-' ? '_' : *c; }
+        char key[METADATA_KEY_SIZE];
+        metadata_key(key, option_name(&table[i]));
         const char* text = table[i].type == OPTION_GROUP ? NULL : safetensors_metadata(file, key);
         if (text && !option_set(config, &table[i], text, err)) { return false; }
     }
@@ -62,21 +70,23 @@ static inline void metadata_pairs(const Metadata* m, const char* pairs[METADATA_
     for (int i = 0; i < m->count; i++) { pairs[i][0] = m->key[i]; pairs[i][1] = m->value[i]; }
 }
 
+// Every tensor of every buffer
 static inline bool checkpoint_save(const char* path, const NamedTensor* tensors, int count,
-                                   const TensorBuffer* buffers, int buffer_count, const Metadata* metadata, Error* err) {
-    typedef struct { char text[128]; } Name;
-    SafeTensorOut* out = alloc_bytes(sizeof(SafeTensorOut) * (size_t)(count * buffer_count), "a checkpoint");
-    Name* names = alloc_bytes(sizeof(Name) * (size_t)(count * buffer_count), "a checkpoint");
-    for (int i = 0; i < count * buffer_count; i++) {
+                                   const TensorBuffer* buffers, int buffer_count, const Metadata* metadata,
+                                   Error* err) {
+    int total = count * buffer_count;
+    SafeTensorOut* out = alloc_bytes(sizeof *out * (size_t)total, "a checkpoint");
+    char(*names)[128] = alloc_bytes(sizeof *names * (size_t)total, "a checkpoint");
+    for (int i = 0; i < total; i++) {
         const NamedTensor* t = &tensors[i % count];
         const TensorBuffer* buffer = &buffers[i / count];
-        snprintf(names[i].text, sizeof names[i].text, "%s%s", buffer->prefix, t->name);
-        out[i] = (SafeTensorOut){.name = names[i].text, .rank = t->rank, .data = buffer->flat + t->offset};
+        snprintf(names[i], sizeof names[i], "%s%s", buffer->prefix, t->name);
+        out[i] = (SafeTensorOut){.name = names[i], .rank = t->rank, .data = buffer->flat + t->offset};
         memcpy(out[i].shape, t->shape, sizeof t->shape);
     }
     const char* pairs[METADATA_MAX][2];
     metadata_pairs(metadata, pairs);
-    bool ok = safetensors_save(path, out, count * buffer_count, pairs, metadata->count, err);
+    bool ok = safetensors_save(path, out, total, pairs, metadata->count, err);
     free(names);
     free(out);
     return ok;
@@ -98,7 +108,8 @@ static inline const char* shape_text(int rank, const int64_t* shape, char text[1
 }
 
 // Every tensor must be there in its shape.
-static inline bool checkpoint_load(const SafeTensors* file, const NamedTensor* tensors, int count, TensorBuffer buffer, Error* err) {
+static inline bool checkpoint_load(const SafeTensors* file, const NamedTensor* tensors, int count, TensorBuffer buffer,
+                                   Error* err) {
     for (int i = 0; i < count; i++) {
         char name[128], stored_shape[128], own_shape[128];
         snprintf(name, sizeof name, "%s%s", buffer.prefix, tensors[i].name);
@@ -107,8 +118,9 @@ static inline bool checkpoint_load(const SafeTensors* file, const NamedTensor* t
             return set_error(err, "the file has no tensor %s: give the --model and sizes that it was made with", name);
         }
         if (!same_shape(stored, &tensors[i])) {
-            return set_error(err, "tensor %s is %s in the file and %s in the model: give the --model and sizes that it was made "
-                             "with", name, shape_text(stored->rank, stored->shape, stored_shape),
+            return set_error(err, "tensor %s is %s in the file and %s in the model: "
+                             "give the --model and sizes that it was made with", name,
+                             shape_text(stored->rank, stored->shape, stored_shape),
                              shape_text(tensors[i].rank, tensors[i].shape, own_shape));
         }
         if (!safetensors_read(file, stored, buffer.flat + tensors[i].offset, err)) { return false; }
@@ -124,12 +136,16 @@ static inline bool tensors_have(const NamedTensor* tensors, int count, const cha
 }
 
 // Loads what agrees by name and shape and lists the rest. False when nothing agrees, or on a read error.
-static inline bool checkpoint_load_matching(const SafeTensors* file, const NamedTensor* tensors, int count, float* flat, Error* err) {
+static inline bool checkpoint_load_matching(const SafeTensors* file, const NamedTensor* tensors, int count, float* flat,
+                                            Error* err) {
     int loaded = 0;
     for (int i = 0; i < count; i++) {
         char stored_shape[128], own_shape[128];
         const SafeTensor* stored = safetensors_find(file, tensors[i].name);
-        if (!stored) { printf("  not in the file, starts fresh: %s\n", tensors[i].name); continue; }
+        if (!stored) {
+            printf("  not in the file, starts fresh: %s\n", tensors[i].name);
+            continue;
+        }
         if (!same_shape(stored, &tensors[i])) {
             printf("  other shape, starts fresh: %s is %s in the file, %s here\n", tensors[i].name,
                    shape_text(stored->rank, stored->shape, stored_shape),
@@ -140,8 +156,10 @@ static inline bool checkpoint_load_matching(const SafeTensors* file, const Named
         loaded++;
     }
     for (int i = 0; i < file->count; i++) {
-        if (!tensors_have(tensors, count, file->tensors[i].name)) { printf("  only in the file, left out: %s\n", file->tensors[i].name); }
+        const char* name = file->tensors[i].name;
+        if (!tensors_have(tensors, count, name)) { printf("  only in the file, left out: %s\n", name); }
     }
     printf("  %d of %d tensors loaded\n", loaded, count);
-    return loaded > 0 || set_error(err, "no tensor of the file fits this model: names must be timm's, such as blocks.0.attn.qkv.weight");
+    return loaded > 0 || set_error(err, "no tensor of the file fits this model: "
+                                        "names must be timm's, such as blocks.0.attn.qkv.weight");
 }

@@ -1,6 +1,5 @@
 // What a run tells: a progress line (in place on a terminal, plain lines elsewhere) and metrics.csv.
 #pragma once
-#include "clock.h"
 #include "error.h"
 #include <errno.h>
 #include <math.h>
@@ -39,9 +38,9 @@ static const char metrics_header[] =
     "test_loss,test_loss_se,test_top1,test_top1_se,test_top5,test_top5_se\n";
 
 static inline void metrics_train(FILE* csv, const Progress* p) {
-    fprintf(csv, "%lld,%.4f,%.6f,%.6f,%.3f,%.6g,%.6g,%.3f,%.1f,%.1f,%.2f,,,,,,\n", (long long)p->step, p->epoch, p->loss.mean,
-            running_error(&p->loss), p->accuracy, p->lr, p->grad_norm, p->ms_per_step, p->images_per_second,
-            p->gflops, p->wait_percent);
+    fprintf(csv, "%lld,%.4f,%.6f,%.6f,%.3f,%.6g,%.6g,%.3f,%.1f,%.1f,%.2f,,,,,,\n", (long long)p->step, p->epoch,
+            p->loss.mean, running_error(&p->loss), p->accuracy, p->lr, p->grad_norm, p->ms_per_step,
+            p->images_per_second, p->gflops, p->wait_percent);
     fflush(csv);
 }
 
@@ -93,10 +92,11 @@ static inline void print_progress(const Progress* p, int64_t total_steps, double
     bool terminal = isatty(STDOUT_FILENO);
     char eta[32];
     if (!terminal && !keep) { return; }
-    printf("%sstep %6lld/%lld | epoch %.2f | loss %.4f ± %.4f | acc %5.2f %% | lr %.2e | norm %.3g | %.1f ms | %.0f img/s | "
-           "%.1f GFLOP/s | wait %.1f %% | eta %s%s", terminal ? "\r\033[K" : "", (long long)p->step, (long long)total_steps,
-           p->epoch, p->loss.mean, running_error(&p->loss), p->accuracy, p->lr, p->grad_norm, p->ms_per_step,
-           p->images_per_second, p->gflops, p->wait_percent, duration_text(eta_seconds, eta), keep ? "\n" : "");
+    printf("%sstep %6lld/%lld | epoch %.2f | loss %.4f ± %.4f | acc %5.2f %% | lr %.2e | norm %.3g | ",
+           terminal ? "\r\033[K" : "", (long long)p->step, (long long)total_steps, p->epoch, p->loss.mean,
+           running_error(&p->loss), p->accuracy, p->lr, p->grad_norm);
+    printf("%.1f ms | %.0f img/s | %.1f GFLOP/s | wait %.1f %% | eta %s%s", p->ms_per_step, p->images_per_second,
+           p->gflops, p->wait_percent, duration_text(eta_seconds, eta), keep ? "\n" : "");
     fflush(stdout);
 }
 

@@ -1,5 +1,5 @@
-// Memory for tensors: 64-byte aligned (a cache line, an AVX-512 register) and zeroed, so that a vectorised loop meets the
-// same alignment in every run and adds in the same order.
+// Memory for tensors: 64-byte aligned (a cache line, an AVX-512 register) and zeroed, so that a vectorised loop meets
+// the same alignment in every run and adds in the same order.
 #pragma once
 #include "error.h"
 #include <stdint.h>
@@ -8,7 +8,9 @@
 static inline void* alloc_bytes(size_t bytes, const char* what) {
     size_t rounded = (bytes + 63) / 64 * 64;
     void* p = rounded >= bytes ? aligned_alloc(64, rounded ? rounded : 64) : NULL;
-    if (!p) { fail(EXIT_RUN_TIME, "no memory for %s (%.1f MB): use a smaller --batch-size or model", what, bytes / 1e6); }
+    if (!p) {
+        fail(EXIT_RUN_TIME, "no memory for %s (%.1f MB): use a smaller --batch-size or model", what, bytes / 1e6);
+    }
     memset(p, 0, rounded ? rounded : 64);
     return p;
 }

@@ -1,5 +1,5 @@
-// The command line from one table. Each Option says its name, type, place in the configuration struct, default, range and
-// help: the parser, --help, the printed and the saved configuration, and the comparison on resume all read this table.
+// The command line from one table. Each Option says its name, type, place in the configuration struct, default, range
+// and help: the parser, --help, the printed and the saved configuration, and the comparison on resume all read it.
 //
 // Accepted: --flag value, --flag=value; a switch may stand alone (on); a pair takes two values or "a,b".
 #pragma once
@@ -10,7 +10,15 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef enum { OPTION_GROUP, OPTION_INT, OPTION_REAL, OPTION_PAIR, OPTION_TEXT, OPTION_CHOICE, OPTION_SWITCH } OptionType;
+typedef enum {
+    OPTION_GROUP,  // a heading of --help; fields below, by type:
+    OPTION_INT,    // int
+    OPTION_REAL,   // double
+    OPTION_PAIR,   // double[2]
+    OPTION_TEXT,   // char[OPTION_TEXT_SIZE]
+    OPTION_CHOICE, // int, the position in choices
+    OPTION_SWITCH, // int, 0 or 1
+} OptionType;
 enum { OPTION_TEXT_SIZE = 512 };
 
 // Whether a resumed run must have the same value: anything that shapes the weights must.
@@ -19,10 +27,10 @@ typedef enum { RESUME_SAME, RESUME_FREE } OptionResume;
 typedef struct {
     OptionType type;
     const char* names;   // "image-size|img-size": the first is the flag's name, the others are accepted too
-    size_t offset;       // of the field: int, double, double[2], char[OPTION_TEXT_SIZE], int (choice number), int (0, 1)
+    size_t offset;       // of the field in the configuration
     const char* initial; // the default, as a user would type it
     double min, max;     // numbers and pairs
-    const char* choices; // "softmax|karat": the field holds the position
+    const char* choices; // "softmax|karat"
     OptionResume resume;
     const char* help;
 } Option;
@@ -40,14 +48,7 @@ static inline int position_in(const char* list, const char* text) {
     return -1;
 }
 
-static inline const char* option_name(const Option* option) {
-    static char names[4][64];
-    static int turn;
-    char* name = names[turn = (turn + 1) % 4];
-    snprintf(name, sizeof names[0], "%.*s", (int)strcspn(option->names, "|"), option->names);
-    return name;
-}
-
+// Item of "a|b|c" by position. The text stays until the fourth call from here.
 static inline const char* choice_name(const char* choices, int position) {
     static char names[4][64];
     static int turn;
@@ -57,14 +58,14 @@ static inline const char* choice_name(const char* choices, int position) {
     return name;
 }
 
+static inline const char* option_name(const Option* option) { return choice_name(option->names, 0); }
+
 static inline const Option* option_find(const Option* table, int count, const char* name) {
     for (int i = 0; i < count; i++) {
         if (table[i].type != OPTION_GROUP && position_in(table[i].names, name) >= 0) { return &table[i]; }
     }
     return NULL;
 }
-
-static inline void* option_field(void* config, const Option* option) { return (char*)config + option->offset; }
 
 static inline bool parse_real(const Option* option, const char* text, double* value, Error* err) {
     char* end;
@@ -107,7 +108,7 @@ static inline bool parse_pair(const Option* option, const char* text, double* pa
 }
 
 static inline bool option_set(void* config, const Option* option, const char* text, Error* err) {
-    void* field = option_field(config, option);
+    void* field = (char*)config + option->offset;
     switch (option->type) {
     case OPTION_INT: return parse_int(option, text, field, err);
     case OPTION_REAL: return parse_real(option, text, field, err);
@@ -208,8 +209,7 @@ static inline bool next_flag(const Option* table, int count, int argc, char** ar
     bool second = (*option)->type == OPTION_PAIR && !strpbrk(first, ", ") && *at < argc;
     int length = second ? snprintf(value, OPTION_TEXT_SIZE, "%s,%s", first, argv[(*at)++])
                         : snprintf(value, OPTION_TEXT_SIZE, "%s", first);
-    if (length >= OPTION_TEXT_SIZE) { return set_error(err, "--%s is longer than %d characters", name, OPTION_TEXT_SIZE - 1); }
-    return true;
+    return length < OPTION_TEXT_SIZE || set_error(err, "--%s is longer than %d characters", name, OPTION_TEXT_SIZE - 1);
 }
 
 static inline bool options_parse(void* config, const Option* table, int count, int argc, char** argv, Error* err) {
@@ -230,7 +230,8 @@ static inline bool options_peek(const Option* table, int count, int argc, char**
     for (int at = 1; at < argc;) {
         const Option* option;
         char text[OPTION_TEXT_SIZE];
-        if (next_flag(table, count, argc, argv, &at, &option, text, &ignored) && strcmp(option_name(option), name) == 0) {
+        bool read = next_flag(table, count, argc, argv, &at, &option, text, &ignored);
+        if (read && strcmp(option_name(option), name) == 0) {
             strcpy(value, text);
             found = true;
         }
@@ -251,7 +252,7 @@ static inline void options_help(FILE* out, const Option* table, int count) {
     }
 }
 
-// What differs between two configurations in the options that a resumed run must keep; "" when nothing does.
+// Whether two configurations agree in the options that a resumed run must keep; err lists what differs.
 static inline bool options_same(const void* saved, const void* now, const Option* table, int count, Error* err) {
     size_t used = 0;
     err->text[0] = 0;

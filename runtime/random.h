@@ -10,8 +10,8 @@ typedef enum {
     STREAM_INIT = 1,     // step: parameter number, index: element
     STREAM_SHUFFLE,      // step: epoch, index: position
     STREAM_AUGMENT,      // step: epoch, index: image in the data set * draws an image
-    STREAM_MIX,          // step: training step, index: draw (mixup and cutmix)
-    STREAM_DROP_PATH,    // step: training step, index: (micro-batch, block, branch, sample)
+    STREAM_MIX,          // step: micro-batch of the run, index: draw (mixup and cutmix)
+    STREAM_DROP_PATH,    // step: micro-batch of the run, index: (block, branch, image)
     STREAM_PROCEDURAL,   // step: split, index: image * draws an image
     STREAM_CHECK,        // which elements a gradient check looks at
 } RandomStream;
@@ -30,7 +30,8 @@ static inline Random4 philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t
 
 // Four independent 32-bit words. index uses 64 bits, step 32, stream 32, seed 64.
 static inline Random4 random_bits(uint64_t seed, RandomStream stream, uint32_t step, uint64_t index) {
-    return philox4x32((uint32_t)index, (uint32_t)(index >> 32), step, (uint32_t)stream, (uint32_t)seed, (uint32_t)(seed >> 32));
+    return philox4x32((uint32_t)index, (uint32_t)(index >> 32), step, (uint32_t)stream,
+                      (uint32_t)seed, (uint32_t)(seed >> 32));
 }
 
 static inline float uniform_from(uint32_t word) { return (word >> 8) * 0x1p-24f; } // [0, 1)

@@ -24,7 +24,7 @@ static double median(const double* values, int count) {
     return count % 2 ? sorted[count / 2] : 0.5 * (sorted[count / 2 - 1] + sorted[count / 2]);
 }
 
-// GFLOP/s of a large product on all threads: the library's own threading where there is a library, else our linear layer.
+// GFLOP/s of a large product on all threads: the library's own threading where there is one, else our linear layer.
 static double sgemm_rate(void) {
     enum { SIZE = 1536 };
     static float *a, *b, *c;
@@ -45,7 +45,8 @@ static double sgemm_rate(void) {
 
 static void build(Model* m, int index, int argc, char** argv, int batch_size) {
     char batch[16];
-    char* words[64] = {"bench", "--model", (char*)model_names[index], "--image-size", "32", "--patch", "4", "--batch-size", batch};
+    char* words[64] = {"bench", "--model", (char*)model_names[index], "--image-size", "32", "--patch", "4",
+                       "--batch-size", batch};
     int count = 9;
     Config config;
     Error err;
@@ -62,7 +63,9 @@ static double time_step(Model* m, const float* images, const float* targets, int
     model_forward(m, m->params, images, m->B, NULL);
     model_loss(m, targets, m->B);
     model_backward(m, targets, m->B, NULL, 1.0f / (float)m->B);
-    if (!isfinite(global_norm(m->grads, m->table.total))) { fail(EXIT_RUN_TIME, "%s: gradient not finite", m->config.model); }
+    if (!isfinite(global_norm(m->grads, m->table.total))) {
+        fail(EXIT_RUN_TIME, "%s: gradient not finite", m->config.model);
+    }
     model_update(m, 1e-4, 1, t);
     return 1e3 * (seconds_now() - start);
 }
@@ -97,16 +100,20 @@ int main(int argc, char** argv) {
     static double times[MODELS][MAX_ROUNDS], sgemm[MAX_ROUNDS];
     start_with_sleeping_threads(argv);
     int rounds = argc > 1 ? atoi(argv[1]) : 9, batch_size = argc > 2 ? atoi(argv[2]) : 64;
-    if (rounds < 1 || rounds > MAX_ROUNDS || batch_size < 1) { fail(EXIT_USAGE, "give 1 to %d rounds and a batch size", MAX_ROUNDS); }
+    if (rounds < 1 || rounds > MAX_ROUNDS || batch_size < 1) {
+        fail(EXIT_USAGE, "give 1 to %d rounds and a batch size", MAX_ROUNDS);
+    }
     Config config = {0};
     int threads = threads_begin(&config);
     for (int i = 0; i < MODELS; i++) { build(&models[i], i, argc, argv, batch_size); }
     Dims d = models[0].dims;
-    float* images = alloc_floats((size_t)batch_size * 3 * d.S * d.S, "images");
+    size_t pixels = (size_t)batch_size * 3 * d.S * d.S;
+    float* images = alloc_floats(pixels, "images");
     float* targets = alloc_floats((size_t)batch_size * d.K, "targets");
-    for (int i = 0; i < batch_size * 3 * d.S * d.S; i++) { images[i] = (float)random_normal(1, STREAM_CHECK, 1, (uint64_t)i); }
+    for (size_t i = 0; i < pixels; i++) { images[i] = (float)random_normal(1, STREAM_CHECK, 1, i); }
     for (int b = 0; b < batch_size; b++) { targets[b * d.K + b % d.K] = 1; }
-    printf("%d threads, images %d x %d, patch %d, %d tokens, batch %d, %d rounds\n", threads, d.S, d.S, d.P, d.N, batch_size, rounds);
+    printf("%d threads, images %d x %d, patch %d, %d tokens, batch %d, %d rounds\n", threads, d.S, d.S, d.P, d.N,
+           batch_size, rounds);
     for (int r = -1; r < rounds; r++) { // round -1 warms up and is overwritten
         int slot = r < 0 ? 0 : r;
         sgemm[slot] = sgemm_rate();

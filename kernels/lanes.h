@@ -1,0 +1,44 @@
+// A vector register of floats, as the compilers' vector types have it (gcc and clang). Loops over arrays vectorise by
+// themselves; these types are for loops that must keep many sums in registers from one iteration to the next, where the
+// compilers would write arrays to memory: the coefficient sums of the rational and the tile of the matrix product.
+//
+// A register has 16 lanes with AVX-512, 8 with AVX, and 4 elsewhere (SSE, NEON).
+#pragma once
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+enum { LANES = 16 };
+#elif defined(__AVX__)
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef int32_t LaneBits __attribute__((vector_size(LANES * sizeof(int32_t))));
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline)) // so that counts given as literals unroll the loops
+
+ALWAYS_INLINE Lanes splat(float value) { return value - (Lanes){0}; }
+
+ALWAYS_INLINE Lanes lanes_abs(Lanes x) { return (Lanes)((LaneBits)x & INT32_MAX); }
+
+ALWAYS_INLINE Lanes negate_where_negative(Lanes x, Lanes sign) {
+    return (Lanes)((LaneBits)x ^ ((sign < 0) & INT32_MIN));
+}
+
+ALWAYS_INLINE Lanes load_lanes(const float* p, int count) { // the missing lanes are zero
+    Lanes x = {0};
+    if (count >= LANES) { memcpy(&x, p, sizeof x); } else { memcpy(&x, p, count * sizeof(float)); }
+    return x;
+}
+
+ALWAYS_INLINE void store_lanes(float* p, Lanes x, int count) {
+    if (count >= LANES) { memcpy(p, &x, sizeof x); } else { memcpy(p, &x, count * sizeof(float)); }
+}
+
+static inline float lanes_sum(Lanes x) {
+    double sum = 0;
+    for (int lane = 0; lane < LANES; lane++) { sum += x[lane]; }
+    return (float)sum;
+}
