@@ -379,7 +379,7 @@ static void print_memory(const Model* m, size_t data_bytes) {
     double params = mb * (double)m->table.total, moments = (ema ? 3 : 2) * params;
     double saved = mb * (double)m->acts_table.saved;
     double workspace = mb * (double)(m->acts_table.total - m->acts_table.saved + model_scratch(m));
-    double batches = mb * 2 * m->B * (pixels + m->dims.K), images = 1e-6 * (double)data_bytes;
+    double batches = mb * 4 * m->B * (pixels + m->dims.K), images = 1e-6 * (double)data_bytes;
     double total = 2 * params + moments + saved + workspace + batches + images;
     printf("memory     %.1f MB: parameters %.1f, gradients %.1f, AdamW%s %.1f, activations %.1f, workspace %.1f, "
            "batches %.1f, images %.1f\n", total, params, params, ema ? " and EMA" : "", moments, saved, workspace,
@@ -626,15 +626,14 @@ static void name_not_finite(const Model* m, int B, char name[160]) {
         const NamedTensor* p = &m->tensors[i];
         if (!all_finite(m->params + p->offset, p->size)) { snprintf(name, 160, "parameter %s", p->name); return; }
     }
-    for (int l = 0; l <= m->dims.L; l++) {
+    for (int l = 0; l <= m->dims.L; l++) { // what has no copy a block comes after the blocks, but for the first, the patches
         for (int i = 0; i < SAVED_ROWS; i++) {
             const Activation* a = &m->acts_table.row[i];
-            size_t copy = (size_t)m->B * a->per_image;
-            bool here = a->copies > 1 ? (size_t)l < a->copies : l == m->dims.L;
-            const float* values = m->acts + a->offset + (a->copies > 1 ? (size_t)l * copy : 0);
-            const char* place = a->copies > 1 ? "of block" : "at the end, after block";
+            bool every_block = a->copies > 1, here = every_block ? (size_t)l < a->copies : l == (i == 0 ? 0 : m->dims.L);
+            const float* values = m->acts + a->offset + (every_block ? (size_t)l * (size_t)m->B * a->per_image : 0);
             if (here && a->copies && !all_finite(values, (size_t)B * a->per_image)) {
-                snprintf(name, 160, "activation %s %s %d", a->name, place, l);
+                int used = snprintf(name, 160, "activation %s", a->name);
+                if (every_block) { snprintf(name + used, (size_t)(160 - used), " of block %d", l); }
                 return;
             }
         }
@@ -659,7 +658,7 @@ static void stop_not_finite(const Trainer* t, const StepResult* r) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The training loop
 
-typedef struct { double start, waited, step_seconds; int64_t step; } Clock; // of the window since the last row
+typedef struct { double start, waited; int64_t step; } Clock; // of the window since the last row
 
 static Clock clock_start(const Trainer* t) {
     return (Clock){.start = seconds_now(), .waited = loader_wait_seconds(&t->train_loader), .step = t->step};
@@ -696,7 +695,7 @@ static void evaluate_epoch(Trainer* t, FILE* csv) {
     snprintf(what, sizeof what, "epoch %.2f, test%s", epoch, t->model.ema ? " (EMA)" : "");
     Evaluation e = evaluate_and_print(t, weights, what);
     metrics_test(csv, t->step, epoch, &e);
-    if (e.top1 > t->best_top1) {
+    if (e.top1 > t->best_top1 || !t->best_step) {
         t->best_top1 = e.top1;
         t->best_step = t->step;
         save_weights(t, "best.safetensors", weights);
@@ -721,7 +720,7 @@ static void after_step(Trainer* t, FILE* csv, const StepResult* r, Clock* clock)
     if (last || (epoch_ends && due(epoch, c->eval_every))) { evaluate_epoch(t, csv); }
     if (epoch_ends && due(epoch, c->keep_every)) { keep_checkpoint(t); }
     bool save = c->checkpoint_every ? due(t->step, c->checkpoint_every) : epoch_ends;
-    if (last || save || stop_requested) { save_last(t); }
+    if (last || save) { save_last(t); }
     clock->start += seconds_now() - paused; // evaluation and files do not count as training time
 }
 
@@ -743,6 +742,7 @@ static int train(Trainer* t) {
     }
     fclose(csv);
     if (stop_requested) {
+        save_last(t);
         printf("\nstopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);
         return 0;
     }
@@ -842,6 +842,10 @@ static Config configure(int argc, char** argv) {
     Config c, saved;
     Error err;
     char given[OPTION_TEXT_SIZE], path[PATH_SIZE] = "";
+    if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "help", given)) {
+        config_help(stdout);
+        exit(0);
+    }
     bool resumes = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "resume", given) && *given;
     if (resumes) {
         snprintf(path, sizeof path, "%s/last.resume.safetensors", given);
@@ -857,10 +861,6 @@ static Config configure(int argc, char** argv) {
         safetensors_close(&file);
     }
     if (!config_parse(&c, *path ? &saved : NULL, argc, argv, &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    if (c.help) {
-        config_help(stdout);
-        exit(0);
-    }
     if (resumes && !options_same(&saved, &c, config_table, CONFIG_OPTIONS, &err)) {
         fail(EXIT_USAGE, "a resumed run keeps its configuration, but %s: leave these flags out", err.text);
     }
@@ -869,18 +869,7 @@ static Config configure(int argc, char** argv) {
 
 static void load_data(Trainer* t, const Config* c) {
     Error err;
-    char path[PATH_SIZE];
-    if (strcmp(c->data, "procedural") == 0) {
-        if (!dataset_procedural(&t->train, &t->test, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-    } else {
-        snprintf(path, sizeof path, "%s.train.kds", c->data);
-        if (!dataset_load(&t->train, path, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-        snprintf(path, sizeof path, "%s.test.kds", c->data);
-        if (!dataset_load(&t->test, path, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-    }
-    if (t->train.classes != t->test.classes) {
-        fail(EXIT_RUN_TIME, "%s: the training and the test file differ in classes", c->data);
-    }
+    if (!dataset_open(&t->train, &t->test, c->data, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     if (c->train_images && c->train_images < t->train.count) { t->train.count = c->train_images; }
     if (c->test_images && c->test_images < t->test.count) { t->test.count = c->test_images; }
     if (c->classes && c->classes < t->train.classes) {
@@ -998,9 +987,13 @@ static void load_weights(Trainer* t) {
 // Waiting threads must sleep: spinning ones take the core from the loader's thread, and from whoever shares the
 // machine. The OpenMP runtime reads this once, before main, hence the second start.
 static void start_with_sleeping_threads(char** argv) {
+#ifdef _OPENMP
     if (getenv("OMP_WAIT_POLICY")) { return; }
     setenv("OMP_WAIT_POLICY", "passive", 1);
     execv("/proc/self/exe", argv); // returns only where it cannot: then this process goes on as it is
+#else
+    (void)argv;
+#endif
 }
 
 static int threads_begin(const Config* c) {

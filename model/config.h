@@ -57,7 +57,7 @@ CHOICE(mlp_init, "mlp-init", "trunc02", "trunc02|variance-preserving", SAME, "st
 GROUP("Data and augmentation") \
 TEXT  (data, "data|data-dir", "procedural", SAME, "procedural, or PREFIX of PREFIX.train.kds and PREFIX.test.kds") \
 INT   (train_images, "train-images", "0", 0, 100000000, SAME, "use only the first N training images; 0: all") \
-INT   (test_images, "test-images", "0", 0, 100000000, FREE, "evaluate on the first N test images; 0: all") \
+INT   (test_images, "test-images", "0", 0, 100000000, SAME, "evaluate on the first N test images; 0: all") \
 CHOICE(normalize, "normalize", "dataset", "dataset|imagenet|half", SAME, "mean and deviation: the training set's, ImageNet's, 0.5") \
 INT   (crop_padding, "crop-padding", "0", 0, 256, SAME, "random crop from the image padded by N pixels a side") \
 REAL  (hflip, "hflip", "0", 0, 1, SAME, "probability of a horizontal flip") \
@@ -65,8 +65,8 @@ SWITCH(rrc, "rrc", "off", SAME, "RandomResizedCrop to the image size") \
 PAIR  (scale, "scale", "0.08,1", 0.0001, 1, SAME, "RandomResizedCrop: range of the area") \
 PAIR  (ratio, "ratio", "0.75,1.3333333", 0.01, 100, SAME, "RandomResizedCrop: range of the aspect ratio") \
 CHOICE(train_interpolation, "train-interpolation", "random", "bilinear|bicubic|random", SAME, "resampling in training") \
-CHOICE(interpolation, "interpolation", "bicubic", "bilinear|bicubic", FREE, "resampling in evaluation") \
-REAL  (crop_pct, "crop-pct", "1", 0.1, 1, FREE, "evaluation: resize to size/X, then crop the centre") \
+CHOICE(interpolation, "interpolation", "bicubic", "bilinear|bicubic", SAME, "resampling in evaluation") \
+REAL  (crop_pct, "crop-pct", "1", 0.1, 1, SAME, "evaluation: resize to size/X, then crop the centre") \
 REAL  (mixup, "mixup", "0", 0, 100, SAME, "alpha of mixup; 0: off") \
 REAL  (cutmix, "cutmix", "0", 0, 100, SAME, "alpha of cutmix; 0: off") \
 REAL  (mixup_prob, "mixup-prob", "1", 0, 1, SAME, "probability that a batch is mixed") \
@@ -92,8 +92,8 @@ INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does no
 GROUP("Output") \
 TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under runs/") \
 SWITCH(overwrite, "overwrite", "off", FREE, "start anew in a folder that holds a run") \
-INT   (log_every, "log-every|log-interval", "50", 1, 1000000, FREE, "steps between rows of metrics.csv and progress lines") \
-INT   (eval_every, "eval-every", "1", 0, 1000000, FREE, "epochs between evaluations; 0: only at the end") \
+INT   (log_every, "log-every|log-interval", "50", 1, 1000000, SAME, "steps between rows of metrics.csv and progress lines") \
+INT   (eval_every, "eval-every", "1", 0, 1000000, SAME, "epochs between evaluations; 0: only at the end") \
 INT   (checkpoint_every, "checkpoint-every", "0", 0, 1000000000, FREE, "steps between checkpoints; 0: every epoch") \
 INT   (keep_every, "keep-every", "0", 0, 1000000, FREE, "epochs between kept files epoch-N.safetensors; 0: none") \
 SWITCH(per_class, "per-class", "off", FREE, "evaluation prints every class") \
@@ -186,6 +186,12 @@ static inline bool config_check(const Config* c, Error* err) {
     if (c->mlp == MLP_GR_KAN && (c->dim % c->rational_groups || hidden % c->rational_groups)) {
         return set_error(err, "the widths of GR-KAN, %d and %d, must be multiples of --rational-groups %d: "
                               "change --dim, --mlp-ratio or --rational-groups", c->dim, hidden, c->rational_groups);
+    }
+    int side = c->image_size / c->patch;
+    double rows = (double)c->batch_size * ((double)side * side + 1), widest = fmax(3.0 * c->dim, hidden);
+    if (rows * widest > 1e12 || rows > 1e9) {
+        return set_error(err, "%.3g tokens a batch are beyond any memory: use a smaller --batch-size, a smaller "
+                         "--image-size or a larger --patch", rows);
     }
     return true;
 }

@@ -127,7 +127,8 @@ static inline bool preserving_deviation(const Config* c, int which, int fan_in, 
 
 // KArAt's start. "paper": coefficients N(0,1), scale_basis 1/sqrt(N), W trunc_normal .02. "unit" sets W so that σ·V
 // has the variance of softmax·V at the start, where logits near 0 make softmax 1/N everywhere, Σ_q softmax² = 1/N.
-// A unit has E[φ²] = scale_basis² G coef², z adds N of them, σ adds R products: Σ_n σ_n² = N·R·W²·E[z²] = 1/N.
+// With coefficients N(0,1) a unit has E[φ²] = scale_basis² G, z adds N of them, σ adds R products:
+// Σ_n σ_n² = N·R·W²·E[z²] = 1/N. --karat-init-scale multiplies the coefficients, and so the outputs, in both.
 typedef struct { double coef, basis, weight; } KaratStart;
 static inline KaratStart karat_start(const Config* c, Dims d) {
     KaratStart start = {.coef = c->karat_init_scale, .basis = 1 / sqrt(d.N), .weight = 0.02};
@@ -188,8 +189,16 @@ static inline float trunc_normal(uint64_t seed, uint32_t tensor, uint64_t elemen
     }
 }
 
-static inline void init_random(const Parameter* p, uint32_t tensor, uint64_t seed, float* out) {
+// FNV-1a of the name: what a tensor starts with does not depend on which other tensors the table has.
+static inline uint32_t name_hash(const char* name) {
+    uint32_t hash = 2166136261u;
+    for (; *name; name++) { hash = (hash ^ (uint8_t)*name) * 16777619u; }
+    return hash;
+}
+
+static inline void init_random(const Parameter* p, uint64_t seed, float* out) {
     double value = p->init_value;
+    uint32_t tensor = name_hash(p->name);
     #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < (int64_t)(p->size * (size_t)p->copies); i++) {
         switch (p->init) {
@@ -218,7 +227,7 @@ static inline bool params_init(const ParameterTable* table, const Config* c, flo
         bool rational = p->init == INIT_NUMERATOR || p->init == INIT_DENOMINATOR;
         if (!p->size) { continue; }
         if (rational && !init_rational(c, p, flat + p->offset, err)) { return false; }
-        if (!rational) { init_random(p, (uint32_t)i, (uint64_t)c->seed, flat + p->offset); }
+        if (!rational) { init_random(p, (uint64_t)c->seed, flat + p->offset); }
     }
     return true;
 }

@@ -7,7 +7,7 @@
 
 // Who draws. A stream is never shared by two purposes.
 typedef enum {
-    STREAM_INIT = 1,     // step: parameter number, index: element
+    STREAM_INIT = 1,     // step: hash of the tensor's name, index: element
     STREAM_SHUFFLE,      // step: epoch, index: position
     STREAM_AUGMENT,      // step: epoch, index: image in the data set * draws an image
     STREAM_MIX,          // step: micro-batch of the run, index: draw (mixup and cutmix)

@@ -120,6 +120,8 @@ int main(int argc, char** argv) {
         for (int i = 0; i < MODELS; i++) { times[i][slot] = time_step(&models[i], images, targets, r + 2); }
     }
     print_table(models, times, sgemm, rounds);
-    write_csv("build/bench.csv", times, sgemm, rounds);
+    char path[4096];
+    snprintf(path, sizeof path, "%s.csv", argv[0]);
+    write_csv(path, times, sgemm, rounds);
     return 0;
 }
