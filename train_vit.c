@@ -942,6 +942,17 @@ static void make_folders(const char* path) { // as mkdir -p
     }
 }
 
+// What an earlier run left must not be taken for this one's: resumed before its first checkpoint, it would go on with that.
+static void remove_run(const Trainer* t) {
+    static const char* const names[] = {"last.resume.safetensors", "last.safetensors", "last.ema.safetensors",
+                                        "best.safetensors", "metrics.csv"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char path[PATH_SIZE];
+        output_path(t, names[i], path);
+        if (unlink(path) != 0 && errno != ENOENT) { fail(EXIT_RUN_TIME, "cannot remove %s: %s", path, strerror(errno)); }
+    }
+}
+
 // Where the run leaves its files: --output, else the folder that it resumes, else a new one.
 static void open_output(Trainer* t) {
     const Config* c = &t->model.config;
@@ -957,6 +968,7 @@ static void open_output(Trainer* t) {
              "or choose another folder", t->output, t->output);
     }
     make_folders(t->output);
+    if (!resumes) { remove_run(t); }
     char path[PATH_SIZE];
     output_path(t, "config.txt", path);
     FILE* f = fopen(path, "w");
