@@ -5,7 +5,7 @@
 #include <math.h>
 
 enum { ATTN_SOFTMAX, ATTN_KARAT };
-enum { MLP_GELU, MLP_GR_KAN };
+enum { MLP_GELU, MLP_RELU, MLP_SILU, MLP_PRELU, MLP_GR_KAN, MLP_RATIONAL };
 enum { POOL_TOKEN, POOL_AVG };
 enum { KARAT_BLOCK, KARAT_UNIVERSAL };
 enum { KARAT_BIAS_OFF, KARAT_BIAS_BLOCK };
@@ -32,7 +32,7 @@ REAL  (mlp_ratio, "mlp-ratio", "4", 0.01, 64, SAME, "hidden width of the MLP ove
 INT   (classes, "classes|num-classes", "0", 0, 65535, SAME, "outputs; 0: as many as the data set has") \
 CHOICE(pool, "pool|gp", "token", "token|avg", SAME, "class token, or mean of the tokens without a class token") \
 CHOICE(attn, "attn", "karat", "softmax|karat", SAME, "what turns attention logits into weights") \
-CHOICE(mlp, "mlp", "gr-kan", "gelu|gr-kan", SAME, "linear-GELU-linear, or KAT's group-rational KAN") \
+CHOICE(mlp, "mlp", "gr-kan", "gelu|relu|silu|prelu|gr-kan|rational", SAME, "linear, activation, linear; or KAT's GR-KAN") \
 REAL  (layer_scale, "layer-scale", "0", 0, 10, SAME, "start of LayerScale's per-channel factors; 0: no LayerScale") \
 REAL  (drop_path, "drop-path", "0", 0, 0.95, SAME, "stochastic depth: the last block's rate, rising linearly from 0") \
 GROUP("KArAt attention (--attn karat)") \
@@ -45,7 +45,7 @@ SWITCH(karat_scales, "karat-scales", "on", SAME, "two trained scalars a unit, as
 CHOICE(karat_bias, "karat-bias", "off", "off|block", SAME, "output bias beta, one value a token") \
 CHOICE(karat_init, "karat-init", "paper", "paper|unit", SAME, "N(0,1) coefficients; unit: softmax's output variance") \
 REAL  (karat_init_scale, "karat-init-scale", "1", 0, 1000, SAME, "factor on the starting coefficients") \
-GROUP("GR-KAN (--mlp gr-kan)") \
+GROUP("Rationals (--mlp gr-kan; --mlp rational has one, before fc2, in one group)") \
 CHOICE(rational_form, "rational-form", "a", "a|paper", SAME, "denominator 1+sum|b||x|^j; paper: 1+|sum b x^j|") \
 INT   (rational_m, "rational-m", "5", 1, 12, SAME, "degree of the numerator") \
 INT   (rational_n, "rational-n", "4", 0, 12, SAME, "degree of the denominator") \
@@ -134,6 +134,8 @@ static const Option config_table[] = {
 enum { CONFIG_OPTIONS = sizeof config_table / sizeof config_table[0] };
 #undef SAME
 #undef FREE
+
+static inline const Option* config_option(const char* name) { return option_find(config_table, CONFIG_OPTIONS, name); }
 
 typedef struct { const char* name; int dim, heads, depth, image_size, patch; } Preset;
 static const Preset presets[] = {
