@@ -89,6 +89,22 @@ static void test_parameter_counts(void) {
     }
 }
 
+// Every choice has its line in --list, and every description its choice.
+static void test_descriptions(void) {
+    static const char* const options[] = {"attn", "basis", "mlp"};
+    for (int i = 0; i < 3; i++) {
+        const char* choices = config_option(options[i])->choices;
+        for (int k = 0; k < choice_count(choices); k++) {
+            const char* name = choice_name(choices, k);
+            CHECK(choice_note(options[i], name) != NULL, "--%s %s has no description", options[i], name);
+        }
+    }
+    for (size_t i = 0; i < sizeof choice_notes / sizeof choice_notes[0]; i++) {
+        const char *option = choice_notes[i].option, *choice = choice_notes[i].choice;
+        CHECK(position_in(config_option(option)->choices, choice) >= 0, "--%s %s is described and absent", option, choice);
+    }
+}
+
 static void test_operation_counts(void) {
     static const struct { const char* flags; double gmac; } rows[] = {
         {"--model vit-tiny", 1.2537}, {"--model vit-small", 4.5989}, {"--model vit-base", 17.5638}};
@@ -576,6 +592,7 @@ int main(void) {
     set_threads(1); // models this small run no faster on two
     test_parameter_counts();
     test_operation_counts();
+    test_descriptions();
     test_command_line();
     test_schedule();
     test_init();

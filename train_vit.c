@@ -22,6 +22,7 @@
 #include "kernels/residual.h"
 #include "model/config.h"
 #include "model/gradcheck.h"
+#include "model/list.h"
 #include "model/parameters.h"
 #include "runtime/checkpoint.h"
 #include "runtime/clock.h"
@@ -860,13 +861,17 @@ static int gradcheck(Trainer* t) {
 // ---------------------------------------------------------------------------------------------------------------------
 // From the command line to a run
 
-// Flags, over what the file of --resume or --eval says. Ends the program on --help and on errors.
+// Flags, over what the file of --resume or --eval says. Ends the program on --help, --list and errors.
 static Config configure(int argc, char** argv) {
     Config c, saved;
     Error err;
     char given[OPTION_TEXT_SIZE], path[PATH_SIZE] = "";
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "help", given)) {
         config_help(stdout);
+        exit(0);
+    }
+    if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "list", given)) {
+        config_list(stdout);
         exit(0);
     }
     bool resumes = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "resume", given) && *given;

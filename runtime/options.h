@@ -58,6 +58,12 @@ static inline const char* choice_name(const char* choices, int position) {
     return name;
 }
 
+static inline int choice_count(const char* choices) {
+    int count = 1;
+    for (; *choices; choices++) { count += *choices == '|'; }
+    return count;
+}
+
 static inline const char* option_name(const Option* option) { return choice_name(option->names, 0); }
 
 static inline const Option* option_find(const Option* table, int count, const char* name) {
