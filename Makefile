@@ -30,7 +30,7 @@ CFLAGS = -std=gnu11 -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math -Wall 
 LDLIBS = $(FOUND_LIBS) -lm -lpthread
 COMPILE = $(CC) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LDLIBS)
 
-PROGRAMS = train_kat convert_data
+PROGRAMS = train_kat convert_data fit_rational
 TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard test_*.c dev/test/test_*.c)))
 SHELL_TESTS := $(wildcard dev/test/test_*.sh)
 
@@ -40,6 +40,7 @@ SHELL_TESTS := $(wildcard dev/test/test_*.sh)
 help:
 	@echo 'make train_kat      the trainer                        (./train_kat --help)'
 	@echo 'make convert_data   turns data sets into .kds files     (./convert_data --help)'
+	@echo 'make fit_rational   fits starting coefficients of rationals (./fit_rational --help)'
 	@echo 'make bench          times training steps against this machine'"'"'s own sgemm rate'
 	@echo 'make test           builds and runs every test'
 	@echo 'make test-asan      the same under AddressSanitizer and UBSan, with less work in each test'
@@ -63,6 +64,9 @@ $(BUILD)/train_kat: train_vit.c $(CONFIG)
 	$(COMPILE)
 
 $(BUILD)/convert_data: data/convert.c $(CONFIG)
+	$(COMPILE)
+
+$(BUILD)/fit_rational: dev/fit_rational/fit_rational.c $(CONFIG)
 	$(COMPILE)
 
 $(BUILD)/bench: dev/bench/bench.c $(CONFIG)

@@ -89,6 +89,22 @@ static void test_parameter_counts(void) {
     }
 }
 
+// Every choice has its line in --list, and every description its choice.
+static void test_descriptions(void) {
+    static const char* const options[] = {"attn", "basis", "mlp"};
+    for (int i = 0; i < 3; i++) {
+        const char* choices = config_option(options[i])->choices;
+        for (int k = 0; k < choice_count(choices); k++) {
+            const char* name = choice_name(choices, k);
+            CHECK(choice_note(options[i], name) != NULL, "--%s %s has no description", options[i], name);
+        }
+    }
+    for (size_t i = 0; i < sizeof choice_notes / sizeof choice_notes[0]; i++) {
+        const char *option = choice_notes[i].option, *choice = choice_notes[i].choice;
+        CHECK(position_in(config_option(option)->choices, choice) >= 0, "--%s %s is described and absent", option, choice);
+    }
+}
+
 static void test_operation_counts(void) {
     static const struct { const char* flags; double gmac; } rows[] = {
         {"--model vit-tiny", 1.2537}, {"--model vit-small", 4.5989}, {"--model vit-base", 17.5638}};
@@ -179,18 +195,28 @@ static void plain_attention(double* out /* (N,C) */, const double* qkv /* (N,3C)
     free(weights);
 }
 
+static double plain_activation(double x, int mlp, Params p, const float* denominator, RationalShape shape) {
+    switch (mlp) {
+    case MLP_GELU: return plain_base(x, KARAT_BASE_GELU);
+    case MLP_RELU: return fmax(x, 0);
+    case MLP_SILU: return plain_base(x, KARAT_BASE_SILU);
+    case MLP_PRELU: return x > 0 ? x : *p.prelu_weight * x;
+    default: return plain_rational(x, p.numerator2, denominator, shape);
+    }
+}
+
 static void plain_mlp(double* out, const double* inp, const Model* m, Params p) {
     int C = m->dims.C, F = m->dims.F, groups = m->config.rational_groups, n = m->config.rational_n;
     RationalShape shape = rational_shape(&m->config);
-    bool rational = m->config.mlp == MLP_GR_KAN;
+    bool gr_kan = m->config.mlp == MLP_GR_KAN;
     double *x = malloc(sizeof(double) * C), *hidden = malloc(sizeof(double) * F);
     for (int c = 0; c < C; c++) {
-        x[c] = rational ? plain_rational(inp[c], p.numerator1, p.denominator1 + c / (C / groups) * n, shape) : inp[c];
+        x[c] = gr_kan ? plain_rational(inp[c], p.numerator1, p.denominator1 + c / (C / groups) * n, shape) : inp[c];
     }
     plain_linear(hidden, x, p.fc1_weight, p.fc1_bias, C, F);
     for (int f = 0; f < F; f++) {
-        hidden[f] = rational ? plain_rational(hidden[f], p.numerator2, p.denominator2 + f / (F / groups) * n, shape)
-                             : plain_base(hidden[f], KARAT_BASE_GELU);
+        const float* denominator = p.denominator2 + (gr_kan ? f / (F / groups) * n : 0);
+        hidden[f] = plain_activation(hidden[f], m->config.mlp, p, denominator, shape);
     }
     plain_linear(out, hidden, p.fc2_weight, p.fc2_bias, F, C);
     free(x);
@@ -307,14 +333,21 @@ static void test_every_model(void) {
         "--mlp gelu",
         "--mlp gr-kan",
         "--mlp gr-kan --rational-form paper --rational-init1 swish --rational-init gelu",
-        "--mlp gr-kan --rational-m 3 --rational-n 2 --rational-groups 4 --mlp-init variance-preserving "
-            "--pool avg --layer-scale 0.5",
+        ("--mlp gr-kan --rational-m 3 --rational-n 2 --rational-groups 4 --mlp-init variance-preserving "
+         "--pool avg --layer-scale 0.5"),
+        "--mlp relu", // from here on with two attentions only
+        "--mlp silu",
+        "--mlp prelu",
+        "--mlp rational --rational-groups 7 --rational-n 3",
+        "--mlp rational --rational-form paper --rational-init gelu",
     };
+    enum { MLPS = sizeof mlps / sizeof mlps[0] };
     for (int s = 0; s < 3; s++) {
         for (int a = 0; a < 6; a++) {
-            for (int k = 0; k < 4; k++) {
+            for (int k = 0; k < MLPS; k++) {
                 char flags[512];
                 if ((REDUCED_SUITE && (s + a + k) % 6) || (s == 2 && a > 0 && k > 1)) { continue; }
+                if (k > 3 && (s == 2 || a > 1)) { continue; }
                 snprintf(flags, sizeof flags, "%s %s %s", sizes[s], attentions[a], mlps[k]);
                 test_forward(flags);
                 test_gradients(flags);
@@ -559,6 +592,7 @@ int main(void) {
     set_threads(1); // models this small run no faster on two
     test_parameter_counts();
     test_operation_counts();
+    test_descriptions();
     test_command_line();
     test_schedule();
     test_init();

@@ -22,6 +22,7 @@
 #include "kernels/residual.h"
 #include "model/config.h"
 #include "model/gradcheck.h"
+#include "model/list.h"
 #include "model/parameters.h"
 #include "runtime/checkpoint.h"
 #include "runtime/clock.h"
@@ -153,10 +154,9 @@ static size_t model_scratch(const Model* m) {
     most = largest(most, linear_backward_scratch(B, d.C, d.K));
     most = largest(most, layernorm_scratch(rows, d.C));
     most = largest(most, residual_scratch(B, d.N, d.C));
-    if (m->config.mlp == MLP_GR_KAN) {
-        most = largest(most, rational_scratch(rows, d.F, rational_shape(&m->config)));
-        most = largest(most, rational_scratch(rows, d.C, rational_shape(&m->config)));
-    }
+    most = largest(most, rational_scratch(rows, d.F, rational_shape(&m->config)));
+    most = largest(most, rational_scratch(rows, d.C, rational_shape(&m->config)));
+    most = largest(most, prelu_scratch((size_t)rows * d.F));
     bool karat = m->config.attn == ATTN_KARAT;
     return largest(most, karat ? karat_scratch(karat_dims(m, B)) : attention_scratch(B, d.N, d.C, d.H));
 }
@@ -216,19 +216,29 @@ static void attention_branch_forward(Model* m, Params p, Acts a, int B) {
     linear_forward(a.proj, a.mix, p.proj_weight, p.proj_bias, B * N, C, C);
 }
 
+// a.act2 = activation(a.fc1), rows of F
+static void activation_forward(const Model* m, Params p, Acts a, int rows) {
+    int F = m->dims.F;
+    size_t n = (size_t)rows * F;
+    switch (m->config.mlp) {
+    case MLP_GELU: gelu_forward(a.act2, a.fc1, n); break;
+    case MLP_RELU: relu_forward(a.act2, a.fc1, n); break;
+    case MLP_SILU: silu_forward(a.act2, a.fc1, n); break;
+    case MLP_PRELU: prelu_forward(a.act2, a.fc1, p.prelu_weight, n); break;
+    default: rational_forward(a.act2, a.fc1, p.numerator2, p.denominator2, rows, F, rational_shape(&m->config));
+    }
+}
+
 // a.fc2 = mlp(a.x_mid)
 static void mlp_branch_forward(Model* m, Params p, Acts a, int B) {
     int N = m->dims.N, C = m->dims.C, F = m->dims.F;
+    bool gr_kan = m->config.mlp == MLP_GR_KAN;
     layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, B * N, C);
-    if (m->config.mlp == MLP_GR_KAN) {
-        RationalShape shape = rational_shape(&m->config);
-        rational_forward(a.act1, a.ln2, p.numerator1, p.denominator1, B * N, C, shape);
-        linear_forward(a.fc1, a.act1, p.fc1_weight, p.fc1_bias, B * N, C, F);
-        rational_forward(a.act2, a.fc1, p.numerator2, p.denominator2, B * N, F, shape);
-    } else {
-        linear_forward(a.fc1, a.ln2, p.fc1_weight, p.fc1_bias, B * N, C, F);
-        gelu_forward(a.act2, a.fc1, (size_t)B * N * F);
+    if (gr_kan) {
+        rational_forward(a.act1, a.ln2, p.numerator1, p.denominator1, B * N, C, rational_shape(&m->config));
     }
+    linear_forward(a.fc1, gr_kan ? a.act1 : a.ln2, p.fc1_weight, p.fc1_bias, B * N, C, F);
+    activation_forward(m, p, a, B * N);
     linear_forward(a.fc2, a.act2, p.fc2_weight, p.fc2_bias, B * N, F, C);
 }
 
@@ -270,20 +280,34 @@ static double model_loss(Model* m, const float* targets, int B) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Backward: the forward read from its end. p, a: as in the forward; d: gradients of the parameters.
 
+// act2 = activation(fc1): a.dhidden becomes d(fc1) from d(act2)
+static void activation_backward(const Model* m, Params p, Params d, Acts a, int rows) {
+    int F = m->dims.F;
+    size_t n = (size_t)rows * F;
+    switch (m->config.mlp) {
+    case MLP_GELU: gelu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
+    case MLP_RELU: relu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
+    case MLP_SILU: silu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
+    case MLP_PRELU:
+        prelu_backward(a.dhidden, d.prelu_weight, a.dhidden, a.fc1, p.prelu_weight, m->scratch, n);
+        break;
+    default:
+        rational_backward(a.dhidden, d.numerator2, d.denominator2, a.dhidden, a.fc1, p.numerator2, p.denominator2,
+                          m->scratch, rows, F, rational_shape(&m->config));
+    }
+}
+
 // dx += d(mlp(x_mid)) given dbranch = d(fc2 output)
 static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, int B) {
     int N = m->dims.N, C = m->dims.C, F = m->dims.F;
+    bool gr_kan = m->config.mlp == MLP_GR_KAN;
     linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, p.fc2_weight, m->scratch, B * N, F, C);
-    if (m->config.mlp == MLP_GR_KAN) {
-        RationalShape shape = rational_shape(&m->config);
-        rational_backward(a.dhidden, d.numerator2, d.denominator2, a.dhidden, a.fc1, p.numerator2, p.denominator2,
-                          m->scratch, B * N, F, shape);
-        linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, a.act1, p.fc1_weight, m->scratch, B * N, C, F);
+    activation_backward(m, p, d, a, B * N);
+    linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, p.fc1_weight, m->scratch,
+                    B * N, C, F);
+    if (gr_kan) {
         rational_backward(a.dln, d.numerator1, d.denominator1, a.dln, a.ln2, p.numerator1, p.denominator1,
-                          m->scratch, B * N, C, shape);
-    } else {
-        gelu_backward(a.dhidden, a.dhidden, a.fc1, (size_t)B * N * F);
-        linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, a.ln2, p.fc1_weight, m->scratch, B * N, C, F);
+                          m->scratch, B * N, C, rational_shape(&m->config));
     }
     layernorm_backward(a.dx, d.norm2_weight, d.norm2_bias, a.dln, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd,
                        m->scratch, B * N, C);
@@ -390,8 +414,8 @@ static void print_plan(const Model* m, size_t data_bytes) {
     const Config* c = &m->config;
     Dims d = m->dims;
     printf("model      %s: C %d, %d blocks, %d heads, %d tokens, %d classes; attention %s, mlp %s\n",
-           c->model, d.C, d.L, d.H, d.N, d.K, c->attn == ATTN_KARAT ? "karat" : "softmax",
-           c->mlp == MLP_GR_KAN ? "gr-kan" : "gelu");
+           c->model, d.C, d.L, d.H, d.N, d.K, choice_name(config_option("attn")->choices, c->attn),
+           choice_name(config_option("mlp")->choices, c->mlp));
     printf("parameters %zu in %d tensors\n", m->table.total, tensor_count(&m->table));
     print_memory(m, data_bytes);
     printf("compute    %.4f GMAC an image forward, %.3f GFLOP to train on it\n", 1e-9 * model_macs(c, d),
@@ -837,13 +861,17 @@ static int gradcheck(Trainer* t) {
 // ---------------------------------------------------------------------------------------------------------------------
 // From the command line to a run
 
-// Flags, over what the file of --resume or --eval says. Ends the program on --help and on errors.
+// Flags, over what the file of --resume or --eval says. Ends the program on --help, --list and errors.
 static Config configure(int argc, char** argv) {
     Config c, saved;
     Error err;
     char given[OPTION_TEXT_SIZE], path[PATH_SIZE] = "";
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "help", given)) {
         config_help(stdout);
+        exit(0);
+    }
+    if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "list", given)) {
+        config_list(stdout);
         exit(0);
     }
     bool resumes = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "resume", given) && *given;

@@ -1,6 +1,13 @@
-// GELU in the exact form (Hendrycks & Gimpel, arXiv 1606.08415): gelu(x) = x Φ(x), Φ(x) = (1 + erf(x/√2)) / 2, and
-// gelu'(x) = Φ(x) + x φ(x) with φ the normal density.
+// Activations between the two linear layers of an MLP, elementwise:
+//     gelu(x)  = x Φ(x), Φ(x) = (1 + erf(x/√2)) / 2: the exact form (Hendrycks & Gimpel, arXiv 1606.08415);
+//                gelu'(x) = Φ(x) + x φ(x) with φ the normal density
+//     relu(x)  = max(x, 0)                           relu'(0) = 0
+//     silu(x)  = x s(x), s(x) = 1 / (1 + e^-x)       silu'(x) = s(x) (1 + x (1 - s(x))); also called swish
+//     prelu(x) = x for x > 0, else w x               one trained w for all channels (He et al., arXiv 1502.01852);
+//                prelu'(0) = w, and dw = Σ dout x over the x <= 0
+// A NaN comes out as NaN. n counts elements; every backward sets dinp, which may be dout.
 #pragma once
+#include "partials.h"
 #include "vector_math.h"
 #include <stddef.h>
 
@@ -10,24 +17,72 @@ static inline float normal_cdf(float x) { return 0.5f + 0.5f * vm_erf(x * 0.7071
 
 static inline float normal_density(float x) { return 0.39894228f * vm_exp(-0.5f * x * x); }
 
-static inline void gelu_forward(float* out, const float* inp, size_t n) {
+static inline float gelu_value(float x) { return x * normal_cdf(x); }
+static inline float gelu_slope(float x) { return normal_cdf(x) + x * normal_density(x); }
+
+static inline float relu_value(float x) { return x < 0 ? 0 : x; } // this way round a NaN stays
+static inline float relu_slope(float x) { return x > 0 ? 1 : 0; }
+
+static inline float silu_value(float x) { return x * vm_sigmoid(x); }
+static inline float silu_slope(float x) {
+    float s = vm_sigmoid(x);
+    return s * (1 + x * (1 - s));
+}
+
+// name_forward: out = name(inp).  name_backward, of that line: dinp = dout name'(inp)
+#define DEFINE_ACTIVATION(name) \
+    static inline void name##_forward(float* out, const float* inp, size_t n) { \
+        _Pragma("omp parallel for schedule(static)") \
+        for (size_t first = 0; first < n; first += ACTIVATION_BLOCK) { \
+            size_t last = first + ACTIVATION_BLOCK < n ? first + ACTIVATION_BLOCK : n; \
+            _Pragma("omp simd") \
+            for (size_t i = first; i < last; i++) { out[i] = name##_value(inp[i]); } \
+        } \
+    } \
+    static inline void name##_backward(float* dinp, const float* dout, const float* inp, size_t n) { \
+        _Pragma("omp parallel for schedule(static)") \
+        for (size_t first = 0; first < n; first += ACTIVATION_BLOCK) { \
+            size_t last = first + ACTIVATION_BLOCK < n ? first + ACTIVATION_BLOCK : n; \
+            _Pragma("omp simd") \
+            for (size_t i = first; i < last; i++) { dinp[i] = dout[i] * name##_slope(inp[i]); } \
+        } \
+    }
+DEFINE_ACTIVATION(gelu)
+DEFINE_ACTIVATION(relu)
+DEFINE_ACTIVATION(silu)
+
+static inline void prelu_forward(float* out, const float* inp, const float* weight /* (1) */, size_t n) {
+    float w = *weight;
     #pragma omp parallel for schedule(static)
     for (size_t first = 0; first < n; first += ACTIVATION_BLOCK) {
         size_t last = first + ACTIVATION_BLOCK < n ? first + ACTIVATION_BLOCK : n;
         #pragma omp simd
-        for (size_t i = first; i < last; i++) { out[i] = inp[i] * normal_cdf(inp[i]); }
+        for (size_t i = first; i < last; i++) { out[i] = inp[i] > 0 ? inp[i] : w * inp[i]; }
     }
 }
 
-// out = gelu(inp): dinp =; dinp may be dout
-static inline void gelu_backward(float* dinp, const float* dout, const float* inp, size_t n) {
+static inline int prelu_parts(size_t n) { return (int)((n + ACTIVATION_BLOCK - 1) / ACTIVATION_BLOCK); }
+
+// One partial sum of dweight for each block
+static inline size_t prelu_scratch(size_t n) { return (size_t)prelu_parts(n); }
+
+// out = inp > 0 ? inp : weight inp: dinp =, dweight +=
+static inline void prelu_backward(float* dinp, float* dweight, const float* dout, const float* inp, const float* weight,
+                                  float* scratch, size_t n) {
+    float w = *weight;
+    int parts = prelu_parts(n);
     #pragma omp parallel for schedule(static)
-    for (size_t first = 0; first < n; first += ACTIVATION_BLOCK) {
+    for (int part = 0; part < parts; part++) {
+        size_t first = (size_t)part * ACTIVATION_BLOCK;
         size_t last = first + ACTIVATION_BLOCK < n ? first + ACTIVATION_BLOCK : n;
-        #pragma omp simd
+        float sum = 0;
+        #pragma omp simd reduction(+:sum)
         for (size_t i = first; i < last; i++) {
-            float x = inp[i];
-            dinp[i] = dout[i] * (normal_cdf(x) + x * normal_density(x));
+            float x = inp[i], d = dout[i];
+            sum += x > 0 ? 0 : d * x;
+            dinp[i] = x > 0 ? d : d * w;
         }
+        scratch[part] = sum;
     }
+    add_partials(dweight, scratch, parts, 1);
 }

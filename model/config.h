@@ -5,7 +5,7 @@
 #include <math.h>
 
 enum { ATTN_SOFTMAX, ATTN_KARAT };
-enum { MLP_GELU, MLP_GR_KAN };
+enum { MLP_GELU, MLP_RELU, MLP_SILU, MLP_PRELU, MLP_GR_KAN, MLP_RATIONAL };
 enum { POOL_TOKEN, POOL_AVG };
 enum { KARAT_BLOCK, KARAT_UNIVERSAL };
 enum { KARAT_BIAS_OFF, KARAT_BIAS_BLOCK };
@@ -32,7 +32,7 @@ REAL  (mlp_ratio, "mlp-ratio", "4", 0.01, 64, SAME, "hidden width of the MLP ove
 INT   (classes, "classes|num-classes", "0", 0, 65535, SAME, "outputs; 0: as many as the data set has") \
 CHOICE(pool, "pool|gp", "token", "token|avg", SAME, "class token, or mean of the tokens without a class token") \
 CHOICE(attn, "attn", "karat", "softmax|karat", SAME, "what turns attention logits into weights") \
-CHOICE(mlp, "mlp", "gr-kan", "gelu|gr-kan", SAME, "linear-GELU-linear, or KAT's group-rational KAN") \
+CHOICE(mlp, "mlp", "gr-kan", "gelu|relu|silu|prelu|gr-kan|rational", SAME, "linear, activation, linear; or KAT's GR-KAN") \
 REAL  (layer_scale, "layer-scale", "0", 0, 10, SAME, "start of LayerScale's per-channel factors; 0: no LayerScale") \
 REAL  (drop_path, "drop-path", "0", 0, 0.95, SAME, "stochastic depth: the last block's rate, rising linearly from 0") \
 GROUP("KArAt attention (--attn karat)") \
@@ -45,7 +45,7 @@ SWITCH(karat_scales, "karat-scales", "on", SAME, "two trained scalars a unit, as
 CHOICE(karat_bias, "karat-bias", "off", "off|block", SAME, "output bias beta, one value a token") \
 CHOICE(karat_init, "karat-init", "paper", "paper|unit", SAME, "N(0,1) coefficients; unit: softmax's output variance") \
 REAL  (karat_init_scale, "karat-init-scale", "1", 0, 1000, SAME, "factor on the starting coefficients") \
-GROUP("GR-KAN (--mlp gr-kan)") \
+GROUP("Rationals (--mlp gr-kan; --mlp rational has one, before fc2, in one group)") \
 CHOICE(rational_form, "rational-form", "a", "a|paper", SAME, "denominator 1+sum|b||x|^j; paper: 1+|sum b x^j|") \
 INT   (rational_m, "rational-m", "5", 1, 12, SAME, "degree of the numerator") \
 INT   (rational_n, "rational-n", "4", 0, 12, SAME, "degree of the denominator") \
@@ -105,6 +105,7 @@ TEXT  (dump_state, "dump-state", "", FREE, "write the first batch, parameters, g
 SWITCH(overfit_batch, "overfit-batch", "off", SAME, "train on the first batch only: the loss must go to 0") \
 SWITCH(gradcheck, "gradcheck", "off", FREE, "compare every tensor's gradient with differences of the loss and stop") \
 SWITCH(dry_run, "dry-run", "off", FREE, "print parameters, memory and FLOPs and stop") \
+SWITCH(list, "list", "off", FREE, "print models, attentions, bases and MLPs, a line each, and stop") \
 SWITCH(help, "help", "off", FREE, "print this and stop")
 
 #define NO_FIELD(...)
@@ -135,6 +136,35 @@ enum { CONFIG_OPTIONS = sizeof config_table / sizeof config_table[0] };
 #undef SAME
 #undef FREE
 
+static inline const Option* config_option(const char* name) { return option_find(config_table, CONFIG_OPTIONS, name); }
+
+// What a choice is, for --list
+static const struct { const char *option, *choice, *note; } choice_notes[] = {
+    {"attn", "softmax", "exp(A_kq) over its sum along row k"},
+    {"attn", "karat", "a learned operator W Φ(A_k) of rank r, a sum of learned functions of the logits, the same for every row"},
+    {"basis", "fourier", "Σ a_m cos(mx) + c_m sin(mx), m = 1..G"},
+    {"mlp", "gelu", "linear, x Φ(x) with Φ the normal distribution, linear"},
+    {"mlp", "relu", "linear, max(x, 0), linear"},
+    {"mlp", "silu", "linear, x / (1 + e^-x), linear; also called swish"},
+    {"mlp", "prelu", "linear, x or w x where x <= 0 with one trained w a layer, linear"},
+    {"mlp", "gr-kan", "KAT: group rational, linear, group rational, linear"},
+    {"mlp", "rational", "linear, one rational for all channels (PAU), linear"},
+};
+
+// NULL where there is none
+static inline const char* choice_note(const char* option, const char* choice) {
+    for (size_t i = 0; i < sizeof choice_notes / sizeof choice_notes[0]; i++) {
+        bool same = strcmp(choice_notes[i].option, option) == 0 && strcmp(choice_notes[i].choice, choice) == 0;
+        if (same) { return choice_notes[i].note; }
+    }
+    return NULL;
+}
+
+static const struct { const char* name; int mlp; const char* note; } families[] = {
+    {"vit", MLP_GELU, "vision transformer: --attn softmax --mlp gelu"},
+    {"kat", MLP_GR_KAN, "Kolmogorov-Arnold transformer: --attn softmax --mlp gr-kan"},
+};
+
 typedef struct { const char* name; int dim, heads, depth, image_size, patch; } Preset;
 static const Preset presets[] = {
     {"mini", 96, 3, 4, 32, 4},
@@ -156,7 +186,10 @@ static inline bool config_apply_model(Config* c, const char* name, Error* err) {
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         if (strcmp(presets[i].name, size) == 0) { preset = &presets[i]; }
     }
-    int mlp = position_in("vit|kat", family);
+    int mlp = -1;
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        if (strcmp(families[i].name, family) == 0) { mlp = families[i].mlp; }
+    }
     if (parts < 2 || mlp < 0 || !preset) { return unknown_model(name, err); }
     int grid = 0, used = 0;
     char mode = 0;
@@ -166,7 +199,7 @@ static inline bool config_apply_model(Config* c, const char* name, Error* err) {
         c->grid = grid;
         c->karat_mode = mode == 'b' ? KARAT_BLOCK : KARAT_UNIVERSAL;
     }
-    c->mlp = mlp == 0 ? MLP_GELU : MLP_GR_KAN;
+    c->mlp = mlp;
     c->attn = parts == 3 ? ATTN_KARAT : ATTN_SOFTMAX;
     c->dim = preset->dim;
     c->heads = preset->heads;

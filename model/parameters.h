@@ -53,7 +53,10 @@ typedef struct {
 #define WHEN_KARAT (c->attn == ATTN_KARAT)
 #define WHEN_SCALES (WHEN_KARAT && c->karat_scales)
 #define WHEN_BIAS (WHEN_KARAT && c->karat_bias == KARAT_BIAS_BLOCK)
+#define WHEN_PRELU (c->mlp == MLP_PRELU)
 #define WHEN_GR_KAN (c->mlp == MLP_GR_KAN)
+#define WHEN_RATIONAL (WHEN_GR_KAN || c->mlp == MLP_RATIONAL)
+#define RATIONAL_2(name) (WHEN_GR_KAN ? "blocks.%d.mlp.act2." name : "blocks.%d.mlp.act." name)
 #define WHEN_LS (c->layer_scale > 0)
 
 // T(field, name, present, decays, init kind, init value, shape)    c: const Config*, d: Dims, r: RationalShape
@@ -80,8 +83,9 @@ T(numerator1,   "blocks.%d.mlp.act1.weight_numerator",   WHEN_GR_KAN, c->rationa
 T(denominator1, "blocks.%d.mlp.act1.weight_denominator", WHEN_GR_KAN, c->rational_decay, INIT_DENOMINATOR, 1, SHAPE(r.groups, r.n)) \
 T(fc1_weight,   "blocks.%d.mlp.fc1.weight",   true,        true,  fc_init,           fc1_deviation,  SHAPE(d.F, d.C)) \
 T(fc1_bias,     "blocks.%d.mlp.fc1.bias",     true,        false, INIT_CONSTANT,     0,              SHAPE(d.F)) \
-T(numerator2,   "blocks.%d.mlp.act2.weight_numerator",   WHEN_GR_KAN, c->rational_decay, INIT_NUMERATOR, 2,   SHAPE(1, r.m + 1)) \
-T(denominator2, "blocks.%d.mlp.act2.weight_denominator", WHEN_GR_KAN, c->rational_decay, INIT_DENOMINATOR, 2, SHAPE(r.groups, r.n)) \
+T(prelu_weight, "blocks.%d.mlp.act.weight",   WHEN_PRELU,  false, INIT_CONSTANT,     0.25,           SHAPE(1)) \
+T(numerator2,   RATIONAL_2("weight_numerator"),   WHEN_RATIONAL, c->rational_decay, INIT_NUMERATOR, 2,   SHAPE(1, r.m + 1)) \
+T(denominator2, RATIONAL_2("weight_denominator"), WHEN_RATIONAL, c->rational_decay, INIT_DENOMINATOR, 2, SHAPE(r.groups, r.n)) \
 T(fc2_weight,   "blocks.%d.mlp.fc2.weight",   true,        true,  fc_init,           fc2_deviation,  SHAPE(d.C, d.F)) \
 T(fc2_bias,     "blocks.%d.mlp.fc2.bias",     true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
 T(ls2,          "blocks.%d.ls2.gamma",        WHEN_LS,     false, INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
@@ -104,8 +108,11 @@ typedef struct {
 // ---------------------------------------------------------------------------------------------------------------------
 // Starting values
 
+// --mlp rational is the "PAU" row of KAT's ablation (a Padé unit, Molina et al., arXiv 1907.06732): one rational for the
+// whole layer in the place of the activation, hence one group. It is GR-KAN's rational 2 under another name.
 static inline RationalShape rational_shape(const Config* c) {
-    return (RationalShape){.m = c->rational_m, .n = c->rational_n, .groups = c->rational_groups,
+    return (RationalShape){.m = c->rational_m, .n = c->rational_n,
+                           .groups = c->mlp == MLP_RATIONAL ? 1 : c->rational_groups,
                            .form = c->rational_form ? RATIONAL_FORM_PAPER : RATIONAL_FORM_A};
 }
 

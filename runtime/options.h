@@ -58,6 +58,12 @@ static inline const char* choice_name(const char* choices, int position) {
     return name;
 }
 
+static inline int choice_count(const char* choices) {
+    int count = 1;
+    for (; *choices; choices++) { count += *choices == '|'; }
+    return count;
+}
+
 static inline const char* option_name(const Option* option) { return choice_name(option->names, 0); }
 
 static inline const Option* option_find(const Option* table, int count, const char* name) {
@@ -214,7 +220,7 @@ static inline bool next_flag(const Option* table, int count, int argc, char** ar
 
 static inline bool options_parse(void* config, const Option* table, int count, int argc, char** argv, Error* err) {
     for (int at = 1; at < argc;) {
-        const Option* option;
+        const Option* option = NULL;
         char value[OPTION_TEXT_SIZE];
         if (!next_flag(table, count, argc, argv, &at, &option, value, err)) { return false; }
         if (!option_set(config, option, value, err)) { return false; }
@@ -228,7 +234,7 @@ static inline bool options_peek(const Option* table, int count, int argc, char**
     bool found = false;
     Error ignored; // a bad flag is reported by options_parse
     for (int at = 1; at < argc;) {
-        const Option* option;
+        const Option* option = NULL;
         char text[OPTION_TEXT_SIZE];
         bool read = next_flag(table, count, argc, argv, &at, &option, text, &ignored);
         if (read && strcmp(option_name(option), name) == 0) {

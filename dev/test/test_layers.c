@@ -1,4 +1,4 @@
-// The plain layers against double-precision forms: gelu, LayerNorm, patch embedding, residual, pooling, cross entropy.
+// The plain layers against double-precision forms: activations, LayerNorm, patch embedding, residual, pooling, cross entropy.
 #include "../../kernels/activation.h"
 #include "../../kernels/layernorm.h"
 #include "../../kernels/loss.h"
@@ -6,29 +6,77 @@
 #include "../../kernels/residual.h"
 #include "kernel_test.h"
 
-// ---- gelu
+// ---- Activations
 
-static void test_gelu(void) {
-    size_t n = 3 * 8192 + 17;
+static double exact_gelu(double x) { return 0.5 * x * erfc(-x / sqrt(2)); }
+static double exact_gelu_slope(double x) {
+    return 0.5 * erfc(-x / sqrt(2)) + x * exp(-0.5 * x * x) / sqrt(2 * 3.14159265358979323846);
+}
+static double exact_relu(double x) { return x > 0 ? x : 0; }
+static double exact_relu_slope(double x) { return x > 0; }
+static double exact_silu(double x) { return x / (1 + exp(-x)); }
+static double exact_silu_slope(double x) { return (1 + exp(-x) + x * exp(-x)) / ((1 + exp(-x)) * (1 + exp(-x))); }
+
+typedef struct {
+    const char* name;
+    void (*forward)(float*, const float*, size_t);
+    void (*backward)(float*, const float*, const float*, size_t);
+    double (*value)(double), (*slope)(double);
+} ActivationCase;
+
+static void check_activation(ActivationCase a) {
+    size_t n = 3 * ACTIVATION_BLOCK + 17;
     float *inp = random_floats(n, 1), *dout = random_floats(n, 2), *out = guarded_floats(n), *dinp = guarded_floats(n);
     double *want = zero_doubles(n), *dwant = zero_doubles(n);
     for (size_t i = 0; i < n; i++) {
-        inp[i] *= 3;
-        double x = inp[i], cdf = 0.5 * erfc(-x / sqrt(2));
-        want[i] = x * cdf;
-        dwant[i] = dout[i] * (cdf + x * exp(-0.5 * x * x) / sqrt(2 * 3.14159265358979323846));
+        inp[i] *= i % 100 ? 3 : 0;
+        want[i] = a.value(inp[i]);
+        dwant[i] = dout[i] * a.slope(inp[i]);
     }
-    gelu_forward(out, inp, n);
-    gelu_backward(dinp, dout, inp, n);
-    CHECK_TENSOR(out, want, n, 3e-7, "gelu (observed 7e-8)");
-    CHECK_TENSOR(dinp, dwant, n, 5e-7, "dgelu (observed 1.2e-7)");
-    gelu_backward(dout, dout, inp, n);
-    CHECK(!memcmp(dinp, dout, n * sizeof *dinp), "dgelu in place");
-    CHECK(guards_intact(out, n) && guards_intact(dinp, n), "gelu: sentinels");
-    float special[] = {0, -0.0f, 40, -40, NAN}, y[5];
-    gelu_forward(y, special, 5);
-    CHECK(y[0] == 0 && y[1] == 0 && y[2] == 40 && fabsf(y[3]) < 1e-5f && isnan(y[4]), "gelu at 0, -0, 40, -40, NaN");
+    a.forward(out, inp, n);
+    a.backward(dinp, dout, inp, n);
+    CHECK_TENSOR(out, want, n, 3e-7, a.name);   // observed: gelu 7e-8, relu 0, silu 8e-8
+    CHECK_TENSOR(dinp, dwant, n, 5e-7, a.name); // observed: gelu 1.2e-7, relu 0, silu 2.4e-7
+    a.backward(dout, dout, inp, n);
+    CHECK(!memcmp(dinp, dout, n * sizeof *dinp), "d%s in place", a.name);
+    CHECK(guards_intact(out, n) && guards_intact(dinp, n), "%s: sentinels", a.name);
+    float special[] = {0, -0.0f, 100, -100, NAN}, y[5];
+    a.forward(y, special, 5);
+    CHECK(y[0] == 0 && y[1] == 0 && y[2] == 100 && fabsf(y[3]) < 1e-5f && isnan(y[4]), "%s at 0, -0, 100, -100, NaN: "
+          "%g %g %g %g %g", a.name, y[0], y[1], y[2], y[3], y[4]);
     free(inp); free(dout); free(out); free(dinp); free(want); free(dwant);
+}
+
+static void check_prelu(size_t n) {
+    float *inp = random_floats(n, 1), *dout = random_floats(n, 2), *out = guarded_floats(n), *dinp = guarded_floats(n);
+    float *scratch = guarded_floats(prelu_scratch(n)), weight = 0.25f, dweight = 2; // +=
+    double *want = zero_doubles(n), *dwant = zero_doubles(n), dw = 2, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        inp[i] *= i % 100 ? 1 : 0;
+        bool positive = inp[i] > 0;
+        want[i] = positive ? inp[i] : 0.25 * inp[i];
+        dwant[i] = positive ? dout[i] : 0.25 * dout[i];
+        dw += positive ? 0 : (double)dout[i] * inp[i];
+        size += positive ? 0 : fabs((double)dout[i] * inp[i]);
+    }
+    prelu_forward(out, inp, &weight, n);
+    prelu_backward(dinp, &dweight, dout, inp, &weight, scratch, n);
+    CHECK_TENSOR(out, want, n, 1e-7, "prelu (observed 0)");
+    CHECK_TENSOR(dinp, dwant, n, 1e-7, "dprelu (observed 0)");
+    CHECK_NEAR(dweight, dw, 2e-8 * (2 + size), "prelu dweight (observed 3e-9 of the sum of magnitudes)");
+    prelu_backward(dout, &dweight, dout, inp, &weight, scratch, n);
+    CHECK(!memcmp(dinp, dout, n * sizeof *dinp), "dprelu in place");
+    CHECK(guards_intact(out, n) && guards_intact(dinp, n) && guards_intact(scratch, prelu_scratch(n)),
+          "prelu: sentinels");
+    free(inp); free(dout); free(out); free(dinp); free(scratch); free(want); free(dwant);
+}
+
+static void test_activations(void) {
+    check_activation((ActivationCase){"gelu", gelu_forward, gelu_backward, exact_gelu, exact_gelu_slope});
+    check_activation((ActivationCase){"relu", relu_forward, relu_backward, exact_relu, exact_relu_slope});
+    check_activation((ActivationCase){"silu", silu_forward, silu_backward, exact_silu, exact_silu_slope});
+    check_prelu(1);
+    check_prelu(5 * ACTIVATION_BLOCK + 17);
 }
 
 // ---- LayerNorm
@@ -298,13 +346,14 @@ static void test_threads(void) {
     enum { B = 3, S = 32, P = 4, N = 65, C = 40, K = 3 * P * P, ROWS = B * N, COUNT = ROWS * C };
     float *images = random_floats(B * 3 * S * S, 1), *weight = random_floats(C * K, 2), *bias = random_floats(C, 3);
     float *pos = random_floats(N * C, 4), *dout = random_floats(COUNT, 5), *patches = guarded_floats((N - 1) * B * K);
-    float *scratch = alloc_floats(patch_embed_scratch(B, S, P, C) + layernorm_scratch(ROWS, C), "scratch");
+    float* scratch = alloc_floats(patch_embed_scratch(B, S, P, C) + layernorm_scratch(ROWS, C) + prelu_scratch(COUNT),
+                                  "scratch");
     float *x = guarded_floats(COUNT), *y = guarded_floats(COUNT), *dx = guarded_floats(COUNT);
     float *mean = guarded_floats(ROWS), *rstd = guarded_floats(ROWS), *results[3];
-    enum { LENGTH = 3 * COUNT + C * K + N * C + 5 * C };
+    enum { LENGTH = 3 * COUNT + C * K + N * C + 5 * C + 1 };
     for (int threads = 1; threads <= 3; threads++) {
         float* r = results[threads - 1] = guarded_floats(LENGTH);
-        float *dweight = r + 3 * COUNT, *dpos = dweight + C * K, *dbias = dpos + N * C; // then five vectors of C
+        float *dweight = r + 3 * COUNT, *dpos = dweight + C * K, *dbias = dpos + N * C; // then five vectors of C, one number
         use_threads(threads);
         patch_embed_forward(x, patches, images, weight, bias, bias, pos, scratch, B, S, P, C);
         layernorm_forward(y, mean, rstd, x, weight, bias, ROWS, C);
@@ -312,6 +361,7 @@ static void test_threads(void) {
         residual_forward(r + COUNT, x, r, weight, NULL, B, N, C);
         residual_backward(dx, dbias + C, dout, r, weight, NULL, scratch, B, N, C);
         gelu_backward(dx, dx, y, COUNT);
+        prelu_backward(dx, dbias + 5 * C, dx, y, weight, scratch, COUNT);
         memcpy(r + 2 * COUNT, dout, COUNT * sizeof *dout);
         layernorm_backward(r + 2 * COUNT, dbias + 2 * C, dbias + 3 * C, dx, x, weight, mean, rstd, scratch, ROWS, C);
         patch_embed_backward(dweight, dbias, dbias + 4 * C, dpos, r + 2 * COUNT, patches, scratch, B, S, P, C);
@@ -324,7 +374,7 @@ static void test_threads(void) {
 }
 
 int main(void) {
-    test_gelu();
+    test_activations();
     test_layernorm();
     test_patch_embed();
     test_residual();

@@ -37,6 +37,14 @@ losses() { cut -d, -f1-7,12-17 "$1/metrics.csv"; } # without the timings
 
 # ---- the command line
 check "--help exits 0" says 0 "--karat-rank" --help
+check "--list exits 0" says 0 "NAME-gNb" --list
+while read -r line; do
+    check "--list has $line" bash -c "'$train' --list | tr -s ' ' | grep -qx ' $line'"
+done <<'LINES'
+vit-tiny 192 3 12 224, 16 5717416 5526346
+kat-base 768 12 12 224, 16 86568568 85807258
+prelu linear, x or w x where x <= 0 with one trained w a layer, linear
+LINES
 check "unknown flag" says 2 "did you mean --epochs" --epocs 3
 check "not a number" says 2 "--batch-size foo is not a whole number" --batch-size foo
 check "unknown model" says 2 "--model vit-huge is unknown" --model vit-huge

@@ -1,0 +1,50 @@
+// --list: the models with their parameter counts, and the choices of --attn, --basis and --mlp with what each of them is
+// (choice_notes in config.h).
+#pragma once
+#include "config.h"
+#include "parameters.h"
+
+// Parameters of a named model with so many classes, 0 if there is no such model
+static inline size_t count_parameters(const char* model, int classes, Error* err) {
+    Config c;
+    ParameterTable table;
+    bool ok = options_defaults(&c, config_table, CONFIG_OPTIONS, err) && config_apply_model(&c, model, err) &&
+              parameter_table(&table, &c, dims_of(&c, classes), err);
+    return ok ? table.total : 0;
+}
+
+static inline void list_models(FILE* out) {
+    fprintf(out, "Models (--model)  width  heads  blocks  image, patch  parameters, 1000 classes    10 classes\n");
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        for (size_t k = 0; k < sizeof presets / sizeof presets[0]; k++) {
+            const Preset* p = &presets[k];
+            char name[32];
+            Error err;
+            snprintf(name, sizeof name, "%s-%s", families[i].name, p->name);
+            fprintf(out, "  %-15s %6d %6d %7d %7d, %-5d %24zu %13zu\n", name, p->dim, p->heads, p->depth, p->image_size,
+                    p->patch, count_parameters(name, 1000, &err), count_parameters(name, 10, &err));
+        }
+    }
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        fprintf(out, "  %-15s %s\n", families[i].name, families[i].note);
+    }
+    fprintf(out, "  NAME-gNb        with KArAt attention, grid N, an operator for each block: vit-tiny-g3b\n"
+                 "  NAME-gNu        with KArAt attention, grid N, one operator shared by all blocks: kat-small-g3u\n");
+}
+
+static inline void list_choices(FILE* out, const char* title, const char* option) {
+    const char* choices = config_option(option)->choices;
+    fprintf(out, "\n%s (--%s)\n", title, option);
+    for (int i = 0; i < choice_count(choices); i++) {
+        const char* name = choice_name(choices, i);
+        const char* note = choice_note(option, name);
+        fprintf(out, "  %-15s %s\n", name, note ? note : "");
+    }
+}
+
+static inline void config_list(FILE* out) {
+    list_models(out);
+    list_choices(out, "Attention: logits to weights", "attn");
+    list_choices(out, "Basis of KArAt's units", "basis");
+    list_choices(out, "MLP", "mlp");
+}
