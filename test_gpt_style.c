@@ -585,6 +585,13 @@ static void test_init(void) {
     CHECK_NEAR(p.scale_basis[3], 1 / sqrt(m.dims.N), 1e-6, "scale_basis at the start");
     CHECK(p.numerator1[1] == 1 && p.denominator1[0] == 0, "rational 1 starts as the identity");
     model_free(&m);
+    build_model(&m, "--model vit-mini --attn-init mimetic --batch-size 1", 10);
+    p = params_of_block(&m.table, m.params, 3);
+    double trace = 0;
+    int C = m.dims.C;
+    for (int i = 0; i < C * C; i++) { trace += (double)p.proj_weight[i] * p.qkv_weight[2 * C * C + i % C * C + i / C]; }
+    CHECK_NEAR(trace / C, -0.4, 0.02, "mean of the diagonal of values times projection"); // standard error 0.004
+    model_free(&m);
 }
 
 int main(void) {

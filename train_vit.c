@@ -23,6 +23,7 @@
 #include "model/config.h"
 #include "model/gradcheck.h"
 #include "model/list.h"
+#include "model/mimetic.h"
 #include "model/parameters.h"
 #include "runtime/checkpoint.h"
 #include "runtime/clock.h"
@@ -181,7 +182,12 @@ static bool model_allocate(Model* m, Error* err) {
     m->acts = alloc_floats(m->acts_table.total, "activations");
     m->scratch = alloc_floats(model_scratch(m), "workspace");
     m->keep = m->config.drop_path > 0 ? alloc_floats((size_t)m->dims.L * 2 * m->B, "drop path") : NULL;
-    return params_init(&m->table, &m->config, m->params, err);
+    if (!params_init(&m->table, &m->config, m->params, err)) { return false; }
+    bool replaced = *m->config.eval || *m->config.resume; // every parameter will come from a file
+    if (m->config.attn_init == ATTN_INIT_MIMETIC && !replaced) {
+        mimetic_init(&m->table, m->dims, (uint64_t)m->config.seed, m->params);
+    }
+    return true;
 }
 
 static void model_free(Model* m) {
