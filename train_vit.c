@@ -25,6 +25,7 @@
 #include "model/list.h"
 #include "model/mimetic.h"
 #include "model/parameters.h"
+#include "model/pos_embed.h"
 #include "runtime/checkpoint.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
@@ -1010,8 +1011,9 @@ static void load_weights(Trainer* t) {
     if (*path) {
         SafeTensors file = open_or_fail(path);
         TensorBuffer weights = {"", m->params};
-        bool ok = *m->config.eval ? checkpoint_load(&file, m->tensors, m->tensor_count, weights, &err)
-                                  : checkpoint_load_matching(&file, m->tensors, m->tensor_count, m->params, &err);
+        bool ok = *m->config.eval
+            ? checkpoint_load(&file, m->tensors, m->tensor_count, weights, &err)
+            : checkpoint_load_matching(&file, m->tensors, m->tensor_count, m->params, adapt_pos_embed, &err);
         if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
         safetensors_close(&file);
     }

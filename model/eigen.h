@@ -1,12 +1,13 @@
-// Eigenvalues and eigenvectors of a symmetric matrix M (n, n), in double: Householder reflections to a tridiagonal matrix
-// T = Qᵀ M Q, then implicit QL steps with Wilkinson's shift (Golub & Van Loan, Matrix Computations, sections 8.3.1 and
-// 8.3.3). Some 9 n³ operations, a second for n = 768; serial, so that many matrices can be done at once.
+// Eigenvalues and eigenvectors of a symmetric matrix M (n, n), in double: Householder reflections to a tridiagonal
+// matrix T = Qᵀ M Q, then implicit QL steps with Wilkinson's shift (Golub & Van Loan, Matrix Computations, sections
+// 8.3.1 and 8.3.3). Some 9 n³ operations, a second for n = 768; serial, so that many matrices can be done at once.
 #pragma once
 #include "../runtime/memory.h"
 #include <float.h>
 #include <math.h>
 
-// Reflection k = I - v vᵀ, v in row k of reflectors, takes column k of M to (.., diagonal[k], off[k], 0 ..). M is spent.
+// Reflection k = I - v vᵀ, v in row k of reflectors, takes column k of M to (.., diagonal[k], off[k], 0, ..). M is
+// spent.
 static inline void tridiagonalize(double* M, double* reflectors, double* diagonal, double* off, double* w, int n) {
     for (int k = 0; k < n - 1; k++) {
         double *v = reflectors + (size_t)k * n, *column = M + (size_t)k * n, squares = 0, vw = 0;

@@ -1,5 +1,5 @@
-// model/eigen.h and model/mimetic.h: the decomposition against its definition, and the products of weights that the start
-// is made for, against the best approximation of their rank.
+// model/eigen.h and model/mimetic.h: the decomposition against its definition, and the products of weights that the
+// start is made for, against the best approximation of their rank.
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "../../model/mimetic.h"
 #include "kernel_test.h"
