@@ -101,7 +101,8 @@ static void test_descriptions(void) {
     }
     for (size_t i = 0; i < sizeof choice_notes / sizeof choice_notes[0]; i++) {
         const char *option = choice_notes[i].option, *choice = choice_notes[i].choice;
-        CHECK(position_in(config_option(option)->choices, choice) >= 0, "--%s %s is described and absent", option, choice);
+        bool known = position_in(config_option(option)->choices, choice) >= 0;
+        CHECK(known, "--%s %s is described and absent", option, choice);
     }
 }
 
@@ -468,6 +469,33 @@ static void test_resume(const char* flags) {
     CHECK(system(command) == 0, "cannot remove %s", folder);
 }
 
+// A KAT that starts from a ViT's file computes what the ViT does, as closely as its second rational fits GELU.
+static void test_kat_from_vit(void) {
+    static const char sizes[] = "--image-size 8 --dim 40 --heads 5 --depth 1 --batch-size 3 --classes 10 --seed";
+    static Trainer t;
+    char folder[] = "/tmp/kat-test-XXXXXX", flags[512], command[128];
+    if (!mkdtemp(folder)) { fail(EXIT_RUN_TIME, "no temporary folder"); }
+    snprintf(flags, sizeof flags, "--model vit-mini %s 1", sizes);
+    open_trainer(&t, flags);
+    snprintf(t.output, sizeof t.output, "%s", folder);
+    save_weights(&t, "vit.safetensors", t.model.params);
+    Batch batch = random_batch(&t.model, 3);
+    model_forward(&t.model, t.model.params, batch.images, 3, NULL);
+    double want[30];
+    for (int i = 0; i < 30; i++) { want[i] = acts_of_block(&t.model.acts_table, t.model.acts, 3, 0).logits[i]; }
+    close_trainer(&t);
+    snprintf(flags, sizeof flags, "--model kat-mini %s 2 --rational-m 7 --rational-n 6 --rational-init gelu "
+             "--init-from %s/vit.safetensors", sizes, folder);
+    open_trainer(&t, flags);
+    model_forward(&t.model, t.model.params, batch.images, 3, NULL);
+    CHECK_TENSOR(acts_of_block(&t.model.acts_table, t.model.acts, 3, 0).logits, want, 30, 3e-5,
+                 "KAT from a ViT: logits"); // observed: 8e-6; with --rational-init swish 7e-2
+    drop_batch(&batch);
+    close_trainer(&t);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    CHECK(system(command) == 0, "cannot remove %s", folder);
+}
+
 // Evaluation covers the split once, whatever the batch size.
 static void test_evaluation(void) {
     static const int batch_sizes[] = {1, 7, 20};
@@ -585,6 +613,13 @@ static void test_init(void) {
     CHECK_NEAR(p.scale_basis[3], 1 / sqrt(m.dims.N), 1e-6, "scale_basis at the start");
     CHECK(p.numerator1[1] == 1 && p.denominator1[0] == 0, "rational 1 starts as the identity");
     model_free(&m);
+    build_model(&m, "--model vit-mini --attn-init mimetic --batch-size 1", 10);
+    p = params_of_block(&m.table, m.params, 3);
+    double trace = 0;
+    int C = m.dims.C;
+    for (int i = 0; i < C * C; i++) { trace += (double)p.proj_weight[i] * p.qkv_weight[2 * C * C + i % C * C + i / C]; }
+    CHECK_NEAR(trace / C, -0.4, 0.02, "mean of the diagonal of values times projection"); // standard error 0.004
+    model_free(&m);
 }
 
 int main(void) {
@@ -600,6 +635,7 @@ int main(void) {
     test_drop_path();
     test_not_finite();
     test_evaluation();
+    test_kat_from_vit();
     test_threads(small_kat);
     test_threads("--model vit-mini --image-size 16 --patch 4 --batch-size 5 --train-images 10 --test-images 5 "
                  "--mixup 0.8 --cutmix 1 --drop-path 0.3");

@@ -23,7 +23,9 @@
 #include "model/config.h"
 #include "model/gradcheck.h"
 #include "model/list.h"
+#include "model/mimetic.h"
 #include "model/parameters.h"
+#include "model/pos_embed.h"
 #include "runtime/checkpoint.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
@@ -181,7 +183,12 @@ static bool model_allocate(Model* m, Error* err) {
     m->acts = alloc_floats(m->acts_table.total, "activations");
     m->scratch = alloc_floats(model_scratch(m), "workspace");
     m->keep = m->config.drop_path > 0 ? alloc_floats((size_t)m->dims.L * 2 * m->B, "drop path") : NULL;
-    return params_init(&m->table, &m->config, m->params, err);
+    if (!params_init(&m->table, &m->config, m->params, err)) { return false; }
+    bool replaced = *m->config.eval || *m->config.resume; // every parameter will come from a file
+    if (m->config.attn_init == ATTN_INIT_MIMETIC && !replaced) {
+        mimetic_init(&m->table, m->dims, (uint64_t)m->config.seed, m->params);
+    }
+    return true;
 }
 
 static void model_free(Model* m) {
@@ -1016,8 +1023,9 @@ static void load_weights(Trainer* t) {
     if (*path) {
         SafeTensors file = open_or_fail(path);
         TensorBuffer weights = {"", m->params};
-        bool ok = *m->config.eval ? checkpoint_load(&file, m->tensors, m->tensor_count, weights, &err)
-                                  : checkpoint_load_matching(&file, m->tensors, m->tensor_count, m->params, &err);
+        bool ok = *m->config.eval
+            ? checkpoint_load(&file, m->tensors, m->tensor_count, weights, &err)
+            : checkpoint_load_matching(&file, m->tensors, m->tensor_count, m->params, adapt_pos_embed, &err);
         if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
         safetensors_close(&file);
     }

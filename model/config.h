@@ -10,6 +10,7 @@ enum { POOL_TOKEN, POOL_AVG };
 enum { KARAT_BLOCK, KARAT_UNIVERSAL };
 enum { KARAT_BIAS_OFF, KARAT_BIAS_BLOCK };
 enum { KARAT_INIT_PAPER, KARAT_INIT_UNIT };
+enum { ATTN_INIT_TRUNC02, ATTN_INIT_MIMETIC };
 enum { MLP_INIT_TRUNC02, MLP_INIT_VARIANCE_PRESERVING };
 enum { NORMALIZE_DATASET, NORMALIZE_IMAGENET, NORMALIZE_HALF };
 
@@ -32,6 +33,7 @@ REAL  (mlp_ratio, "mlp-ratio", "4", 0.01, 64, SAME, "hidden width of the MLP ove
 INT   (classes, "classes|num-classes", "0", 0, 65535, SAME, "outputs; 0: as many as the data set has") \
 CHOICE(pool, "pool|gp", "token", "token|avg", SAME, "class token, or mean of the tokens without a class token") \
 CHOICE(attn, "attn", "karat", "softmax|karat", SAME, "what turns attention logits into weights") \
+CHOICE(attn_init, "attn-init", "trunc02", "trunc02|mimetic", SAME, "start of qkv and proj; mimetic: Wq Wk near I, Wv Wp near -I") \
 CHOICE(mlp, "mlp", "gr-kan", "gelu|relu|silu|prelu|gr-kan|rational", SAME, "linear, activation, linear; or KAT's GR-KAN") \
 REAL  (layer_scale, "layer-scale", "0", 0, 10, SAME, "start of LayerScale's per-channel factors; 0: no LayerScale") \
 REAL  (drop_path, "drop-path", "0", 0, 0.95, SAME, "stochastic depth: the last block's rate, rising linearly from 0") \
@@ -141,7 +143,7 @@ static inline const Option* config_option(const char* name) { return option_find
 // What a choice is, for --list
 static const struct { const char *option, *choice, *note; } choice_notes[] = {
     {"attn", "softmax", "exp(A_kq) over its sum along row k"},
-    {"attn", "karat", "a learned operator W Φ(A_k) of rank r, a sum of learned functions of the logits, the same for every row"},
+    {"attn", "karat", "a learned operator W Φ(A_k) of rank r, sums of learned functions; the same for every row k"},
     {"basis", "fourier", "Σ a_m cos(mx) + c_m sin(mx), m = 1..G"},
     {"mlp", "gelu", "linear, x Φ(x) with Φ the normal distribution, linear"},
     {"mlp", "relu", "linear, max(x, 0), linear"},
@@ -219,6 +221,9 @@ static inline bool config_check(const Config* c, Error* err) {
     if (c->mlp == MLP_GR_KAN && (c->dim % c->rational_groups || hidden % c->rational_groups)) {
         return set_error(err, "the widths of GR-KAN, %d and %d, must be multiples of --rational-groups %d: "
                               "change --dim, --mlp-ratio or --rational-groups", c->dim, hidden, c->rational_groups);
+    }
+    if (c->mlp != MLP_GR_KAN && c->mlp_init == MLP_INIT_VARIANCE_PRESERVING) {
+        return set_error(err, "--mlp-init variance-preserving is made for the rationals of --mlp gr-kan: leave it out");
     }
     int side = c->image_size / c->patch;
     double rows = (double)c->batch_size * ((double)side * side + 1), widest = fmax(3.0 * c->dim, hidden);

@@ -1,5 +1,5 @@
-// --list: the models with their parameter counts, and the choices of --attn, --basis and --mlp with what each of them is
-// (choice_notes in config.h).
+// --list: the models with their parameter counts, and the choices of --attn, --basis and --mlp with what each is, from
+// choice_notes in config.h.
 #pragma once
 #include "config.h"
 #include "parameters.h"

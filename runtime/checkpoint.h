@@ -135,21 +135,38 @@ static inline bool tensors_have(const NamedTensor* tensors, int count, const cha
     return false;
 }
 
-// Loads what agrees by name and shape and lists the rest. False when nothing agrees, or on a read error.
+// Makes the model's tensor out of a stored one of another shape and says how in note; false where it cannot.
+typedef bool (*TensorAdapter)(float* out, const NamedTensor* own, const float* values, const int64_t* shape, int rank,
+                              char note[128]);
+
+// A stored tensor of another shape: 1 adapted, 0 not, -1 read error; lists what became of it.
+static inline int checkpoint_adapt(const SafeTensors* file, const SafeTensor* stored, const NamedTensor* own,
+                                   TensorAdapter adapt, float* flat, Error* err) {
+    char stored_shape[128], own_shape[128], note[128];
+    float* values = alloc_floats((size_t)safetensors_elements(stored), "a tensor of another shape");
+    bool ok = safetensors_read(file, stored, values, err);
+    bool adapted = ok && adapt(flat + own->offset, own, values, stored->shape, stored->rank, note);
+    free(values);
+    printf("  other shape, %s: %s is %s in the file, %s here\n", adapted ? note : "starts fresh", own->name,
+           shape_text(stored->rank, stored->shape, stored_shape), shape_text(own->rank, own->shape, own_shape));
+    return ok ? adapted : -1;
+}
+
+// Loads what agrees by name and shape, or can be adapted, and lists the rest. False when nothing agrees, or on a read
+// error.
 static inline bool checkpoint_load_matching(const SafeTensors* file, const NamedTensor* tensors, int count, float* flat,
-                                            Error* err) {
+                                            TensorAdapter adapt, Error* err) {
     int loaded = 0;
     for (int i = 0; i < count; i++) {
-        char stored_shape[128], own_shape[128];
         const SafeTensor* stored = safetensors_find(file, tensors[i].name);
         if (!stored) {
             printf("  not in the file, starts fresh: %s\n", tensors[i].name);
             continue;
         }
         if (!same_shape(stored, &tensors[i])) {
-            printf("  other shape, starts fresh: %s is %s in the file, %s here\n", tensors[i].name,
-                   shape_text(stored->rank, stored->shape, stored_shape),
-                   shape_text(tensors[i].rank, tensors[i].shape, own_shape));
+            int adapted = checkpoint_adapt(file, stored, &tensors[i], adapt, flat, err);
+            if (adapted < 0) { return false; }
+            loaded += adapted;
             continue;
         }
         if (!safetensors_read(file, stored, flat + tensors[i].offset, err)) { return false; }

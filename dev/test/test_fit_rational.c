@@ -32,8 +32,10 @@ static void test_functions(void) {
 
 static void test_stored(void) {
     const double interval[] = {-3, 3};
-    CHECK_NEAR(check_stored("swish", RATIONAL_FORM_A, exact_swish, interval).largest, 0, 1.5e-6, "swish (observed 1.2e-6)");
-    CHECK_NEAR(check_stored("gelu", RATIONAL_FORM_A, exact_gelu, interval).largest, 0, 4.3e-3, "gelu (observed 4.14e-3)");
+    CHECK_NEAR(check_stored("swish", RATIONAL_FORM_A, exact_swish, interval).largest, 0, 1.5e-6,
+               "swish (observed 1.2e-6)");
+    CHECK_NEAR(check_stored("gelu", RATIONAL_FORM_A, exact_gelu, interval).largest, 0, 4.3e-3,
+               "gelu (observed 4.14e-3)");
     CHECK_NEAR(check_stored("gelu", RATIONAL_FORM_PAPER, exact_gelu, interval).largest, 0, 3.1e-3,
                "gelu, paper (observed 2.95e-3)");
     CHECK_NEAR(check_stored("gelu-as-released", RATIONAL_FORM_A, exact_gelu, interval).largest, 1.47, 0.01,

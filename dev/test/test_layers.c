@@ -1,4 +1,5 @@
-// The plain layers against double-precision forms: activations, LayerNorm, patch embedding, residual, pooling, cross entropy.
+// The plain layers against double-precision forms: activations, LayerNorm, patch embedding, residual, pooling, cross
+// entropy.
 #include "../../kernels/activation.h"
 #include "../../kernels/layernorm.h"
 #include "../../kernels/loss.h"
@@ -353,7 +354,7 @@ static void test_threads(void) {
     enum { LENGTH = 3 * COUNT + C * K + N * C + 5 * C + 1 };
     for (int threads = 1; threads <= 3; threads++) {
         float* r = results[threads - 1] = guarded_floats(LENGTH);
-        float *dweight = r + 3 * COUNT, *dpos = dweight + C * K, *dbias = dpos + N * C; // then five vectors of C, one number
+        float *dweight = r + 3 * COUNT, *dpos = dweight + C * K, *dbias = dpos + N * C; // then 5 C + 1 more
         use_threads(threads);
         patch_embed_forward(x, patches, images, weight, bias, bias, pos, scratch, B, S, P, C);
         layernorm_forward(y, mean, rstd, x, weight, bias, ROWS, C);

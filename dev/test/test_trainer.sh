@@ -121,6 +121,8 @@ check "the state before the NaN is saved" test -s "$work/nan/last.resume.safeten
 "$train" "${tiny[@]}" --steps 1 --init-from "$work/whole/last.safetensors" --output "$work/init" >"$work/init.log" 2>&1
 check "init-from lists what is only in the file" grep -q "only in the file, left out: blocks.1.norm1.weight" "$work/init.log"
 check "init-from counts what it loaded" grep -Eq "[0-9]+ of [0-9]+ tensors loaded" "$work/init.log"
+"$train" "${tiny[@]}" --image-size 24 --steps 1 --init-from "$work/whole/last.safetensors" --output "$work/larger" >"$work/larger.log" 2>&1
+check "init-from resizes the positions" grep -q "resized from 4x4 to 6x6 patches: pos_embed is (1,17,24) in the file, (1,37,24) here" "$work/larger.log"
 check "eval of a truncated file is refused" bash -c "head -c 5000 '$work/whole/last.safetensors' >'$work/cut.safetensors'; ! '$train' --eval '$work/cut.safetensors'"
 check "per-class evaluation" says 0 " of " --eval "$work/whole/best.safetensors" --per-class
 check "dump-state writes a file" says 0 "wrote $work/state.safetensors" "${small[@]}" --dump-state "$work/state.safetensors"
