@@ -1,6 +1,7 @@
 // The configuration: one table of every option. The struct Config, the parser, --help, the printed and the saved
 // configuration, and the comparison on resume are all made from it. Adding an option is one line.
 #pragma once
+#include "../kernels/basis.h"
 #include "../runtime/options.h"
 #include <math.h>
 
@@ -36,8 +37,10 @@ CHOICE(mlp, "mlp", "gr-kan", "gelu|gr-kan", SAME, "linear-GELU-linear, or KAT's 
 REAL  (layer_scale, "layer-scale", "0", 0, 10, SAME, "start of LayerScale's per-channel factors; 0: no LayerScale") \
 REAL  (drop_path, "drop-path", "0", 0, 0.95, SAME, "stochastic depth: the last block's rate, rising linearly from 0") \
 GROUP("KArAt attention (--attn karat)") \
-CHOICE(basis, "basis", "fourier", "fourier", SAME, "the functions that each unit is a sum of") \
-INT   (grid, "grid", "3", 1, 64, SAME, "grid G: number of frequencies") \
+CHOICE(basis, "basis", "fourier", KARAT_BASES, SAME, "the functions that the units are made of") \
+INT   (grid, "grid", "3", 1, 64, SAME, "grid G: frequencies, intervals of the splines, or degree") \
+INT   (spline_order, "spline-order", "3", 0, 7, SAME, "bspline: order k") \
+REAL  (spline_range, "spline-range", "4", 1e-3, 1e6, SAME, "bspline: knots from -R to R, then k more a side") \
 INT   (karat_rank, "karat-rank", "12", 1, 1024, SAME, "rank r of the learned operator") \
 CHOICE(karat_mode, "karat-mode", "block", "block|universal", SAME, "an operator for each block, or one shared by all") \
 CHOICE(karat_base, "karat-base", "zero", "zero|identity|silu|gelu", SAME, "base activation b(x) beside the basis") \
