@@ -306,8 +306,8 @@ static void test_every_model(void) {
         "--mlp gelu",
         "--mlp gr-kan",
         "--mlp gr-kan --rational-form paper --rational-init1 swish --rational-init gelu",
-        "--mlp gr-kan --rational-m 3 --rational-n 2 --rational-groups 4 --mlp-init variance-preserving "
-            "--pool avg --layer-scale 0.5",
+        ("--mlp gr-kan --rational-m 3 --rational-n 2 --rational-groups 4 --mlp-init variance-preserving "
+         "--pool avg --layer-scale 0.5"),
     };
     for (int s = 0; s < 3; s++) {
         for (int a = 0; a < 6; a++) {
@@ -358,8 +358,8 @@ static void test_unit_start(void) {
                 mix += out * out / n;
             }
         }
-        double ratio = mix * m.dims.N / values; // 1 for independent values
-        CHECK(ratio > 0.2 && ratio < 5, "%s: unit start is off by a factor of %.3g", flags, ratio);
+        double ratio = mix * m.dims.N / values; // observed: 0.75 to 1.56, of 3 heads with 12 draws each
+        CHECK(ratio > 0.4 && ratio < 2.5, "%s: unit start is off by a factor of %.3g", flags, ratio);
         drop_batch(&batch);
         model_free(&m);
     }

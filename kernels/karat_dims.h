@@ -15,8 +15,8 @@ typedef struct {              // one operator set, all heads together
     const float* coef;        // (H,R,M,N), M as in basis.h
     const float* scale_basis; // (H,R,N), or NULL: 1
     const float* scale_base;  // (H,R,N), or NULL: 1
-    const float* proj_weight; // (H,N,R), W above
-    const float* proj_bias;   // (N), beta above, or NULL: 0
+    const float* proj_weight; // (H,N,R), W of karat.h
+    const float* proj_bias;   // (N), beta of karat.h, or NULL: 0
 } KaratParams;
 
 typedef struct { // the parameters' gradients, all +=; NULL where the parameter is
