@@ -344,8 +344,8 @@ static void test_unit_start(void) {
     for (int basis = 0; basis < BASIS_COUNT; basis++) {
         char flags[512];
         Model m;
-        snprintf(flags, sizeof flags, "--image-size 32 --patch 4 --dim 96 --heads 3 --depth 1 --batch-size 4 --mlp gelu "
-                 "--attn karat --karat-init unit --basis %s --seed 3", choice_name(KARAT_BASES, basis));
+        snprintf(flags, sizeof flags, "--image-size 32 --patch 4 --dim 96 --heads 3 --depth 1 --batch-size 4 "
+                 "--mlp gelu --attn karat --karat-init unit --basis %s --seed 3", choice_name(KARAT_BASES, basis));
         build_model(&m, flags, 7);
         Batch batch = random_batch(&m, 4);
         model_forward(&m, m.params, batch.images, 4, NULL);
