@@ -6,6 +6,7 @@
 #pragma GCC diagnostic ignored "-Wunused-function" // what only main calls
 #define TESTING
 #include "train_vit.c"
+#include "dev/test/plain_basis.h"
 #include "dev/test/test.h"
 
 #ifdef REDUCED
@@ -148,10 +149,12 @@ static double plain_base(double x, int base) {
     return options[base];
 }
 
+enum { MAX_COEFFICIENTS = 16 }; // of a unit, in these tests
+
 // weights (N) of one row of logits (N): softmax, or sigma = W z + beta
 static void plain_weights(double* weights, const double* logits, const Model* m, Params p, int h) {
-    int N = m->dims.N, R = m->dims.R, G = m->dims.G;
-    double sum = 0;
+    int N = m->dims.N, R = m->dims.R, M = m->dims.M;
+    double sum = 0, theta[MAX_COEFFICIENTS] = {0};
     if (m->config.attn == ATTN_SOFTMAX) {
         for (int q = 0; q < N; q++) { sum += exp(logits[q]); }
         for (int q = 0; q < N; q++) { weights[q] = exp(logits[q]) / sum; }
@@ -162,12 +165,8 @@ static void plain_weights(double* weights, const double* logits, const Model* m,
         double z = 0;
         for (int q = 0; q < N; q++) {
             size_t unit = ((size_t)h * R + r) * N + q;
-            double series = 0;
-            for (int g = 1; g <= G; g++) {
-                const float* coef = p.karat_coef + ((size_t)h * R + r) * 2 * G * N + q;
-                series += coef[(g - 1) * N] * cos(g * logits[q]) + coef[(G + g - 1) * N] * sin(g * logits[q]);
-            }
-            z += (p.scale_basis ? p.scale_basis[unit] : 1) * series
+            for (int i = 0; i < M; i++) { theta[i] = p.karat_coef[(((size_t)h * R + r) * M + i) * N + q]; }
+            z += (p.scale_basis ? p.scale_basis[unit] : 1) * plain_phi(config_basis(&m->config), theta, logits[q], q, N)
                + (p.scale_base ? p.scale_base[unit] : 1) * plain_base(logits[q], m->config.karat_base);
         }
         for (int n = 0; n < N; n++) { weights[n] += p.karat_weight[((size_t)h * N + n) * R + r] * z; }
@@ -354,6 +353,49 @@ static void test_every_model(void) {
                 test_gradients(flags);
             }
         }
+    }
+}
+
+// Both tests for every basis in both modes, base activations in turn. N = 10
+static void test_every_basis(void) {
+    for (int basis = 0; basis < BASIS_COUNT; basis++) {
+        for (int mode = 0; mode < 2; mode++) {
+            char flags[512];
+            snprintf(flags, sizeof flags, "--image-size 6 --patch 2 --dim 24 --heads 3 --depth 2 --batch-size 3 "
+                     "--mlp-ratio 1 --mlp gelu --attn karat --basis %s --karat-mode %s --karat-base %s --grid %d "
+                     "--spline-order %d --spline-range 2 --karat-rank 3 --karat-init %s",
+                     choice_name(KARAT_BASES, basis), mode ? "universal" : "block",
+                     choice_name("zero|identity|silu|gelu", (basis + mode) % 4), 2 + mode, 3 - mode,
+                     mode ? "unit" : "paper");
+            test_forward(flags);
+            test_gradients(flags);
+        }
+    }
+}
+
+// The start that --karat-init unit promises: sigma V as large as softmax V, in every basis
+static void test_unit_start(void) {
+    for (int basis = 0; basis < BASIS_COUNT; basis++) {
+        char flags[512];
+        Model m;
+        snprintf(flags, sizeof flags, "--image-size 32 --patch 4 --dim 96 --heads 3 --depth 1 --batch-size 4 "
+                 "--mlp gelu --attn karat --karat-init unit --basis %s --seed 3", choice_name(KARAT_BASES, basis));
+        build_model(&m, flags, 7);
+        Batch batch = random_batch(&m, 4);
+        model_forward(&m, m.params, batch.images, 4, NULL);
+        Acts a = acts_of_block(&m.acts_table, m.acts, m.B, 0);
+        double mix = 0, values = 0, n = 4.0 * m.dims.N * m.dims.C;
+        for (int i = 0; i < 4 * m.dims.N; i++) {
+            for (int c = 0; c < m.dims.C; c++) {
+                double v = a.qkv[(size_t)i * 3 * m.dims.C + 2 * m.dims.C + c], out = a.mix[(size_t)i * m.dims.C + c];
+                values += v * v / n;
+                mix += out * out / n;
+            }
+        }
+        double ratio = mix * m.dims.N / values; // observed: 0.75 to 1.56, of 3 heads with 12 draws each
+        CHECK(ratio > 0.4 && ratio < 2.5, "%s: unit start is off by a factor of %.3g", flags, ratio);
+        drop_batch(&batch);
+        model_free(&m);
     }
 }
 
@@ -620,6 +662,13 @@ static void test_init(void) {
     for (int i = 0; i < C * C; i++) { trace += (double)p.proj_weight[i] * p.qkv_weight[2 * C * C + i % C * C + i / C]; }
     CHECK_NEAR(trace / C, -0.4, 0.02, "mean of the diagonal of values times projection"); // standard error 0.004
     model_free(&m);
+    build_model(&m, "--basis morlet --karat-init-scale 0.1 --image-size 8 --dim 24 --depth 2 --batch-size 1", 10);
+    CHECK(m.dims.M == 3, "a wavelet has %d parameters", m.dims.M);
+    p = params_of_block(&m.table, m.params, 1);
+    int N = m.dims.N;
+    CHECK(p.karat_coef[N + 2] == 0 && p.karat_coef[2 * N + 2] == 1, "tau and s at the start");
+    CHECK(p.karat_coef[2] != 0 && fabs(p.karat_coef[2]) < 0.6, "w at the start");
+    model_free(&m);
 }
 
 int main(void) {
@@ -632,6 +681,8 @@ int main(void) {
     test_schedule();
     test_init();
     test_every_model();
+    test_every_basis();
+    test_unit_start();
     test_drop_path();
     test_not_finite();
     test_evaluation();

@@ -139,7 +139,9 @@ typedef struct {
 static KaratDims karat_dims(const Model* m, int B) {
     Dims d = m->dims;
     static const KaratBase bases[] = {KARAT_BASE_ZERO, KARAT_BASE_IDENTITY, KARAT_BASE_SILU, KARAT_BASE_GELU};
-    return (KaratDims){.B = B, .N = d.N, .C = d.C, .H = d.H, .R = d.R, .G = d.G, .base = bases[m->config.karat_base]};
+    Basis basis = config_basis(&m->config);
+    return (KaratDims){.B = B, .N = d.N, .C = d.C, .H = d.H, .R = d.R, .G = d.G, .base = bases[m->config.karat_base],
+                       .basis = basis.kind, .order = basis.order, .range = basis.range};
 }
 
 static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
@@ -392,11 +394,12 @@ static void draw_drop_path(Model* m, int64_t micro_batch) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What it costs
 
-// Multiply-adds of one image, forward, products alone: linear layers, attention, head
+// Multiply-adds of one image, forward, products alone: linear layers, attention, head. A unit of KArAt counts one for
+// each of its M coefficients, whatever its basis.
 static double model_macs(const Config* c, Dims d) {
     double N = d.N, C = d.C, F = d.F, patches = (double)(d.S / d.P) * (d.S / d.P);
     double softmax = 2 * N * N * C;
-    double karat = N * N * C + 2.0 * d.G * N * N * d.R * d.H + 2 * N * C * d.R;
+    double karat = N * N * C + (double)d.M * N * N * d.R * d.H + 2 * N * C * d.R;
     double block = N * C * 3 * C + (c->attn == ATTN_KARAT ? karat : softmax) + N * C * C + 2 * N * C * F;
     return patches * 3 * d.P * d.P * C + d.L * block + C * d.K;
 }

@@ -1,10 +1,11 @@
-// Fourier-KArAt: Kolmogorov-Arnold attention (Maity et al., arXiv 2503.10632) in the Fourier basis. For each sample and
+// Kolmogorov-Arnold attention, KArAt (Maity et al., arXiv 2503.10632), in every basis of basis.h. For each sample and
 // head softmax over the rows of A = Q K^T / sqrt(D) is replaced by a learned operator, the same for every row k:
 //     z_kp = sum_q phi_pq(A_kq)                        p = 1..R, each phi_pq its own function
-//     phi_pq(x) = scale_base_pq b(x) + scale_basis_pq sum_{m=1..G} [a_pqm cos(mx) + c_pqm sin(mx)]
+//     phi_pq(x) = scale_base_pq b(x) + scale_basis_pq (sum_m c_pmq e_m(x), or a unit of its own parameters)
 //     sigma_kn = sum_p W_np z_kp + beta_n              out_k = sum_n sigma_kn V_n
-// By associativity out = z U + 1 (beta^T V) with U = W^T V (R,D): sigma is never formed. The scales are folded into the
-// coefficients once a call, so that with M = 2G (+1) features e_m of every logit, cos(mx), sin(mx) (and b(x)),
+// By associativity out = z U + 1 (beta^T V) with U = W^T V (R,D): sigma is never formed. Units are evaluated one by one
+// in karat_units.h. Where phi is linear in its coefficients (fourier: e_m = cos(mx), sin(mx)), the scales are folded
+// into them once a call, so that with M features e_m of every logit (and b(x)),
 //     z = features(A) C,  C (M N, R)
 // is a matrix product. It runs on register tiles (matmul.h), tile by tile: neither A nor its features are kept, the
 // forward saves z (B,H,N,R) and the backward computes both again.
@@ -14,89 +15,20 @@
 // the batch in up to KARAT_SLOTS slots, each a fixed set of samples, and the slots in order: no result depends on the
 // number of threads.
 #pragma once
-#include "matmul.h"
-#include "vector_math.h"
-#include <string.h>
-
-typedef enum { KARAT_BASE_ZERO, KARAT_BASE_IDENTITY, KARAT_BASE_SILU, KARAT_BASE_GELU } KaratBase;
-
-typedef struct {
-    int B, N, C, H, R, G;
-    KaratBase base;
-} KaratDims;
-
-typedef struct {              // one operator set, all heads together
-    const float* coef;        // (H,R,2G,N): cos 1..G, then sin 1..G
-    const float* scale_basis; // (H,R,N), or NULL: 1
-    const float* scale_base;  // (H,R,N), or NULL: 1
-    const float* proj_weight; // (H,N,R), W above
-    const float* proj_bias;   // (N), beta above, or NULL: 0
-} KaratParams;
-
-typedef struct { // the parameters' gradients, all +=; NULL where the parameter is
-    float *coef, *scale_basis, *scale_base, *proj_weight, *proj_bias;
-} KaratGrads;
+#include "karat_units.h"
 
 enum { KARAT_ROWS = 48, KARAT_SLOTS = 8 };
 _Static_assert(KARAT_ROWS % TILE_ROWS == 0, "a tile of logits is a whole number of register tiles");
 
-static inline int karat_features_count(KaratDims d) { return 2 * d.G + (d.base != KARAT_BASE_ZERO); } // M
 static inline int karat_slots(KaratDims d) { return min_int(d.B, KARAT_SLOTS); }
-
-// ---- Features of a tile of logits
-
-// features (M, count) of x (count): harmonics by rotation, cos(mx) + i sin(mx) = (cos x + i sin x)^m
-static inline void karat_harmonics(float* features, const float* x, int count, int G) {
-    float *cos1 = features, *sin1 = features + G * count;
-    #pragma omp simd
-    for (int i = 0; i < count; i++) { vm_sincos(x[i], &sin1[i], &cos1[i]); }
-    for (int m = 2; m <= G; m++) {
-        float *c = cos1 + (m - 1) * count, *s = sin1 + (m - 1) * count;
-        #pragma omp simd
-        for (int i = 0; i < count; i++) {
-            c[i] = c[i - count] * cos1[i] - s[i - count] * sin1[i];
-            s[i] = s[i - count] * cos1[i] + c[i - count] * sin1[i];
-        }
-    }
-}
-
-static inline void karat_base_forward(float* b, const float* x, int count, KaratBase base) {
-    if (base == KARAT_BASE_IDENTITY) {
-        memcpy(b, x, count * sizeof *b);
-    } else if (base == KARAT_BASE_SILU) {
-        #pragma omp simd
-        for (int i = 0; i < count; i++) { b[i] = x[i] * vm_sigmoid(x[i]); }
-    } else if (base == KARAT_BASE_GELU) {
-        #pragma omp simd
-        for (int i = 0; i < count; i++) { b[i] = 0.5f * x[i] * (1 + vm_erf(0.70710678f * x[i])); }
-    }
-}
-
-// dx += b'(x) db
-static inline void karat_base_backward(float* dx, const float* db, const float* x, int count, KaratBase base) {
-    if (base == KARAT_BASE_IDENTITY) {
-        for (int i = 0; i < count; i++) { dx[i] += db[i]; }
-    } else if (base == KARAT_BASE_SILU) {
-        #pragma omp simd
-        for (int i = 0; i < count; i++) {
-            float s = vm_sigmoid(x[i]);
-            dx[i] += db[i] * s * (1 + x[i] * (1 - s));
-        }
-    } else if (base == KARAT_BASE_GELU) {
-        #pragma omp simd
-        for (int i = 0; i < count; i++) {
-            float density = 0.39894228f * vm_exp(-0.5f * x[i] * x[i]);
-            dx[i] += db[i] * (0.5f * (1 + vm_erf(0.70710678f * x[i])) + x[i] * density);
-        }
-    }
-}
 
 // ---- Effective coefficients: C_mqp = scale_basis_pq coef_pmq, and scale_base_pq for the base's feature m = 2G
 
 static inline float karat_coefficient(KaratParams w, KaratDims d, int h, int m, int q, int p) {
     size_t unit = (size_t)(h * d.R + p) * d.N + q;
-    if (m == 2 * d.G) { return w.scale_base ? w.scale_base[unit] : 1; }
-    return (w.scale_basis ? w.scale_basis[unit] : 1) * w.coef[((size_t)(h * d.R + p) * 2 * d.G + m) * d.N + q];
+    int count = karat_coefficients(d);
+    if (m == count) { return w.scale_base ? w.scale_base[unit] : 1; }
+    return (w.scale_basis ? w.scale_basis[unit] : 1) * w.coef[((size_t)(h * d.R + p) * count + m) * d.N + q];
 }
 
 // For the forward, one head: for each tile of rows q, panels over p of (M, rows, TILE_ROWS), the left factors of z
@@ -139,6 +71,15 @@ static inline void karat_pack_lanes(float* to, KaratParams w, KaratDims d, int h
     }
 }
 
+// Whichever form the basis takes: floats a head of coefficients as each direction reads them
+static inline size_t karat_forward_coefs(KaratDims d) {
+    return basis_is_linear(d.basis) ? karat_row_coefs(d) : karat_units_coefs(d);
+}
+
+static inline size_t karat_backward_coefs(KaratDims d) {
+    return basis_is_linear(d.basis) ? karat_lane_coefs(d) : karat_units_coefs(d);
+}
+
 // ---- Scratch
 
 // Columns of dA that are kept for the products with K and Q: whole panels of lanes, about 96 of them
@@ -147,44 +88,45 @@ static inline int karat_columns(int N) { return min_int(round_up(N, TILE_COLS), 
 typedef struct {                // of one thread
     float *row_panels;          // K (forward) or Q (backward), (N rounded up, D), in panels of TILE_ROWS rows
     float *lane_panels;         // Q (forward) or K (backward), in panels of TILE_COLS lanes
-    float *x, *dx, *features;   // a tile: logits, their gradients (KARAT_ROWS, TILE_COLS), (M, KARAT_ROWS, TILE_COLS)
+    float *x, *dx;              // a tile: logits, their gradients (KARAT_ROWS, TILE_COLS)
+    float *features, *slopes;   // and features (M, KARAT_ROWS, TILE_COLS), their derivatives
     float *z;                   // of one panel of lanes k, transposed: (R rounded up, TILE_COLS)
     float *dz, *dz_k, *dz_p;    // (N,R); in panels of TILE_ROWS k (N rounded up, R); and of p (R rounded up, N)
     float *U, *dU, *row;        // (R,D), (R,D), (D)
     float *dA;                  // (N, karat_columns)
+    KaratUnitsWork units;       // of the per-unit form, in place of the tile and of what it is made from
 } KaratWork;
-
-static inline size_t karat_take(float** pointer, float* base, size_t at, size_t count) { // whole cache lines
-    *pointer = base ? base + at : NULL;
-    return at + (count + 15) / 16 * 16;
-}
 
 // Cuts a thread's scratch from base (NULL: only counts); returns its size in floats
 static inline size_t karat_work(KaratWork* w, float* base, KaratDims d) {
     size_t D = d.C / d.H, tile = KARAT_ROWS * TILE_COLS, R_padded = round_up(d.R, TILE_ROWS);
     size_t N_rows = round_up(d.N, TILE_ROWS), N_lanes = round_up(d.N, TILE_COLS), at = 0;
+    *w = (KaratWork){0};
+    at = karat_take(&w->dz, base, at, (size_t)d.N * d.R);
+    at = karat_take(&w->U, base, at, d.R * D);
+    at = karat_take(&w->dU, base, at, d.R * D);
+    at = karat_take(&w->row, base, at, D);
+    if (!basis_is_linear(d.basis)) { return karat_units_work(&w->units, base, at, d); }
     at = karat_take(&w->row_panels, base, at, N_rows * D);
     at = karat_take(&w->lane_panels, base, at, N_lanes * D);
     at = karat_take(&w->x, base, at, tile);
     at = karat_take(&w->dx, base, at, tile);
     at = karat_take(&w->features, base, at, karat_features_count(d) * tile);
+    at = karat_take(&w->slopes, base, at, d.basis == BASIS_FOURIER ? 0 : karat_coefficients(d) * tile);
     at = karat_take(&w->z, base, at, R_padded * TILE_COLS);
-    at = karat_take(&w->dz, base, at, (size_t)d.N * d.R);
     at = karat_take(&w->dz_k, base, at, N_rows * d.R);
     at = karat_take(&w->dz_p, base, at, R_padded * d.N);
-    at = karat_take(&w->U, base, at, d.R * D);
-    at = karat_take(&w->dU, base, at, d.R * D);
-    at = karat_take(&w->row, base, at, D);
     return karat_take(&w->dA, base, at, (size_t)d.N * karat_columns(d.N));
 }
 
-// One (head, slot)'s gradients: of C as karat_lane_coefs, of W (N,R), of beta (N)
-static inline size_t karat_slot_size(KaratDims d) { return karat_lane_coefs(d) + (size_t)d.N * d.R + d.N; }
+// One (head, slot)'s gradients: of C as karat_backward_coefs, of W (N,R), of beta (N)
+static inline size_t karat_slot_size(KaratDims d) { return karat_backward_coefs(d) + (size_t)d.N * d.R + d.N; }
 
 // The forward needs the first two terms (its own layout of C), the backward all three
 static inline size_t karat_scratch(KaratDims d) {
     KaratWork unused;
-    size_t coefs = karat_row_coefs(d) > karat_lane_coefs(d) ? karat_row_coefs(d) : karat_lane_coefs(d);
+    size_t forward = karat_forward_coefs(d), backward = karat_backward_coefs(d);
+    size_t coefs = forward > backward ? forward : backward;
     return d.H * coefs + max_threads() * karat_work(&unused, NULL, d) + d.H * karat_slots(d) * karat_slot_size(d);
 }
 
@@ -203,29 +145,53 @@ static inline void karat_logits(float* x, const float* row_panels, const float* 
 static inline int karat_tile(KaratWork w, int first_row, int first_lane, KaratDims d) {
     int D = d.C / d.H, rows = round_up(min_int(KARAT_ROWS, d.N - first_row), TILE_ROWS);
     karat_logits(w.x, w.row_panels + (size_t)first_row * D, w.lane_panels + (size_t)first_lane * D, rows, D);
-    karat_harmonics(w.features, w.x, rows * TILE_COLS, d.G);
-    karat_base_forward(w.features + (size_t)2 * d.G * rows * TILE_COLS, w.x, rows * TILE_COLS, d.base);
+    basis_features(w.features, w.x, rows * TILE_COLS, karat_basis(d));
+    karat_base_forward(w.features + (size_t)karat_coefficients(d) * rows * TILE_COLS, w.x, rows * TILE_COLS, d.base);
     return rows;
+}
+
+enum { KARAT_TILE = TILE_ROWS * TILE_COLS };
+
+// dx += sum_m e_m'(x) df_m for fourier, where cos and sin are each other's derivatives; rows * TILE_COLS floats apart
+static inline void karat_harmonics_backward(float* dx, const float* features, const float* dz_k, const float* coefs,
+                                            int rows, KaratDims d) {
+    float df_cos[KARAT_TILE] __attribute__((aligned(64))), df_sin[KARAT_TILE] __attribute__((aligned(64)));
+    int step = round_up(d.R, TILE_ROWS) * TILE_COLS; // from one feature's coefficients to the next's
+    for (int m = 1; m <= d.G; m++) {
+        const float* c = features + (m - 1) * rows * TILE_COLS;
+        const float* s = c + d.G * rows * TILE_COLS;
+        tile_product(df_cos, false, d.R, dz_k, coefs + (m - 1) * step);
+        tile_product(df_sin, false, d.R, dz_k, coefs + (d.G + m - 1) * step);
+        for (int i = 0; i < KARAT_TILE; i++) { dx[i] += m * (c[i] * df_sin[i] - s[i] * df_cos[i]); }
+    }
+}
+
+// The same for a basis whose derivatives are computed apart
+static inline void karat_slopes_backward(float* dx, const float* slopes, const float* dz_k, const float* coefs,
+                                         int rows, KaratDims d) {
+    float df[KARAT_TILE] __attribute__((aligned(64)));
+    for (int m = 0; m < karat_coefficients(d); m++, slopes += rows * TILE_COLS) {
+        tile_product(df, false, d.R, dz_k, coefs + m * round_up(d.R, TILE_ROWS) * TILE_COLS);
+        for (int i = 0; i < KARAT_TILE; i++) { dx[i] += slopes[i] * df[i]; }
+    }
 }
 
 // dx = sum_m e_m'(x) df_m with df = dz C^T: rows k in panels of dz, lanes q in one panel of C
 static inline void karat_tile_backward(KaratWork w, const float* dz_k, const float* coefs, int rows, KaratDims d) {
-    enum { COUNT = TILE_ROWS * TILE_COLS };
-    float df_cos[COUNT] __attribute__((aligned(64))), df_sin[COUNT] __attribute__((aligned(64)));
-    int step = round_up(d.R, TILE_ROWS) * TILE_COLS; // from one feature's coefficients to the next's
+    float db[KARAT_TILE] __attribute__((aligned(64)));
+    bool fourier = d.basis == BASIS_FOURIER;
+    if (!fourier) { basis_slopes(w.slopes, w.features, w.x, rows * TILE_COLS, karat_basis(d)); }
     for (int r = 0; r < rows; r += TILE_ROWS, dz_k += TILE_ROWS * d.R) {
         float* dx = w.dx + r * TILE_COLS;
-        memset(dx, 0, sizeof df_cos);
-        for (int m = 1; m <= d.G; m++) {
-            const float* c = w.features + ((m - 1) * rows + r) * TILE_COLS;
-            const float* s = c + d.G * rows * TILE_COLS;
-            tile_product(df_cos, false, d.R, dz_k, coefs + (m - 1) * step);
-            tile_product(df_sin, false, d.R, dz_k, coefs + (d.G + m - 1) * step);
-            for (int i = 0; i < COUNT; i++) { dx[i] += m * (c[i] * df_sin[i] - s[i] * df_cos[i]); }
+        memset(dx, 0, KARAT_TILE * sizeof *dx);
+        if (fourier) {
+            karat_harmonics_backward(dx, w.features + r * TILE_COLS, dz_k, coefs, rows, d);
+        } else {
+            karat_slopes_backward(dx, w.slopes + r * TILE_COLS, dz_k, coefs, rows, d);
         }
         if (d.base != KARAT_BASE_ZERO) {
-            tile_product(df_cos, false, d.R, dz_k, coefs + 2 * d.G * step);
-            karat_base_backward(dx, df_cos, w.x + r * TILE_COLS, COUNT, d.base);
+            tile_product(db, false, d.R, dz_k, coefs + karat_coefficients(d) * round_up(d.R, TILE_ROWS) * TILE_COLS);
+            karat_base_backward(dx, db, w.x + r * TILE_COLS, KARAT_TILE, d.base);
         }
     }
 }
@@ -268,9 +234,10 @@ static inline void karat_head_out(float* out, const float* z, const float* v, co
 static inline void karat_forward(float* out, float* z, const float* qkv, KaratParams params, float* scratch,
                                  KaratDims d) {
     KaratWork unused;
-    size_t coefs = karat_row_coefs(d), work = karat_work(&unused, NULL, d);
+    size_t coefs = karat_forward_coefs(d), work = karat_work(&unused, NULL, d);
+    bool linear = basis_is_linear(d.basis);
     #pragma omp parallel for schedule(dynamic)
-    for (int h = 0; h < d.H; h++) { karat_pack_rows(scratch + h * coefs, params, d, h); }
+    for (int h = 0; h < d.H; h++) { (linear ? karat_pack_rows : karat_units_fold)(scratch + h * coefs, params, d, h); }
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < d.B * d.H; bh++) {
         int b = bh / d.H, h = bh % d.H;
@@ -279,7 +246,11 @@ static inline void karat_forward(float* out, float* z, const float* qkv, KaratPa
         float* z_head = z + (size_t)bh * d.N * d.R;
         KaratWork w;
         karat_work(&w, scratch + d.H * coefs + thread_number() * work, d);
-        karat_head_z(z_head, q, scratch + h * coefs, w, d);
+        if (linear) {
+            karat_head_z(z_head, q, scratch + h * coefs, w, d);
+        } else {
+            karat_units_z(z_head, q, scratch + h * coefs, w.units, d);
+        }
         karat_head_out(out + at + column, z_head, q + 2 * d.C, params.proj_weight + (size_t)h * d.N * d.R,
                        params.proj_bias, w, d);
     }
@@ -291,7 +262,8 @@ typedef struct { float *coefs, *proj_weight, *proj_bias; } KaratSlot;
 
 static inline KaratSlot karat_slot(float* slots, KaratDims d, int h, int slot) {
     float* at = slots + (size_t)(h * karat_slots(d) + slot) * karat_slot_size(d);
-    return (KaratSlot){at, at + karat_lane_coefs(d), at + karat_lane_coefs(d) + (size_t)d.N * d.R};
+    float* proj_weight = at + karat_backward_coefs(d);
+    return (KaratSlot){at, proj_weight, proj_weight + (size_t)d.N * d.R};
 }
 
 // The forward lines: U = W^T V; out = z U + 1 (beta^T V). Gives dz, dV and adds to dW and dbeta.
@@ -356,8 +328,9 @@ static inline void karat_head_z_backward(float* dq, float* dcoefs, const float* 
 // Adds the slots' gradients of C_mqp = scale_basis_pq coef_pmq, of one (h,p), to those of coef and of the scales
 static inline void karat_unfold(KaratGrads grads, KaratParams params, float* slots, KaratDims d, int h, int p) {
     size_t unit = (size_t)(h * d.R + p) * d.N;
+    int base = karat_coefficients(d); // the last feature, where there is one
     for (int m = 0; m < karat_features_count(d); m++) {
-        size_t coef = (unit * 2 * d.G) + (size_t)m * d.N;
+        size_t coef = unit * base + (size_t)m * d.N;
         for (int q0 = 0; q0 < d.N; q0 += TILE_COLS) {
             float sum[TILE_COLS] = {0};
             for (int s = 0; s < karat_slots(d); s++) {
@@ -366,7 +339,7 @@ static inline void karat_unfold(KaratGrads grads, KaratParams params, float* slo
             }
             for (int lane = 0; lane < min_int(TILE_COLS, d.N - q0); lane++) {
                 size_t i = unit + q0 + lane, c = coef + q0 + lane;
-                if (m == 2 * d.G) {
+                if (m == base) {
                     if (params.scale_base) { grads.scale_base[i] += sum[lane]; }
                 } else {
                     grads.coef[c] += (params.scale_basis ? params.scale_basis[i] : 1) * sum[lane];
@@ -388,14 +361,39 @@ static inline void karat_reduce_projection(KaratGrads grads, float* slots, Karat
     }
 }
 
+// One sample and head: dQ, dK, dV; gradients of the operator are added to the slot's
+static inline void karat_head_backward(KaratSlot slot, float* dqkv, const float* dout, const float* z, const float* qkv,
+                                       KaratParams params, const float* coefs, KaratWork w, KaratDims d, int b, int h) {
+    size_t at = (size_t)b * d.N * d.C, column = (size_t)h * (d.C / d.H);
+    const float* q = qkv + 3 * at + column;
+    float* dq = dqkv + 3 * at + column;
+    karat_head_out_backward(slot, dq + 2 * d.C, dout + at + column, z + (size_t)(b * d.H + h) * d.N * d.R,
+                            q + 2 * d.C, params.proj_weight + (size_t)h * d.N * d.R, params.proj_bias, w, d);
+    if (basis_is_linear(d.basis)) {
+        karat_head_z_backward(dq, slot.coefs, q, coefs, w, d);
+    } else {
+        karat_units_z_backward(dq, slot.coefs, w.dz, q, coefs, w.units, d);
+    }
+}
+
+static inline void karat_reduce_unit(KaratGrads grads, KaratParams params, float* slots, KaratDims d, int h, int p) {
+    if (basis_is_linear(d.basis)) {
+        karat_unfold(grads, params, slots, d, h, p);
+    } else {
+        karat_units_unfold(grads, params, karat_slot(slots, d, h, 0).coefs, karat_slot_size(d), karat_slots(d), d, h,
+                           p);
+    }
+}
+
 static inline void karat_backward(float* dqkv, KaratGrads grads, const float* dout, const float* z, const float* qkv,
                                   KaratParams params, float* scratch, KaratDims d) {
     KaratWork unused;
-    size_t coefs = karat_lane_coefs(d), work = karat_work(&unused, NULL, d);
+    size_t coefs = karat_backward_coefs(d), work = karat_work(&unused, NULL, d);
     int slots = karat_slots(d);
+    bool linear = basis_is_linear(d.basis);
     float *works = scratch + d.H * coefs, *all_slots = works + max_threads() * work;
     #pragma omp parallel for schedule(dynamic)
-    for (int h = 0; h < d.H; h++) { karat_pack_lanes(scratch + h * coefs, params, d, h); }
+    for (int h = 0; h < d.H; h++) { (linear ? karat_pack_lanes : karat_units_fold)(scratch + h * coefs, params, d, h); }
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < d.H * slots; task++) {
         int h = task / slots, s = task % slots;
@@ -404,15 +402,12 @@ static inline void karat_backward(float* dqkv, KaratGrads grads, const float* do
         karat_work(&w, works + thread_number() * work, d);
         memset(slot.coefs, 0, karat_slot_size(d) * sizeof(float));
         for (int b = (int)((int64_t)s * d.B / slots); b < (int)((int64_t)(s + 1) * d.B / slots); b++) {
-            size_t at = (size_t)b * d.N * d.C, column = (size_t)h * (d.C / d.H);
-            const float* q = qkv + 3 * at + column;
-            float* dq = dqkv + 3 * at + column;
-            karat_head_out_backward(slot, dq + 2 * d.C, dout + at + column, z + (size_t)(b * d.H + h) * d.N * d.R,
-                                    q + 2 * d.C, params.proj_weight + (size_t)h * d.N * d.R, params.proj_bias, w, d);
-            karat_head_z_backward(dq, slot.coefs, q, scratch + h * coefs, w, d);
+            karat_head_backward(slot, dqkv, dout, z, qkv, params, scratch + h * coefs, w, d, b, h);
         }
     }
     #pragma omp parallel for schedule(static)
-    for (int unit = 0; unit < d.H * d.R; unit++) { karat_unfold(grads, params, all_slots, d, unit / d.R, unit % d.R); }
+    for (int unit = 0; unit < d.H * d.R; unit++) {
+        karat_reduce_unit(grads, params, all_slots, d, unit / d.R, unit % d.R);
+    }
     karat_reduce_projection(grads, all_slots, d);
 }

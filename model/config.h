@@ -1,6 +1,7 @@
 // The configuration: one table of every option. The struct Config, the parser, --help, the printed and the saved
 // configuration, and the comparison on resume are all made from it. Adding an option is one line.
 #pragma once
+#include "../kernels/basis.h"
 #include "../runtime/options.h"
 #include <math.h>
 
@@ -38,8 +39,10 @@ CHOICE(mlp, "mlp", "gr-kan", "gelu|relu|silu|prelu|gr-kan|rational", SAME, "line
 REAL  (layer_scale, "layer-scale", "0", 0, 10, SAME, "start of LayerScale's per-channel factors; 0: no LayerScale") \
 REAL  (drop_path, "drop-path", "0", 0, 0.95, SAME, "stochastic depth: the last block's rate, rising linearly from 0") \
 GROUP("KArAt attention (--attn karat)") \
-CHOICE(basis, "basis", "fourier", "fourier", SAME, "the functions that each unit is a sum of") \
-INT   (grid, "grid", "3", 1, 64, SAME, "grid G: number of frequencies") \
+CHOICE(basis, "basis", "fourier", KARAT_BASES, SAME, "the functions that the units are made of") \
+INT   (grid, "grid", "3", 1, 64, SAME, "grid G: frequencies, intervals of the splines, or degree") \
+INT   (spline_order, "spline-order", "3", 0, 7, SAME, "bspline: order k") \
+REAL  (spline_range, "spline-range", "4", 1e-3, 1e6, SAME, "bspline: knots from -R to R, then k more a side") \
 INT   (karat_rank, "karat-rank", "12", 1, 1024, SAME, "rank r of the learned operator") \
 CHOICE(karat_mode, "karat-mode", "block", "block|universal", SAME, "an operator for each block, or one shared by all") \
 CHOICE(karat_base, "karat-base", "zero", "zero|identity|silu|gelu", SAME, "base activation b(x) beside the basis") \
@@ -145,6 +148,15 @@ static const struct { const char *option, *choice, *note; } choice_notes[] = {
     {"attn", "softmax", "exp(A_kq) over its sum along row k"},
     {"attn", "karat", "a learned operator W Φ(A_k) of rank r, sums of learned functions; the same for every row k"},
     {"basis", "fourier", "Σ a_m cos(mx) + c_m sin(mx), m = 1..G"},
+    {"basis", "rational", "(a0 + .. + a5 x^5) / (1 + |b1 x + .. + b4 x^4|), coefficients of each unit"},
+    {"basis", "mexican-hat", "wavelet: second derivative of a Gaussian; weight, shift and width of each unit, as the next four"},
+    {"basis", "morlet", "wavelet: cosine under a Gaussian"},
+    {"basis", "dog", "wavelet: derivative of a Gaussian"},
+    {"basis", "meyer", "wavelet: sine under Meyer's window"},
+    {"basis", "shannon", "wavelet: sinc, with a Hamming window over the tokens"},
+    {"basis", "bspline", "Σ c_m B_m(x), order k, G intervals on [-R, R]"},
+    {"basis", "chebyshev", "Σ c_m T_m(tanh x), m = 0..G"},
+    {"basis", "polynomial", "Σ c_m x^m, m = 0..G"},
     {"mlp", "gelu", "linear, x Φ(x) with Φ the normal distribution, linear"},
     {"mlp", "relu", "linear, max(x, 0), linear"},
     {"mlp", "silu", "linear, x / (1 + e^-x), linear; also called swish"},

@@ -21,19 +21,27 @@ typedef struct {
     int N;       // tokens
     int F;       // hidden width of the MLP
     int K;       // classes
-    int G, R;    // KArAt: grid, rank
+    int G, R, M; // KArAt: grid, rank, coefficients a unit
 } Dims;
+
+static inline Basis config_basis(const Config* c) {
+    return (Basis){.kind = (KaratBasis)c->basis, .grid = c->grid, .order = c->spline_order,
+                   .range = (float)c->spline_range};
+}
 
 static inline Dims dims_of(const Config* c, int classes) {
     int patches = c->image_size / c->patch;
     return (Dims){.S = c->image_size, .P = c->patch, .C = c->dim, .H = c->heads, .L = c->depth,
                   .N = patches * patches + (c->pool == POOL_TOKEN), .F = (int)lround(c->dim * c->mlp_ratio),
-                  .K = classes, .G = c->grid, .R = c->karat_rank};
+                  .K = classes, .G = c->grid, .R = c->karat_rank, .M = basis_coefficients(config_basis(c))};
 }
 
 // How a tensor starts: TRUNC_NORMAL and NORMAL by deviation, UNIFORM by bound, CONSTANT by value; a rational's
-// coefficients from rational_start() (value 1 or 2: which rational of the block).
-typedef enum { INIT_CONSTANT, INIT_TRUNC_NORMAL, INIT_NORMAL, INIT_UNIFORM, INIT_NUMERATOR, INIT_DENOMINATOR } InitKind;
+// coefficients from rational_start() (value 1 or 2: which rational of the block); KArAt's by coefficient_start() (value:
+// their scale).
+typedef enum {
+    INIT_CONSTANT, INIT_TRUNC_NORMAL, INIT_NORMAL, INIT_UNIFORM, INIT_NUMERATOR, INIT_DENOMINATOR, INIT_COEFFICIENTS
+} InitKind;
 
 typedef struct {
     const char* name; // "blocks.%d." stands for every block
@@ -69,7 +77,7 @@ T(norm1_weight, "blocks.%d.norm1.weight",     true,        false, INIT_CONSTANT,
 T(norm1_bias,   "blocks.%d.norm1.bias",       true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
 T(qkv_weight,   "blocks.%d.attn.qkv.weight",  true,        true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(3 * d.C, d.C)) \
 T(qkv_bias,     "blocks.%d.attn.qkv.bias",    true,        false, INIT_CONSTANT,     0,              SHAPE(3 * d.C)) \
-T(karat_coef,   OPERATOR("coef"),             WHEN_KARAT,  true,  INIT_NORMAL,       karat.coef,     SHAPE(d.H, d.R, 2 * d.G, d.N)) \
+T(karat_coef,   OPERATOR("coef"),             WHEN_KARAT,  true,  INIT_COEFFICIENTS, karat.coef,     SHAPE(d.H, d.R, d.M, d.N)) \
 T(scale_basis,  OPERATOR("scale_basis"),      WHEN_SCALES, true,  INIT_CONSTANT,     karat.basis,    SHAPE(d.H, d.R, d.N)) \
 T(scale_base,   OPERATOR("scale_base"),       WHEN_SCALES, true,  INIT_CONSTANT,     1,              SHAPE(d.H, d.R, d.N)) \
 T(karat_weight, OPERATOR("proj.weight"),      WHEN_KARAT,  true,  INIT_TRUNC_NORMAL, karat.weight,   SHAPE(d.H, d.N, d.R)) \
@@ -132,15 +140,59 @@ static inline bool preserving_deviation(const Config* c, int which, int fan_in, 
     return ok;
 }
 
+// How coefficient m of a unit starts, N(mean, deviation²) at --karat-init-scale 1. Wavelets: w N(0,1), tau 0, s 1. A
+// rational: numerator N(0,1), and a denominator of N(0, 0.1²), which is near 1 for the logits of the start but off the
+// kink at S = 0.
+typedef struct { double mean, deviation; bool scales; } CoefficientStart;
+static inline CoefficientStart coefficient_start(KaratBasis basis, int m) {
+    if (basis == BASIS_RATIONAL && m >= RATIONAL_UNIT_NUMERATOR) { return (CoefficientStart){0, 0.1, false}; }
+    if (basis == BASIS_RATIONAL || basis_is_linear(basis) || m == 0) { return (CoefficientStart){0, 1, true}; }
+    return (CoefficientStart){m == 2, 0, false};
+}
+
+// Σ of the squares of what multiplies a unit's N(0,1) coefficients, at x: of the features, of x^i (a denominator near 1
+// left out), or of ψ(x)
+static inline double basis_squares(float x, Basis basis) {
+    float e[2 * 64 + SPLINE_MAX_ORDER], unused; // the largest --grid is 64
+    int count = basis_coefficients(basis);
+    if (basis.kind == BASIS_RATIONAL) {
+        count = RATIONAL_UNIT_NUMERATOR;
+        basis_powers(e, &x, 1, count - 1);
+    } else if (basis_is_linear(basis.kind)) {
+        basis_features(e, &x, 1, basis);
+    } else {
+        count = 1;
+        basis_wavelets(e, &unused, &x, 1, basis.kind);
+    }
+    double sum = 0;
+    for (int m = 0; m < count; m++) { sum += (double)e[m] * e[m]; }
+    return sum;
+}
+
+// E[φ²] of a unit with coefficients N(0,1), over the logits of the start: N(0, (0.02² C)²), for weights of deviation
+// 0.02 behind a LayerNorm. Fourier: G at every x. Shannon: the mean over its window too.
+static inline double basis_power(const Config* c, Dims d) {
+    Basis basis = config_basis(c);
+    double sum = 0, weights = 0, window = 0;
+    if (basis.kind == BASIS_FOURIER) { return d.G; }
+    for (int i = -300; i <= 300; i++) {
+        double u = 0.02 * i, weight = exp(-0.5 * u * u);
+        sum += weight * basis_squares((float)(u * 4e-4 * d.C), basis);
+        weights += weight;
+    }
+    for (int q = 0; q < d.N; q++) { window += pow(basis_shannon_window(q, d.N), 2) / d.N; }
+    return sum / weights * (basis.kind == BASIS_SHANNON ? window : 1);
+}
+
 // KArAt's start. "paper": coefficients N(0,1), scale_basis 1/sqrt(N), W trunc_normal .02. "unit" sets W so that σ·V
 // has the variance of softmax·V at the start, where logits near 0 make softmax 1/N everywhere, Σ_q softmax² = 1/N.
-// With coefficients N(0,1) a unit has E[φ²] = scale_basis² G, z adds N of them, σ adds R products:
-// Σ_n σ_n² = N·R·W²·E[z²] = 1/N. --karat-init-scale multiplies the coefficients, and so the outputs, in both.
+// A unit has E[φ²] = scale_basis² basis_power(), z adds N of them, σ adds R products: Σ_n σ_n² = N·R·W²·E[z²] = 1/N.
+// --karat-init-scale multiplies the coefficients that φ is proportional to, and so the outputs, in both.
 typedef struct { double coef, basis, weight; } KaratStart;
 static inline KaratStart karat_start(const Config* c, Dims d) {
     KaratStart start = {.coef = c->karat_init_scale, .basis = 1 / sqrt(d.N), .weight = 0.02};
     double scale = c->karat_scales ? start.basis : 1;
-    double z_variance = d.N * scale * scale * d.G;
+    double z_variance = d.N * scale * scale * basis_power(c, d);
     if (c->karat_init == KARAT_INIT_UNIT) { start.weight = 1 / (d.N * sqrt(d.R * z_variance)); }
     return start;
 }
@@ -217,6 +269,17 @@ static inline void init_random(const Parameter* p, uint64_t seed, float* out) {
     }
 }
 
+// coef (H,R,M,N), of every block
+static inline void init_coefficients(const Config* c, const Parameter* p, float* out) {
+    uint32_t tensor = name_hash(p->name);
+    #pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < (int64_t)(p->size * (size_t)p->copies); i++) {
+        CoefficientStart start = coefficient_start((KaratBasis)c->basis, (int)(i / p->shape[3] % p->shape[2]));
+        double deviation = start.deviation * (start.scales ? p->init_value : 1);
+        out[i] = (float)(start.mean + deviation * random_normal((uint64_t)c->seed, STREAM_INIT, tensor, i));
+    }
+}
+
 static inline bool init_rational(const Config* c, const Parameter* p, float* out, Error* err) {
     float numerator[RATIONAL_MAX_ORDER + 1];
     float* denominator = alloc_floats((size_t)c->rational_groups * (c->rational_n + 1), "starting coefficients");
@@ -231,10 +294,15 @@ static inline bool init_rational(const Config* c, const Parameter* p, float* out
 static inline bool params_init(const ParameterTable* table, const Config* c, float* flat, Error* err) {
     for (int i = 0; i < PARAMETER_ROWS; i++) {
         const Parameter* p = &table->row[i];
-        bool rational = p->init == INIT_NUMERATOR || p->init == INIT_DENOMINATOR;
+        float* out = flat + p->offset;
         if (!p->size) { continue; }
-        if (rational && !init_rational(c, p, flat + p->offset, err)) { return false; }
-        if (!rational) { init_random(p, (uint64_t)c->seed, flat + p->offset); }
+        if (p->init == INIT_NUMERATOR || p->init == INIT_DENOMINATOR) {
+            if (!init_rational(c, p, out, err)) { return false; }
+        } else if (p->init == INIT_COEFFICIENTS) {
+            init_coefficients(c, p, out);
+        } else {
+            init_random(p, (uint64_t)c->seed, out);
+        }
     }
     return true;
 }

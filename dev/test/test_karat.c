@@ -2,6 +2,7 @@
 #include "../../kernels/karat.h"
 #include "../../runtime/memory.h"
 #include "../../runtime/random.h"
+#include "plain_basis.h"
 #include "test.h"
 
 enum { GUARD = 64 };
@@ -27,16 +28,37 @@ static float* normals(size_t n, float scale, uint64_t seed) {
 static float* guarded(size_t n) { return alloc_floats(n + GUARD, "test"); }
 static double* doubles(size_t n) { return alloc_bytes(n * sizeof(double), "test"); }
 
+static KaratDims dims(int B, int N, int C, int H, int R, int G, KaratBase base) { // in the Fourier basis
+    return (KaratDims){.B = B, .N = N, .C = C, .H = H, .R = R, .G = G, .base = base, .order = 3, .range = 4};
+}
+
+static KaratDims with_basis(KaratDims d, KaratBasis basis) {
+    d.basis = basis;
+    return d;
+}
+
+// |s| to 0.5 and above: of a wavelet as narrow as a random s can be, fp32 cannot follow the derivatives
+static void widen_wavelets(float* coef, KaratDims d) {
+    if (basis_is_linear(d.basis) || d.basis == BASIS_RATIONAL) { return; }
+    for (size_t unit = 0; unit < (size_t)d.H * d.R; unit++) {
+        for (int q = 0; q < d.N; q++) {
+            float* s = &coef[(unit * WAVELET_PARAMETERS + 2) * d.N + q];
+            *s += copysignf(0.5f, *s);
+        }
+    }
+}
+
 static Problem problem_new(KaratDims d, Options o) {
     Problem p = {.d = d, .o = o};
     p.activations = (size_t)d.B * d.N * d.C;
     p.tokens = (size_t)d.B * d.H * d.N * d.R;
     p.units = (size_t)d.H * d.R * d.N;
-    p.coefs = p.units * 2 * d.G;
+    p.coefs = p.units * karat_coefficients(d);
     p.weights = (size_t)d.H * d.N * d.R;
     p.qkv = normals(3 * p.activations, o.logit_scale, 1);
     p.dout = normals(p.activations, 1, 2);
     p.coef = normals(p.coefs, 1, 3);
+    widen_wavelets(p.coef, d);
     p.scale_basis = normals(p.units, 0.5f, 4);
     p.scale_base = normals(p.units, 1, 5);
     p.W = normals(p.weights, 0.3f, 6);
@@ -97,19 +119,25 @@ static double base_value(double x, KaratBase base, double* slope) {
     }
 }
 
+enum { MAX_COEFFICIENTS = 32 };
+static const double STEP = 1e-6; // of differences
+
 // phi_pq(x), and its slope; with upstream gradient g also the parameters' gradients
 static double oracle_phi(Problem* P, size_t unit, int q, double x, double* slope, double g) {
     size_t i = unit * P->d.N + q;
-    int N = P->d.N, G = P->d.G;
+    int N = P->d.N, M = karat_coefficients(P->d);
+    Basis basis = karat_basis(P->d);
     double scale_basis = P->o.scales ? P->scale_basis[i] : 1, scale_base = P->o.scales ? P->scale_base[i] : 1;
-    double base_slope, b = base_value(x, P->d.base, &base_slope), sum = 0, sum_slope = 0;
-    for (int m = 1; m <= G; m++) {
-        size_t at_cos = (unit * 2 * G + m - 1) * N + q, at_sin = at_cos + (size_t)G * N;
-        double c = cos(m * x), s = sin(m * x);
-        sum += P->coef[at_cos] * c + P->coef[at_sin] * s;
-        sum_slope += m * (P->coef[at_sin] * c - P->coef[at_cos] * s);
-        P->want_dcoef[at_cos] += g * scale_basis * c;
-        P->want_dcoef[at_sin] += g * scale_basis * s;
+    double base_slope, b = base_value(x, P->d.base, &base_slope), theta[MAX_COEFFICIENTS] = {0};
+    for (int m = 0; m < M; m++) { theta[m] = P->coef[(unit * M + m) * N + q]; }
+    double sum = plain_phi(basis, theta, x, q, N);
+    double sum_slope = (plain_phi(basis, theta, x + STEP, q, N) - plain_phi(basis, theta, x - STEP, q, N)) / (2 * STEP);
+    for (int m = 0; g != 0 && m < M; m++) {
+        double start = theta[m], up, down;
+        theta[m] = start + STEP, up = plain_phi(basis, theta, x, q, N);
+        theta[m] = start - STEP, down = plain_phi(basis, theta, x, q, N);
+        theta[m] = start;
+        P->want_dcoef[(unit * M + m) * N + q] += g * scale_basis * (up - down) / (2 * STEP);
     }
     P->want_dscale_basis[i] += g * sum;
     P->want_dscale_base[i] += g * b;
@@ -170,8 +198,9 @@ static void check(Problem* P, const char* what, const float* got, double* want, 
                   bool accumulates) {
     for (size_t i = 0; accumulates && i < n; i++) { want[i] += gradient_start; }
     double e = relative_error(got, want, n);
-    CHECK(e <= limit, "B=%d N=%d C=%d H=%d R=%d G=%d base %d scales %d bias %d: %s relative error %.3g, limit %.2g",
-          P->d.B, P->d.N, P->d.C, P->d.H, P->d.R, P->d.G, P->d.base, P->o.scales, P->o.bias, what, e, limit);
+    CHECK(e <= limit, "basis %d B=%d N=%d C=%d H=%d R=%d G=%d base %d scales %d bias %d: %s relative error %.3g, "
+          "limit %.2g", P->d.basis, P->d.B, P->d.N, P->d.C, P->d.H, P->d.R, P->d.G, P->d.base, P->o.scales, P->o.bias,
+          what, e, limit);
     int intact = 1;
     for (int i = 0; i < GUARD; i++) { intact &= got[n + i] == sentinel; }
     CHECK(intact, "%s is overrun", what);
@@ -215,8 +244,8 @@ static void set_threads(int n) {
 }
 
 // The same bits from 1, 2 and 3 threads, and from two runs
-static void test_threads(void) {
-    KaratDims d = {11, 37, 60, 3, 12, 3, KARAT_BASE_SILU};
+static void test_threads(KaratBasis basis) {
+    KaratDims d = with_basis(dims(11, 37, 60, 3, 12, 3, KARAT_BASE_SILU), basis);
     const int threads[] = {2, 1, 2, 3};
     Problem P[4];
     for (int i = 0; i < 4; i++) {
@@ -232,7 +261,7 @@ static void test_threads(void) {
                           P[0].weights, d.N};
         for (int t = 0; t < 8; t++) {
             bool same = !memcmp(ours[t], first[t], sizes[t] * sizeof(float));
-            CHECK(same, "tensor %d: other bits with %d threads", t, threads[i]);
+            CHECK(same, "basis %d, tensor %d: other bits with %d threads", basis, t, threads[i]);
         }
     }
     for (int i = 0; i < 4; i++) { problem_free(&P[i]); }
@@ -272,7 +301,7 @@ static int numerical_rank(double* A, int n, double limit) {
 static void test_rank(void) {
     enum { N = 24, R = 5 };
     for (int bias = 0; bias < 2; bias++) {
-        Problem P = problem_new((KaratDims){1, N, N, 1, R, 3, KARAT_BASE_ZERO}, (Options){true, bias, 1});
+        Problem P = problem_new(dims(1, N, N, 1, R, 3, KARAT_BASE_ZERO), (Options){true, bias, 1});
         for (int n = 0; n < N; n++) {
             for (int i = 0; i < N; i++) { P.qkv[(size_t)n * 3 * N + 2 * N + i] = n == i; }
         }
@@ -285,22 +314,39 @@ static void test_rank(void) {
     }
 }
 
+// One token; every base activation; more samples than slots, a tail of rows and lanes in every direction; splines of
+// order 1 and a grid of 2
+static void test_basis(KaratBasis basis) {
+    const Options full = {true, true, 1}, plain = {false, false, 1};
+    const double limit = 2e-5; // observed: at most 6e-6 (rational)
+    test_problem(with_basis(dims(1, 1, 7, 1, 1, 1, KARAT_BASE_ZERO), basis), full, limit);
+    test_problem(with_basis(dims(3, 5, 20, 1, 3, 3, KARAT_BASE_IDENTITY), basis), full, limit);
+    test_problem(with_basis(dims(9, 17, 21, 3, 5, 2, KARAT_BASE_GELU), basis), plain, limit);
+    test_problem(with_basis(dims(1, 65, 40, 2, 7, 5, KARAT_BASE_SILU), basis), full, limit);
+    KaratDims wide = with_basis(dims(2, 33, 24, 2, 4, 2, KARAT_BASE_ZERO), basis);
+    wide.order = 1, wide.range = 0.7f;
+    test_problem(wide, (Options){true, false, 1}, limit);
+}
+
 int main(void) {
     matmul_init();
     set_threads(2);
     const Options full = {true, true, 1}, plain = {false, false, 1}, large = {true, true, 7};
     // observed: 2.8e-6 at most (N = 197, G = 11), 1.9e-5 with large logits (to about 200)
     const double limit = 1e-5, limit_large = 1e-4;
-    test_problem((KaratDims){1, 1, 7, 1, 1, 1, KARAT_BASE_ZERO}, plain, limit);
-    test_problem((KaratDims){3, 5, 20, 1, 3, 3, KARAT_BASE_IDENTITY}, full, limit);
-    test_problem((KaratDims){2, 17, 64, 2, 12, 11, KARAT_BASE_SILU}, full, limit);
-    test_problem((KaratDims){9, 17, 21, 3, 3, 1, KARAT_BASE_GELU}, plain, limit);
-    test_problem((KaratDims){2, 65, 128, 2, 12, 3, KARAT_BASE_ZERO}, full, limit);
-    test_problem((KaratDims){1, 65, 40, 2, 12, 3, KARAT_BASE_GELU}, (Options){true, false, 1}, limit);
-    test_problem((KaratDims){1, 197, 64, 1, 12, 3, KARAT_BASE_ZERO}, (Options){true, false, 1}, limit);
-    test_problem((KaratDims){1, 197, 14, 2, 1, 11, KARAT_BASE_IDENTITY}, (Options){false, true, 1}, limit);
-    test_problem((KaratDims){2, 17, 64, 2, 12, 3, KARAT_BASE_SILU}, large, limit_large);
-    test_threads();
+    test_problem(dims(1, 1, 7, 1, 1, 1, KARAT_BASE_ZERO), plain, limit);
+    test_problem(dims(3, 5, 20, 1, 3, 3, KARAT_BASE_IDENTITY), full, limit);
+    test_problem(dims(2, 17, 64, 2, 12, 11, KARAT_BASE_SILU), full, limit);
+    test_problem(dims(9, 17, 21, 3, 3, 1, KARAT_BASE_GELU), plain, limit);
+    test_problem(dims(2, 65, 128, 2, 12, 3, KARAT_BASE_ZERO), full, limit);
+    test_problem(dims(1, 65, 40, 2, 12, 3, KARAT_BASE_GELU), (Options){true, false, 1}, limit);
+    test_problem(dims(1, 197, 64, 1, 12, 3, KARAT_BASE_ZERO), (Options){true, false, 1}, limit);
+    test_problem(dims(1, 197, 14, 2, 1, 11, KARAT_BASE_IDENTITY), (Options){false, true, 1}, limit);
+    test_problem(dims(2, 17, 64, 2, 12, 3, KARAT_BASE_SILU), large, limit_large);
+    for (int basis = 0; basis < BASIS_COUNT; basis++) {
+        test_threads(basis);
+        test_basis(basis);
+    }
     test_rank();
     return tests_finish();
 }
