@@ -7,7 +7,7 @@
 #define TESTING
 #include "train_vit.c"
 #include "dev/test/plain_basis.h"
-#include "dev/test/test.h"
+#include "dev/test/kernel_test.h"
 
 #ifdef REDUCED
 enum { REDUCED_SUITE = 1 };
@@ -451,21 +451,13 @@ static void test_overfit(const char* flags) {
     close_trainer(&t);
 }
 
-static void set_threads(int threads) {
-#ifdef _OPENMP
-    omp_set_num_threads(threads);
-#else
-    (void)threads;
-#endif
-}
-
 // Parameters after some steps must be the same bits for 1, 2 and 3 threads.
 static void test_threads(const char* flags) {
     static Trainer t;
     float* one = NULL;
     double losses[3];
     for (int threads = 1; threads <= 3; threads++) {
-        set_threads(threads);
+        use_threads(threads);
         open_trainer(&t, flags);
         take_steps(&t, 3, losses);
         size_t bytes = t.model.table.total * sizeof(float);
@@ -476,7 +468,7 @@ static void test_threads(const char* flags) {
         CHECK(memcmp(one, t.model.params, bytes) == 0, "%s: %d threads give other bits than one", flags, threads);
         close_trainer(&t);
     }
-    set_threads(1);
+    use_threads(1);
     free(one);
 }
 
@@ -673,7 +665,7 @@ static void test_init(void) {
 
 int main(void) {
     matmul_init();
-    set_threads(1); // models this small run no faster on two
+    use_threads(1); // models this small run no faster on two
     test_parameter_counts();
     test_operation_counts();
     test_descriptions();

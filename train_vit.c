@@ -660,10 +660,12 @@ static void name_not_finite(const Model* m, int B, char name[160]) {
         const NamedTensor* p = &m->tensors[i];
         if (!all_finite(m->params + p->offset, p->size)) { snprintf(name, 160, "parameter %s", p->name); return; }
     }
-    for (int l = 0; l <= m->dims.L; l++) { // what has no copy a block comes after the blocks, but for the first, the patches
+    // What has no copy a block comes after the blocks, but for the first row, the patches.
+    for (int l = 0; l <= m->dims.L; l++) {
         for (int i = 0; i < SAVED_ROWS; i++) {
             const Activation* a = &m->acts_table.row[i];
-            bool every_block = a->copies > 1, here = every_block ? (size_t)l < a->copies : l == (i == 0 ? 0 : m->dims.L);
+            bool every_block = a->copies > 1;
+            bool here = every_block ? (size_t)l < a->copies : l == (i == 0 ? 0 : m->dims.L);
             const float* values = m->acts + a->offset + (every_block ? (size_t)l * (size_t)m->B * a->per_image : 0);
             if (here && a->copies && !all_finite(values, (size_t)B * a->per_image)) {
                 int used = snprintf(name, 160, "activation %s", a->name);
@@ -980,14 +982,17 @@ static void make_folders(const char* path) { // as mkdir -p
     }
 }
 
-// What an earlier run left must not be taken for this one's: resumed before its first checkpoint, it would go on with that.
+// What an earlier run left must not be taken for this one's: resumed before its first checkpoint, it would go on with
+// that.
 static void remove_run(const Trainer* t) {
     static const char* const names[] = {"last.resume.safetensors", "last.safetensors", "last.ema.safetensors",
                                         "best.safetensors", "metrics.csv"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[PATH_SIZE];
         output_path(t, names[i], path);
-        if (unlink(path) != 0 && errno != ENOENT) { fail(EXIT_RUN_TIME, "cannot remove %s: %s", path, strerror(errno)); }
+        if (unlink(path) != 0 && errno != ENOENT) {
+            fail(EXIT_RUN_TIME, "cannot remove %s: %s", path, strerror(errno));
+        }
     }
 }
 

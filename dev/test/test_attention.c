@@ -1,8 +1,6 @@
 // kernels/attention.h against softmax attention in double with every matrix formed.
 #include "../../kernels/attention.h"
-#include "../../runtime/memory.h"
-#include "../../runtime/random.h"
-#include "test.h"
+#include "kernel_test.h"
 
 enum { GUARD = 64 };
 static const float sentinel = 12345.0f;
@@ -12,14 +10,6 @@ typedef struct { // sizes, inputs, outputs
     size_t activations;
     float *qkv, *dout, *out, *lse, *dqkv;
 } Problem;
-
-static void set_threads(int n) {
-#ifdef _OPENMP
-    omp_set_num_threads(n);
-#else
-    (void)n;
-#endif
-}
 
 static float* filled(size_t n, float scale, uint64_t seed) { // normals, then sentinels
     float* x = alloc_floats(n + GUARD, "test");
@@ -112,19 +102,19 @@ static void test_threads(void) {
     const int threads[] = {2, 1, 2, 3};
     Problem p[4];
     for (int i = 0; i < 4; i++) {
-        set_threads(threads[i]);
+        use_threads(threads[i]);
         p[i] = run(5, 101, 60, 3, 1);
         size_t bytes = p[0].activations * sizeof(float);
         bool same = !memcmp(p[i].out, p[0].out, bytes) && !memcmp(p[i].dqkv, p[0].dqkv, 3 * bytes);
         CHECK(same, "other bits with %d threads", threads[i]);
     }
     for (int i = 0; i < 4; i++) { problem_free(p[i]); }
-    set_threads(2);
+    use_threads(2);
 }
 
 int main(void) {
     matmul_init();
-    set_threads(2);
+    use_threads(2);
     const double limit = 3e-6, limit_large = 2e-5; // observed: 7.7e-7, and 4.0e-6 with large logits
     test_problem(2, 1, 7, 1, 1, limit);
     test_problem(3, 5, 20, 1, 1, limit);

@@ -1,9 +1,7 @@
 // kernels/karat.h against the operator as it is defined, in double: phi and sigma materialised.
 #include "../../kernels/karat.h"
-#include "../../runtime/memory.h"
-#include "../../runtime/random.h"
 #include "plain_basis.h"
-#include "test.h"
+#include "kernel_test.h"
 
 enum { GUARD = 64 };
 static const float sentinel = 12345.0f;
@@ -235,21 +233,13 @@ static void test_problem(KaratDims d, Options o, double limit) {
     problem_free(&P);
 }
 
-static void set_threads(int n) {
-#ifdef _OPENMP
-    omp_set_num_threads(n);
-#else
-    (void)n;
-#endif
-}
-
 // The same bits from 1, 2 and 3 threads, and from two runs
 static void test_threads(KaratBasis basis) {
     KaratDims d = with_basis(dims(11, 37, 60, 3, 12, 3, KARAT_BASE_SILU), basis);
     const int threads[] = {2, 1, 2, 3};
     Problem P[4];
     for (int i = 0; i < 4; i++) {
-        set_threads(threads[i]);
+        use_threads(threads[i]);
         P[i] = problem_new(d, (Options){true, true, 1});
         run(&P[i]);
     }
@@ -265,7 +255,7 @@ static void test_threads(KaratBasis basis) {
         }
     }
     for (int i = 0; i < 4; i++) { problem_free(&P[i]); }
-    set_threads(2);
+    use_threads(2);
 }
 
 static void swap(double* a, double* b) {
@@ -330,7 +320,7 @@ static void test_basis(KaratBasis basis) {
 
 int main(void) {
     matmul_init();
-    set_threads(2);
+    use_threads(2);
     const Options full = {true, true, 1}, plain = {false, false, 1}, large = {true, true, 7};
     // observed: 2.8e-6 at most (N = 197, G = 11), 1.9e-5 with large logits (to about 200)
     const double limit = 1e-5, limit_large = 1e-4;

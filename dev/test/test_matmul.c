@@ -1,19 +1,9 @@
 // kernels/matmul.h against plain loops in double: both products, and the linear layer at odd shapes.
 #include "../../kernels/matmul.h"
-#include "../../runtime/memory.h"
-#include "../../runtime/random.h"
-#include "test.h"
+#include "kernel_test.h"
 
 enum { GUARD = 64 };
 static const float sentinel = 12345.0f;
-
-static void set_threads(int n) {
-#ifdef _OPENMP
-    omp_set_num_threads(n);
-#else
-    (void)n;
-#endif
-}
 
 static float* normals(size_t n, uint64_t seed) {
     float* x = alloc_floats(n + GUARD, "test");
@@ -127,7 +117,7 @@ static void test_threads(int M, int C, int OC) {
     const int threads[] = {2, 1, 2, 3};
     Linear first = {0};
     for (int i = 0; i < 4; i++) {
-        set_threads(threads[i]);
+        use_threads(threads[i]);
         Linear l = linear_run(M, C, OC, true, true);
         if (i == 0) {
             first = l;
@@ -139,12 +129,12 @@ static void test_threads(int M, int C, int OC) {
         linear_free(l);
     }
     linear_free(first);
-    set_threads(2);
+    use_threads(2);
 }
 
 int main(void) {
     matmul_init();
-    set_threads(2);
+    use_threads(2);
     printf("matmul: %s\n", matmul_library());
     test_products();
     test_linear(1, 1, 1, true, true);
