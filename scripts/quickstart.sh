@@ -51,7 +51,7 @@ column() {
 last() { column "$1" "$2" | awk 'END { printf "%.2f", $2 }'; }
 
 report() {
-    printf '\n%-36s %s\n' "after $steps steps on $data" "test accuracy, top-1 (± standard error)"
+    printf '\nTest accuracy (top-1 ± standard error) after %s steps on %s\n' "$steps" "$(basename "$data")"
     printf '%-36s %6s ± %s %%\n' "KAT with Fourier-KArAt attention" "$(last test_top1 kat)" "$(last test_top1_se kat)"
     printf '%-36s %6s ± %s %%\n' "ViT (softmax, GELU)" "$(last test_top1 vit)" "$(last test_top1_se vit)"
 }
