@@ -16,6 +16,7 @@
 // knots, where those of order 0 jump. At a kink the derivative is that of the upper side: sgn(0) = +1.
 // A NaN comes out as NaN.
 #pragma once
+#include "activation.h"
 #include "vector_math.h"
 #include <stdbool.h>
 
@@ -324,10 +325,10 @@ static inline void karat_base_forward(float* b, const float* x, int count, Karat
         memcpy(b, x, count * sizeof *b);
     } else if (base == KARAT_BASE_SILU) {
         #pragma omp simd
-        for (int i = 0; i < count; i++) { b[i] = x[i] * vm_sigmoid(x[i]); }
+        for (int i = 0; i < count; i++) { b[i] = silu_value(x[i]); }
     } else if (base == KARAT_BASE_GELU) {
         #pragma omp simd
-        for (int i = 0; i < count; i++) { b[i] = 0.5f * x[i] * (1 + vm_erf(0.70710678f * x[i])); }
+        for (int i = 0; i < count; i++) { b[i] = gelu_value(x[i]); }
     }
 }
 
@@ -337,15 +338,9 @@ static inline void karat_base_backward(float* dx, const float* db, const float* 
         for (int i = 0; i < count; i++) { dx[i] += db[i]; }
     } else if (base == KARAT_BASE_SILU) {
         #pragma omp simd
-        for (int i = 0; i < count; i++) {
-            float s = vm_sigmoid(x[i]);
-            dx[i] += db[i] * s * (1 + x[i] * (1 - s));
-        }
+        for (int i = 0; i < count; i++) { dx[i] += db[i] * silu_slope(x[i]); }
     } else if (base == KARAT_BASE_GELU) {
         #pragma omp simd
-        for (int i = 0; i < count; i++) {
-            float density = 0.39894228f * vm_exp(-0.5f * x[i] * x[i]);
-            dx[i] += db[i] * (0.5f * (1 + vm_erf(0.70710678f * x[i])) + x[i] * density);
-        }
+        for (int i = 0; i < count; i++) { dx[i] += db[i] * gelu_slope(x[i]); }
     }
 }
