@@ -81,6 +81,7 @@ static void test_parameter_counts(void) {
         {"vit-tiny", 10, 5526346}, {"vit-small", 10, 21669514}, {"vit-base", 10, 85806346},
         {"kat-tiny", 1000, 5718328}, {"kat-small", 1000, 22051576}, {"kat-base", 1000, 86568568},
         {"vit-tiny-g3b", 10, 6292282}, {"vit-small-g3b", 1000, 23582536}, {"vit-base-g1b", 10, 87508426},
+        {"kan-tiny", 1000, 12790696}, {"kan-small", 1000, 50353000}, {"kan-base", 1000, 199795432}, // 12.8M 50.4M 199.8M
         {"vit-tiny-g3u", 10, 5590174}, {"vit-small-g3u", 1000, 22178320}, {"vit-base-g1u", 10, 85948186},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -90,10 +91,39 @@ static void test_parameter_counts(void) {
     }
 }
 
+// Tensors of the variants, by their definition: what each has more than softmax attention. N = 17, 4 of 5 heads KArAt.
+static void test_variant_counts(void) {
+    enum { N = 17, H = 5, HK = 4, R = 3, M = 6, L = 2, UNITS = HK * R * N, FULL = HK * N * N };
+    static const struct { const char* flags; long more; } rows[] = {
+        {"--attn sigmoid", 0}, {"--attn relu", 0}, {"--attn linear", 0},
+        {"--attn mixing", (long)L * H * N * N}, {"--attn softmax-rank", (long)L * 2 * H * R * N},
+        {"--attn karat --softmax-heads 1", (long)L * UNITS * (M + 2 + 1)},
+        {"--attn karat --softmax-heads 1 --karat-mode universal", (long)UNITS * (M + 2 + 1)},
+        {"--attn karat --softmax-heads 1 --karat-order phi-w --karat-bias block", L * ((long)UNITS * (M + 2 + 1) + N)},
+        {"--attn karat --softmax-heads 1 --karat-order phi-phi", (long)L * UNITS * 2 * (M + 2)},
+        {"--attn karat --softmax-heads 1 --karat-full on", (long)L * FULL * (M + 2)},
+        {"--attn karat --softmax-heads 1 --karat-full on --karat-scales off", (long)L * FULL * M},
+    };
+    static const char sizes[] = "--image-size 8 --patch 2 --dim 40 --heads 5 --depth 2 --karat-rank 3 --mlp gelu";
+    Model softmax, variant;
+    Error err;
+    char flags[512];
+    snprintf(flags, sizeof flags, "%s --attn softmax", sizes);
+    Config c = config_from(flags);
+    model_plan(&softmax, &c, 10, &err);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        snprintf(flags, sizeof flags, "%s %s", sizes, rows[i].flags);
+        c = config_from(flags);
+        model_plan(&variant, &c, 10, &err);
+        long more = (long)(variant.table.total - softmax.table.total);
+        CHECK(more == rows[i].more, "%s: %ld parameters more than softmax, not %ld", rows[i].flags, more, rows[i].more);
+    }
+}
+
 // Every choice has its line in --list, and every description its choice.
 static void test_descriptions(void) {
-    static const char* const options[] = {"attn", "basis", "mlp"};
-    for (int i = 0; i < 3; i++) {
+    static const char* const options[] = {"attn", "basis", "karat-order", "mlp"};
+    for (int i = 0; i < 4; i++) {
         const char* choices = config_option(options[i])->choices;
         for (int k = 0; k < choice_count(choices); k++) {
             const char* name = choice_name(choices, k);
@@ -151,25 +181,120 @@ static double plain_base(double x, int base) {
 
 enum { MAX_COEFFICIENTS = 16 }; // of a unit, in these tests
 
-// weights (N) of one row of logits (N): softmax, or sigma = W z + beta
-static void plain_weights(double* weights, const double* logits, const Model* m, Params p, int h) {
-    int N = m->dims.N, R = m->dims.R, M = m->dims.M;
-    double sum = 0, theta[MAX_COEFFICIENTS] = {0};
-    if (m->config.attn == ATTN_SOFTMAX) {
-        for (int q = 0; q < N; q++) { sum += exp(logits[q]); }
-        for (int q = 0; q < N; q++) { weights[q] = exp(logits[q]) / sum; }
+static int compare_down(const void* a, const void* b) {
+    double x = *(const double*)a, y = *(const double*)b;
+    return (x < y) - (x > y);
+}
+
+// The projection of x (n) on the simplex or on the l1 unit ball, from its sorted values
+static void plain_project(double* x, int n, int projection) {
+    double *sorted = malloc(sizeof(double) * n), sum = 0, tau = 0, norm = 0;
+    for (int i = 0; i < n; i++) { norm += fabs(x[i]); }
+    if (projection == PROJECT_NONE || (projection == PROJECT_L1 && norm <= 1)) {
+        free(sorted);
         return;
     }
-    for (int n = 0; n < N; n++) { weights[n] = p.karat_bias ? p.karat_bias[n] : 0; }
+    for (int i = 0; i < n; i++) { sorted[i] = projection == PROJECT_L1 ? fabs(x[i]) : x[i]; }
+    qsort(sorted, n, sizeof(double), compare_down);
+    for (int i = 0; i < n; i++) {
+        sum += sorted[i];
+        if (sorted[i] > (sum - 1) / (i + 1)) { tau = (sum - 1) / (i + 1); }
+    }
+    for (int i = 0; i < n; i++) {
+        x[i] = projection == PROJECT_L1 ? copysign(fmax(fabs(x[i]) - tau, 0), x[i]) : fmax(x[i] - tau, 0);
+    }
+    free(sorted);
+}
+
+// phi_pq(x) of one operator's head h
+static double plain_unit(const Model* m, const float* coef, const float* scale_basis, const float* scale_base, int h,
+                         int p, int q, double x) {
+    int N = m->dims.N, R = m->dims.R, M = m->dims.M;
+    double theta[MAX_COEFFICIENTS] = {0};
+    size_t row = (size_t)h * R + p, unit = row * N + q;
+    for (int i = 0; i < M; i++) { theta[i] = coef[(row * M + i) * N + q]; }
+    return (scale_basis ? scale_basis[unit] : 1) * plain_phi(config_basis(&m->config), theta, x, q, N)
+         + (scale_base ? scale_base[unit] : 1) * plain_base(x, m->config.karat_base);
+}
+
+// sigma (N) of one row of logits (N), h counting KArAt's heads
+static void plain_sigma(double* sigma, const double* logits, const Model* m, Params p, int h) {
+    int N = m->dims.N, R = m->dims.R, order = m->config.karat_order, projection = m->config.karat_projection;
+    double* z = calloc(R, sizeof(double));
     for (int r = 0; r < R; r++) {
-        double z = 0;
         for (int q = 0; q < N; q++) {
-            size_t unit = ((size_t)h * R + r) * N + q;
-            for (int i = 0; i < M; i++) { theta[i] = p.karat_coef[(((size_t)h * R + r) * M + i) * N + q]; }
-            z += (p.scale_basis ? p.scale_basis[unit] : 1) * plain_phi(config_basis(&m->config), theta, logits[q], q, N)
-               + (p.scale_base ? p.scale_base[unit] : 1) * plain_base(logits[q], m->config.karat_base);
+            z[r] += order == KARAT_PHI_W ? p.karat_weight[((size_t)h * N + q) * R + r] * logits[q]
+                  : plain_unit(m, p.karat_coef, p.scale_basis, p.scale_base, h, r, q, logits[q]);
         }
-        for (int n = 0; n < N; n++) { weights[n] += p.karat_weight[((size_t)h * N + n) * R + r] * z; }
+    }
+    if (m->config.karat_project) { plain_project(z, R, projection); }
+    for (int n = 0; n < N; n++) {
+        sigma[n] = p.karat_bias ? p.karat_bias[n] : 0;
+        if (m->config.karat_full) { sigma[n] += z[n]; }
+        for (int r = 0; r < R && !m->config.karat_full; r++) {
+            sigma[n] += order == KARAT_W_PHI ? p.karat_weight[((size_t)h * N + n) * R + r] * z[r]
+                      : order == KARAT_PHI_W ? plain_unit(m, p.karat_coef, p.scale_basis, p.scale_base, h, r, n, z[r])
+                      : plain_unit(m, p.outer_coef, p.outer_scale_basis, p.outer_scale_base, h, r, n, z[r]);
+        }
+    }
+    if (!m->config.karat_project) { plain_project(sigma, N, projection); }
+    free(z);
+}
+
+static void plain_softmax(double* weights, const double* logits, int N) {
+    double sum = 0;
+    for (int q = 0; q < N; q++) { sum += exp(logits[q]); }
+    for (int q = 0; q < N; q++) { weights[q] = exp(logits[q]) / sum; }
+}
+
+// softmax of the logits, then down (R,N) and up (N,R)
+static void plain_rank(double* weights, const double* logits, const Model* m, Params p, int h) {
+    int N = m->dims.N, R = m->dims.R;
+    double *P = calloc(N, sizeof(double)), *z = calloc(R, sizeof(double));
+    plain_softmax(P, logits, N);
+    for (int r = 0; r < R; r++) {
+        for (int n = 0; n < N; n++) { z[r] += p.rank_down[((size_t)h * R + r) * N + n] * P[n]; }
+    }
+    for (int n = 0; n < N; n++) {
+        weights[n] = 0;
+        for (int r = 0; r < R; r++) { weights[n] += p.rank_up[((size_t)h * N + n) * R + r] * z[r]; }
+    }
+    free(P);
+    free(z);
+}
+
+// Rows 3C apart of D
+static void plain_linear_attention(double* weights, const double* q, const double* keys, int N, int C, int D) {
+    double sum = 0;
+    for (int n = 0; n < N; n++) {
+        const double* k = keys + n * 3 * C;
+        weights[n] = 0;
+        for (int i = 0; i < D; i++) {
+            weights[n] += (q[i] > 0 ? q[i] + 1 : exp(q[i])) * (k[i] > 0 ? k[i] + 1 : exp(k[i]));
+        }
+        sum += weights[n];
+    }
+    for (int n = 0; n < N; n++) { weights[n] /= sum; }
+}
+
+// weights (N) of row k of head h, from its logits (N)
+static void plain_weights(double* weights, const double* logits, const Model* m, Params p, int h, int k) {
+    int N = m->dims.N, hybrid = m->config.softmax_heads;
+    switch (m->config.attn) {
+    case ATTN_KARAT:
+        if (h < hybrid) {
+            plain_softmax(weights, logits, N);
+        } else {
+            plain_sigma(weights, logits, m, p, h - hybrid);
+        }
+        break;
+    case ATTN_SOFTMAX: plain_softmax(weights, logits, N); break;
+    case ATTN_SOFTMAX_RANK: plain_rank(weights, logits, m, p, h); break;
+    default:
+        for (int n = 0; n < N; n++) {
+            weights[n] = m->config.attn == ATTN_MIXING ? p.mixing[((size_t)h * N + k) * N + n]
+                       : m->config.attn == ATTN_RELU ? fmax(logits[n], 0) / N : 1 / (1 + N * exp(-logits[n]));
+        }
     }
 }
 
@@ -183,7 +308,11 @@ static void plain_attention(double* out /* (N,C) */, const double* qkv /* (N,3C)
                 logits[q] = 0;
                 for (int i = 0; i < D; i++) { logits[q] += Q[k * 3 * C + i] * K[q * 3 * C + i] / sqrt(D); }
             }
-            plain_weights(weights, logits, m, p, h);
+            if (m->config.attn == ATTN_LINEAR) {
+                plain_linear_attention(weights, Q + k * 3 * C, K, N, C, D);
+            } else {
+                plain_weights(weights, logits, m, p, h, k);
+            }
             for (int i = 0; i < D; i++) {
                 double sum = 0;
                 for (int q = 0; q < N; q++) { sum += weights[q] * V[q * 3 * C + i]; }
@@ -203,6 +332,29 @@ static double plain_activation(double x, int mlp, Params p, const float* denomin
     case MLP_PRELU: return x > 0 ? x : *p.prelu_weight * x;
     default: return plain_rational(x, p.numerator2, denominator, shape);
     }
+}
+
+// A KAN layer: SiLU and splines on every edge
+static void plain_kan(double* out, const double* x, const float* weight, const float* spline, const float* bias, int C,
+                      int OC, Basis basis) {
+    int M = basis_coefficients(basis);
+    for (int o = 0; o < OC; o++) {
+        out[o] = bias[o];
+        for (int i = 0; i < C; i++) {
+            size_t edge = (size_t)o * C + i;
+            double theta[MAX_COEFFICIENTS] = {0};
+            for (int k = 0; k < M; k++) { theta[k] = spline[edge * M + k]; }
+            out[o] += weight[edge] * plain_base(x[i], KARAT_BASE_SILU) + plain_phi(basis, theta, x[i], 0, 1);
+        }
+    }
+}
+
+static void plain_kan_mlp(double* out, const double* inp, const Model* m, Params p) {
+    int C = m->dims.C, F = m->dims.F;
+    double* hidden = malloc(sizeof(double) * F);
+    plain_kan(hidden, inp, p.fc1_weight, p.fc1_spline, p.fc1_bias, C, F, kan_basis(&m->config));
+    plain_kan(out, hidden, p.fc2_weight, p.fc2_spline, p.fc2_bias, F, C, kan_basis(&m->config));
+    free(hidden);
 }
 
 static void plain_mlp(double* out, const double* inp, const Model* m, Params p) {
@@ -262,7 +414,7 @@ static void plain_logits(double* logits /* (K) */, const float* image, const Mod
         plain_add(x, branch, p.ls1, N, C);
         for (int n = 0; n < N; n++) {
             plain_layernorm(norm, x + n * C, p.norm2_weight, p.norm2_bias, C);
-            plain_mlp(branch + n * C, norm, m, p);
+            (m->config.mlp == MLP_KAN ? plain_kan_mlp : plain_mlp)(branch + n * C, norm, m, p);
         }
         plain_add(x, branch, p.ls2, N, C);
     }
@@ -298,6 +450,8 @@ static void test_forward(const char* flags) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Gradients
 
+static long gradients_passed, gradients_at_kinks; // directions, over the whole suite
+
 static void test_gradients(const char* flags) {
     Model m;
     build_model(&m, flags, 5);
@@ -310,6 +464,8 @@ static void test_gradients(const char* flags) {
                                       false);
     CHECK(r.failed == 0, "gradients of %s: %d of %d failed", flags, r.failed, r.passed + r.failed);
     CHECK(r.kinks * 10 <= r.passed, "gradients of %s: %d of %d at kinks", flags, r.kinks, r.passed + r.kinks);
+    gradients_passed += r.passed;
+    gradients_at_kinks += r.kinks;
     drop_batch(&batch);
     model_free(&m);
 }
@@ -340,6 +496,8 @@ static void test_every_model(void) {
         "--mlp prelu",
         "--mlp rational --rational-groups 7 --rational-n 3",
         "--mlp rational --rational-form paper --rational-init gelu",
+        "--mlp kan",
+        "--mlp kan --kan-grid 3 --kan-order 1 --kan-range 2.5",
     };
     enum { MLPS = sizeof mlps / sizeof mlps[0] };
     for (int s = 0; s < 3; s++) {
@@ -367,6 +525,52 @@ static void test_every_basis(void) {
                      choice_name(KARAT_BASES, basis), mode ? "universal" : "block",
                      choice_name("zero|identity|silu|gelu", (basis + mode) % 4), 2 + mode, 3 - mode,
                      mode ? "unit" : "paper");
+            test_forward(flags);
+            test_gradients(flags);
+        }
+    }
+}
+
+// Both tests for everything that can stand in the place of softmax apart from KArAt with W Phi(A), and for that with its
+// rows projected; each in both modes. N = 17
+static void test_every_variant(void) {
+    static const char* const variants[] = {
+        "--attn sigmoid", "--attn relu", "--attn mixing", "--attn softmax-rank --karat-rank 5", "--attn linear",
+        "--karat-full on", "--karat-full on --karat-bias block --karat-scales off --karat-init unit",
+        "--karat-order phi-w --karat-bias block", "--karat-order phi-w --karat-scales off --karat-init unit",
+        "--karat-order phi-phi", "--karat-order phi-phi --karat-bias block --karat-scales off --karat-init unit",
+        "--karat-projection simplex --karat-bias block", "--karat-projection l1",
+        "--karat-projection simplex --karat-project z", "--karat-projection l1 --karat-project z --karat-bias block",
+        "--karat-order phi-w --karat-projection l1", "--karat-order phi-w --karat-projection simplex --karat-project z",
+        "--karat-order phi-phi --karat-projection simplex", "--karat-full on --karat-projection simplex",
+        "--softmax-heads 1 --karat-bias block", "--softmax-heads 2 --karat-order phi-w",
+    };
+    for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
+        for (int mode = 0; mode < (strstr(variants[v], "--attn") ? 1 : 2); mode++) {
+            char flags[512];
+            if (REDUCED_SUITE && (v + (size_t)mode) % 2) { continue; }
+            snprintf(flags, sizeof flags, "--image-size 8 --patch 2 --dim 24 --heads 3 --depth 2 --batch-size 3 "
+                     "--mlp-ratio 1 --mlp gelu --grid 2 --karat-rank 4 --karat-mode %s --karat-base %s %s",
+                     mode ? "universal" : "block", mode ? "silu" : "zero", variants[v]);
+            test_forward(flags);
+            test_gradients(flags);
+        }
+    }
+}
+
+// Both tests for the other orders and full rank in every basis and both modes, base activations in turn. N = 10
+static void test_every_basis_in_every_order(void) {
+    static const char* const orders[] = {"--karat-order phi-w", "--karat-order phi-phi", "--karat-full on"};
+    for (int basis = 0; basis < BASIS_COUNT; basis++) {
+        for (int variant = 0; variant < 6; variant++) {
+            int order = variant % 3, universal = variant / 3;
+            char flags[512];
+            if (REDUCED_SUITE && (basis + variant) % 5) { continue; }
+            snprintf(flags, sizeof flags, "--image-size 6 --patch 2 --dim 24 --heads 3 --depth 1 --batch-size 3 "
+                     "--mlp-ratio 1 --mlp gelu --attn karat --basis %s --karat-base %s --grid 2 --spline-range 2 "
+                     "--karat-rank 3 --karat-mode %s %s", choice_name(KARAT_BASES, basis),
+                     choice_name("zero|identity|silu|gelu", (basis + variant) % 4), universal ? "universal" : "block",
+                     orders[order]);
             test_forward(flags);
             test_gradients(flags);
         }
@@ -600,7 +804,11 @@ static void test_command_line(void) {
     refuses("--batch-size 99999999999999999999", "out of range");
     refuses("--lr nan", "not a number");
     refuses("--lr", "needs a value");
-    refuses("--attn relu", "choose one of softmax|karat");
+    refuses("--attn cosine", "choose one of softmax|karat");
+    refuses("--softmax-heads 1 --attn relu", "give --attn karat");
+    refuses("--softmax-heads 3", "leaves none of --heads 3 to KArAt");
+    refuses("--karat-full on --karat-order phi-w", "leave --karat-order out");
+    refuses("--karat-full on --karat-projection l1 --karat-project z", "z is sigma");
     refuses("--model vit-huge", "unknown");
     refuses("--model kat-tiny-g3x", "unknown");
     refuses("--model kat-tiny-g3b9", "unknown");
@@ -667,6 +875,7 @@ int main(void) {
     matmul_init();
     use_threads(1); // models this small run no faster on two
     test_parameter_counts();
+    test_variant_counts();
     test_operation_counts();
     test_descriptions();
     test_command_line();
@@ -674,6 +883,10 @@ int main(void) {
     test_init();
     test_every_model();
     test_every_basis();
+    test_every_variant();
+    test_every_basis_in_every_order();
+    printf("gradients along %ld directions agree with differences; %ld more lay at kinks or knots and were left out\n",
+           gradients_passed, gradients_at_kinks);
     test_unit_start();
     test_drop_path();
     test_not_finite();

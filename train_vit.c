@@ -13,6 +13,11 @@
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
+#include "kernels/attention_linear.h"
+#include "kernels/attention_mixing.h"
+#include "kernels/attention_pointwise.h"
+#include "kernels/attention_rank.h"
+#include "kernels/kan.h"
 #include "kernels/karat.h"
 #include "kernels/layernorm.h"
 #include "kernels/loss.h"
@@ -49,8 +54,8 @@ A(ln1,       true, d.L,     (size_t)d.N * d.C) \
 A(ln1_mean,  true, d.L,     (size_t)d.N) \
 A(ln1_rstd,  true, d.L,     (size_t)d.N) \
 A(qkv,       true, d.L,     (size_t)d.N * 3 * d.C) \
-A(lse,       c->attn == ATTN_SOFTMAX, d.L, (size_t)d.H * d.N) \
-A(z,         c->attn == ATTN_KARAT,   d.L, (size_t)d.H * d.N * d.R) \
+A(lse,       softmax_heads(c, d) > 0, d.L, (size_t)softmax_heads(c, d) * d.N) \
+A(z,         c->attn == ATTN_KARAT,   d.L, (size_t)d.HK * d.N * d.R) \
 A(mix,       true, d.L,     (size_t)d.N * d.C)         /* the values, weighted by attention */ \
 A(proj,      true, c->layer_scale > 0 ? d.L : 1, (size_t)d.N * d.C) \
 A(x_mid,     true, d.L,     (size_t)d.N * d.C)         /* the residual stream between attention and MLP */ \
@@ -59,7 +64,7 @@ A(ln2_mean,  true, d.L,     (size_t)d.N) \
 A(ln2_rstd,  true, d.L,     (size_t)d.N) \
 A(act1,      c->mlp == MLP_GR_KAN, d.L, (size_t)d.N * d.C) \
 A(fc1,       true, d.L,     (size_t)d.N * d.F) \
-A(act2,      true, d.L,     (size_t)d.N * d.F) \
+A(act2,      c->mlp != MLP_KAN, d.L, (size_t)d.N * d.F) \
 A(fc2,       true, c->layer_scale > 0 ? d.L : 1, (size_t)d.N * d.C) \
 A(norm,      true, 1,       (size_t)d.N * d.C) \
 A(norm_mean, true, 1,       (size_t)d.N) \
@@ -92,6 +97,11 @@ typedef struct {
     Activation row[ACTIVATION_ROWS];
     size_t saved, total; // floats: of the saved ones, of all
 } ActivationTable;
+
+// Heads whose softmax the backward recomputes from its log-sum-exp
+static int softmax_heads(const Config* c, Dims d) {
+    return c->attn == ATTN_SOFTMAX || c->attn == ATTN_SOFTMAX_RANK ? d.H : c->softmax_heads;
+}
 
 static ActivationTable activation_table(const Config* c, Dims d, int B) {
 #define ACTIVATION_ROW(field, present, row_copies, floats) {#field, (present) ? (size_t)(row_copies) : 0, floats, 0},
@@ -136,15 +146,145 @@ typedef struct {
     int B;       // images that the activations have room for
 } Model;
 
+static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What can be chosen: how the logits of attention become weights (--attn), and the MLP's activation (--mlp)
+
 static KaratDims karat_dims(const Model* m, int B) {
+    const Config* c = &m->config;
     Dims d = m->dims;
     static const KaratBase bases[] = {KARAT_BASE_ZERO, KARAT_BASE_IDENTITY, KARAT_BASE_SILU, KARAT_BASE_GELU};
-    Basis basis = config_basis(&m->config);
-    return (KaratDims){.B = B, .N = d.N, .C = d.C, .H = d.H, .R = d.R, .G = d.G, .base = bases[m->config.karat_base],
-                       .basis = basis.kind, .order = basis.order, .range = basis.range};
+    Basis basis = config_basis(c);
+    return (KaratDims){.B = B, .N = d.N, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
+                       .base = bases[c->karat_base], .basis = basis.kind, .spline_order = basis.order,
+                       .spline_range = basis.range, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full,
+                       .projection = (Projection)c->karat_projection,
+                       .project_z = c->karat_projection != PROJECT_NONE && c->karat_project};
 }
 
-static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
+static KaratParams karat_params(Params p, KaratDims d) {
+    KaratOperator first = {p.karat_coef, p.scale_basis, p.scale_base};
+    KaratOperator second = {p.outer_coef, p.outer_scale_basis, p.outer_scale_base};
+    return (KaratParams){.inner = first, .outer = d.order == KARAT_PHI_W ? first : second,
+                         .proj_weight = p.karat_weight, .proj_bias = p.karat_bias};
+}
+
+static KaratGrads karat_grads(Params p, KaratDims d) {
+    KaratOperatorGrads first = {p.karat_coef, p.scale_basis, p.scale_base};
+    KaratOperatorGrads second = {p.outer_coef, p.outer_scale_basis, p.outer_scale_base};
+    return (KaratGrads){.inner = first, .outer = d.order == KARAT_PHI_W ? first : second,
+                        .proj_weight = p.karat_weight, .proj_bias = p.karat_bias};
+}
+
+static PointwiseKind pointwise_kind(const Config* c) {
+    return c->attn == ATTN_SIGMOID ? POINTWISE_SIGMOID : POINTWISE_RELU;
+}
+
+// Workspace in floats for attend_forward and attend_backward
+static size_t attend_scratch(const Model* m) {
+    Dims d = m->dims;
+    size_t hybrid = m->config.softmax_heads ? attention_scratch(d.N) : 0;
+    switch (m->config.attn) {
+    case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B)), hybrid);
+    case ATTN_MIXING: return mixing_scratch(m->B, d.N, d.H);
+    case ATTN_SOFTMAX_RANK: return rank_scratch(m->B, d.N, d.C, d.H, d.R);
+    case ATTN_LINEAR: return linear_attention_scratch(d.N, d.C, d.H);
+    case ATTN_SOFTMAX: return attention_scratch(d.N);
+    default: return pointwise_scratch(d.N);
+    }
+}
+
+// a.mix = the values of a.qkv, weighted
+static void attend_forward(const Model* m, Params p, Acts a, int B) {
+    int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, first = m->config.softmax_heads * D;
+    KaratDims k = karat_dims(m, B);
+    switch (m->config.attn) {
+    case ATTN_KARAT: // softmax heads, if any, stand first
+        attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, C, m->config.softmax_heads, D);
+        karat_forward(a.mix + first, a.z, a.qkv + first, karat_params(p, k), m->scratch, k);
+        break;
+    case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, C, H, D); break;
+    case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, C, H); break;
+    case ATTN_SOFTMAX_RANK:
+        rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, C, H, m->dims.R);
+        break;
+    case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, C, H); break;
+    default: pointwise_forward(a.mix, a.qkv, pointwise_kind(&m->config), m->scratch, B, N, C, H);
+    }
+}
+
+// a.dqkv from a.dmix
+static void attend_backward(const Model* m, Params p, Params d, Acts a, int B) {
+    int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, first = m->config.softmax_heads * D;
+    KaratDims k = karat_dims(m, B);
+    switch (m->config.attn) {
+    case ATTN_KARAT:
+        attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, m->config.softmax_heads, D);
+        karat_backward(a.dqkv + first, karat_grads(d, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, k),
+                       m->scratch, k);
+        break;
+    case ATTN_SOFTMAX: attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, H, D); break;
+    case ATTN_MIXING: mixing_backward(a.dqkv, d.mixing, a.dmix, a.qkv, p.mixing, m->scratch, B, N, C, H); break;
+    case ATTN_SOFTMAX_RANK:
+        rank_backward(a.dqkv, d.rank_down, d.rank_up, a.dmix, a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch,
+                      B, N, C, H, m->dims.R);
+        break;
+    case ATTN_LINEAR: linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, C, H); break;
+    default: pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(&m->config), m->scratch, B, N, C, H);
+    }
+}
+
+// a.act2 = activation(a.fc1), rows of F
+static void activation_forward(const Model* m, Params p, Acts a, int rows) {
+    int F = m->dims.F;
+    size_t n = (size_t)rows * F;
+    switch (m->config.mlp) {
+    case MLP_GELU: gelu_forward(a.act2, a.fc1, n); break;
+    case MLP_RELU: relu_forward(a.act2, a.fc1, n); break;
+    case MLP_SILU: silu_forward(a.act2, a.fc1, n); break;
+    case MLP_PRELU: prelu_forward(a.act2, a.fc1, p.prelu_weight, n); break;
+    default: rational_forward(a.act2, a.fc1, p.numerator2, p.denominator2, rows, F, rational_shape(&m->config));
+    }
+}
+
+// act2 = activation(fc1): a.dhidden becomes d(fc1) from d(act2)
+static void activation_backward(const Model* m, Params p, Params d, Acts a, int rows) {
+    int F = m->dims.F;
+    size_t n = (size_t)rows * F;
+    switch (m->config.mlp) {
+    case MLP_GELU: gelu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
+    case MLP_RELU: relu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
+    case MLP_SILU: silu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
+    case MLP_PRELU:
+        prelu_backward(a.dhidden, d.prelu_weight, a.dhidden, a.fc1, p.prelu_weight, m->scratch, n);
+        break;
+    default:
+        rational_backward(a.dhidden, d.numerator2, d.denominator2, a.dhidden, a.fc1, p.numerator2, p.denominator2,
+                          m->scratch, rows, F, rational_shape(&m->config));
+    }
+}
+
+// a.fc2 = two KAN layers of a.ln2, in the place of the MLP
+static void kan_mlp_forward(const Model* m, Params p, Acts a, int rows) {
+    int C = m->dims.C, F = m->dims.F;
+    Basis basis = kan_basis(&m->config);
+    kan_forward(a.fc1, a.ln2, p.fc1_weight, p.fc1_spline, p.fc1_bias, m->scratch, rows, C, F, basis);
+    kan_forward(a.fc2, a.fc1, p.fc2_weight, p.fc2_spline, p.fc2_bias, m->scratch, rows, F, C, basis);
+}
+
+// a.dln from a.dbranch = d(a.fc2)
+static void kan_mlp_backward(const Model* m, Params p, Params d, Acts a, int rows) {
+    int C = m->dims.C, F = m->dims.F;
+    Basis basis = kan_basis(&m->config);
+    kan_backward(a.dhidden, d.fc2_weight, d.fc2_spline, d.fc2_bias, a.dbranch, a.fc1, p.fc2_weight, p.fc2_spline,
+                 m->scratch, rows, F, C, basis);
+    kan_backward(a.dln, d.fc1_weight, d.fc1_spline, d.fc1_bias, a.dhidden, a.ln2, p.fc1_weight, p.fc1_spline,
+                 m->scratch, rows, C, F, basis);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Planning and allocation
 
 // Workspace in floats that the hungriest kernel wants.
 static size_t model_scratch(const Model* m) {
@@ -161,8 +301,11 @@ static size_t model_scratch(const Model* m) {
     most = largest(most, rational_scratch(rows, d.F, rational_shape(&m->config)));
     most = largest(most, rational_scratch(rows, d.C, rational_shape(&m->config)));
     most = largest(most, prelu_scratch((size_t)rows * d.F));
-    bool karat = m->config.attn == ATTN_KARAT;
-    return largest(most, karat ? karat_scratch(karat_dims(m, B)) : attention_scratch(B, d.N, d.C, d.H));
+    if (m->config.mlp == MLP_KAN) {
+        most = largest(most, kan_scratch(d.C, d.F, kan_basis(&m->config)));
+        most = largest(most, kan_scratch(d.F, d.C, kan_basis(&m->config)));
+    }
+    return largest(most, attend_scratch(m));
 }
 
 // Sizes only: nothing is allocated, so that --dry-run can tell what a run would need.
@@ -202,40 +345,13 @@ static void model_free(Model* m) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward
 
-static KaratParams karat_params(Params p) {
-    return (KaratParams){.coef = p.karat_coef, .scale_basis = p.scale_basis, .scale_base = p.scale_base,
-                         .proj_weight = p.karat_weight, .proj_bias = p.karat_bias};
-}
-
-static KaratGrads karat_grads(Params d) {
-    return (KaratGrads){.coef = d.karat_coef, .scale_basis = d.scale_basis, .scale_base = d.scale_base,
-                        .proj_weight = d.karat_weight, .proj_bias = d.karat_bias};
-}
-
 // a.proj = attention(a.x), the branch before its residual
 static void attention_branch_forward(Model* m, Params p, Acts a, int B) {
     int N = m->dims.N, C = m->dims.C;
     layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, B * N, C);
     linear_forward(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, B * N, C, 3 * C);
-    if (m->config.attn == ATTN_KARAT) {
-        karat_forward(a.mix, a.z, a.qkv, karat_params(p), m->scratch, karat_dims(m, B));
-    } else {
-        attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, C, m->dims.H);
-    }
+    attend_forward(m, p, a, B);
     linear_forward(a.proj, a.mix, p.proj_weight, p.proj_bias, B * N, C, C);
-}
-
-// a.act2 = activation(a.fc1), rows of F
-static void activation_forward(const Model* m, Params p, Acts a, int rows) {
-    int F = m->dims.F;
-    size_t n = (size_t)rows * F;
-    switch (m->config.mlp) {
-    case MLP_GELU: gelu_forward(a.act2, a.fc1, n); break;
-    case MLP_RELU: relu_forward(a.act2, a.fc1, n); break;
-    case MLP_SILU: silu_forward(a.act2, a.fc1, n); break;
-    case MLP_PRELU: prelu_forward(a.act2, a.fc1, p.prelu_weight, n); break;
-    default: rational_forward(a.act2, a.fc1, p.numerator2, p.denominator2, rows, F, rational_shape(&m->config));
-    }
 }
 
 // a.fc2 = mlp(a.x_mid)
@@ -243,6 +359,10 @@ static void mlp_branch_forward(Model* m, Params p, Acts a, int B) {
     int N = m->dims.N, C = m->dims.C, F = m->dims.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
     layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, B * N, C);
+    if (m->config.mlp == MLP_KAN) {
+        kan_mlp_forward(m, p, a, B * N);
+        return;
+    }
     if (gr_kan) {
         rational_forward(a.act1, a.ln2, p.numerator1, p.denominator1, B * N, C, rational_shape(&m->config));
     }
@@ -289,48 +409,31 @@ static double model_loss(Model* m, const float* targets, int B) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Backward: the forward read from its end. p, a: as in the forward; d: gradients of the parameters.
 
-// act2 = activation(fc1): a.dhidden becomes d(fc1) from d(act2)
-static void activation_backward(const Model* m, Params p, Params d, Acts a, int rows) {
-    int F = m->dims.F;
-    size_t n = (size_t)rows * F;
-    switch (m->config.mlp) {
-    case MLP_GELU: gelu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
-    case MLP_RELU: relu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
-    case MLP_SILU: silu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
-    case MLP_PRELU:
-        prelu_backward(a.dhidden, d.prelu_weight, a.dhidden, a.fc1, p.prelu_weight, m->scratch, n);
-        break;
-    default:
-        rational_backward(a.dhidden, d.numerator2, d.denominator2, a.dhidden, a.fc1, p.numerator2, p.denominator2,
-                          m->scratch, rows, F, rational_shape(&m->config));
-    }
-}
-
 // dx += d(mlp(x_mid)) given dbranch = d(fc2 output)
 static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, int B) {
-    int N = m->dims.N, C = m->dims.C, F = m->dims.F;
+    int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
-    linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, p.fc2_weight, m->scratch, B * N, F, C);
-    activation_backward(m, p, d, a, B * N);
-    linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, p.fc1_weight, m->scratch,
-                    B * N, C, F);
+    if (m->config.mlp == MLP_KAN) {
+        kan_mlp_backward(m, p, d, a, rows);
+    } else {
+        linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, p.fc2_weight, m->scratch, rows, F, C);
+        activation_backward(m, p, d, a, rows);
+        linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, p.fc1_weight, m->scratch,
+                        rows, C, F);
+    }
     if (gr_kan) {
         rational_backward(a.dln, d.numerator1, d.denominator1, a.dln, a.ln2, p.numerator1, p.denominator1,
-                          m->scratch, B * N, C, rational_shape(&m->config));
+                          m->scratch, rows, C, rational_shape(&m->config));
     }
     layernorm_backward(a.dx, d.norm2_weight, d.norm2_bias, a.dln, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd,
-                       m->scratch, B * N, C);
+                       m->scratch, rows, C);
 }
 
 // dx += d(attention(x)) given dbranch = d(proj output)
 static void attention_branch_backward(Model* m, Params p, Params d, Acts a, int B) {
     int N = m->dims.N, C = m->dims.C;
     linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, a.mix, p.proj_weight, m->scratch, B * N, C, C);
-    if (m->config.attn == ATTN_KARAT) {
-        karat_backward(a.dqkv, karat_grads(d), a.dmix, a.z, a.qkv, karat_params(p), m->scratch, karat_dims(m, B));
-    } else {
-        attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, m->dims.H);
-    }
+    attend_backward(m, p, d, a, B);
     linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, p.qkv_weight, m->scratch, B * N, C, 3 * C);
     layernorm_backward(a.dx, d.norm1_weight, d.norm1_bias, a.dln, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
                        m->scratch, B * N, C);
@@ -394,13 +497,36 @@ static void draw_drop_path(Model* m, int64_t micro_batch) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What it costs
 
-// Multiply-adds of one image, forward, products alone: linear layers, attention, head. A unit of KArAt counts one for
-// each of its M coefficients, whatever its basis.
+// Multiply-adds of KArAt's N x R units of M coefficients, each one whatever the basis, and what is around them; one head
+static double karat_macs(const Config* c, Dims d) {
+    double N = d.N, D = d.D, R = d.R, units = d.M * N * N * R, logits = N * N * D, values = N * N * D;
+    switch (c->karat_order) {
+    case KARAT_PHI_W: return 2 * N * D * R + units + values;
+    case KARAT_PHI_PHI: return logits + 2 * units + values;
+    default: break;
+    }
+    if (c->karat_full) { return logits + units + values; }
+    bool forms_sigma = c->karat_projection != PROJECT_NONE && !c->karat_project;
+    return logits + units + (forms_sigma ? N * N * R + values : 2 * N * D * R);
+}
+
+// Of attention between qkv and proj, all heads
+static double attention_macs(const Config* c, Dims d) {
+    double N = d.N, C = d.C, softmax = 2 * N * N * C;
+    switch (c->attn) {
+    case ATTN_KARAT: return d.HK * karat_macs(c, d) + softmax * c->softmax_heads / d.H;
+    case ATTN_MIXING: return N * N * C;
+    case ATTN_SOFTMAX_RANK: return softmax + 2 * N * d.R * C;
+    case ATTN_LINEAR: return 2 * N * C * d.D;
+    default: return softmax;
+    }
+}
+
+// Of one image, forward, products alone: linear layers, attention, head
 static double model_macs(const Config* c, Dims d) {
     double N = d.N, C = d.C, F = d.F, patches = (double)(d.S / d.P) * (d.S / d.P);
-    double softmax = 2 * N * N * C;
-    double karat = N * N * C + (double)d.M * N * N * d.R * d.H + 2 * N * C * d.R;
-    double block = N * C * 3 * C + (c->attn == ATTN_KARAT ? karat : softmax) + N * C * C + 2 * N * C * F;
+    double mlp = 2 * N * C * F * (c->mlp == MLP_KAN ? 1 + d.MK : 1);
+    double block = N * C * 3 * C + attention_macs(c, d) + N * C * C + mlp;
     return patches * 3 * d.P * d.P * C + d.L * block + C * d.K;
 }
 

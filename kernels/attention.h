@@ -2,7 +2,7 @@
 //     S = Q K^T / sqrt(D)      P = softmax(S) over each row      out = P V
 // Nothing of size N x N is kept: the forward saves the row's log-sum-exp, from which the backward computes P again as
 // exp(S - lse) (Dao et al., "FlashAttention", 2022). A tile of rows of S lives in a thread's scratch at a time.
-//     qkv (B,N,3,H,D), as timm lays out its qkv product     out (B,N,C), C = H D     lse (B,H,N)
+//     qkv (B,N,3,H,D), as timm lays out its qkv product     out (B,N,C)     lse (B,H,N)
 #pragma once
 #include "matmul.h"
 #include "vector_math.h"
@@ -14,8 +14,7 @@ static inline int attention_rows(int N) {
 }
 
 // Two tiles of S a thread
-static inline size_t attention_scratch(int B, int N, int C, int H) {
-    (void)B, (void)C, (void)H;
+static inline size_t attention_scratch(int N) {
     return (size_t)max_threads() * 2 * attention_rows(N) * N;
 }
 
@@ -28,27 +27,29 @@ static inline float softmax_row(float* row, int N) {
     return high + logf(sum);
 }
 
-// One sample and head: q, k, v rows are 3C apart, out's are C apart
-static inline void attention_head_forward(float* out, float* lse, const float* q, float* scratch, int N, int C, int D) {
-    const float *k = q + C, *v = q + 2 * C;
+// One sample and head: rows of q and k are 3C apart, v's ldv, out's C
+static inline void attention_head_forward(float* out, float* lse, const float* q, const float* v, int ldv,
+                                          float* scratch, int N, int C, int D) {
+    const float* k = q + C;
     int rows = attention_rows(N);
     for (int n = 0; n < N; n += rows) {
         int count = min_int(rows, N - n);
         gemm(false, true, count, N, D, 1 / sqrtf(D), q + (size_t)n * 3 * C, 3 * C, k, 3 * C, 0, scratch, N);
         for (int i = 0; i < count; i++) { lse[n + i] = softmax_row(scratch + (size_t)i * N, N); }
-        gemm(false, false, count, D, N, 1, scratch, N, v, 3 * C, 0, out + (size_t)n * C, C);
+        gemm(false, false, count, D, N, 1, scratch, N, v, ldv, 0, out + (size_t)n * C, C);
     }
 }
 
+// The first H heads, of D each, of a layer of width C
 static inline void attention_forward(float* out, float* lse, const float* qkv, float* scratch, int B, int N, int C,
-                                     int H) {
-    int D = C / H;
+                                     int H, int D) {
     size_t tile = (size_t)2 * attention_rows(N) * N;
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < B * H; bh++) {
         int b = bh / H, h = bh % H;
-        attention_head_forward(out + (size_t)b * N * C + h * D, lse + (size_t)bh * N,
-                               qkv + (size_t)b * N * 3 * C + h * D, scratch + thread_number() * tile, N, C, D);
+        const float* q = qkv + (size_t)b * N * 3 * C + h * D;
+        attention_head_forward(out + (size_t)b * N * C + h * D, lse + (size_t)bh * N, q, q + 2 * C, 3 * C,
+                               scratch + thread_number() * tile, N, C, D);
     }
 }
 
@@ -58,11 +59,12 @@ static inline void softmax_row_backward(float* dp, const float* p, const float* 
     for (int i = 0; i < N; i++) { dp[i] = p[i] * (dp[i] - delta); }
 }
 
-// The forward lines: S = Q K^T / sqrt(D); P = exp(S - lse); out = P V
-static inline void attention_head_backward(float* dq, const float* dout, const float* out, const float* lse,
-                                           const float* q, float* scratch, int N, int C, int D) {
-    const float *k = q + C, *v = q + 2 * C;
-    float *dk = dq + C, *dv = dq + 2 * C, scale = 1 / sqrtf(D);
+// The forward lines: S = Q K^T / sqrt(D); P = exp(S - lse); out = P V. Strides are the forward's, dv's is v's.
+static inline void attention_head_backward(float* dq, float* dv, const float* dout, const float* out, const float* lse,
+                                           const float* q, const float* v, int ldv, float* scratch, int N, int C,
+                                           int D) {
+    const float* k = q + C;
+    float *dk = dq + C, scale = 1 / sqrtf(D);
     int rows = attention_rows(N), ld = 3 * C;
     float *P = scratch, *dP = scratch + (size_t)rows * N;
     for (int n = 0; n < N; n += rows) {
@@ -74,8 +76,8 @@ static inline void attention_head_backward(float* dq, const float* dout, const f
             float* p = P + (size_t)i * N;
             for (int j = 0; j < N; j++) { p[j] = vm_exp(p[j] - lse[n + i]); }
         }
-        gemm(true, false, N, D, count, 1, P, N, dout_tile, C, keep, dv, ld);
-        gemm(false, true, count, N, D, 1, dout_tile, C, v, ld, 0, dP, N);
+        gemm(true, false, N, D, count, 1, P, N, dout_tile, C, keep, dv, ldv);
+        gemm(false, true, count, N, D, 1, dout_tile, C, v, ldv, 0, dP, N);
         for (int i = 0; i < count; i++) {
             softmax_row_backward(dP + (size_t)i * N, P + (size_t)i * N, dout_tile + (size_t)i * C,
                                  out_tile + (size_t)i * C, N, D);
@@ -86,14 +88,15 @@ static inline void attention_head_backward(float* dq, const float* dout, const f
 }
 
 static inline void attention_backward(float* dqkv, const float* dout, const float* out, const float* lse,
-                                      const float* qkv, float* scratch, int B, int N, int C, int H) {
-    int D = C / H;
+                                      const float* qkv, float* scratch, int B, int N, int C, int H, int D) {
     size_t tile = (size_t)2 * attention_rows(N) * N;
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < B * H; bh++) {
         int b = bh / H, h = bh % H;
-        size_t at = (size_t)b * N * C + h * D;
-        attention_head_backward(dqkv + 3 * (size_t)b * N * C + h * D, dout + at, out + at, lse + (size_t)bh * N,
-                                qkv + 3 * (size_t)b * N * C + h * D, scratch + thread_number() * tile, N, C, D);
+        size_t at = (size_t)b * N * C + h * D, at_q = 3 * (size_t)b * N * C + h * D;
+        const float* q = qkv + at_q;
+        float* dq = dqkv + at_q;
+        attention_head_backward(dq, dq + 2 * C, dout + at, out + at, lse + (size_t)bh * N, q, q + 2 * C, 3 * C,
+                                scratch + thread_number() * tile, N, C, D);
     }
 }

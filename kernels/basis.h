@@ -194,6 +194,18 @@ BASIS_FUNCTION void basis_power_slopes(float* slopes, const float* e, int count,
     }
 }
 
+// cos(mx)' = -m sin(mx), sin(mx)' = m cos(mx)
+BASIS_FUNCTION void basis_harmonic_slopes(float* slopes, const float* e, int count, int G) {
+    for (int m = 1; m <= G; m++) {
+        const float *c = e + (m - 1) * count, *s = c + G * count;
+        float *dc = slopes + (m - 1) * count, *ds = dc + G * count;
+        for (int i = 0; i < count; i++) {
+            dc[i] = -m * s[i];
+            ds[i] = m * c[i];
+        }
+    }
+}
+
 // T_1 = t = tanh x, T_m = 2t T_(m-1) - T_(m-2)
 BASIS_FUNCTION void basis_chebyshev(float* e, const float* x, int count, int G) {
     #pragma omp simd
@@ -309,11 +321,12 @@ BASIS_FUNCTION void basis_features(float* e, const float* x, int count, Basis b)
     }
 }
 
-// Their derivatives by x (M, count), fourier's apart: those are its features
+// Their derivatives by x (M, count)
 BASIS_FUNCTION void basis_slopes(float* slopes, const float* e, const float* x, int count, Basis b) {
     switch (b.kind) {
     case BASIS_BSPLINE: basis_spline_slopes(slopes, x, count, b); break;
     case BASIS_CHEBYSHEV: basis_chebyshev_slopes(slopes, e, x, count, b.grid); break;
+    case BASIS_FOURIER: basis_harmonic_slopes(slopes, e, count, b.grid); break;
     default: basis_power_slopes(slopes, e, count, b.grid);
     }
 }

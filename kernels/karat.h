@@ -15,28 +15,21 @@
 // the batch in up to KARAT_SLOTS slots, each a fixed set of samples, and the slots in order: no result depends on the
 // number of threads.
 #pragma once
-#include "karat_units.h"
+#include "karat_sigma.h"
 
 enum { KARAT_ROWS = 48, KARAT_SLOTS = 8 };
 _Static_assert(KARAT_ROWS % TILE_ROWS == 0, "a tile of logits is a whole number of register tiles");
 
 static inline int karat_slots(KaratDims d) { return min_int(d.B, KARAT_SLOTS); }
 
-// ---- Effective coefficients: C_mqp = scale_basis_pq coef_pmq, and scale_base_pq for the base's feature m = 2G
-
-static inline float karat_coefficient(KaratParams w, KaratDims d, int h, int m, int q, int p) {
-    size_t unit = (size_t)(h * d.R + p) * d.N + q;
-    int count = karat_coefficients(d);
-    if (m == count) { return w.scale_base ? w.scale_base[unit] : 1; }
-    return (w.scale_basis ? w.scale_basis[unit] : 1) * w.coef[((size_t)(h * d.R + p) * count + m) * d.N + q];
-}
+// ---- Folded coefficients of the inner operator
 
 // For the forward, one head: for each tile of rows q, panels over p of (M, rows, TILE_ROWS), the left factors of z
 static inline size_t karat_row_coefs(KaratDims d) {
     return (size_t)karat_features_count(d) * round_up(d.N, TILE_ROWS) * round_up(d.R, TILE_ROWS);
 }
 
-static inline void karat_pack_rows(float* to, KaratParams w, KaratDims d, int h) {
+static inline void karat_pack_rows(float* to, KaratOperator w, KaratDims d, int h) {
     int M = karat_features_count(d), padded = round_up(d.N, TILE_ROWS);
     for (int q0 = 0; q0 < padded; q0 += KARAT_ROWS) {
         int end = min_int(q0 + KARAT_ROWS, padded);
@@ -62,7 +55,7 @@ static inline size_t karat_lane_index(KaratDims d, int m, int q, int p) {
     return row * TILE_COLS + q % TILE_COLS;
 }
 
-static inline void karat_pack_lanes(float* to, KaratParams w, KaratDims d, int h) {
+static inline void karat_pack_lanes(float* to, KaratOperator w, KaratDims d, int h) {
     memset(to, 0, karat_lane_coefs(d) * sizeof *to);
     for (int m = 0; m < karat_features_count(d); m++) {
         for (int p = 0; p < d.R; p++) {
@@ -73,10 +66,12 @@ static inline void karat_pack_lanes(float* to, KaratParams w, KaratDims d, int h
 
 // Whichever form the basis takes: floats a head of coefficients as each direction reads them
 static inline size_t karat_forward_coefs(KaratDims d) {
+    if (!karat_has_inner(d)) { return 0; }
     return basis_is_linear(d.basis) ? karat_row_coefs(d) : karat_units_coefs(d);
 }
 
 static inline size_t karat_backward_coefs(KaratDims d) {
+    if (!karat_has_inner(d)) { return 0; }
     return basis_is_linear(d.basis) ? karat_lane_coefs(d) : karat_units_coefs(d);
 }
 
@@ -95,17 +90,23 @@ typedef struct {                // of one thread
     float *U, *dU, *row;        // (R,D), (R,D), (D)
     float *dA;                  // (N, karat_columns)
     KaratUnitsWork units;       // of the per-unit form, in place of the tile and of what it is made from
+    float *z_used, *dz_used;    // the projections of z, their gradients (N,R)
+    KaratSigmaWork sigma;       // where sigma is formed or z projected
 } KaratWork;
 
 // Cuts a thread's scratch from base (NULL: only counts); returns its size in floats
 static inline size_t karat_work(KaratWork* w, float* base, KaratDims d) {
-    size_t D = d.C / d.H, tile = KARAT_ROWS * TILE_COLS, R_padded = round_up(d.R, TILE_ROWS);
+    size_t D = d.D, tile = KARAT_ROWS * TILE_COLS, R_padded = round_up(d.R, TILE_ROWS);
     size_t N_rows = round_up(d.N, TILE_ROWS), N_lanes = round_up(d.N, TILE_COLS), at = 0;
     *w = (KaratWork){0};
     at = karat_take(&w->dz, base, at, (size_t)d.N * d.R);
     at = karat_take(&w->U, base, at, d.R * D);
     at = karat_take(&w->dU, base, at, d.R * D);
     at = karat_take(&w->row, base, at, D);
+    at = karat_take(&w->z_used, base, at, d.project_z ? (size_t)d.N * d.R : 0);
+    at = karat_take(&w->dz_used, base, at, d.project_z ? (size_t)d.N * d.R : 0);
+    at = karat_sigma_work(&w->sigma, base, at, d);
+    if (!karat_has_inner(d)) { return at; }
     if (!basis_is_linear(d.basis)) { return karat_units_work(&w->units, base, at, d); }
     at = karat_take(&w->row_panels, base, at, N_rows * D);
     at = karat_take(&w->lane_panels, base, at, N_lanes * D);
@@ -119,15 +120,47 @@ static inline size_t karat_work(KaratWork* w, float* base, KaratDims d) {
     return karat_take(&w->dA, base, at, (size_t)d.N * karat_columns(d.N));
 }
 
-// One (head, slot)'s gradients: of C as karat_backward_coefs, of W (N,R), of beta (N)
-static inline size_t karat_slot_size(KaratDims d) { return karat_backward_coefs(d) + (size_t)d.N * d.R + d.N; }
+// One (head, slot)'s gradients: of the folded coefficients, inner and outer, of W (N,R) and of beta (N)
+static inline size_t karat_slot_size(KaratDims d) {
+    return karat_backward_coefs(d) + karat_outer_coefs(d) + (size_t)d.N * d.R + d.N;
+}
 
-// The forward needs the first two terms (its own layout of C), the backward all three
+typedef struct {                         // the workspace, cut
+    float *inner, *outer, *works, *slots;
+    size_t coefs, outer_coefs, work;     // floats of one head's, of one thread's
+} KaratScratch;
+
+// coefs: karat_forward_coefs or karat_backward_coefs, whose layouts differ
+static inline KaratScratch karat_scratch_cut(float* scratch, size_t coefs, KaratDims d) {
+    KaratWork unused;
+    KaratScratch s = {.inner = scratch, .coefs = coefs, .outer_coefs = karat_outer_coefs(d),
+                      .work = karat_work(&unused, NULL, d)};
+    s.outer = s.inner + d.H * coefs;
+    s.works = s.outer + d.H * s.outer_coefs;
+    s.slots = s.works + max_threads() * s.work;
+    return s;
+}
+
 static inline size_t karat_scratch(KaratDims d) {
     KaratWork unused;
     size_t forward = karat_forward_coefs(d), backward = karat_backward_coefs(d);
-    size_t coefs = forward > backward ? forward : backward;
+    size_t coefs = (forward > backward ? forward : backward) + karat_outer_coefs(d);
     return d.H * coefs + max_threads() * karat_work(&unused, NULL, d) + d.H * karat_slots(d) * karat_slot_size(d);
+}
+
+typedef void (*KaratFold)(float* to, KaratOperator w, KaratDims d, int h);
+
+static inline void karat_fold(KaratScratch s, KaratParams params, KaratFold fold_inner, KaratDims d) {
+    #pragma omp parallel for schedule(dynamic)
+    for (int h = 0; h < d.H; h++) {
+        if (karat_has_inner(d)) { fold_inner(s.inner + h * s.coefs, params.inner, d, h); }
+        if (karat_has_outer(d)) { karat_outer_fold(s.outer + h * s.outer_coefs, params.outer, d, h); }
+    }
+}
+
+static inline KaratHead karat_head(KaratScratch s, KaratParams params, KaratDims d, int h) {
+    const float* W = karat_has_weight(d) ? params.proj_weight + (size_t)h * d.N * d.R : NULL;
+    return (KaratHead){s.inner + h * s.coefs, s.outer + h * s.outer_coefs, W, params.proj_bias};
 }
 
 // ---- Tiles
@@ -143,7 +176,7 @@ static inline void karat_logits(float* x, const float* row_panels, const float* 
 
 // The tile's logits and features, rows of q0.. or k0.. on; returns its number of rows, a whole number of TILE_ROWS
 static inline int karat_tile(KaratWork w, int first_row, int first_lane, KaratDims d) {
-    int D = d.C / d.H, rows = round_up(min_int(KARAT_ROWS, d.N - first_row), TILE_ROWS);
+    int D = d.D, rows = round_up(min_int(KARAT_ROWS, d.N - first_row), TILE_ROWS);
     karat_logits(w.x, w.row_panels + (size_t)first_row * D, w.lane_panels + (size_t)first_lane * D, rows, D);
     basis_features(w.features, w.x, rows * TILE_COLS, karat_basis(d));
     karat_base_forward(w.features + (size_t)karat_coefficients(d) * rows * TILE_COLS, w.x, rows * TILE_COLS, d.base);
@@ -200,7 +233,7 @@ static inline void karat_tile_backward(KaratWork w, const float* dz_k, const flo
 
 // z (N,R) of one sample and head
 static inline void karat_head_z(float* z, const float* q, const float* coefs, KaratWork w, KaratDims d) {
-    int D = d.C / d.H, M = karat_features_count(d), R_padded = round_up(d.R, TILE_ROWS);
+    int D = d.D, M = karat_features_count(d), R_padded = round_up(d.R, TILE_ROWS);
     const float* k = q + d.C;
     pack_panels(w.row_panels, TILE_ROWS, d.N, D, k, 3 * (size_t)d.C, 1);
     pack_panels(w.lane_panels, TILE_COLS, d.N, D, q, 3 * (size_t)d.C, 1);
@@ -220,68 +253,83 @@ static inline void karat_head_z(float* z, const float* q, const float* coefs, Ka
 }
 
 // out = z U + 1 (beta^T V), U = W^T V
-static inline void karat_head_out(float* out, const float* z, const float* v, const float* W, const float* beta,
-                                  KaratWork w, KaratDims d) {
-    int D = d.C / d.H, ld = 3 * d.C;
-    gemm(true, false, d.R, D, d.N, 1, W, d.R, v, ld, 0, w.U, D);
-    if (beta) {
-        gemm(false, false, 1, D, d.N, 1, beta, d.N, v, ld, 0, w.row, D);
+static inline void karat_head_out(float* out, const float* z, const float* v, KaratHead head, KaratWork w,
+                                  KaratDims d) {
+    int D = d.D, ld = 3 * d.C;
+    gemm(true, false, d.R, D, d.N, 1, head.W, d.R, v, ld, 0, w.U, D);
+    if (head.beta) {
+        gemm(false, false, 1, D, d.N, 1, head.beta, d.N, v, ld, 0, w.row, D);
         for (int k = 0; k < d.N; k++) { memcpy(out + (size_t)k * d.C, w.row, D * sizeof *out); }
     }
-    gemm(false, false, d.N, D, d.R, 1, z, d.R, w.U, D, beta ? 1 : 0, out, d.C);
+    gemm(false, false, d.N, D, d.R, 1, z, d.R, w.U, D, head.beta ? 1 : 0, out, d.C);
+}
+
+// What stands behind z: z itself, or its rows projected
+static inline const float* karat_used_z(const float* z, KaratWork w, KaratDims d) {
+    if (!d.project_z) { return z; }
+    for (int k = 0; k < d.N; k++) {
+        size_t row = (size_t)k * d.R;
+        simplex_row_forward(w.z_used + row, z + row, d.projection, w.sigma.sort, d.R);
+    }
+    return w.z_used;
+}
+
+// One sample and head
+static inline void karat_head_forward(float* out, float* z, const float* q, KaratHead head, KaratWork w, KaratDims d) {
+    if (!karat_has_inner(d)) {
+        karat_reduced_z(z, w.U, q, head.W, d);
+    } else if (basis_is_linear(d.basis)) {
+        karat_head_z(z, q, head.inner, w, d);
+    } else {
+        karat_units_z(z, q, head.inner, w.units, d);
+    }
+    const float* used = karat_used_z(z, w, d);
+    if (karat_forms_sigma(d)) {
+        karat_sigma_out(out, used, q + 2 * d.C, head, w.sigma, d);
+    } else {
+        karat_head_out(out, used, q + 2 * d.C, head, w, d);
+    }
 }
 
 static inline void karat_forward(float* out, float* z, const float* qkv, KaratParams params, float* scratch,
                                  KaratDims d) {
-    KaratWork unused;
-    size_t coefs = karat_forward_coefs(d), work = karat_work(&unused, NULL, d);
-    bool linear = basis_is_linear(d.basis);
-    #pragma omp parallel for schedule(dynamic)
-    for (int h = 0; h < d.H; h++) { (linear ? karat_pack_rows : karat_units_fold)(scratch + h * coefs, params, d, h); }
+    KaratScratch s = karat_scratch_cut(scratch, karat_forward_coefs(d), d);
+    karat_fold(s, params, basis_is_linear(d.basis) ? karat_pack_rows : karat_units_fold, d);
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < d.B * d.H; bh++) {
         int b = bh / d.H, h = bh % d.H;
-        size_t at = (size_t)b * d.N * d.C, column = (size_t)h * (d.C / d.H);
-        const float* q = qkv + 3 * at + column;
-        float* z_head = z + (size_t)bh * d.N * d.R;
+        size_t at = (size_t)b * d.N * d.C, column = (size_t)h * d.D;
         KaratWork w;
-        karat_work(&w, scratch + d.H * coefs + thread_number() * work, d);
-        if (linear) {
-            karat_head_z(z_head, q, scratch + h * coefs, w, d);
-        } else {
-            karat_units_z(z_head, q, scratch + h * coefs, w.units, d);
-        }
-        karat_head_out(out + at + column, z_head, q + 2 * d.C, params.proj_weight + (size_t)h * d.N * d.R,
-                       params.proj_bias, w, d);
+        karat_work(&w, s.works + thread_number() * s.work, d);
+        karat_head_forward(out + at + column, z + (size_t)bh * d.N * d.R, qkv + 3 * at + column,
+                           karat_head(s, params, d, h), w, d);
     }
 }
 
 // ---- Backward
 
-typedef struct { float *coefs, *proj_weight, *proj_bias; } KaratSlot;
-
 static inline KaratSlot karat_slot(float* slots, KaratDims d, int h, int slot) {
-    float* at = slots + (size_t)(h * karat_slots(d) + slot) * karat_slot_size(d);
-    float* proj_weight = at + karat_backward_coefs(d);
-    return (KaratSlot){at, proj_weight, proj_weight + (size_t)d.N * d.R};
+    float* inner = slots + (size_t)(h * karat_slots(d) + slot) * karat_slot_size(d);
+    float *outer = inner + karat_backward_coefs(d), *W = outer + karat_outer_coefs(d);
+    return (KaratSlot){inner, outer, W, W + (size_t)d.N * d.R};
 }
 
 // The forward lines: U = W^T V; out = z U + 1 (beta^T V). Gives dz, dV and adds to dW and dbeta.
-static inline void karat_head_out_backward(KaratSlot slot, float* dv, const float* dout, const float* z, const float* v,
-                                           const float* W, const float* beta, KaratWork w, KaratDims d) {
-    int D = d.C / d.H, N = d.N, R = d.R, ld = 3 * d.C;
-    gemm(true, false, R, D, N, 1, W, R, v, ld, 0, w.U, D);
-    gemm(false, true, N, R, D, 1, dout, d.C, w.U, D, 0, w.dz, R);
+static inline void karat_head_out_backward(float* dz, float* dv, KaratSlot slot, const float* dout, const float* z,
+                                           const float* v, KaratHead head, KaratWork w, KaratDims d) {
+    int D = d.D, N = d.N, R = d.R, ld = 3 * d.C;
+    gemm(true, false, R, D, N, 1, head.W, R, v, ld, 0, w.U, D);
+    gemm(false, true, N, R, D, 1, dout, d.C, w.U, D, 0, dz, R);
     gemm(true, false, R, D, N, 1, z, R, dout, d.C, 0, w.dU, D);
-    gemm(false, true, N, R, D, 1, v, ld, w.dU, D, 1, slot.proj_weight, R);
-    gemm(false, false, N, D, R, 1, W, R, w.dU, D, 0, dv, ld);
-    if (!beta) { return; }
+    gemm(false, true, N, R, D, 1, v, ld, w.dU, D, 1, slot.W, R);
+    gemm(false, false, N, D, R, 1, head.W, R, w.dU, D, 0, dv, ld);
+    if (!head.beta) { return; }
     memset(w.row, 0, D * sizeof *w.row); // the column sums of dout
     for (int k = 0; k < N; k++) {
         for (int i = 0; i < D; i++) { w.row[i] += dout[(size_t)k * d.C + i]; }
     }
-    gemm(false, true, N, 1, D, 1, v, ld, w.row, D, 1, slot.proj_bias, 1);
-    gemm(false, false, N, D, 1, 1, beta, 1, w.row, D, 1, dv, ld);
+    gemm(false, true, N, 1, D, 1, v, ld, w.row, D, 1, slot.beta, 1);
+    gemm(false, false, N, D, 1, 1, head.beta, 1, w.row, D, 1, dv, ld);
 }
 
 // The forward line: z = features(A) C. For one panel of lanes q0..: dA's columns; the gradient of C is added to dcoefs.
@@ -306,7 +354,7 @@ static inline void karat_panel_backward(float* dA, int ld, float* dcoefs, const 
 // The forward lines: A = Q K^T / sqrt(D); z = features(A) C. dQ, dK from dz in w, a block of columns of dA at a time.
 static inline void karat_head_z_backward(float* dq, float* dcoefs, const float* q, const float* coefs, KaratWork w,
                                          KaratDims d) {
-    int D = d.C / d.H, N = d.N, ld = 3 * d.C, columns = karat_columns(N);
+    int D = d.D, N = d.N, ld = 3 * d.C, columns = karat_columns(N);
     size_t panel_coefs = (size_t)karat_features_count(d) * round_up(d.R, TILE_ROWS); // a lane's
     const float* k = q + d.C;
     float *dk = dq + d.C, scale = 1 / sqrtf(D);
@@ -325,89 +373,97 @@ static inline void karat_head_z_backward(float* dq, float* dcoefs, const float* 
     }
 }
 
-// Adds the slots' gradients of C_mqp = scale_basis_pq coef_pmq, of one (h,p), to those of coef and of the scales
-static inline void karat_unfold(KaratGrads grads, KaratParams params, float* slots, KaratDims d, int h, int p) {
-    size_t unit = (size_t)(h * d.R + p) * d.N;
-    int base = karat_coefficients(d); // the last feature, where there is one
+// Adds the slots' gradients of the inner operator's folded coefficients, of one (h,p), to those of its tensors
+static inline void karat_unfold(KaratOperatorGrads grads, KaratOperator params, float* slots, KaratDims d, int h,
+                                int p) {
     for (int m = 0; m < karat_features_count(d); m++) {
-        size_t coef = unit * base + (size_t)m * d.N;
         for (int q0 = 0; q0 < d.N; q0 += TILE_COLS) {
             float sum[TILE_COLS] = {0};
             for (int s = 0; s < karat_slots(d); s++) {
-                const float* slot = karat_slot(slots, d, h, s).coefs + karat_lane_index(d, m, q0, p);
+                const float* slot = karat_slot(slots, d, h, s).inner + karat_lane_index(d, m, q0, p);
                 for (int lane = 0; lane < TILE_COLS; lane++) { sum[lane] += slot[lane]; }
             }
             for (int lane = 0; lane < min_int(TILE_COLS, d.N - q0); lane++) {
-                size_t i = unit + q0 + lane, c = coef + q0 + lane;
-                if (m == base) {
-                    if (params.scale_base) { grads.scale_base[i] += sum[lane]; }
-                } else {
-                    grads.coef[c] += (params.scale_basis ? params.scale_basis[i] : 1) * sum[lane];
-                    if (params.scale_basis) { grads.scale_basis[i] += params.coef[c] * sum[lane]; }
-                }
+                karat_coefficient_backward(grads, params, sum[lane], d, h, m, q0 + lane, p);
             }
         }
+    }
+}
+
+static inline void karat_reduce_unit(KaratGrads grads, KaratParams params, float* slots, KaratDims d, int h, int p) {
+    KaratSlot first = karat_slot(slots, d, h, 0);
+    if (karat_has_inner(d) && basis_is_linear(d.basis)) {
+        karat_unfold(grads.inner, params.inner, slots, d, h, p);
+    } else if (karat_has_inner(d)) {
+        karat_units_unfold(grads.inner, params.inner, first.inner, karat_slot_size(d), karat_slots(d), d, h, p);
+    }
+    if (karat_has_outer(d)) {
+        karat_outer_unfold(grads.outer, params.outer, first.outer, karat_slot_size(d), karat_slots(d), d, h, p);
     }
 }
 
 static inline void karat_reduce_projection(KaratGrads grads, float* slots, KaratDims d) {
     for (int h = 0; h < d.H; h++) {
-        float* dW = grads.proj_weight + (size_t)h * d.N * d.R;
         for (int s = 0; s < karat_slots(d); s++) {
             KaratSlot slot = karat_slot(slots, d, h, s);
-            for (int i = 0; i < d.N * d.R; i++) { dW[i] += slot.proj_weight[i]; }
-            for (int n = 0; grads.proj_bias && n < d.N; n++) { grads.proj_bias[n] += slot.proj_bias[n]; }
+            float* dW = grads.proj_weight + (size_t)h * d.N * d.R;
+            for (int i = 0; karat_has_weight(d) && i < d.N * d.R; i++) { dW[i] += slot.W[i]; }
+            for (int n = 0; grads.proj_bias && n < d.N; n++) { grads.proj_bias[n] += slot.beta[n]; }
         }
     }
 }
 
-// One sample and head: dQ, dK, dV; gradients of the operator are added to the slot's
-static inline void karat_head_backward(KaratSlot slot, float* dqkv, const float* dout, const float* z, const float* qkv,
-                                       KaratParams params, const float* coefs, KaratWork w, KaratDims d, int b, int h) {
-    size_t at = (size_t)b * d.N * d.C, column = (size_t)h * (d.C / d.H);
-    const float* q = qkv + 3 * at + column;
-    float* dq = dqkv + 3 * at + column;
-    karat_head_out_backward(slot, dq + 2 * d.C, dout + at + column, z + (size_t)(b * d.H + h) * d.N * d.R,
-                            q + 2 * d.C, params.proj_weight + (size_t)h * d.N * d.R, params.proj_bias, w, d);
-    if (basis_is_linear(d.basis)) {
-        karat_head_z_backward(dq, slot.coefs, q, coefs, w, d);
+// From what stands behind z to out: gives dz (in w.dz) and dV
+static inline void karat_head_behind_z_backward(KaratSlot slot, float* dv, const float* dout, const float* z,
+                                                const float* v, KaratHead head, KaratWork w, KaratDims d) {
+    const float* used = karat_used_z(z, w, d);
+    float* dused = d.project_z ? w.dz_used : w.dz;
+    if (karat_forms_sigma(d)) {
+        karat_sigma_out_backward(dused, dv, slot, dout, used, v, head, w.sigma, d);
     } else {
-        karat_units_z_backward(dq, slot.coefs, w.dz, q, coefs, w.units, d);
+        karat_head_out_backward(dused, dv, slot, dout, used, v, head, w, d);
+    }
+    for (int k = 0; d.project_z && k < d.N; k++) {
+        size_t row = (size_t)k * d.R;
+        simplex_row_backward(w.dz + row, dused + row, used + row, z + row, d.projection, d.R);
     }
 }
 
-static inline void karat_reduce_unit(KaratGrads grads, KaratParams params, float* slots, KaratDims d, int h, int p) {
-    if (basis_is_linear(d.basis)) {
-        karat_unfold(grads, params, slots, d, h, p);
+// One sample and head: dQ, dK, dV; gradients of the parameters are added to the slot's
+static inline void karat_head_backward(KaratSlot slot, float* dq, const float* dout, const float* z, const float* q,
+                                       KaratHead head, KaratWork w, KaratDims d) {
+    karat_head_behind_z_backward(slot, dq + 2 * d.C, dout, z, q + 2 * d.C, head, w, d);
+    if (!karat_has_inner(d)) {
+        karat_reduced_z_backward(dq, slot.W, w.dz, q, head.W, w.U, w.dU, d);
+    } else if (basis_is_linear(d.basis)) {
+        karat_head_z_backward(dq, slot.inner, q, head.inner, w, d);
     } else {
-        karat_units_unfold(grads, params, karat_slot(slots, d, h, 0).coefs, karat_slot_size(d), karat_slots(d), d, h,
-                           p);
+        karat_units_z_backward(dq, slot.inner, w.dz, q, head.inner, w.units, d);
     }
 }
 
 static inline void karat_backward(float* dqkv, KaratGrads grads, const float* dout, const float* z, const float* qkv,
                                   KaratParams params, float* scratch, KaratDims d) {
-    KaratWork unused;
-    size_t coefs = karat_backward_coefs(d), work = karat_work(&unused, NULL, d);
     int slots = karat_slots(d);
-    bool linear = basis_is_linear(d.basis);
-    float *works = scratch + d.H * coefs, *all_slots = works + max_threads() * work;
-    #pragma omp parallel for schedule(dynamic)
-    for (int h = 0; h < d.H; h++) { (linear ? karat_pack_lanes : karat_units_fold)(scratch + h * coefs, params, d, h); }
+    KaratScratch s = karat_scratch_cut(scratch, karat_backward_coefs(d), d);
+    karat_fold(s, params, basis_is_linear(d.basis) ? karat_pack_lanes : karat_units_fold, d);
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < d.H * slots; task++) {
-        int h = task / slots, s = task % slots;
-        KaratSlot slot = karat_slot(all_slots, d, h, s);
+        int h = task / slots, part = task % slots;
+        KaratSlot slot = karat_slot(s.slots, d, h, part);
         KaratWork w;
-        karat_work(&w, works + thread_number() * work, d);
-        memset(slot.coefs, 0, karat_slot_size(d) * sizeof(float));
-        for (int b = (int)((int64_t)s * d.B / slots); b < (int)((int64_t)(s + 1) * d.B / slots); b++) {
-            karat_head_backward(slot, dqkv, dout, z, qkv, params, scratch + h * coefs, w, d, b, h);
+        karat_work(&w, s.works + thread_number() * s.work, d);
+        memset(slot.inner, 0, karat_slot_size(d) * sizeof(float));
+        for (int b = (int)((int64_t)part * d.B / slots); b < (int)((int64_t)(part + 1) * d.B / slots); b++) {
+            size_t at = (size_t)b * d.N * d.C, column = (size_t)h * d.D;
+            karat_head_backward(slot, dqkv + 3 * at + column, dout + at + column,
+                                z + (size_t)(b * d.H + h) * d.N * d.R, qkv + 3 * at + column,
+                                karat_head(s, params, d, h), w, d);
         }
     }
     #pragma omp parallel for schedule(static)
     for (int unit = 0; unit < d.H * d.R; unit++) {
-        karat_reduce_unit(grads, params, all_slots, d, unit / d.R, unit % d.R);
+        karat_reduce_unit(grads, params, s.slots, d, unit / d.R, unit % d.R);
     }
-    karat_reduce_projection(grads, all_slots, d);
+    karat_reduce_projection(grads, s.slots, d);
 }

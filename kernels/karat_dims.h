@@ -1,33 +1,90 @@
-// What both forms of Kolmogorov-Arnold attention (karat.h, karat_units.h) speak of: sizes, parameters, gradients.
+// What all forms of Kolmogorov-Arnold attention (karat.h, karat_units.h, karat_sigma.h) speak of: sizes, parameters,
+// gradients.
 #pragma once
 #include "basis.h"
+#include "simplex.h"
 #include <stddef.h>
 
+// How a row of logits A_k (N) becomes the weights sigma_k (N), Phi an operator of N x R functions (KArAt, table of
+// operator orders):
+//     KARAT_W_PHI    z = Phi A_k,  sigma = W z        the paper's choice
+//     KARAT_PHI_W    z = W^T A_k,  sigma = Phi^T z    W first, then R -> N by functions
+//     KARAT_PHI_PHI  z = Phi A_k,  sigma = Phi2^T z   functions both ways, no W
+typedef enum { KARAT_W_PHI, KARAT_PHI_W, KARAT_PHI_PHI } KaratOrder;
+
 typedef struct {
-    int B, N, C, H, R, G;
+    int B, N, C, H, D, R, G; // H heads of width D; C: the width of all heads of the layer, others' included
     KaratBase base;
     KaratBasis basis;
-    int order;   // of bspline
-    float range; // of bspline
+    int spline_order;
+    float spline_range;
+    KaratOrder order;
+    bool full_rank;          // N x N functions: R = N, sigma = z, no W
+    Projection projection;   // of the rows of sigma, or of z
+    bool project_z;
 } KaratDims;
 
-typedef struct {              // one operator set, all heads together
+typedef struct {              // an operator Phi, all heads together
     const float* coef;        // (H,R,M,N), M as in basis.h
     const float* scale_basis; // (H,R,N), or NULL: 1
     const float* scale_base;  // (H,R,N), or NULL: 1
-    const float* proj_weight; // (H,N,R), W of karat.h
+} KaratOperator;
+
+typedef struct {
+    KaratOperator inner;      // from logits to z; unused in the order KARAT_PHI_W
+    KaratOperator outer;      // from z to sigma; unused in the order KARAT_W_PHI
+    const float* proj_weight; // (H,N,R), W; unused without one
     const float* proj_bias;   // (N), beta of karat.h, or NULL: 0
 } KaratParams;
 
+typedef struct { float *coef, *scale_basis, *scale_base; } KaratOperatorGrads;
 typedef struct { // the parameters' gradients, all +=; NULL where the parameter is
-    float *coef, *scale_basis, *scale_base, *proj_weight, *proj_bias;
+    KaratOperatorGrads inner, outer;
+    float *proj_weight, *proj_bias;
 } KaratGrads;
 
-static inline Basis karat_basis(KaratDims d) { return (Basis){d.basis, d.G, d.order, d.range}; }
+static inline Basis karat_basis(KaratDims d) { return (Basis){d.basis, d.G, d.spline_order, d.spline_range}; }
 static inline int karat_coefficients(KaratDims d) { return basis_coefficients(karat_basis(d)); } // M
 static inline int karat_features_count(KaratDims d) { return karat_coefficients(d) + (d.base != KARAT_BASE_ZERO); }
+static inline bool karat_has_inner(KaratDims d) { return d.order != KARAT_PHI_W; }
+static inline bool karat_has_outer(KaratDims d) { return d.order != KARAT_W_PHI; }
+static inline bool karat_has_weight(KaratDims d) { return d.order != KARAT_PHI_PHI && !d.full_rank; }
+
+// Whether sigma is formed, a tile of rows at a time (karat_sigma.h), or out = z (W^T V) at once
+static inline bool karat_forms_sigma(KaratDims d) {
+    return karat_has_outer(d) || d.full_rank || (d.projection != PROJECT_NONE && !d.project_z);
+}
+
+// A coefficient of a unit with its scale folded in: scale_basis_pq coef_pmq, and scale_base_pq for the base's feature, the last
+static inline float karat_coefficient(KaratOperator w, KaratDims d, int h, int m, int q, int p) {
+    size_t unit = (size_t)(h * d.R + p) * d.N + q;
+    int count = karat_coefficients(d);
+    if (m == count) { return w.scale_base ? w.scale_base[unit] : 1; }
+    return (w.scale_basis ? w.scale_basis[unit] : 1) * w.coef[((size_t)(h * d.R + p) * count + m) * d.N + q];
+}
+
+// The backward of karat_coefficient: folded is the gradient of what it returns
+static inline void karat_coefficient_backward(KaratOperatorGrads grads, KaratOperator w, float folded, KaratDims d,
+                                              int h, int m, int q, int p) {
+    size_t unit = (size_t)(h * d.R + p) * d.N + q;
+    int count = karat_coefficients(d);
+    size_t c = ((size_t)(h * d.R + p) * count + m) * d.N + q;
+    if (m == count) {
+        if (w.scale_base) { grads.scale_base[unit] += folded; }
+        return;
+    }
+    grads.coef[c] += (w.scale_basis ? w.scale_basis[unit] : 1) * folded;
+    if (w.scale_basis) { grads.scale_basis[unit] += w.coef[c] * folded; }
+}
 
 static inline size_t karat_take(float** pointer, float* base, size_t at, size_t count) { // whole cache lines
     *pointer = base ? base + at : NULL;
     return at + (count + 15) / 16 * 16;
 }
+
+typedef struct {               // what one head reads: its folded coefficients, and its part of the tensors
+    const float *inner, *outer;
+    const float *W, *beta;     // (N,R), (N)
+} KaratHead;
+
+typedef struct { float *inner, *outer, *W, *beta; } KaratSlot; // the gradients of one head's, over some of the samples

@@ -13,14 +13,15 @@ enum { UNITS_ROWS = 16 };
 typedef struct {                  // of one thread
     float *x, *dx, *b, *db;       // logits of UNITS_ROWS rows k, b of them, and gradients, each (UNITS_ROWS, N)
     float *shifted, *psi, *slope; // of one row and p: (x - tau) / s, and the wavelet there, each (N)
+    float* dphi;                  // gradients of its units (N)
 } KaratUnitsWork;
 
 static inline size_t karat_units_work(KaratUnitsWork* w, float* base, size_t at, KaratDims d) {
     size_t rows = (size_t)UNITS_ROWS * d.N;
     float** of_rows[] = {&w->x, &w->dx, &w->b, &w->db};
-    float** of_units[] = {&w->shifted, &w->psi, &w->slope};
+    float** of_units[] = {&w->shifted, &w->psi, &w->slope, &w->dphi};
     for (int i = 0; i < 4; i++) { at = karat_take(of_rows[i], base, at, rows); }
-    for (int i = 0; i < 3; i++) { at = karat_take(of_units[i], base, at, d.N); }
+    for (int i = 0; i < 4; i++) { at = karat_take(of_units[i], base, at, d.N); }
     return at;
 }
 
@@ -33,7 +34,7 @@ static inline float karat_units_window(KaratDims d, int q) {
     return d.basis == BASIS_SHANNON ? basis_shannon_window(q, d.N) : 1;
 }
 
-static inline void karat_units_fold(float* to, KaratParams w, KaratDims d, int h) {
+static inline void karat_units_fold(float* to, KaratOperator w, KaratDims d, int h) {
     int N = d.N, M = karat_coefficients(d);
     for (int p = 0; p < d.R; p++, to += karat_units_row(d)) {
         size_t unit = (size_t)(h * d.R + p) * N;
@@ -72,33 +73,42 @@ static inline float karat_units_sum(const float* x, const float* b, const float*
     return d.base == KARAT_BASE_ZERO ? sum : sum + vm_row_dot(b, theta + karat_coefficients(d) * N, N);
 }
 
-// The forward line: z += sum_q phi(x; theta), phi = P/Q. dtheta is added to, and so is dx.
-static inline void karat_units_rational_backward(float* dx, float* dtheta, float dz, const float* x,
+// The forward line: phi_q(x_q; theta_q) = P/Q, of which dphi (N) are the gradients. dtheta is added to, and so is dx.
+static inline void karat_units_rational_backward(float* dx, float* dtheta, const float* dphi, const float* x,
                                                  const float* theta, int N) {
     #pragma omp simd
     for (int q = 0; q < N; q++) {
         BasisRational phi = basis_rational(x[q], theta + q, N);
-        float by_a = dz * phi.gain, by_b = dz * phi.turn * x[q];
+        float by_a = dphi[q] * phi.gain, by_b = dphi[q] * phi.turn * x[q];
         float *da = dtheta + q, *db = da + RATIONAL_UNIT_NUMERATOR * N;
         for (int i = 0; i < RATIONAL_UNIT_NUMERATOR; i++, by_a *= x[q]) { da[i * N] += by_a; }
         for (int j = 0; j < RATIONAL_UNIT_DENOMINATOR; j++, by_b *= x[q]) { db[j * N] += by_b; }
-        dx[q] += dz * phi.slope;
+        dx[q] += dphi[q] * phi.slope;
     }
 }
 
-// The forward line: z += sum_q amplitude psi(y), y = (x - tau)/s. dtheta takes dz psi for the amplitude, and for tau
-// and s, with t = dz amplitude psi'(y), t and t y, which karat_units_unfold multiplies by -1/s.
-static inline void karat_units_wavelet_backward(float* dx, float* dtheta, float dz, const float* x, const float* theta,
-                                                KaratUnitsWork w, KaratDims d) {
+// The forward line: phi_q = amplitude psi(y), y = (x - tau)/s. dtheta takes dphi psi for the amplitude, and for tau and
+// s, with t = dphi amplitude psi'(y), t and t y, which karat_units_unfold multiplies by -1/s.
+static inline void karat_units_wavelet_backward(float* dx, float* dtheta, const float* dphi, const float* x,
+                                                const float* theta, KaratUnitsWork w, KaratDims d) {
     int N = d.N;
     karat_units_wavelets(x, theta, w, d);
     #pragma omp simd
     for (int q = 0; q < N; q++) {
-        float t = dz * theta[q] * w.slope[q];
-        dtheta[q] += dz * w.psi[q];
+        float t = dphi[q] * theta[q] * w.slope[q];
+        dtheta[q] += dphi[q] * w.psi[q];
         dtheta[N + q] += t;
         dtheta[2 * N + q] += t * w.shifted[q];
         dx[q] += t * theta[2 * N + q];
+    }
+}
+
+static inline void karat_units_one_backward(float* dx, float* dtheta, const float* dphi, const float* x,
+                                            const float* theta, KaratUnitsWork w, KaratDims d) {
+    if (d.basis == BASIS_RATIONAL) {
+        karat_units_rational_backward(dx, dtheta, dphi, x, theta, d.N);
+    } else {
+        karat_units_wavelet_backward(dx, dtheta, dphi, x, theta, w, d);
     }
 }
 
@@ -106,7 +116,7 @@ static inline void karat_units_wavelet_backward(float* dx, float* dtheta, float 
 
 // Logits of rows first.., b of them; returns how many rows
 static inline int karat_units_logits(const float* q, int first, KaratUnitsWork w, KaratDims d) {
-    int D = d.C / d.H, ld = 3 * d.C, rows = min_int(UNITS_ROWS, d.N - first);
+    int D = d.D, ld = 3 * d.C, rows = min_int(UNITS_ROWS, d.N - first);
     gemm(false, true, rows, d.N, D, 1 / sqrtf(D), q + (size_t)first * ld, ld, q + d.C, ld, 0, w.x, d.N);
     karat_base_forward(w.b, w.x, rows * d.N, d.base);
     return rows;
@@ -136,11 +146,8 @@ static inline void karat_units_rows_backward(float* dcoefs, const float* dz, con
         for (int r = 0; r < rows; r++) {
             size_t row = (size_t)r * N;
             float dz_kp = dz[(size_t)r * d.R + p];
-            if (d.basis == BASIS_RATIONAL) {
-                karat_units_rational_backward(w.dx + row, dcoefs, dz_kp, w.x + row, coefs, N);
-            } else {
-                karat_units_wavelet_backward(w.dx + row, dcoefs, dz_kp, w.x + row, coefs, w, d);
-            }
+            for (int q = 0; q < N; q++) { w.dphi[q] = dz_kp; } // z is the sum of the units
+            karat_units_one_backward(w.dx + row, dcoefs, w.dphi, w.x + row, coefs, w, d);
             for (int q = 0; d.base != KARAT_BASE_ZERO && q < N; q++) {
                 dcoefs[M * N + q] += dz_kp * w.b[row + q];
                 w.db[row + q] += dz_kp * coefs[M * N + q];
@@ -153,7 +160,7 @@ static inline void karat_units_rows_backward(float* dcoefs, const float* dz, con
 // The forward lines: A = Q K^T / sqrt(D); z. Gives dQ and dK, adds to dcoefs.
 static inline void karat_units_z_backward(float* dq, float* dcoefs, const float* dz, const float* q,
                                           const float* coefs, KaratUnitsWork w, KaratDims d) {
-    int D = d.C / d.H, N = d.N, ld = 3 * d.C;
+    int D = d.D, N = d.N, ld = 3 * d.C;
     float scale = 1 / sqrtf(D);
     for (int first = 0; first < N; first += UNITS_ROWS) {
         int rows = karat_units_logits(q, first, w, d);
@@ -165,7 +172,7 @@ static inline void karat_units_z_backward(float* dq, float* dcoefs, const float*
 }
 
 // Adds the gradients of one unit's folded parameters to those of coef (at c, rows N apart) and of the scales (at i)
-static inline void karat_units_unfold_one(KaratGrads grads, KaratParams w, const float* folded, KaratDims d, size_t c,
+static inline void karat_units_unfold_one(KaratOperatorGrads grads, KaratOperator w, const float* folded, KaratDims d, size_t c,
                                           size_t i, int q) {
     int N = d.N, M = karat_coefficients(d), scaled = d.basis == BASIS_RATIONAL ? RATIONAL_UNIT_NUMERATOR : 1;
     float scale = w.scale_basis ? w.scale_basis[i] : 1, window = karat_units_window(d, q), dscale = 0;
@@ -180,7 +187,7 @@ static inline void karat_units_unfold_one(KaratGrads grads, KaratParams w, const
 }
 
 // Of one (h,p), from slots that are stride apart, added in order
-static inline void karat_units_unfold(KaratGrads grads, KaratParams params, const float* slots, size_t stride,
+static inline void karat_units_unfold(KaratOperatorGrads grads, KaratOperator params, const float* slots, size_t stride,
                                       int slot_count, KaratDims d, int h, int p) {
     size_t unit = (size_t)(h * d.R + p) * d.N;
     for (int q = 0; q < d.N; q++) {

@@ -1,12 +1,12 @@
 // The configuration: one table of every option. The struct Config, the parser, --help, the printed and the saved
 // configuration, and the comparison on resume are all made from it. Adding an option is one line.
 #pragma once
-#include "../kernels/basis.h"
+#include "../kernels/karat_dims.h"
 #include "../runtime/options.h"
 #include <math.h>
 
-enum { ATTN_SOFTMAX, ATTN_KARAT };
-enum { MLP_GELU, MLP_RELU, MLP_SILU, MLP_PRELU, MLP_GR_KAN, MLP_RATIONAL };
+enum { ATTN_SOFTMAX, ATTN_KARAT, ATTN_SIGMOID, ATTN_RELU, ATTN_MIXING, ATTN_SOFTMAX_RANK, ATTN_LINEAR };
+enum { MLP_GELU, MLP_RELU, MLP_SILU, MLP_PRELU, MLP_GR_KAN, MLP_RATIONAL, MLP_KAN };
 enum { POOL_TOKEN, POOL_AVG };
 enum { KARAT_BLOCK, KARAT_UNIVERSAL };
 enum { KARAT_BIAS_OFF, KARAT_BIAS_BLOCK };
@@ -24,7 +24,7 @@ enum { NORMALIZE_DATASET, NORMALIZE_IMAGENET, NORMALIZE_HALF };
 //  CHOICE(field, names, default, choices, resume, help)
 #define CONFIG_TABLE(GROUP, INT, REAL, PAIR, TEXT, CHOICE, SWITCH) \
 GROUP("Model") \
-TEXT  (model, "model", "kat-mini-g3b", SAME, "vit|kat - mini|tiny|small|base, then -gNb|-gNu for KArAt with grid N, blockwise|universal") \
+TEXT  (model, "model", "kat-mini-g3b", SAME, "vit|kat|kan - mini|tiny|small|base, then -gNb|-gNu for KArAt with grid N, blockwise|universal") \
 INT   (image_size, "image-size|img-size", "32", 1, 4096, SAME, "side of the square input") \
 INT   (patch, "patch|patch-size", "4", 1, 1024, SAME, "side P of a patch; divides the image size") \
 INT   (dim, "dim", "96", 1, 16384, SAME, "embedding width C") \
@@ -33,9 +33,10 @@ INT   (heads, "heads", "3", 1, 1024, SAME, "attention heads H; divides the width
 REAL  (mlp_ratio, "mlp-ratio", "4", 0.01, 64, SAME, "hidden width of the MLP over C") \
 INT   (classes, "classes|num-classes", "0", 0, 65535, SAME, "outputs; 0: as many as the data set has") \
 CHOICE(pool, "pool|gp", "token", "token|avg", SAME, "class token, or mean of the tokens without a class token") \
-CHOICE(attn, "attn", "karat", "softmax|karat", SAME, "what turns attention logits into weights") \
+CHOICE(attn, "attn", "karat", "softmax|karat|sigmoid|relu|mixing|softmax-rank|linear", SAME, "what turns logits into weights") \
+INT   (softmax_heads, "softmax-heads", "0", 0, 1023, SAME, "hybrid: the first N heads keep softmax, the others KArAt") \
 CHOICE(attn_init, "attn-init", "trunc02", "trunc02|mimetic", SAME, "start of qkv and proj; mimetic: Wq Wk near I, Wv Wp near -I") \
-CHOICE(mlp, "mlp", "gr-kan", "gelu|relu|silu|prelu|gr-kan|rational", SAME, "linear, activation, linear; or KAT's GR-KAN") \
+CHOICE(mlp, "mlp", "gr-kan", "gelu|relu|silu|prelu|gr-kan|rational|kan", SAME, "linear, activation, linear; KAT's GR-KAN; B-spline KAN") \
 REAL  (layer_scale, "layer-scale", "0", 0, 10, SAME, "start of LayerScale's per-channel factors; 0: no LayerScale") \
 REAL  (drop_path, "drop-path", "0", 0, 0.95, SAME, "stochastic depth: the last block's rate, rising linearly from 0") \
 GROUP("KArAt attention (--attn karat)") \
@@ -43,7 +44,11 @@ CHOICE(basis, "basis", "fourier", KARAT_BASES, SAME, "the functions that the uni
 INT   (grid, "grid", "3", 1, 64, SAME, "grid G: frequencies, intervals of the splines, or degree") \
 INT   (spline_order, "spline-order", "3", 0, 7, SAME, "bspline: order k") \
 REAL  (spline_range, "spline-range", "4", 1e-3, 1e6, SAME, "bspline: knots from -R to R, then k more a side") \
-INT   (karat_rank, "karat-rank", "12", 1, 1024, SAME, "rank r of the learned operator") \
+INT   (karat_rank, "karat-rank", "12", 1, 1024, SAME, "rank r of the learned operator, or of --attn softmax-rank") \
+SWITCH(karat_full, "karat-full", "off", SAME, "full rank: N x N functions and no W") \
+CHOICE(karat_order, "karat-order", "w-phi", "w-phi|phi-w|phi-phi", SAME, "order of the operator: W Φ(A), Φ(W A), Φ Φ(A)") \
+CHOICE(karat_projection, "karat-projection", "none", PROJECTIONS, SAME, "rows projected on the simplex, or on the l1 unit ball") \
+CHOICE(karat_project, "karat-project", "sigma", "sigma|z", SAME, "what is projected: the weights, or z before W") \
 CHOICE(karat_mode, "karat-mode", "block", "block|universal", SAME, "an operator for each block, or one shared by all") \
 CHOICE(karat_base, "karat-base", "zero", "zero|identity|silu|gelu", SAME, "base activation b(x) beside the basis") \
 SWITCH(karat_scales, "karat-scales", "on", SAME, "two trained scalars a unit, as the paper's counts have them") \
@@ -59,6 +64,10 @@ CHOICE(rational_init1, "rational-init1", "identity", RATIONAL_STARTS, SAME, "sta
 CHOICE(rational_init2, "rational-init2|rational-init", "swish", RATIONAL_STARTS, SAME, "start of the rational before fc2") \
 SWITCH(rational_decay, "rational-decay", "on", SAME, "weight decay on the rational coefficients, as released") \
 CHOICE(mlp_init, "mlp-init", "trunc02", "trunc02|variance-preserving", SAME, "start of fc1 and fc2 (released: trunc02)") \
+GROUP("B-spline KAN layers (--mlp kan)") \
+INT   (kan_grid, "kan-grid", "2", 1, 64, SAME, "intervals G of the splines") \
+INT   (kan_order, "kan-order", "3", 0, 7, SAME, "order k of the splines") \
+REAL  (kan_range, "kan-range", "4", 1e-3, 1e6, SAME, "knots from -R to R, then k more a side") \
 GROUP("Data and augmentation") \
 TEXT  (data, "data|data-dir", "procedural", SAME, "procedural, or PREFIX of PREFIX.train.kds and PREFIX.test.kds") \
 INT   (train_images, "train-images", "0", 0, 100000000, SAME, "use only the first N training images; 0: all") \
@@ -147,6 +156,11 @@ static inline const Option* config_option(const char* name) { return option_find
 static const struct { const char *option, *choice, *note; } choice_notes[] = {
     {"attn", "softmax", "exp(A_kq) over its sum along row k"},
     {"attn", "karat", "a learned operator W Φ(A_k) of rank r, sums of learned functions; the same for every row k"},
+    {"attn", "sigmoid", "1 / (1 + N exp(-A_kq)): every weight by itself"},
+    {"attn", "relu", "max(A_kq, 0) / N"},
+    {"attn", "mixing", "N x N weights for each head that are learned and ignore the image"},
+    {"attn", "softmax-rank", "softmax, then a learned linear map of rank r: what KArAt is without its functions"},
+    {"attn", "linear", "f(Q_k) f(K_q) over its sum along row k, f = elu + 1"},
     {"basis", "fourier", "Σ a_m cos(mx) + c_m sin(mx), m = 1..G"},
     {"basis", "rational", "(a0 + .. + a5 x^5) / (1 + |b1 x + .. + b4 x^4|), coefficients of each unit"},
     {"basis", "mexican-hat", "wavelet: second derivative of a Gaussian; weight, shift and width of each unit, as the next four"},
@@ -157,12 +171,16 @@ static const struct { const char *option, *choice, *note; } choice_notes[] = {
     {"basis", "bspline", "Σ c_m B_m(x), order k, G intervals on [-R, R]"},
     {"basis", "chebyshev", "Σ c_m T_m(tanh x), m = 0..G"},
     {"basis", "polynomial", "Σ c_m x^m, m = 0..G"},
+    {"karat-order", "w-phi", "W Φ(A_k): functions N to r, then a matrix; the paper's choice"},
+    {"karat-order", "phi-w", "Φ(W A_k): a matrix N to r, then functions to N"},
+    {"karat-order", "phi-phi", "Φ Φ(A_k): functions both ways"},
     {"mlp", "gelu", "linear, x Φ(x) with Φ the normal distribution, linear"},
     {"mlp", "relu", "linear, max(x, 0), linear"},
     {"mlp", "silu", "linear, x / (1 + e^-x), linear; also called swish"},
     {"mlp", "prelu", "linear, x or w x where x <= 0 with one trained w a layer, linear"},
     {"mlp", "gr-kan", "KAT: group rational, linear, group rational, linear"},
     {"mlp", "rational", "linear, one rational for all channels (PAU), linear"},
+    {"mlp", "kan", "two KAN layers: SiLU and B-splines on every edge"},
 };
 
 // NULL where there is none
@@ -174,9 +192,10 @@ static inline const char* choice_note(const char* option, const char* choice) {
     return NULL;
 }
 
-static const struct { const char* name; int mlp; const char* note; } families[] = {
-    {"vit", MLP_GELU, "vision transformer: --attn softmax --mlp gelu"},
-    {"kat", MLP_GR_KAN, "Kolmogorov-Arnold transformer: --attn softmax --mlp gr-kan"},
+static const struct { const char* name; int mlp; double mlp_ratio; const char* note; } families[] = {
+    {"vit", MLP_GELU, 4, "vision transformer: --attn softmax --mlp gelu"},
+    {"kat", MLP_GR_KAN, 4, "Kolmogorov-Arnold transformer: --attn softmax --mlp gr-kan"},
+    {"kan", MLP_KAN, 2, "vision transformer with KAN layers: --attn softmax --mlp kan --mlp-ratio 2"},
 };
 
 typedef struct { const char* name; int dim, heads, depth, image_size, patch; } Preset;
@@ -188,7 +207,7 @@ static const Preset presets[] = {
 };
 
 static inline bool unknown_model(const char* name, Error* err) {
-    return set_error(err, "--model %s is unknown: use vit or kat, then -mini, -tiny, -small or -base, then nothing, "
+    return set_error(err, "--model %s is unknown: use vit, kat or kan, then -mini, -tiny, -small or -base, then nothing, "
                           "or -gNb or -gNu for KArAt with grid N (kat-tiny, vit-tiny-g3b, kat-small-g3u)", name);
 }
 
@@ -200,11 +219,11 @@ static inline bool config_apply_model(Config* c, const char* name, Error* err) {
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         if (strcmp(presets[i].name, size) == 0) { preset = &presets[i]; }
     }
-    int mlp = -1;
-    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
-        if (strcmp(families[i].name, family) == 0) { mlp = families[i].mlp; }
+    int kind = -1;
+    for (int i = 0; i < (int)(sizeof families / sizeof families[0]); i++) {
+        if (strcmp(families[i].name, family) == 0) { kind = i; }
     }
-    if (parts < 2 || mlp < 0 || !preset) { return unknown_model(name, err); }
+    if (parts < 2 || kind < 0 || !preset) { return unknown_model(name, err); }
     int grid = 0, used = 0;
     char mode = 0;
     if (parts == 3) {
@@ -213,13 +232,32 @@ static inline bool config_apply_model(Config* c, const char* name, Error* err) {
         c->grid = grid;
         c->karat_mode = mode == 'b' ? KARAT_BLOCK : KARAT_UNIVERSAL;
     }
-    c->mlp = mlp;
+    c->mlp = families[kind].mlp;
+    c->mlp_ratio = families[kind].mlp_ratio;
     c->attn = parts == 3 ? ATTN_KARAT : ATTN_SOFTMAX;
     c->dim = preset->dim;
     c->heads = preset->heads;
     c->depth = preset->depth;
     c->image_size = preset->image_size;
     c->patch = preset->patch;
+    return true;
+}
+
+// What KArAt's variants cannot be together
+static inline bool operator_check(const Config* c, Error* err) {
+    if (c->attn != ATTN_KARAT && c->softmax_heads) {
+        return set_error(err, "--softmax-heads %d makes a hybrid with KArAt: give --attn karat", c->softmax_heads);
+    }
+    if (c->softmax_heads >= c->heads) {
+        return set_error(err, "--softmax-heads %d leaves none of --heads %d to KArAt: use --attn softmax, or fewer",
+                         c->softmax_heads, c->heads);
+    }
+    if (c->karat_full && c->karat_order != KARAT_W_PHI) {
+        return set_error(err, "--karat-full has no W and no second operator: leave --karat-order out");
+    }
+    if (c->karat_full && c->karat_projection != PROJECT_NONE && c->karat_project) {
+        return set_error(err, "with --karat-full z is sigma: use --karat-project sigma");
+    }
     return true;
 }
 
@@ -237,6 +275,7 @@ static inline bool config_check(const Config* c, Error* err) {
     if (c->mlp != MLP_GR_KAN && c->mlp_init == MLP_INIT_VARIANCE_PRESERVING) {
         return set_error(err, "--mlp-init variance-preserving is made for the rationals of --mlp gr-kan: leave it out");
     }
+    if (!operator_check(c, err)) { return false; }
     int side = c->image_size / c->patch;
     double rows = (double)c->batch_size * ((double)side * side + 1), widest = fmax(3.0 * c->dim, hidden);
     if (rows * widest > 1e12 || rows > 1e9) {

@@ -1,5 +1,5 @@
-// --list: the models with their parameter counts, and the choices of --attn, --basis and --mlp with what each is, from
-// choice_notes in config.h.
+// --list: the models with their parameter counts, and the choices of --attn, --basis, --karat-order and --mlp with what
+// each is, from choice_notes in config.h.
 #pragma once
 #include "config.h"
 #include "parameters.h"
@@ -46,5 +46,6 @@ static inline void config_list(FILE* out) {
     list_models(out);
     list_choices(out, "Attention: logits to weights", "attn");
     list_choices(out, "Basis of KArAt's units", "basis");
+    list_choices(out, "Order of KArAt's operator", "karat-order");
     list_choices(out, "MLP", "mlp");
 }

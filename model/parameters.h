@@ -18,10 +18,13 @@
 typedef struct {
     int S, P;    // image side, patch side
     int C, H, L; // width, heads, blocks
+    int D;       // width of a head
     int N;       // tokens
     int F;       // hidden width of the MLP
     int K;       // classes
+    int HK;      // heads with KArAt: all but the softmax ones
     int G, R, M; // KArAt: grid, rank, coefficients a unit
+    int MK;      // splines an edge of a KAN layer
 } Dims;
 
 static inline Basis config_basis(const Config* c) {
@@ -29,11 +32,17 @@ static inline Basis config_basis(const Config* c) {
                    .range = (float)c->spline_range};
 }
 
+static inline Basis kan_basis(const Config* c) {
+    return (Basis){.kind = BASIS_BSPLINE, .grid = c->kan_grid, .order = c->kan_order, .range = (float)c->kan_range};
+}
+
 static inline Dims dims_of(const Config* c, int classes) {
-    int patches = c->image_size / c->patch;
-    return (Dims){.S = c->image_size, .P = c->patch, .C = c->dim, .H = c->heads, .L = c->depth,
-                  .N = patches * patches + (c->pool == POOL_TOKEN), .F = (int)lround(c->dim * c->mlp_ratio),
-                  .K = classes, .G = c->grid, .R = c->karat_rank, .M = basis_coefficients(config_basis(c))};
+    int patches = c->image_size / c->patch, N = patches * patches + (c->pool == POOL_TOKEN);
+    bool full = c->attn == ATTN_KARAT && c->karat_full;
+    return (Dims){.S = c->image_size, .P = c->patch, .C = c->dim, .H = c->heads, .L = c->depth, .N = N,
+                  .D = c->dim / c->heads, .F = (int)lround(c->dim * c->mlp_ratio), .K = classes,
+                  .HK = c->heads - c->softmax_heads, .G = c->grid, .R = full ? N : c->karat_rank,
+                  .M = basis_coefficients(config_basis(c)), .MK = basis_coefficients(kan_basis(c))};
 }
 
 // How a tensor starts: TRUNC_NORMAL and NORMAL by deviation, UNIFORM by bound, CONSTANT by value; a rational's
@@ -61,6 +70,11 @@ typedef struct {
 #define WHEN_KARAT (c->attn == ATTN_KARAT)
 #define WHEN_SCALES (WHEN_KARAT && c->karat_scales)
 #define WHEN_BIAS (WHEN_KARAT && c->karat_bias == KARAT_BIAS_BLOCK)
+#define WHEN_OUTER (WHEN_KARAT && c->karat_order == KARAT_PHI_PHI)
+#define WHEN_W (WHEN_KARAT && !WHEN_OUTER && !c->karat_full)
+#define WHEN_MIXING (c->attn == ATTN_MIXING)
+#define WHEN_RANK (c->attn == ATTN_SOFTMAX_RANK)
+#define WHEN_KAN (c->mlp == MLP_KAN)
 #define WHEN_PRELU (c->mlp == MLP_PRELU)
 #define WHEN_GR_KAN (c->mlp == MLP_GR_KAN)
 #define WHEN_RATIONAL (WHEN_GR_KAN || c->mlp == MLP_RATIONAL)
@@ -77,11 +91,17 @@ T(norm1_weight, "blocks.%d.norm1.weight",     true,        false, INIT_CONSTANT,
 T(norm1_bias,   "blocks.%d.norm1.bias",       true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
 T(qkv_weight,   "blocks.%d.attn.qkv.weight",  true,        true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(3 * d.C, d.C)) \
 T(qkv_bias,     "blocks.%d.attn.qkv.bias",    true,        false, INIT_CONSTANT,     0,              SHAPE(3 * d.C)) \
-T(karat_coef,   OPERATOR("coef"),             WHEN_KARAT,  true,  INIT_COEFFICIENTS, karat.coef,     SHAPE(d.H, d.R, d.M, d.N)) \
-T(scale_basis,  OPERATOR("scale_basis"),      WHEN_SCALES, true,  INIT_CONSTANT,     karat.basis,    SHAPE(d.H, d.R, d.N)) \
-T(scale_base,   OPERATOR("scale_base"),       WHEN_SCALES, true,  INIT_CONSTANT,     1,              SHAPE(d.H, d.R, d.N)) \
-T(karat_weight, OPERATOR("proj.weight"),      WHEN_KARAT,  true,  INIT_TRUNC_NORMAL, karat.weight,   SHAPE(d.H, d.N, d.R)) \
+T(karat_coef,   OPERATOR("coef"),             WHEN_KARAT,  true,  INIT_COEFFICIENTS, karat.coef,     SHAPE(d.HK, d.R, d.M, d.N)) \
+T(scale_basis,  OPERATOR("scale_basis"),      WHEN_SCALES, true,  INIT_CONSTANT,     karat.basis,    SHAPE(d.HK, d.R, d.N)) \
+T(scale_base,   OPERATOR("scale_base"),       WHEN_SCALES, true,  INIT_CONSTANT,     1,              SHAPE(d.HK, d.R, d.N)) \
+T(outer_coef,   OPERATOR("outer.coef"),       WHEN_OUTER,  true,  INIT_COEFFICIENTS, outer.coef,     SHAPE(d.HK, d.R, d.M, d.N)) \
+T(outer_scale_basis, OPERATOR("outer.scale_basis"), WHEN_OUTER && c->karat_scales, true, INIT_CONSTANT, outer.basis, SHAPE(d.HK, d.R, d.N)) \
+T(outer_scale_base,  OPERATOR("outer.scale_base"),  WHEN_OUTER && c->karat_scales, true, INIT_CONSTANT, 1, SHAPE(d.HK, d.R, d.N)) \
+T(karat_weight, OPERATOR("proj.weight"),      WHEN_W,      true,  INIT_TRUNC_NORMAL, karat.weight,   SHAPE(d.HK, d.N, d.R)) \
 T(karat_bias,   OPERATOR("proj.bias"),        WHEN_BIAS,   false, INIT_CONSTANT,     0,              SHAPE(d.N)) \
+T(mixing,       "blocks.%d.attn.mixing",      WHEN_MIXING, true,  INIT_CONSTANT,     1.0 / d.N,      SHAPE(d.H, d.N, d.N)) \
+T(rank_down,    "blocks.%d.attn.rank.down",   WHEN_RANK,   true,  INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.R, d.N)) \
+T(rank_up,      "blocks.%d.attn.rank.up",     WHEN_RANK,   true,  INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.N, d.R)) \
 T(proj_weight,  "blocks.%d.attn.proj.weight", true,        true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.C)) \
 T(proj_bias,    "blocks.%d.attn.proj.bias",   true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
 T(ls1,          "blocks.%d.ls1.gamma",        WHEN_LS,     false, INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
@@ -90,11 +110,13 @@ T(norm2_bias,   "blocks.%d.norm2.bias",       true,        false, INIT_CONSTANT,
 T(numerator1,   "blocks.%d.mlp.act1.weight_numerator",   WHEN_GR_KAN, c->rational_decay, INIT_NUMERATOR, 1,   SHAPE(1, r.m + 1)) \
 T(denominator1, "blocks.%d.mlp.act1.weight_denominator", WHEN_GR_KAN, c->rational_decay, INIT_DENOMINATOR, 1, SHAPE(r.groups, r.n)) \
 T(fc1_weight,   "blocks.%d.mlp.fc1.weight",   true,        true,  fc_init,           fc1_deviation,  SHAPE(d.F, d.C)) \
+T(fc1_spline,   "blocks.%d.mlp.fc1.spline_weight", WHEN_KAN, true, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.F, d.C, d.MK)) \
 T(fc1_bias,     "blocks.%d.mlp.fc1.bias",     true,        false, INIT_CONSTANT,     0,              SHAPE(d.F)) \
 T(prelu_weight, "blocks.%d.mlp.act.weight",   WHEN_PRELU,  false, INIT_CONSTANT,     0.25,           SHAPE(1)) \
 T(numerator2,   RATIONAL_2("weight_numerator"),   WHEN_RATIONAL, c->rational_decay, INIT_NUMERATOR, 2,   SHAPE(1, r.m + 1)) \
 T(denominator2, RATIONAL_2("weight_denominator"), WHEN_RATIONAL, c->rational_decay, INIT_DENOMINATOR, 2, SHAPE(r.groups, r.n)) \
 T(fc2_weight,   "blocks.%d.mlp.fc2.weight",   true,        true,  fc_init,           fc2_deviation,  SHAPE(d.C, d.F)) \
+T(fc2_spline,   "blocks.%d.mlp.fc2.spline_weight", WHEN_KAN, true, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.F, d.MK)) \
 T(fc2_bias,     "blocks.%d.mlp.fc2.bias",     true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
 T(ls2,          "blocks.%d.ls2.gamma",        WHEN_LS,     false, INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
 T(norm_weight,  "norm.weight",                true,        false, INIT_CONSTANT,     1,              SHAPE(d.C)) \
@@ -184,23 +206,40 @@ static inline double basis_power(const Config* c, Dims d) {
     return sum / weights * (basis.kind == BASIS_SHANNON ? window : 1);
 }
 
-// KArAt's start. "paper": coefficients N(0,1), scale_basis 1/sqrt(N), W trunc_normal .02. "unit" sets W so that σ·V
-// has the variance of softmax·V at the start, where logits near 0 make softmax 1/N everywhere, Σ_q softmax² = 1/N.
-// A unit has E[φ²] = scale_basis² basis_power(), z adds N of them, σ adds R products: Σ_n σ_n² = N·R·W²·E[z²] = 1/N.
+// KArAt's start. "paper": coefficients N(0,1), scale_basis 1/sqrt(N) (1/sqrt(R) where an operator sums R functions), W
+// trunc_normal .02. "unit" starts what makes sigma so that sigma V has the variance of softmax V at the start, where
+// logits near 0 make softmax 1/N everywhere: N E[sigma²] = 1/N. A sum of n units has the variance n scale_basis²
+// basis_power(). W's sum over z gives R W² E[z²]; where functions give sigma themselves, their scale is set.
 // --karat-init-scale multiplies the coefficients that φ is proportional to, and so the outputs, in both.
 typedef struct { double coef, basis, weight; } KaratStart;
+
+// The start of a sum of n functions; makes_sigma: whether it gives sigma itself
+static inline KaratStart operator_start(const Config* c, Dims d, int n, bool makes_sigma) {
+    KaratStart start = {.coef = c->karat_init_scale, .basis = 1 / sqrt(n), .weight = 0.02};
+    if (c->karat_init == KARAT_INIT_PAPER) { return start; }
+    if (makes_sigma) {
+        start.basis = 1 / (d.N * sqrt(n * basis_power(c, d)));
+        if (!c->karat_scales) { start.coef *= start.basis; }
+    } else {
+        double scale = c->karat_scales ? start.basis : 1;
+        start.weight = 1 / (d.N * sqrt(d.R * n * scale * scale * basis_power(c, d)));
+    }
+    return start;
+}
+
+// Of the operator that the tensors "coef", "scale_basis" are of, and of W
 static inline KaratStart karat_start(const Config* c, Dims d) {
-    KaratStart start = {.coef = c->karat_init_scale, .basis = 1 / sqrt(d.N), .weight = 0.02};
-    double scale = c->karat_scales ? start.basis : 1;
-    double z_variance = d.N * scale * scale * basis_power(c, d);
-    if (c->karat_init == KARAT_INIT_UNIT) { start.weight = 1 / (d.N * sqrt(d.R * z_variance)); }
+    bool after_W = c->karat_order == KARAT_PHI_W;
+    KaratStart start = operator_start(c, d, after_W ? d.R : d.N, after_W || c->karat_full);
+    if (after_W) { start.weight = 0.02; }
     return start;
 }
 
 static inline bool parameter_table(ParameterTable* table, const Config* c, Dims d, Error* err) {
     double patch_bound = 1 / sqrt(3.0 * d.P * d.P), fc1_deviation = 0.02, fc2_deviation = 0.02;
     RationalShape r = rational_shape(c);
-    KaratStart karat = karat_start(c, d);
+    KaratStart karat = karat_start(c, d), outer = operator_start(c, d, d.R, true);
+    double rank_deviation = pow((double)d.N * d.R, -0.25); // sigma as large as softmax's weights, both maps alike
     bool preserving = c->mlp == MLP_GR_KAN && c->mlp_init == MLP_INIT_VARIANCE_PRESERVING;
     InitKind fc_init = preserving ? INIT_NORMAL : INIT_TRUNC_NORMAL;
     if (preserving && (!preserving_deviation(c, 1, d.C, &fc1_deviation, err) ||

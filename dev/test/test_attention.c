@@ -30,10 +30,10 @@ static Problem run(int B, int N, int C, int H, float logit_scale) {
     p.qkv = filled(3 * p.activations, logit_scale, 1), p.dout = filled(p.activations, 1, 2);
     p.out = filled(p.activations, NAN, 3), p.lse = filled((size_t)B * H * N, NAN, 4);
     p.dqkv = filled(3 * p.activations, NAN, 5);
-    size_t scratch_size = attention_scratch(B, N, C, H);
+    size_t scratch_size = attention_scratch(N);
     float* scratch = filled(scratch_size, NAN, 6);
-    attention_forward(p.out, p.lse, p.qkv, scratch, B, N, C, H);
-    attention_backward(p.dqkv, p.dout, p.out, p.lse, p.qkv, scratch, B, N, C, H);
+    attention_forward(p.out, p.lse, p.qkv, scratch, B, N, C, H, C / H);
+    attention_backward(p.dqkv, p.dout, p.out, p.lse, p.qkv, scratch, B, N, C, H, C / H);
     check_guard("scratch", scratch, scratch_size);
     check_guard("out", p.out, p.activations);
     check_guard("lse", p.lse, (size_t)B * H * N);

@@ -27,7 +27,8 @@ static float* guarded(size_t n) { return alloc_floats(n + GUARD, "test"); }
 static double* doubles(size_t n) { return alloc_bytes(n * sizeof(double), "test"); }
 
 static KaratDims dims(int B, int N, int C, int H, int R, int G, KaratBase base) { // in the Fourier basis
-    return (KaratDims){.B = B, .N = N, .C = C, .H = H, .R = R, .G = G, .base = base, .order = 3, .range = 4};
+    return (KaratDims){.B = B, .N = N, .C = C, .H = H, .D = C / H, .R = R, .G = G, .base = base,
+                       .spline_order = 3, .spline_range = 4};
 }
 
 static KaratDims with_basis(KaratDims d, KaratBasis basis) {
@@ -86,10 +87,13 @@ static void reset(float* x, size_t n, float value) { // gradients begin at value
 static const float gradient_start = 0.25f;
 
 static void run(Problem* p) {
-    KaratParams params = {p->coef, p->o.scales ? p->scale_basis : NULL, p->o.scales ? p->scale_base : NULL, p->W,
-                          p->o.bias ? p->beta : NULL};
-    KaratGrads grads = {p->dcoef, p->o.scales ? p->dscale_basis : NULL, p->o.scales ? p->dscale_base : NULL, p->dW,
-                        p->o.bias ? p->dbeta : NULL};
+    bool scales = p->o.scales;
+    KaratParams params = {
+        .inner = {p->coef, scales ? p->scale_basis : NULL, scales ? p->scale_base : NULL},
+        .proj_weight = p->W, .proj_bias = p->o.bias ? p->beta : NULL};
+    KaratGrads grads = {
+        .inner = {p->dcoef, scales ? p->dscale_basis : NULL, scales ? p->dscale_base : NULL},
+        .proj_weight = p->dW, .proj_bias = p->o.bias ? p->dbeta : NULL};
     reset(p->out, p->activations, NAN), reset(p->z, p->tokens, NAN), reset(p->dqkv, 3 * p->activations, NAN);
     reset(p->dcoef, p->coefs, gradient_start), reset(p->dscale_basis, p->units, gradient_start);
     reset(p->dscale_base, p->units, gradient_start), reset(p->dW, p->weights, gradient_start);
@@ -314,7 +318,7 @@ static void test_basis(KaratBasis basis) {
     test_problem(with_basis(dims(9, 17, 21, 3, 5, 2, KARAT_BASE_GELU), basis), plain, limit);
     test_problem(with_basis(dims(1, 65, 40, 2, 7, 5, KARAT_BASE_SILU), basis), full, limit);
     KaratDims wide = with_basis(dims(2, 33, 24, 2, 4, 2, KARAT_BASE_ZERO), basis);
-    wide.order = 1, wide.range = 0.7f;
+    wide.spline_order = 1, wide.spline_range = 0.7f;
     test_problem(wide, (Options){true, false, 1}, limit);
 }
 

@@ -64,6 +64,7 @@ vit-small-g3b 1000 23582536
 vit-small-g3u 1000 22178320
 vit-base-g1b 10 87508426
 vit-base-g1u 10 85948186
+kan-tiny 1000 12790696
 COUNTS
 
 # ---- one run, never interrupted
@@ -128,6 +129,37 @@ check "per-class evaluation" says 0 " of " --eval "$work/whole/best.safetensors"
 check "dump-state writes a file" says 0 "wrote $work/state.safetensors" "${small[@]}" --dump-state "$work/state.safetensors"
 for name in input target logits loss param.cls_token grad.blocks.1.attn.karat.coef karat_mode rational_form; do
     check "the dump holds $name" grep -qa "\"$name\"" "$work/state.safetensors"
+done
+# the tensors that each variant is told by, under the spec's names
+while IFS='|' read -r flags names; do
+    check "dump-state of $flags" says 0 "wrote" "${tiny[@]}" $flags --dump-state "$work/variant.safetensors"
+    for name in $names; do
+        check "the dump of $flags holds $name" grep -qa "\"grad.$name\"" "$work/variant.safetensors"
+    done
+done <<'VARIANTS'
+--attn sigmoid|blocks.0.attn.qkv.weight
+--attn relu|blocks.0.attn.proj.bias
+--attn linear|blocks.0.norm1.weight
+--attn mixing|blocks.0.attn.mixing
+--attn softmax-rank|blocks.0.attn.rank.down blocks.0.attn.rank.up
+--attn karat|blocks.0.attn.karat.coef blocks.0.attn.karat.scale_basis blocks.0.attn.karat.scale_base blocks.0.attn.karat.proj.weight
+--attn karat --karat-mode universal --karat-bias block|karat.coef karat.proj.weight karat.proj.bias
+--attn karat --karat-full on|blocks.0.attn.karat.coef
+--attn karat --karat-order phi-w|blocks.0.attn.karat.coef blocks.0.attn.karat.proj.weight
+--attn karat --karat-order phi-phi|blocks.0.attn.karat.coef blocks.0.attn.karat.outer.coef blocks.0.attn.karat.outer.scale_basis
+--attn karat --karat-projection simplex --softmax-heads 2|blocks.0.attn.karat.coef
+--attn karat --karat-projection l1 --karat-project z|blocks.0.attn.karat.proj.weight
+--mlp relu|blocks.0.mlp.fc1.weight
+--mlp silu|blocks.0.mlp.fc2.bias
+--mlp prelu|blocks.0.mlp.act.weight
+--mlp gr-kan|blocks.0.mlp.act1.weight_numerator blocks.0.mlp.act2.weight_denominator
+--mlp rational|blocks.0.mlp.act.weight_numerator blocks.0.mlp.act.weight_denominator
+--mlp kan|blocks.0.mlp.fc1.weight blocks.0.mlp.fc1.spline_weight blocks.0.mlp.fc2.spline_weight blocks.0.mlp.fc2.bias
+VARIANTS
+bases=$("$train" --help | grep -o "fourier|[a-z|-]*")
+for basis in ${bases//|/ }; do
+    check "dump-state of the basis $basis" says 0 "wrote" "${tiny[@]}" --attn karat --basis "$basis" --dump-state "$work/variant.safetensors"
+    check "the dump says $basis" grep -qa "\"basis\":\"$basis\"" "$work/variant.safetensors"
 done
 check "overfit-batch reaches its goal" says 0 "the first batch is learned" "${tiny[@]}" --overfit-batch --steps 800 --lr 0.003 --warmup-epochs 0 --dim 48
 check "gradcheck passes" says 0 " 0 failed" "${tiny[@]}" --model kat-mini-g3b --dim 24 --depth 1 --gradcheck

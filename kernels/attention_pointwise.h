@@ -1,0 +1,93 @@
+// Attention without a normalisation: each logit passes through a function of its own, for each sample and head
+//     A = Q K^T / sqrt(D)      P = f(A)      out = P V
+//     sigmoid   f(a) = 1 / (1 + e^(log N - a))   (Ramapuram et al., "Theory, Analysis, and Best Practices for Sigmoid
+//                                                 Self-Attention", arXiv 2409.04431: bias -log N)
+//     relu      f(a) = max(a, 0) / N             (Wortsman et al., "Replacing softmax with ReLU in Vision
+//                                                 Transformers", arXiv 2309.08586)
+// log N and 1/N keep the sums of P's rows from growing with N. Both slopes follow from P. A tile of rows of P lives in
+// a thread's scratch at a time, and the backward computes it again: nothing is saved.
+//     qkv (B,N,3,H,D)     out (B,N,C), C = H D
+#pragma once
+#include "attention.h"
+
+typedef enum { POINTWISE_SIGMOID, POINTWISE_RELU } PointwiseKind;
+
+static inline size_t pointwise_scratch(int N) { return attention_scratch(N); }
+
+// a (n): A to P
+static inline void pointwise_values(float* a, size_t n, PointwiseKind kind, int N) {
+    float bias = -logf(N), scale = 1.0f / N;
+    if (kind == POINTWISE_SIGMOID) {
+        for (size_t i = 0; i < n; i++) { a[i] = vm_sigmoid(a[i] + bias); }
+    } else {
+        for (size_t i = 0; i < n; i++) { a[i] = scale * (a[i] < 0 ? 0 : a[i]); } // this way round a NaN stays
+    }
+}
+
+// dp (n): dP to dA = f'(A) dP, where f' = P (1 - P) for the sigmoid
+static inline void pointwise_values_backward(float* dp, const float* p, size_t n, PointwiseKind kind, int N) {
+    float scale = 1.0f / N;
+    if (kind == POINTWISE_SIGMOID) {
+        for (size_t i = 0; i < n; i++) { dp[i] *= p[i] * (1 - p[i]); }
+    } else {
+        for (size_t i = 0; i < n; i++) { dp[i] *= p[i] > 0 ? scale : 0; }
+    }
+}
+
+// One sample and head: q, k, v rows are 3C apart, out's are C apart
+static inline void pointwise_head_forward(float* out, const float* q, PointwiseKind kind, float* scratch, int N, int C,
+                                          int D) {
+    const float *k = q + C, *v = q + 2 * C;
+    int rows = attention_rows(N), ld = 3 * C;
+    for (int n = 0; n < N; n += rows) {
+        int count = min_int(rows, N - n);
+        gemm(false, true, count, N, D, 1 / sqrtf(D), q + (size_t)n * ld, ld, k, ld, 0, scratch, N);
+        pointwise_values(scratch, (size_t)count * N, kind, N);
+        gemm(false, false, count, D, N, 1, scratch, N, v, ld, 0, out + (size_t)n * C, C);
+    }
+}
+
+static inline void pointwise_forward(float* out, const float* qkv, PointwiseKind kind, float* scratch, int B, int N,
+                                     int C, int H) {
+    int D = C / H;
+    size_t tile = (size_t)2 * attention_rows(N) * N;
+    #pragma omp parallel for schedule(dynamic)
+    for (int bh = 0; bh < B * H; bh++) {
+        size_t at = (size_t)(bh / H) * N * C, column = (size_t)(bh % H) * D;
+        pointwise_head_forward(out + at + column, qkv + 3 * at + column, kind, scratch + thread_number() * tile, N, C,
+                               D);
+    }
+}
+
+// The forward lines: A = Q K^T / sqrt(D); P = f(A); out = P V
+static inline void pointwise_head_backward(float* dq, const float* dout, const float* q, PointwiseKind kind,
+                                           float* scratch, int N, int C, int D) {
+    const float *k = q + C, *v = q + 2 * C;
+    float *dk = dq + C, *dv = dq + 2 * C, scale = 1 / sqrtf(D);
+    int rows = attention_rows(N), ld = 3 * C;
+    float *P = scratch, *dP = scratch + (size_t)rows * N;
+    for (int n = 0; n < N; n += rows) {
+        int count = min_int(rows, N - n);
+        const float *q_tile = q + (size_t)n * ld, *dout_tile = dout + (size_t)n * C;
+        float keep = n > 0; // dk and dv are set by the first tile, added to by the others
+        gemm(false, true, count, N, D, scale, q_tile, ld, k, ld, 0, P, N);
+        pointwise_values(P, (size_t)count * N, kind, N);
+        gemm(true, false, N, D, count, 1, P, N, dout_tile, C, keep, dv, ld);
+        gemm(false, true, count, N, D, 1, dout_tile, C, v, ld, 0, dP, N);
+        pointwise_values_backward(dP, P, (size_t)count * N, kind, N);
+        gemm(false, false, count, D, N, scale, dP, N, k, ld, 0, dq + (size_t)n * ld, ld);
+        gemm(true, false, N, D, count, scale, dP, N, q_tile, ld, keep, dk, ld);
+    }
+}
+
+static inline void pointwise_backward(float* dqkv, const float* dout, const float* qkv, PointwiseKind kind,
+                                      float* scratch, int B, int N, int C, int H) {
+    int D = C / H;
+    size_t tile = (size_t)2 * attention_rows(N) * N;
+    #pragma omp parallel for schedule(dynamic)
+    for (int bh = 0; bh < B * H; bh++) {
+        size_t at = (size_t)(bh / H) * N * C, column = (size_t)(bh % H) * D;
+        pointwise_head_backward(dqkv + 3 * at + column, dout + at + column, qkv + 3 * at + column, kind,
+                                scratch + thread_number() * tile, N, C, D);
+    }
+}
