@@ -660,7 +660,7 @@ static void test_threads(const char* flags) {
     static Trainer t;
     float* one = NULL;
     double losses[3];
-    for (int threads = 1; threads <= 3; threads++) {
+    for (int threads = 1; threads <= 4; threads++) {
         use_threads(threads);
         open_trainer(&t, flags);
         take_steps(&t, 3, losses);
@@ -674,6 +674,22 @@ static void test_threads(const char* flags) {
     }
     use_threads(1);
     free(one);
+}
+
+// --recompute changes memory, not a bit
+static void test_recompute(const char* flags) {
+    static Trainer t[2];
+    double losses[3];
+    char with[512];
+    snprintf(with, sizeof with, "%s --recompute", flags);
+    for (int i = 0; i < 2; i++) {
+        open_trainer(&t[i], i ? with : flags);
+        take_steps(&t[i], 3, losses);
+    }
+    bool same = memcmp(t[0].model.params, t[1].model.params, t[0].model.table.total * sizeof(float)) == 0;
+    CHECK(same, "--recompute changes %s", flags);
+    CHECK(t[1].model.acts_table.saved < t[0].model.acts_table.saved, "--recompute saves nothing in %s", flags);
+    for (int i = 0; i < 2; i++) { close_trainer(&t[i]); }
 }
 
 // 6 steps, saved after 3: the last three losses and the parameters come again after loading.
@@ -895,6 +911,10 @@ int main(void) {
     test_threads(small_kat);
     test_threads("--model vit-mini --image-size 16 --patch 4 --batch-size 5 --train-images 10 --test-images 5 "
                  "--mixup 0.8 --cutmix 1 --drop-path 0.3");
+    test_threads("--model kat-mini-g3b --image-size 16 --patch 4 --batch-size 5 --train-images 10 --test-images 5 "
+                 "--mlp kan --softmax-heads 1 --karat-order phi-phi --karat-projection simplex");
+    test_recompute("--model kat-mini-g3b --image-size 16 --patch 4 --batch-size 5 --train-images 20 --test-images 5 "
+                   "--layer-scale 0.1 --drop-path 0.3");
     test_overfit(small_kat);
     test_resume("--model kat-mini-g3u --image-size 16 --dim 24 --depth 2 --batch-size 4 --train-images 12 "
                 "--test-images 5 --model-ema-decay 0.9 --mixup 0.8 --cutmix 1 --drop-path 0.3 --grad-accum-steps 2 "

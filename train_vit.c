@@ -34,9 +34,11 @@
 #include "runtime/checkpoint.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
+#include "runtime/profile.h"
 #include "runtime/schedule.h"
 #include <errno.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #ifdef _OPENMP
@@ -50,22 +52,22 @@
 #define SAVED_TABLE(A) \
 A(patches,   true, 1,       (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
 A(x,         true, d.L + 1, (size_t)d.N * d.C)         /* input of each block; the last one is the stack's output */ \
-A(ln1,       true, d.L,     (size_t)d.N * d.C) \
-A(ln1_mean,  true, d.L,     (size_t)d.N) \
-A(ln1_rstd,  true, d.L,     (size_t)d.N) \
-A(qkv,       true, d.L,     (size_t)d.N * 3 * d.C) \
-A(lse,       softmax_heads(c, d) > 0, d.L, (size_t)softmax_heads(c, d) * d.N) \
-A(z,         c->attn == ATTN_KARAT,   d.L, (size_t)d.HK * d.N * d.R) \
-A(mix,       true, d.L,     (size_t)d.N * d.C)         /* the values, weighted by attention */ \
-A(proj,      true, c->layer_scale > 0 ? d.L : 1, (size_t)d.N * d.C) \
-A(x_mid,     true, d.L,     (size_t)d.N * d.C)         /* the residual stream between attention and MLP */ \
-A(ln2,       true, d.L,     (size_t)d.N * d.C) \
-A(ln2_mean,  true, d.L,     (size_t)d.N) \
-A(ln2_rstd,  true, d.L,     (size_t)d.N) \
-A(act1,      c->mlp == MLP_GR_KAN, d.L, (size_t)d.N * d.C) \
-A(fc1,       true, d.L,     (size_t)d.N * d.F) \
-A(act2,      c->mlp != MLP_KAN, d.L, (size_t)d.N * d.F) \
-A(fc2,       true, c->layer_scale > 0 ? d.L : 1, (size_t)d.N * d.C) \
+A(ln1,       true, kept,    (size_t)d.N * d.C) \
+A(ln1_mean,  true, kept,    (size_t)d.N) \
+A(ln1_rstd,  true, kept,    (size_t)d.N) \
+A(qkv,       true, kept,    (size_t)d.N * 3 * d.C) \
+A(lse,       softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * d.N) \
+A(z,         c->attn == ATTN_KARAT,   kept, (size_t)d.HK * d.N * d.R) \
+A(mix,       true, kept,    (size_t)d.N * d.C)         /* the values, weighted by attention */ \
+A(proj,      true, c->layer_scale > 0 ? kept : 1, (size_t)d.N * d.C) \
+A(x_mid,     true, kept,    (size_t)d.N * d.C)         /* the residual stream between attention and MLP */ \
+A(ln2,       true, kept,    (size_t)d.N * d.C) \
+A(ln2_mean,  true, kept,    (size_t)d.N) \
+A(ln2_rstd,  true, kept,    (size_t)d.N) \
+A(act1,      c->mlp == MLP_GR_KAN, kept, (size_t)d.N * d.C) \
+A(fc1,       true, kept,    (size_t)d.N * d.F) \
+A(act2,      c->mlp != MLP_KAN, kept, (size_t)d.N * d.F) \
+A(fc2,       true, c->layer_scale > 0 ? kept : 1, (size_t)d.N * d.C) \
 A(norm,      true, 1,       (size_t)d.N * d.C) \
 A(norm_mean, true, 1,       (size_t)d.N) \
 A(norm_rstd, true, 1,       (size_t)d.N) \
@@ -104,6 +106,7 @@ static int softmax_heads(const Config* c, Dims d) {
 }
 
 static ActivationTable activation_table(const Config* c, Dims d, int B) {
+    int kept = c->recompute ? 1 : d.L; // blocks whose inner activations are there at a time
 #define ACTIVATION_ROW(field, present, row_copies, floats) {#field, (present) ? (size_t)(row_copies) : 0, floats, 0},
     ActivationTable table = {.row = {ACTIVATION_TABLE(ACTIVATION_ROW)}};
     for (int i = 0; i < ACTIVATION_ROWS; i++) {
@@ -144,7 +147,31 @@ typedef struct {
     float* scratch;
     float* keep; // (L, 2, B) drop path: 0 or 1/(1-rate) for each block, branch, image; NULL: all kept
     int B;       // images that the activations have room for
+    Profile profile;
 } Model;
+
+// The parts of a step that --profile and dev/bench tell apart: enum, name, multiply-adds of one image forward
+#define PART_TABLE(ROW) \
+ROW(PART_DATA,        "data",        0) \
+ROW(PART_PATCH_EMBED, "patch embed", (double)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P * d.C) \
+ROW(PART_NORM,        "norm",        0) \
+ROW(PART_QKV,         "qkv",         (double)d.L * d.N * d.C * 3 * d.C) \
+ROW(PART_ATTENTION,   "attention",   d.L * attention_macs(c, d)) \
+ROW(PART_PROJ,        "proj",        (double)d.L * d.N * d.C * d.C) \
+ROW(PART_RESIDUAL,    "residual",    0) \
+ROW(PART_FC1,         "fc1",         d.L * fc_macs(c, d)) \
+ROW(PART_ACTIVATION,  "activation",  0) \
+ROW(PART_FC2,         "fc2",         d.L * fc_macs(c, d)) \
+ROW(PART_HEAD,        "head, loss",  (double)d.C * d.K) \
+ROW(PART_UPDATE,      "update",      0)
+#define PART_ENUM(part, ...) part,
+enum { PART_TABLE(PART_ENUM) PARTS };
+#define PART_NAME(part, name, ...) name,
+static const char* const part_names[PARTS] = {PART_TABLE(PART_NAME)};
+_Static_assert((int)PARTS <= (int)PROFILE_PARTS, "runtime/profile.h has room for every part");
+
+// What went before, since the last lap, was this part
+static void lap(Model* m, int part) { profile_lap(&m->profile, part); }
 
 static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 
@@ -266,21 +293,25 @@ static void activation_backward(const Model* m, Params p, Params d, Acts a, int 
 }
 
 // a.fc2 = two KAN layers of a.ln2, in the place of the MLP
-static void kan_mlp_forward(const Model* m, Params p, Acts a, int rows) {
+static void kan_mlp_forward(Model* m, Params p, Acts a, int rows) {
     int C = m->dims.C, F = m->dims.F;
     Basis basis = kan_basis(&m->config);
     kan_forward(a.fc1, a.ln2, p.fc1_weight, p.fc1_spline, p.fc1_bias, m->scratch, rows, C, F, basis);
+    lap(m, PART_FC1);
     kan_forward(a.fc2, a.fc1, p.fc2_weight, p.fc2_spline, p.fc2_bias, m->scratch, rows, F, C, basis);
+    lap(m, PART_FC2);
 }
 
 // a.dln from a.dbranch = d(a.fc2)
-static void kan_mlp_backward(const Model* m, Params p, Params d, Acts a, int rows) {
+static void kan_mlp_backward(Model* m, Params p, Params d, Acts a, int rows) {
     int C = m->dims.C, F = m->dims.F;
     Basis basis = kan_basis(&m->config);
     kan_backward(a.dhidden, d.fc2_weight, d.fc2_spline, d.fc2_bias, a.dbranch, a.fc1, p.fc2_weight, p.fc2_spline,
                  m->scratch, rows, F, C, basis);
+    lap(m, PART_FC2);
     kan_backward(a.dln, d.fc1_weight, d.fc1_spline, d.fc1_bias, a.dhidden, a.ln2, p.fc1_weight, p.fc1_spline,
                  m->scratch, rows, C, F, basis);
+    lap(m, PART_FC1);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -349,30 +380,54 @@ static void model_free(Model* m) {
 static void attention_branch_forward(Model* m, Params p, Acts a, int B) {
     int N = m->dims.N, C = m->dims.C;
     layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, B * N, C);
+    lap(m, PART_NORM);
     linear_forward(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, B * N, C, 3 * C);
+    lap(m, PART_QKV);
     attend_forward(m, p, a, B);
+    lap(m, PART_ATTENTION);
     linear_forward(a.proj, a.mix, p.proj_weight, p.proj_bias, B * N, C, C);
+    lap(m, PART_PROJ);
 }
 
 // a.fc2 = mlp(a.x_mid)
 static void mlp_branch_forward(Model* m, Params p, Acts a, int B) {
-    int N = m->dims.N, C = m->dims.C, F = m->dims.F;
-    bool gr_kan = m->config.mlp == MLP_GR_KAN;
-    layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, B * N, C);
+    int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
+    const float* inp = a.ln2;
+    layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, rows, C);
+    lap(m, PART_NORM);
     if (m->config.mlp == MLP_KAN) {
-        kan_mlp_forward(m, p, a, B * N);
+        kan_mlp_forward(m, p, a, rows);
         return;
     }
-    if (gr_kan) {
-        rational_forward(a.act1, a.ln2, p.numerator1, p.denominator1, B * N, C, rational_shape(&m->config));
+    if (m->config.mlp == MLP_GR_KAN) {
+        rational_forward(a.act1, a.ln2, p.numerator1, p.denominator1, rows, C, rational_shape(&m->config));
+        lap(m, PART_ACTIVATION);
+        inp = a.act1;
     }
-    linear_forward(a.fc1, gr_kan ? a.act1 : a.ln2, p.fc1_weight, p.fc1_bias, B * N, C, F);
-    activation_forward(m, p, a, B * N);
-    linear_forward(a.fc2, a.act2, p.fc2_weight, p.fc2_bias, B * N, F, C);
+    linear_forward(a.fc1, inp, p.fc1_weight, p.fc1_bias, rows, C, F);
+    lap(m, PART_FC1);
+    activation_forward(m, p, a, rows);
+    lap(m, PART_ACTIVATION);
+    linear_forward(a.fc2, a.act2, p.fc2_weight, p.fc2_bias, rows, F, C);
+    lap(m, PART_FC2);
 }
 
 static const float* keep_of(const float* keep, int l, int branch, int B) {
     return keep ? keep + ((size_t)l * 2 + branch) * B : NULL;
+}
+
+// The input of block l + 1 from that of block l, in a.x; keep: drop path, or NULL
+static void block_forward(Model* m, float* flat, int l, int B, const float* keep) {
+    int N = m->dims.N, C = m->dims.C;
+    Params p = params_of_block(&m->table, flat, l);
+    Acts a = acts_of_block(&m->acts_table, m->acts, m->B, l);
+    float* x_next = acts_of_block(&m->acts_table, m->acts, m->B, l + 1).x;
+    attention_branch_forward(m, p, a, B);
+    residual_forward(a.x_mid, a.x, a.proj, p.ls1, keep_of(keep, l, 0, m->B), B, N, C);
+    lap(m, PART_RESIDUAL);
+    mlp_branch_forward(m, p, a, B);
+    residual_forward(x_next, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), B, N, C);
+    lap(m, PART_RESIDUAL);
 }
 
 // Logits (B,K) of images (B,3,S,S). flat: the parameters or their running mean; keep: drop path, or NULL.
@@ -380,21 +435,17 @@ static void model_forward(Model* m, float* flat, const float* images, int B, con
     int N = m->dims.N, C = m->dims.C, L = m->dims.L;
     Params p = params_of(&m->table, flat);
     Acts a = acts_of_block(&m->acts_table, m->acts, m->B, 0);
+    m->profile.direction = PROFILE_FORWARD;
     patch_embed_forward(a.x, a.patches, images, p.patch_weight, p.patch_bias, p.cls_token, p.pos_embed, m->scratch,
                         B, m->dims.S, m->dims.P, C);
-    for (int l = 0; l < L; l++) {
-        p = params_of_block(&m->table, flat, l);
-        a = acts_of_block(&m->acts_table, m->acts, m->B, l);
-        float* x_next = acts_of_block(&m->acts_table, m->acts, m->B, l + 1).x;
-        attention_branch_forward(m, p, a, B);
-        residual_forward(a.x_mid, a.x, a.proj, p.ls1, keep_of(keep, l, 0, m->B), B, N, C);
-        mlp_branch_forward(m, p, a, B);
-        residual_forward(x_next, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), B, N, C);
-    }
+    lap(m, PART_PATCH_EMBED);
+    for (int l = 0; l < L; l++) { block_forward(m, flat, l, B, keep); }
     a = acts_of_block(&m->acts_table, m->acts, m->B, L);
     layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, a.x, p.norm_weight, p.norm_bias, B * N, C);
+    lap(m, PART_NORM);
     pool_forward(a.pooled, a.norm, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C);
     linear_forward(a.logits, a.pooled, p.head_weight, p.head_bias, B, C, m->dims.K);
+    lap(m, PART_HEAD);
 }
 
 // Mean loss over B images with soft targets (B,K), after model_forward
@@ -417,26 +468,49 @@ static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, int B) {
         kan_mlp_backward(m, p, d, a, rows);
     } else {
         linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, p.fc2_weight, m->scratch, rows, F, C);
+        lap(m, PART_FC2);
         activation_backward(m, p, d, a, rows);
+        lap(m, PART_ACTIVATION);
         linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, p.fc1_weight, m->scratch,
                         rows, C, F);
+        lap(m, PART_FC1);
     }
     if (gr_kan) {
         rational_backward(a.dln, d.numerator1, d.denominator1, a.dln, a.ln2, p.numerator1, p.denominator1,
                           m->scratch, rows, C, rational_shape(&m->config));
+        lap(m, PART_ACTIVATION);
     }
     layernorm_backward(a.dx, d.norm2_weight, d.norm2_bias, a.dln, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd,
                        m->scratch, rows, C);
+    lap(m, PART_NORM);
 }
 
 // dx += d(attention(x)) given dbranch = d(proj output)
 static void attention_branch_backward(Model* m, Params p, Params d, Acts a, int B) {
     int N = m->dims.N, C = m->dims.C;
     linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, a.mix, p.proj_weight, m->scratch, B * N, C, C);
+    lap(m, PART_PROJ);
     attend_backward(m, p, d, a, B);
+    lap(m, PART_ATTENTION);
     linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, p.qkv_weight, m->scratch, B * N, C, 3 * C);
+    lap(m, PART_QKV);
     layernorm_backward(a.dx, d.norm1_weight, d.norm1_bias, a.dln, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
                        m->scratch, B * N, C);
+    lap(m, PART_NORM);
+}
+
+// Block l, given a.dx of its output: a.dx of its input
+static void block_backward(Model* m, int l, int B, const float* keep) {
+    int N = m->dims.N, C = m->dims.C;
+    Params p = params_of_block(&m->table, m->params, l), d = params_of_block(&m->table, m->grads, l);
+    Acts a = acts_of_block(&m->acts_table, m->acts, m->B, l);
+    if (m->config.recompute && l < m->dims.L - 1) { block_forward(m, m->params, l, B, keep); } // the last is still there
+    residual_backward(a.dbranch, d.ls2, a.dx, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), m->scratch, B, N, C);
+    lap(m, PART_RESIDUAL);
+    mlp_branch_backward(m, p, d, a, B);
+    residual_backward(a.dbranch, d.ls1, a.dx, a.proj, p.ls1, keep_of(keep, l, 0, m->B), m->scratch, B, N, C);
+    lap(m, PART_RESIDUAL);
+    attention_branch_backward(m, p, d, a, B);
 }
 
 // Adds to m->grads the gradient of dloss * Σ_b loss_b, after model_forward and model_loss with the same arguments.
@@ -444,23 +518,19 @@ static void model_backward(Model* m, const float* targets, int B, const float* k
     int N = m->dims.N, C = m->dims.C, L = m->dims.L, K = m->dims.K;
     Params p = params_of(&m->table, m->params), d = params_of(&m->table, m->grads);
     Acts a = acts_of_block(&m->acts_table, m->acts, m->B, L);
+    m->profile.direction = PROFILE_BACKWARD;
     cross_entropy_backward(a.dlogits, a.probs, targets, dloss, B, K);
     linear_backward(a.dpooled, d.head_weight, d.head_bias, a.dlogits, a.pooled, p.head_weight, m->scratch, B, C, K);
     pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C);
+    lap(m, PART_HEAD);
     memset(a.dx, 0, (size_t)B * N * C * sizeof(float));
     layernorm_backward(a.dx, d.norm_weight, d.norm_bias, a.dln, a.x, p.norm_weight, a.norm_mean, a.norm_rstd,
                        m->scratch, B * N, C);
-    for (int l = L - 1; l >= 0; l--) {
-        p = params_of_block(&m->table, m->params, l);
-        d = params_of_block(&m->table, m->grads, l);
-        a = acts_of_block(&m->acts_table, m->acts, m->B, l);
-        residual_backward(a.dbranch, d.ls2, a.dx, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), m->scratch, B, N, C);
-        mlp_branch_backward(m, p, d, a, B);
-        residual_backward(a.dbranch, d.ls1, a.dx, a.proj, p.ls1, keep_of(keep, l, 0, m->B), m->scratch, B, N, C);
-        attention_branch_backward(m, p, d, a, B);
-    }
+    lap(m, PART_NORM);
+    for (int l = L - 1; l >= 0; l--) { block_backward(m, l, B, keep); }
     patch_embed_backward(d.patch_weight, d.patch_bias, d.cls_token, d.pos_embed, a.dx, a.patches, m->scratch,
                          B, m->dims.S, m->dims.P, C);
+    lap(m, PART_PATCH_EMBED);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -522,16 +592,31 @@ static double attention_macs(const Config* c, Dims d) {
     }
 }
 
-// Of one image, forward, products alone: linear layers, attention, head
+// Of one of the MLP's two layers
+static double fc_macs(const Config* c, Dims d) { return (double)d.N * d.C * d.F * (c->mlp == MLP_KAN ? 1 + d.MK : 1); }
+
+// Of one image, forward, products alone
+static double part_macs(const Config* c, Dims d, int part) {
+#define PART_MACS(name, text, macs) macs,
+    double table[] = {PART_TABLE(PART_MACS)};
+    return table[part];
+}
+
 static double model_macs(const Config* c, Dims d) {
-    double N = d.N, C = d.C, F = d.F, patches = (double)(d.S / d.P) * (d.S / d.P);
-    double mlp = 2 * N * C * F * (c->mlp == MLP_KAN ? 1 + d.MK : 1);
-    double block = N * C * 3 * C + attention_macs(c, d) + N * C * C + mlp;
-    return patches * 3 * d.P * d.P * C + d.L * block + C * d.K;
+    double sum = 0;
+    for (int part = 0; part < PARTS; part++) { sum += part_macs(c, d, part); }
+    return sum;
 }
 
 // Of one image, forward and backward; the backward is twice the forward.
 static double train_flops(const Model* m) { return 3 * 2 * model_macs(&m->config, m->dims); }
+
+// What the process has held at most, from the operating system, in MB
+static double peak_memory(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return 1024e-6 * (double)usage.ru_maxrss;
+}
 
 static void print_memory(const Model* m, size_t data_bytes) {
     bool ema = m->config.model_ema_decay > 0;
@@ -540,10 +625,11 @@ static void print_memory(const Model* m, size_t data_bytes) {
     double saved = mb * (double)m->acts_table.saved;
     double workspace = mb * (double)(m->acts_table.total - m->acts_table.saved + model_scratch(m));
     double batches = mb * 4 * m->B * (pixels + m->dims.K), images = 1e-6 * (double)data_bytes;
-    double total = 2 * params + moments + saved + workspace + batches + images;
+    double program = 8; // code, libraries and stacks, as measured
+    double total = 2 * params + moments + saved + workspace + batches + images + program;
     printf("memory     %.1f MB: parameters %.1f, gradients %.1f, AdamW%s %.1f, activations %.1f, workspace %.1f, "
-           "batches %.1f, images %.1f\n", total, params, params, ema ? " and EMA" : "", moments, saved, workspace,
-           batches, images);
+           "batches %.1f, images %.1f, program %.1f\n", total, params, params, ema ? " and EMA" : "", moments, saved,
+           workspace, batches, images, program);
 }
 
 static void print_plan(const Model* m, size_t data_bytes) {
@@ -598,8 +684,11 @@ static StepResult accumulate_gradients(Trainer* t) {
     int micro_batches = m->config.grad_accum_steps;
     StepResult result = {0};
     memset(m->grads, 0, m->table.total * sizeof(float));
+    lap(m, PART_UPDATE);
     for (int i = 0; i < micro_batches; i++) {
+        m->profile.direction = PROFILE_FORWARD;
         const Batch* batch = next_batch(t);
+        lap(m, PART_DATA);
         draw_drop_path(m, t->step * micro_batches + i);
         model_forward(m, m->params, batch->images, batch->count, m->keep);
         result.loss += model_loss(m, batch->targets, batch->count) / micro_batches;
@@ -611,6 +700,7 @@ static StepResult accumulate_gradients(Trainer* t) {
         result.images += batch->count;
     }
     result.grad_norm = global_norm(m->grads, m->table.total);
+    lap(m, PART_UPDATE);
     double at = m->config.sched_on_updates ? (double)t->step : (double)(t->step / t->steps_per_epoch);
     result.lr = learning_rate(&t->schedule, at);
     return result;
@@ -621,6 +711,7 @@ static void apply_update(Trainer* t, const StepResult* r) {
     float scale = clip > 0 && r->grad_norm > clip ? (float)(clip / r->grad_norm) : 1;
     t->step++;
     model_update(&t->model, r->lr, scale, t->step);
+    lap(&t->model, PART_UPDATE);
     running_add(&t->loss, r->loss);
     t->hits += r->hits;
     t->seen += r->images;
@@ -908,6 +999,7 @@ static int train(Trainer* t) {
         printf("\nstopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);
         return 0;
     }
+    printf("peak memory %.1f MB\n", peak_memory());
     printf("best top-1 %.2f %% at step %lld; files in %s: metrics.csv, config.txt, best.safetensors, "
            "last.safetensors\n", t->best_top1, (long long)t->best_step, t->output);
     return 0;
@@ -929,6 +1021,43 @@ static int overfit(Trainer* t) {
     printf("the first batch is not learned to loss %g in %lld steps: give more --steps or another --lr\n", goal,
            (long long)t->total_steps);
     return EXIT_RUN_TIME;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// --profile: the parts of some steps
+
+// A table of milliseconds a step, over so many steps of so many images, with the arithmetic rate of the parts that are
+// products (the backward of a product is two of its size) and each part's share
+static void print_profile(const Model* m, const Profile* profile, int steps, double images) {
+    double total = profile_total(profile), all_flops = 0;
+    printf("%-12s %12s %12s %14s %14s %8s\n", "part", "forward, ms", "backward, ms", "forward, GF/s", "backward, GF/s",
+           "share");
+    for (int part = 0; part < PARTS; part++) {
+        const double* seconds = profile->seconds[part];
+        double flops = 2 * part_macs(&m->config, m->dims, part) * images * steps;
+        all_flops += 3 * flops;
+        printf("%-12s %12.2f %12.2f", part_names[part], 1e3 * seconds[0] / steps, 1e3 * seconds[1] / steps);
+        if (flops > 0) {
+            printf(" %14.1f %14.1f", 1e-9 * flops / seconds[0], 2e-9 * flops / seconds[1]);
+        } else {
+            printf(" %14s %14s", "", "");
+        }
+        printf(" %6.1f %%\n", 100 * (seconds[0] + seconds[1]) / total);
+    }
+    printf("%-12s %25.2f %29.1f  %.1f images/s\n", "step", 1e3 * total / steps, 1e-9 * all_flops / total,
+           images * steps / total);
+}
+
+static int profile(Trainer* t) {
+    Model* m = &t->model;
+    int steps = m->config.profile;
+    for (int i = -1; i < steps; i++) { // the first step warms up
+        if (i == 0) { profile_start(&m->profile); }
+        StepResult r = accumulate_gradients(t);
+        apply_update(t, &r);
+    }
+    print_profile(m, &m->profile, steps, (double)m->B * m->config.grad_accum_steps);
+    return 0;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1198,6 +1327,7 @@ static int run(Trainer* t) {
     if (*c->dump_state) { return dump_state(t, c->dump_state); }
     if (c->gradcheck) { return gradcheck(t); }
     if (c->overfit_batch) { return overfit(t); }
+    if (c->profile) { return profile(t); }
     open_output(t);
     return train(t);
 }

@@ -1,12 +1,12 @@
-// The Kolmogorov-Arnold layer (Liu et al., KAN, arXiv 2404.19756), which takes the place of a linear layer in ViT + KAN:
-// every edge from an input i to an output o has a function of its own,
+// The Kolmogorov-Arnold layer (Liu et al., KAN, arXiv 2404.19756), in the place of a linear layer in ViT + KAN: every
+// edge from an input i to an output o has a function of its own,
 //     out_o = bias_o + sum_i phi_oi(inp_i),    phi_oi(x) = weight_oi silu(x) + sum_m spline_oim B_m(x)
-// with the M = G + k B-splines of basis.h (a Basis of kind bspline; chebyshev and polynomial work as well).
+// with the M = G + k B-splines of basis.h (a Basis of kind bspline).
 //     inp (rows,C), out (rows,OC), weight (OC,C), spline_weight (OC,C,M), bias (OC)
 //
-// ViT + KAN has two such layers for the MLP of each block, C to hidden and hidden to C. The KAT paper (Yang & Wang, arXiv
-// 2409.10594) prints 12.8M, 50.4M and 199.8M parameters for Tiny, Small and Base with 1000 classes, but neither hidden
-// nor G nor k. Derived: hidden = 2C and G + k + 1 = 6 parameters an edge (G = 2, k = 3), so that a block has
+// ViT + KAN has two such layers for the MLP of each block, C to hidden and hidden to C. The KAT paper (Yang & Wang,
+// arXiv 2409.10594) prints 12.8M, 50.4M and 199.8M parameters for Tiny, Small and Base with 1000 classes, but neither
+// hidden nor G nor k. Derived: hidden = 2C and G + k + 1 = 6 parameters an edge (G = 2, k = 3), so that a block has
 // 6 * 2 * C * 2C weights and 3C biases where the MLP had 2 * C * 4C and 5C, gives 12,790,696, 50,353,000 and
 // 199,795,432. Hidden = 4C with 3 parameters an edge fits the printed figures as well.
 //
@@ -17,8 +17,9 @@
 #pragma once
 #include "basis.h"
 #include "matmul.h"
+#include "partials.h"
 
-enum { KAN_ROWS = 256, KAN_CHANNELS = 32, KAN_OUTPUTS = 192 };
+enum { KAN_ROWS = 256, KAN_CHANNELS = 64, KAN_OUTPUTS = 192 };
 
 static inline int kan_features_count(Basis basis) { return basis_coefficients(basis) + 1; } // M + 1
 
@@ -27,16 +28,16 @@ static inline int kan_rows(int rows) { return min_int(linear_rows(rows), KAN_ROW
 // ---- Scratch
 
 typedef struct {
-    float* packed;          // the weights: for each block of channels (OC, M+1, channels)
-    float* features;        // of one thread: a block's features or their gradients
-    float* gradient;        // of one thread: of a block's weights, (KAN_OUTPUTS, M+1, channels)
-    float *values, *slopes; // of one thread: B_m and B_m' of one row of a block (M, channels)
+    float* packed;   // the weights: for each block of channels (OC, M+1, channels)
+    float* features; // of one thread: a block's features or their gradients
+    float* gradient; // of one thread: of a block's weights, (KAN_OUTPUTS, M+1, channels)
+    float* slopes;   // of one thread: B_m' of one row of a block (M, channels)
 } KanWork;
 
 static inline size_t kan_packed_size(int C, int OC, Basis basis) { return (size_t)OC * kan_features_count(basis) * C; }
 
 static inline size_t kan_thread_size(Basis basis) {
-    return (size_t)(KAN_ROWS + KAN_OUTPUTS + 2) * kan_features_count(basis) * KAN_CHANNELS;
+    return (size_t)(KAN_ROWS + KAN_OUTPUTS + 1) * kan_features_count(basis) * KAN_CHANNELS;
 }
 
 static inline size_t kan_scratch(int C, int OC, Basis basis) {
@@ -46,8 +47,7 @@ static inline size_t kan_scratch(int C, int OC, Basis basis) {
 static inline KanWork kan_work(float* scratch, int C, int OC, Basis basis) { // the calling thread's
     size_t row = (size_t)kan_features_count(basis) * KAN_CHANNELS;
     float* own = scratch + kan_packed_size(C, OC, basis) + thread_number() * kan_thread_size(basis);
-    float *gradient = own + KAN_ROWS * row, *values = gradient + KAN_OUTPUTS * row;
-    return (KanWork){scratch, own, gradient, values, values + row};
+    return (KanWork){scratch, own, own + KAN_ROWS * row, own + (KAN_ROWS + KAN_OUTPUTS) * row};
 }
 
 // ---- Blocks: channels first .. first + channels of the C
@@ -56,7 +56,8 @@ static inline float* kan_packed_block(KanWork w, int first, int OC, Basis basis)
     return w.packed + (size_t)OC * kan_features_count(basis) * first;
 }
 
-static inline void kan_pack(float* packed, const float* weight, const float* spline_weight, int C, int OC, Basis basis) {
+static inline void kan_pack(float* packed, const float* weight, const float* spline_weight, int C, int OC,
+                            Basis basis) {
     int M = basis_coefficients(basis);
     #pragma omp parallel for schedule(static)
     for (int first = 0; first < C; first += KAN_CHANNELS) {
@@ -96,8 +97,7 @@ static inline void kan_features(float* features, const float* inp, int rows, int
 static inline void kan_features_backward(float* dinp, const float* dfeatures, const float* inp, KanWork w, int rows,
                                          int channels, int C, Basis basis) {
     for (int r = 0; r < rows; r++, inp += C, dinp += C) {
-        basis_features(w.values, inp, channels, basis);
-        basis_slopes(w.slopes, w.values, inp, channels, basis);
+        basis_slopes(w.slopes, NULL, inp, channels, basis); // those of B-splines need no values
         for (int c = 0; c < channels; c++) { dinp[c] = 0; }
         karat_base_backward(dinp, dfeatures, inp, channels, KARAT_BASE_SILU);
         dfeatures += channels;

@@ -102,6 +102,7 @@ REAL  (opt_eps, "opt-eps", "1e-8", 1e-30, 1, SAME, "AdamW's epsilon") \
 REAL  (clip_grad, "clip-grad", "0", 0, 1e9, SAME, "largest gradient norm; 0: off") \
 REAL  (model_ema_decay, "model-ema-decay", "0", 0, 0.99999999, SAME, "running mean of the weights, evaluated instead; 0: off") \
 INT   (seed, "seed", "42", 0, 2147483647, SAME, "the one seed of everything random") \
+SWITCH(recompute, "recompute", "off", FREE, "keep the blocks' inputs alone and compute the rest again: less memory, the same bits") \
 INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
 GROUP("Output") \
 TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under runs/") \
@@ -118,6 +119,7 @@ TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file and stop") \
 TEXT  (dump_state, "dump-state", "", FREE, "write the first batch, parameters, gradients to this file and stop") \
 SWITCH(overfit_batch, "overfit-batch", "off", SAME, "train on the first batch only: the loss must go to 0") \
 SWITCH(gradcheck, "gradcheck", "off", FREE, "compare every tensor's gradient with differences of the loss and stop") \
+INT   (profile, "profile", "0", 0, 1000000, FREE, "train N steps, print where the time went and stop; 0: off") \
 SWITCH(dry_run, "dry-run", "off", FREE, "print parameters, memory and FLOPs and stop") \
 SWITCH(list, "list", "off", FREE, "print models, attentions, bases and MLPs, a line each, and stop") \
 SWITCH(help, "help", "off", FREE, "print this and stop")

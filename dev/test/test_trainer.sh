@@ -95,6 +95,18 @@ check "a changed configuration is refused" says 2 "--lr was 0.001, is now 0.5" -
 check "a run with one thread" "$train" "${small[@]}" --threads 1 --output "$work/one"
 check "one thread, two threads: the same bytes" cmp "$work/one/last.resume.safetensors" "$work/whole/last.resume.safetensors"
 
+# ---- memory and time
+peak_is_near() { # of a run: within 5 % of what was printed before anything was allocated
+    "$train" --data procedural --test-images 8 --train-images 32 --steps 2 "$@" --output "$work/memory" --overwrite >"$work/memory.log" 2>&1
+    awk '$1 == "memory" { estimate = $2 } $1 == "peak" { peak = $3 } END { print "estimate", estimate, "peak", peak
+         exit !(estimate > 0 && peak / estimate < 1.05 && peak / estimate > 0.95) }' "$work/memory.log"
+}
+if ! grep -qa __asan_init "$train"; then # it needs memory of its own
+    check "peak memory is as estimated" peak_is_near --model vit-tiny-g3b --image-size 224 --patch 16 --batch-size 4
+    check "peak memory is as estimated, with --recompute" peak_is_near --model kat-tiny --image-size 128 --patch 8 --batch-size 4 --recompute
+fi
+check "--profile prints the parts" says 0 "activation" "${tiny[@]}" --profile 2
+
 # ---- Ctrl-C
 "$train" "${small[@]}" --steps 100000 --output "$work/stopped" >"$work/stopped.log" 2>&1 &
 pid=$!
