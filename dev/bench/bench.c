@@ -1,16 +1,28 @@
-// make bench: whole training steps against the machine's own matrix rate, all measured in this one run.
+// make bench: whole training steps and their parts against the machine's own matrix rate, all measured in this one run.
 //
 // Each round times a plain sgemm and then one step (forward, backward, update) of every model, so that a machine that
-// slows down slows all of them; the table shows the medians over the rounds, and each step's arithmetic rate as a share
+// slows down slows all of them; the tables show the medians over the rounds, and each step's arithmetic rate as a share
 // of the sgemm rate. A step's FLOPs are its products alone (3 x forward); everything else counts as overhead.
 //
-//     ./bench [rounds] [batch size] [more flags of train_kat, such as --image-size 224 --patch 16]
+//     ./bench [--rounds N] [--models NAME,NAME..] [more flags of train_kat, such as --batch-size 4]
 #pragma GCC diagnostic ignored "-Wunused-function" // the trainer's command line is not used here
 #define TESTING
 #include "../../train_vit.c"
 
-enum { MAX_ROUNDS = 101, MODELS = 4 };
-static const char* const model_names[MODELS] = {"vit-tiny", "kat-tiny", "vit-tiny-g3b", "kat-tiny-g3b"};
+enum { MAX_ROUNDS = 101, MAX_MODELS = 8, MAX_WORDS = 64 };
+
+typedef struct { // of one model, over the rounds
+    Model model;
+    double step[MAX_ROUNDS], part[PARTS][2][MAX_ROUNDS]; // milliseconds
+} Timed;
+
+typedef struct {
+    int rounds, models;
+    char names[OPTION_TEXT_SIZE];
+    char* words[MAX_WORDS]; // what train_kat's parser gets, "--model NAME" last
+    int count;
+    double sgemm[MAX_ROUNDS]; // GFLOP/s
+} Bench;
 
 static int compare_doubles(const void* a, const void* b) {
     double x = *(const double*)a, y = *(const double*)b;
@@ -43,52 +55,106 @@ static double sgemm_rate(void) {
     return 2e-9 * SIZE * SIZE * SIZE / (seconds_now() - start);
 }
 
-static void build(Model* m, int index, int argc, char** argv, int batch_size) {
-    char batch[16];
-    char* words[64] = {"bench", "--model", (char*)model_names[index], "--image-size", "32", "--patch", "4",
-                       "--batch-size", batch};
-    int count = 9;
+static void read_arguments(Bench* b, int argc, char** argv) {
+    static char* const standard[] = {"bench", "--image-size", "224", "--patch", "16", "--batch-size", "16"};
+    b->rounds = 9;
+    snprintf(b->names, sizeof b->names, "vit-tiny,vit-tiny-g1b,vit-tiny-g3b,kat-tiny,kat-tiny-g3b");
+    for (size_t i = 0; i < sizeof standard / sizeof standard[0]; i++) { b->words[b->count++] = standard[i]; }
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
+            b->rounds = atoi(argv[++i]);
+        } else if (strcmp(argv[i], "--models") == 0 && i + 1 < argc) {
+            snprintf(b->names, sizeof b->names, "%s", argv[++i]);
+        } else if (b->count < MAX_WORDS - 2) {
+            b->words[b->count++] = argv[i];
+        }
+    }
+    if (b->rounds < 1 || b->rounds > MAX_ROUNDS) { fail(EXIT_USAGE, "--rounds is 1 to %d", MAX_ROUNDS); }
+}
+
+// A preset sets the image size too, so the flags come after it
+static void build(Timed* timed, const Bench* b, char* name) {
+    char* words[MAX_WORDS] = {b->words[0], "--model", name};
     Config config;
     Error err;
-    snprintf(batch, sizeof batch, "%d", batch_size);
-    for (int i = 3; i < argc && count < 63; i++) { words[count++] = argv[i]; }
-    if (!config_parse(&config, NULL, count, words, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    for (int i = 1; i < b->count; i++) { words[i + 2] = b->words[i]; }
+    if (!config_parse(&config, NULL, b->count + 2, words, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    Model* m = &timed->model;
     if (!model_plan(m, &config, 10, &err) || !model_allocate(m, &err)) { fail(EXIT_USAGE, "%s", err.text); }
 }
 
-// Milliseconds of one step on a batch of noise
-static double time_step(Model* m, const float* images, const float* targets, int64_t t) {
+// One step on a batch of noise, into this round's place
+static void time_step(Timed* timed, const float* images, const float* targets, int round, int64_t t) {
+    Model* m = &timed->model;
+    profile_start(&m->profile);
     double start = seconds_now();
     memset(m->grads, 0, m->table.total * sizeof(float));
     model_forward(m, m->params, images, m->B, NULL);
     model_loss(m, targets, m->B);
     model_backward(m, targets, m->B, NULL, 1.0f / (float)m->B);
+    m->profile.direction = PROFILE_FORWARD;
     if (!isfinite(global_norm(m->grads, m->table.total))) {
         fail(EXIT_RUN_TIME, "%s: gradient not finite", m->config.model);
     }
     model_update(m, 1e-4, 1, t);
-    return 1e3 * (seconds_now() - start);
+    lap(m, PART_UPDATE);
+    timed->step[round] = 1e3 * (seconds_now() - start);
+    for (int part = 0; part < PARTS; part++) {
+        for (int k = 0; k < 2; k++) { timed->part[part][k][round] = 1e3 * m->profile.seconds[part][k]; }
+    }
 }
 
-static void print_table(const Model* models, double times[MODELS][MAX_ROUNDS], const double* sgemm, int rounds) {
-    double rate = median(sgemm, rounds), base = median(times[0], rounds);
-    printf("\nsgemm %.1f GFLOP/s (median of %d; %s)\n\n", rate, rounds, matmul_library());
-    printf("%-14s %10s %10s %10s %12s %8s\n", "step", "ms", "images/s", "GFLOP/s", "of sgemm", "of vit");
-    for (int i = 0; i < MODELS; i++) {
-        double ms = median(times[i], rounds), gflops = 1e-6 * models[i].B * train_flops(&models[i]) / ms;
-        printf("%-14s %10.2f %10.1f %10.1f %10.1f %% %8.3f\n", model_names[i], ms, 1e3 * models[i].B / ms, gflops,
+static void print_steps(const Timed* timed, const Bench* b) {
+    double rate = median(b->sgemm, b->rounds), base = median(timed[0].step, b->rounds);
+    printf("\nsgemm %.1f GFLOP/s (median of %d; %s)\n\n", rate, b->rounds, matmul_library());
+    printf("%-14s %10s %10s %10s %12s   of %s\n", "step", "ms", "images/s", "GFLOP/s", "of sgemm",
+           timed[0].model.config.model);
+    for (int i = 0; i < b->models; i++) {
+        const Model* m = &timed[i].model;
+        double ms = median(timed[i].step, b->rounds), gflops = 1e-6 * m->B * train_flops(m) / ms;
+        printf("%-14s %10.2f %10.1f %10.1f %10.1f %%   %.3f\n", m->config.model, ms, 1e3 * m->B / ms, gflops,
                100 * gflops / rate, ms / base);
     }
 }
 
-static void write_csv(const char* path, double times[MODELS][MAX_ROUNDS], const double* sgemm, int rounds) {
+// ms and GFLOP/s of each part of one model, forward and backward, and its share of the step
+static void print_parts(const Timed* timed, const Bench* b) {
+    const Model* m = &timed->model;
+    double step = median(timed->step, b->rounds);
+    printf("\n%-14s %12s %9s %13s %9s %8s\n", m->config.model, "forward, ms", "GFLOP/s", "backward, ms", "GFLOP/s",
+           "share");
+    for (int part = 0; part < PARTS; part++) {
+        double gflop = 2e-9 * m->B * part_macs(&m->config, m->dims, part), both = 0;
+        for (int k = 0; k < 2; k++) { both += median(timed->part[part][k], b->rounds); }
+        if (both == 0) { continue; }
+        printf("  %-12s", part_names[part]);
+        for (int k = 0; k < 2; k++) {
+            double ms = median(timed->part[part][k], b->rounds);
+            printf(" %*.2f", k ? 13 : 12, ms);
+            if (gflop > 0) {
+                printf(" %9.1f", 1e3 * (k + 1) * gflop / ms);
+            } else {
+                printf(" %9s", "");
+            }
+        }
+        printf(" %6.1f %%\n", 100 * both / step);
+    }
+}
+
+static void write_csv(const char* path, const Timed* timed, const Bench* b) {
     FILE* csv = fopen(path, "w");
     if (!csv) { fail(EXIT_RUN_TIME, "cannot write %s: %s", path, strerror(errno)); }
-    fprintf(csv, "round,sgemm_gflops");
-    for (int i = 0; i < MODELS; i++) { fprintf(csv, ",%s_ms", model_names[i]); }
-    for (int r = 0; r < rounds; r++) {
-        fprintf(csv, "\n%d,%.2f", r, sgemm[r]);
-        for (int i = 0; i < MODELS; i++) { fprintf(csv, ",%.3f", times[i][r]); }
+    fprintf(csv, "round,model,sgemm_gflops,step_ms");
+    for (int part = 0; part < PARTS; part++) {
+        fprintf(csv, ",\"%s forward ms\",\"%s backward ms\"", part_names[part], part_names[part]);
+    }
+    for (int r = 0; r < b->rounds; r++) {
+        for (int i = 0; i < b->models; i++) {
+            fprintf(csv, "\n%d,%s,%.2f,%.3f", r, timed[i].model.config.model, b->sgemm[r], timed[i].step[r]);
+            for (int part = 0; part < PARTS; part++) {
+                fprintf(csv, ",%.3f,%.3f", timed[i].part[part][0][r], timed[i].part[part][1][r]);
+            }
+        }
     }
     fprintf(csv, "\n");
     if (fclose(csv) != 0) { fail(EXIT_RUN_TIME, "cannot write %s: %s", path, strerror(errno)); }
@@ -96,32 +162,34 @@ static void write_csv(const char* path, double times[MODELS][MAX_ROUNDS], const 
 }
 
 int main(int argc, char** argv) {
-    static Model models[MODELS];
-    static double times[MODELS][MAX_ROUNDS], sgemm[MAX_ROUNDS];
+    static Timed timed[MAX_MODELS];
+    static Bench b;
     start_with_sleeping_threads(argv);
-    int rounds = argc > 1 ? atoi(argv[1]) : 9, batch_size = argc > 2 ? atoi(argv[2]) : 64;
-    if (rounds < 1 || rounds > MAX_ROUNDS || batch_size < 1) {
-        fail(EXIT_USAGE, "give 1 to %d rounds and a batch size", MAX_ROUNDS);
-    }
+    read_arguments(&b, argc, argv);
     Config config = {0};
     int threads = threads_begin(&config);
-    for (int i = 0; i < MODELS; i++) { build(&models[i], i, argc, argv, batch_size); }
-    Dims d = models[0].dims;
-    size_t pixels = (size_t)batch_size * 3 * d.S * d.S;
-    float* images = alloc_floats(pixels, "images");
-    float* targets = alloc_floats((size_t)batch_size * d.K, "targets");
-    for (size_t i = 0; i < pixels; i++) { images[i] = (float)random_normal(1, STREAM_CHECK, 1, i); }
-    for (int b = 0; b < batch_size; b++) { targets[b * d.K + b % d.K] = 1; }
-    printf("%d threads, images %d x %d, patch %d, %d tokens, batch %d, %d rounds\n", threads, d.S, d.S, d.P, d.N,
-           batch_size, rounds);
-    for (int r = -1; r < rounds; r++) { // round -1 warms up and is overwritten
-        int slot = r < 0 ? 0 : r;
-        sgemm[slot] = sgemm_rate();
-        for (int i = 0; i < MODELS; i++) { times[i][slot] = time_step(&models[i], images, targets, r + 2); }
+    for (char* name = strtok(b.names, ","); name && b.models < MAX_MODELS; name = strtok(NULL, ",")) {
+        build(&timed[b.models++], &b, name);
     }
-    print_table(models, times, sgemm, rounds);
+    if (!b.models) { fail(EXIT_USAGE, "--models names no model"); }
+    Dims d = timed[0].model.dims;
+    int B = timed[0].model.B;
+    size_t pixels = (size_t)B * 3 * d.S * d.S;
+    float* images = alloc_floats(pixels, "images");
+    float* targets = alloc_floats((size_t)B * d.K, "targets");
+    for (size_t i = 0; i < pixels; i++) { images[i] = (float)random_normal(1, STREAM_CHECK, 1, i); }
+    for (int k = 0; k < B; k++) { targets[k * d.K + k % d.K] = 1; }
+    printf("%d threads, images %d x %d, patch %d, %d tokens, batch %d, %d rounds\n", threads, d.S, d.S, d.P, d.N, B,
+           b.rounds);
+    for (int r = -1; r < b.rounds; r++) { // round -1 warms up and is overwritten
+        int slot = r < 0 ? 0 : r;
+        b.sgemm[slot] = sgemm_rate();
+        for (int i = 0; i < b.models; i++) { time_step(&timed[i], images, targets, slot, r + 2); }
+    }
+    print_steps(timed, &b);
+    for (int i = 0; i < b.models; i++) { print_parts(&timed[i], &b); }
     char path[4096];
     snprintf(path, sizeof path, "%s.csv", argv[0]);
-    write_csv(path, times, sgemm, rounds);
+    write_csv(path, timed, &b);
     return 0;
 }
