@@ -26,6 +26,7 @@
 #include "kernels/rational.h"
 #include "kernels/residual.h"
 #include "model/config.h"
+#include "model/cost.h"
 #include "model/gradcheck.h"
 #include "model/list.h"
 #include "model/mimetic.h"
@@ -127,7 +128,7 @@ static Acts acts_of_block(const ActivationTable* table, float* flat, int B, int 
         pointers[i] = a->copies ? flat + a->offset + skip : NULL;
     }
     Acts acts;
-    _Static_assert(sizeof acts == sizeof pointers, "Acts has one pointer a row");
+    static_assert(sizeof acts == sizeof pointers, "Acts has one pointer a row");
     memcpy(&acts, pointers, sizeof acts);
     return acts;
 }
@@ -150,26 +151,6 @@ typedef struct {
     Profile profile;
 } Model;
 
-// The parts of a step that --profile and dev/bench tell apart: enum, name, multiply-adds of one image forward
-#define PART_TABLE(ROW) \
-ROW(PART_DATA,        "data",        0) \
-ROW(PART_PATCH_EMBED, "patch embed", (double)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P * d.C) \
-ROW(PART_NORM,        "norm",        0) \
-ROW(PART_QKV,         "qkv",         (double)d.L * d.N * d.C * 3 * d.C) \
-ROW(PART_ATTENTION,   "attention",   d.L * attention_macs(c, d)) \
-ROW(PART_PROJ,        "proj",        (double)d.L * d.N * d.C * d.C) \
-ROW(PART_RESIDUAL,    "residual",    0) \
-ROW(PART_FC1,         "fc1",         d.L * fc_macs(c, d)) \
-ROW(PART_ACTIVATION,  "activation",  0) \
-ROW(PART_FC2,         "fc2",         d.L * fc_macs(c, d)) \
-ROW(PART_HEAD,        "head, loss",  (double)d.C * d.K) \
-ROW(PART_UPDATE,      "update",      0)
-#define PART_ENUM(part, ...) part,
-enum { PART_TABLE(PART_ENUM) PARTS };
-#define PART_NAME(part, name, ...) name,
-static const char* const part_names[PARTS] = {PART_TABLE(PART_NAME)};
-_Static_assert((int)PARTS <= (int)PROFILE_PARTS, "runtime/profile.h has room for every part");
-
 // What went before, since the last lap, was this part
 static void lap(Model* m, int part) { profile_lap(&m->profile, part); }
 
@@ -185,7 +166,7 @@ static KaratDims karat_dims(const Model* m, int B) {
     Basis basis = config_basis(c);
     return (KaratDims){.B = B, .N = d.N, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
                        .base = bases[c->karat_base], .basis = basis.kind, .spline_order = basis.order,
-                       .spline_range = basis.range, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full,
+                       .spline_range = basis.range, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full != 0,
                        .projection = (Projection)c->karat_projection,
                        .project_z = c->karat_projection != PROJECT_NONE && c->karat_project};
 }
@@ -567,48 +548,7 @@ static void draw_drop_path(Model* m, int64_t micro_batch) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What it costs
 
-// Multiply-adds of KArAt's N x R units of M coefficients, each one whatever the basis, and what is around them; one head
-static double karat_macs(const Config* c, Dims d) {
-    double N = d.N, D = d.D, R = d.R, units = d.M * N * N * R, logits = N * N * D, values = N * N * D;
-    switch (c->karat_order) {
-    case KARAT_PHI_W: return 2 * N * D * R + units + values;
-    case KARAT_PHI_PHI: return logits + 2 * units + values;
-    default: break;
-    }
-    if (c->karat_full) { return logits + units + values; }
-    bool forms_sigma = c->karat_projection != PROJECT_NONE && !c->karat_project;
-    return logits + units + (forms_sigma ? N * N * R + values : 2 * N * D * R);
-}
-
-// Of attention between qkv and proj, all heads
-static double attention_macs(const Config* c, Dims d) {
-    double N = d.N, C = d.C, softmax = 2 * N * N * C;
-    switch (c->attn) {
-    case ATTN_KARAT: return d.HK * karat_macs(c, d) + softmax * c->softmax_heads / d.H;
-    case ATTN_MIXING: return N * N * C;
-    case ATTN_SOFTMAX_RANK: return softmax + 2 * N * d.R * C;
-    case ATTN_LINEAR: return 2 * N * C * d.D;
-    default: return softmax;
-    }
-}
-
-// Of one of the MLP's two layers
-static double fc_macs(const Config* c, Dims d) { return (double)d.N * d.C * d.F * (c->mlp == MLP_KAN ? 1 + d.MK : 1); }
-
-// Of one image, forward, products alone
-static double part_macs(const Config* c, Dims d, int part) {
-#define PART_MACS(name, text, macs) macs,
-    double table[] = {PART_TABLE(PART_MACS)};
-    return table[part];
-}
-
-static double model_macs(const Config* c, Dims d) {
-    double sum = 0;
-    for (int part = 0; part < PARTS; part++) { sum += part_macs(c, d, part); }
-    return sum;
-}
-
-// Of one image, forward and backward; the backward is twice the forward.
+// FLOPs of one image, forward and backward; the backward is twice the forward.
 static double train_flops(const Model* m) { return 3 * 2 * model_macs(&m->config, m->dims); }
 
 // What the process has held at most, from the operating system, in MB
@@ -760,7 +700,7 @@ static void print_classes(const Dataset* data, const ClassCount* counts) {
 
 static Evaluation evaluate_and_print(Trainer* t, float* flat, const char* what) {
     Model* m = &t->model;
-    ClassCount* counts = alloc_bytes(sizeof(ClassCount) * (size_t)m->dims.K, "class counts");
+    ClassCount* counts = alloc_array(ClassCount, m->dims.K, "class counts");
     Evaluation e = evaluate(t, flat, counts);
     print_evaluation(what, &e);
     if (m->config.per_class) { print_classes(&t->test, counts); }
@@ -779,7 +719,7 @@ static void output_path(const Trainer* t, const char* name, char path[PATH_SIZE]
 
 // The configuration and the step; to be freed
 static Metadata* run_metadata(const Trainer* t) {
-    Metadata* metadata = alloc_bytes(sizeof *metadata, "metadata");
+    Metadata* metadata = alloc_array(Metadata, 1, "metadata");
     metadata_add_config(metadata, &t->model.config, config_table, CONFIG_OPTIONS);
     metadata_add(metadata, "step", "%lld", (long long)t->step);
     return metadata;
@@ -1079,8 +1019,8 @@ static int dump_state(Trainer* t, const char* path) {
     const Batch* batch = loader_next(&t->train_loader);
     float loss = (float)first_gradients(t, batch);
     int count = 4 + 2 * m->tensor_count;
-    SafeTensorOut* out = alloc_bytes(sizeof *out * (size_t)count, "a dump");
-    char(*names)[128] = alloc_bytes(sizeof *names * (size_t)count, "a dump");
+    SafeTensorOut* out = alloc_array(SafeTensorOut, count, "a dump");
+    char(*names)[128] = (char(*)[128])alloc_array(char, (size_t)count * 128, "a dump");
     out[0] = (SafeTensorOut){"input", 4, {batch->count, 3, d.S, d.S}, batch->images};
     out[1] = (SafeTensorOut){"target", 2, {batch->count, d.K}, batch->targets};
     out[2] = (SafeTensorOut){"logits", 2, {batch->count, d.K}, acts_of_block(&m->acts_table, m->acts, m->B, 0).logits};
@@ -1092,7 +1032,7 @@ static int dump_state(Trainer* t, const char* path) {
         out[4 + i] = (SafeTensorOut){.name = names[i], .rank = p->rank, .data = flat + p->offset};
         memcpy(out[4 + i].shape, p->shape, sizeof p->shape);
     }
-    Metadata* metadata = alloc_bytes(sizeof *metadata, "metadata");
+    Metadata* metadata = alloc_array(Metadata, 1, "metadata");
     metadata_add_config(metadata, &m->config, config_table, CONFIG_OPTIONS);
     const char* pairs[METADATA_MAX][2];
     Error err;
@@ -1109,7 +1049,7 @@ static int dump_state(Trainer* t, const char* path) {
 
 typedef struct { Model* model; const Batch* batch; } CheckedLoss;
 static double loss_of_params(void* context) {
-    CheckedLoss* c = context;
+    CheckedLoss* c = (CheckedLoss*)context;
     model_forward(c->model, c->model->params, c->batch->images, c->batch->count, NULL);
     return model_loss(c->model, c->batch->targets, c->batch->count);
 }

@@ -96,7 +96,7 @@ static inline void shift_image(uint8_t* out, ImageView in, int top, int left) {
 }
 
 // out (3, S, S) from in (1 or 3, S, S)
-static inline void normalise(float* restrict out, ImageView in, bool mirrored, const float mean[3],
+static inline void normalise(float* __restrict out, ImageView in, bool mirrored, const float mean[3],
                              const float std[3]) {
     const int S = in.width;
     for (int c = 0; c < 3; c++) {
@@ -223,8 +223,8 @@ static inline Mix mix_draw(const Augment* a, uint64_t seed, uint32_t step, int S
 static inline void mix_images(float* images, Mix mix, int B, int S) {
     size_t pixels = (size_t)3 * S * S;
     for (int i = 0; i < B / 2 && mix.lambda < 1; i++) {
-        float* restrict x = images + i * pixels;
-        float* restrict y = images + (B - 1 - i) * pixels;
+        float* __restrict x = images + i * pixels;
+        float* __restrict y = images + (B - 1 - i) * pixels;
         if (!mix.cutmix) {
             float lambda = mix.lambda, rest = 1 - lambda;
             for (size_t k = 0; k < pixels; k++) {

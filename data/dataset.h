@@ -29,7 +29,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the data-set format is little-endian, and read as it lies");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the data-set format is little-endian, and read as it lies");
 
 #define DATASET_MAGIC "KATDATA\n"
 enum {
@@ -44,7 +44,7 @@ typedef struct {
     float mean[3], std[3];
     char name[DATASET_NAME_BYTES];
 } DatasetHeader;
-_Static_assert(sizeof(DatasetHeader) == 128, "the header is written as it lies in memory");
+static_assert(sizeof(DatasetHeader) == 128, "the header is written as it lies in memory");
 
 typedef struct {
     int count, classes, channels, height, width;
@@ -117,7 +117,7 @@ static inline bool dataset_create(Dataset* d, const char* name, int count, int c
                          name, count, channels, height, width, classes);
     }
     uint64_t bytes = dataset_file_bytes(&h);
-    d->file = bytes <= SIZE_MAX ? calloc(1, bytes) : NULL;
+    d->file = bytes <= SIZE_MAX ? (uint8_t*)calloc(1, bytes) : NULL;
     if (!d->file) {
         return set_error(err, "no memory for data set %s (%.1f MB): close other programs", name, bytes / 1e6);
     }

@@ -131,11 +131,11 @@ static inline Batch batch_create(const Loader* l) {
     Batch b = {.step = -1, .order_epoch = -1};
     b.images = alloc_floats(B * 3 * S * S, "a batch's images");
     b.targets = alloc_floats(B * (size_t)c->num_classes, "a batch's targets");
-    b.labels = alloc_bytes(B * sizeof(int), "a batch's labels");
-    b.indices = alloc_bytes(B * sizeof(int), "a batch's indices");
-    if (c->train) { b.order = alloc_bytes((size_t)d->count * sizeof(uint32_t), "an epoch's permutation"); }
-    b.scratch.shifted = alloc_bytes(image_bytes(d), "an image");
-    b.scratch.resized = alloc_bytes((size_t)d->channels * resized.height * resized.width, "a resized image");
+    b.labels = alloc_array(int, B, "a batch's labels");
+    b.indices = alloc_array(int, B, "a batch's indices");
+    if (c->train) { b.order = alloc_array(uint32_t, d->count, "an epoch's permutation"); }
+    b.scratch.shifted = alloc_array(uint8_t, image_bytes(d), "an image");
+    b.scratch.resized = alloc_array(uint8_t, (size_t)d->channels * resized.height * resized.width, "a resized image");
     b.scratch.tables = alloc_bytes(whole > square ? whole : square, "resize tables");
     return b;
 }
@@ -205,7 +205,7 @@ static inline int64_t loader_wrap(const Loader* l, int64_t step) {
 
 // Keeps batches[filling] equal to the wanted step; loader_next and loader_seek change what is wanted.
 static inline void* loader_run(void* argument) {
-    Loader* l = argument;
+    Loader* l = (Loader*)argument;
     pthread_mutex_lock(&l->lock);
     while (!l->stop) {
         Batch* b = &l->batches[l->filling];

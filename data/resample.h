@@ -106,8 +106,8 @@ static inline void resample_row(uint8_t* out, const uint8_t* in, const AxisWeigh
 }
 
 // One output row y from the rows of `in` (rows, width), whose row 0 is input row `row0`. sums (width)
-static inline void resample_column_row(uint8_t* restrict out, const uint8_t* restrict in, const AxisWeights* a, int y,
-                                       int row0, int width, int* restrict sums) {
+static inline void resample_column_row(uint8_t* __restrict out, const uint8_t* __restrict in, const AxisWeights* a, int y,
+                                       int row0, int width, int* __restrict sums) {
     for (int x = 0; x < width; x++) { sums[x] = 1 << (WEIGHT_BITS - 1); }
     for (int k = 0; k < a->taps[y]; k++) {
         const uint8_t* row = in + (size_t)(a->first[y] + k - row0) * width;
@@ -126,7 +126,7 @@ static inline size_t resample_scratch(int height, int width, int out_height, int
 // out (channels, out_height, out_width). A pass is left out where the axis neither moves nor scales.
 static inline void resample(uint8_t* out, ImageView in, Box box, int out_height, int out_width, ResampleFilter filter,
                             void* scratch) {
-    int* memory = scratch;
+    int* memory = (int*)scratch;
     AxisWeights across = axis_weights(memory, in.width, box.left, box.right, out_width, filter);
     memory += axis_ints(in.width, out_width);
     AxisWeights down = axis_weights(memory, in.height, box.top, box.bottom, out_height, filter);

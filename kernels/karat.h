@@ -16,9 +16,10 @@
 // number of threads.
 #pragma once
 #include "karat_sigma.h"
+#include <assert.h> // static_assert
 
 enum { KARAT_ROWS = 48, KARAT_SLOTS = 8 };
-_Static_assert(KARAT_ROWS % TILE_ROWS == 0, "a tile of logits is a whole number of register tiles");
+static_assert(KARAT_ROWS % TILE_ROWS == 0, "a tile of logits is a whole number of register tiles");
 
 static inline int karat_slots(KaratDims d) { return min_int(d.B, KARAT_SLOTS); }
 

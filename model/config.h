@@ -215,8 +215,8 @@ static inline bool unknown_model(const char* name, Error* err) {
 
 // "kat-tiny-g3b" sets the sizes, attention and MLP; flags given beside it win.
 static inline bool config_apply_model(Config* c, const char* name, Error* err) {
-    char family[8] = "", size[16] = "", operator[16] = "";
-    int parts = sscanf(name, "%7[^-]-%15[^-]-%15s", family, size, operator);
+    char family[8] = "", size[16] = "", variant[16] = "";
+    int parts = sscanf(name, "%7[^-]-%15[^-]-%15s", family, size, variant);
     const Preset* preset = NULL;
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         if (strcmp(presets[i].name, size) == 0) { preset = &presets[i]; }
@@ -229,7 +229,7 @@ static inline bool config_apply_model(Config* c, const char* name, Error* err) {
     int grid = 0, used = 0;
     char mode = 0;
     if (parts == 3) {
-        bool read = sscanf(operator, "g%d%c%n", &grid, &mode, &used) == 2 && !operator[used];
+        bool read = sscanf(variant, "g%d%c%n", &grid, &mode, &used) == 2 && !variant[used];
         if (!read || grid < 1 || grid > 64 || (mode != 'b' && mode != 'u')) { return unknown_model(name, err); }
         c->grid = grid;
         c->karat_mode = mode == 'b' ? KARAT_BLOCK : KARAT_UNIVERSAL;

@@ -79,7 +79,7 @@ static inline void ql_step(double* diagonal, double* off, double* vectors, int f
 
 // values (n), unsorted; vectors (n, n), row i belongs to values[i]. M is spent.
 static inline void symmetric_eigen(double* M, double* values, double* vectors, int n) {
-    double* reflectors = alloc_bytes(((size_t)n + 2) * n * sizeof(double), "an eigenvalue problem");
+    double* reflectors = alloc_array(double, ((size_t)n + 2) * n, "an eigenvalue problem");
     double *off = reflectors + (size_t)n * n, *w = off + n;
     tridiagonalize(M, reflectors, values, off, w, n);
     collect_reflections(vectors, reflectors, n);

@@ -12,7 +12,7 @@
 // The singular directions of A (C, C) from the largest on, as rows: left[i] = u_i √s_i and right[i] = v_i √s_i
 static inline void balanced_factors(double* left, double* right, const double* A, int C) {
     size_t size = (size_t)C * C;
-    double* gram = alloc_bytes((2 * size + C) * sizeof(double), "a singular value decomposition");
+    double* gram = alloc_array(double, 2 * size + C, "a singular value decomposition");
     double *vectors = gram + size, *values = vectors + size;
     for (int k = 0; k < C; k++) {
         for (int i = 0; i < C; i++) {
@@ -51,7 +51,7 @@ static inline void mimetic_target(double* A, double noise, double diagonal, uint
 // Queries and keys of head h, or with h = H values and projection, of one block
 static inline void mimetic_matrices(Params p, int h, Dims d, uint64_t seed, uint64_t which) {
     int C = d.C, D = C / d.H;
-    double* A = alloc_bytes(3 * sizeof(double) * (size_t)C * C, "a mimetic start");
+    double* A = alloc_array(double, 3 * (size_t)C * C, "a mimetic start");
     double *left = A + (size_t)C * C, *right = left + (size_t)C * C;
     bool queries = h < d.H;
     mimetic_target(A, queries ? 0.7 : 0.4, queries ? 0.7 : -0.4, seed, which, C);

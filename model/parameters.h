@@ -18,8 +18,8 @@
 typedef struct {
     int S, P;    // image side, patch side
     int C, H, L; // width, heads, blocks
-    int D;       // width of a head
     int N;       // tokens
+    int D;       // width of a head
     int F;       // hidden width of the MLP
     int K;       // classes
     int HK;      // heads with KArAt: all but the softmax ones
@@ -107,14 +107,14 @@ T(proj_bias,    "blocks.%d.attn.proj.bias",   true,        false, INIT_CONSTANT,
 T(ls1,          "blocks.%d.ls1.gamma",        WHEN_LS,     false, INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
 T(norm2_weight, "blocks.%d.norm2.weight",     true,        false, INIT_CONSTANT,     1,              SHAPE(d.C)) \
 T(norm2_bias,   "blocks.%d.norm2.bias",       true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
-T(numerator1,   "blocks.%d.mlp.act1.weight_numerator",   WHEN_GR_KAN, c->rational_decay, INIT_NUMERATOR, 1,   SHAPE(1, r.m + 1)) \
-T(denominator1, "blocks.%d.mlp.act1.weight_denominator", WHEN_GR_KAN, c->rational_decay, INIT_DENOMINATOR, 1, SHAPE(r.groups, r.n)) \
+T(numerator1,   "blocks.%d.mlp.act1.weight_numerator",   WHEN_GR_KAN, !!c->rational_decay, INIT_NUMERATOR, 1,   SHAPE(1, r.m + 1)) \
+T(denominator1, "blocks.%d.mlp.act1.weight_denominator", WHEN_GR_KAN, !!c->rational_decay, INIT_DENOMINATOR, 1, SHAPE(r.groups, r.n)) \
 T(fc1_weight,   "blocks.%d.mlp.fc1.weight",   true,        true,  fc_init,           fc1_deviation,  SHAPE(d.F, d.C)) \
 T(fc1_spline,   "blocks.%d.mlp.fc1.spline_weight", WHEN_KAN, true, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.F, d.C, d.MK)) \
 T(fc1_bias,     "blocks.%d.mlp.fc1.bias",     true,        false, INIT_CONSTANT,     0,              SHAPE(d.F)) \
 T(prelu_weight, "blocks.%d.mlp.act.weight",   WHEN_PRELU,  false, INIT_CONSTANT,     0.25,           SHAPE(1)) \
-T(numerator2,   RATIONAL_2("weight_numerator"),   WHEN_RATIONAL, c->rational_decay, INIT_NUMERATOR, 2,   SHAPE(1, r.m + 1)) \
-T(denominator2, RATIONAL_2("weight_denominator"), WHEN_RATIONAL, c->rational_decay, INIT_DENOMINATOR, 2, SHAPE(r.groups, r.n)) \
+T(numerator2,   RATIONAL_2("weight_numerator"),   WHEN_RATIONAL, !!c->rational_decay, INIT_NUMERATOR, 2,   SHAPE(1, r.m + 1)) \
+T(denominator2, RATIONAL_2("weight_denominator"), WHEN_RATIONAL, !!c->rational_decay, INIT_DENOMINATOR, 2, SHAPE(r.groups, r.n)) \
 T(fc2_weight,   "blocks.%d.mlp.fc2.weight",   true,        true,  fc_init,           fc2_deviation,  SHAPE(d.C, d.F)) \
 T(fc2_spline,   "blocks.%d.mlp.fc2.spline_weight", WHEN_KAN, true, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.F, d.MK)) \
 T(fc2_bias,     "blocks.%d.mlp.fc2.bias",     true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
@@ -169,7 +169,7 @@ typedef struct { double mean, deviation; bool scales; } CoefficientStart;
 static inline CoefficientStart coefficient_start(KaratBasis basis, int m) {
     if (basis == BASIS_RATIONAL && m >= RATIONAL_UNIT_NUMERATOR) { return (CoefficientStart){0, 0.1, false}; }
     if (basis == BASIS_RATIONAL || basis_is_linear(basis) || m == 0) { return (CoefficientStart){0, 1, true}; }
-    return (CoefficientStart){m == 2, 0, false};
+    return (CoefficientStart){m == 2 ? 1.0 : 0.0, 0, false};
 }
 
 // Σ of the squares of what multiplies a unit's N(0,1) coefficients, at x: of the features, of x^i (a denominator near 1
@@ -245,8 +245,9 @@ static inline bool parameter_table(ParameterTable* table, const Config* c, Dims 
     if (preserving && (!preserving_deviation(c, 1, d.C, &fc1_deviation, err) ||
                        !preserving_deviation(c, 2, d.F, &fc2_deviation, err))) { return false; }
 #define TABLE_ROW(field, row_name, present, row_decays, kind, value, row_shape) \
-    {.name = row_name, .decays = row_decays, .init = kind, .init_value = value, .shape = {row_shape}, \
-     .rank = (int)(sizeof((int64_t[]){row_shape}) / sizeof(int64_t)), .copies = (present) ? 1 : 0},
+    {.name = row_name, .decays = row_decays, .init = kind, .init_value = value, \
+     .rank = (int)(sizeof((int64_t[]){row_shape}) / sizeof(int64_t)), .shape = {row_shape}, \
+     .copies = (present) ? 1 : 0},
     Parameter rows[] = {PARAMETER_TABLE(TABLE_ROW)};
     size_t offset = 0;
     for (int i = 0; i < PARAMETER_ROWS; i++) {
@@ -271,7 +272,7 @@ static inline Params params_of_block(const ParameterTable* table, float* flat, i
         pointers[i] = p->size ? flat + p->offset + (p->copies > 1 ? (size_t)l * p->size : 0) : NULL;
     }
     Params params;
-    _Static_assert(sizeof params == sizeof pointers, "Params has one pointer a row");
+    static_assert(sizeof params == sizeof pointers, "Params has one pointer a row");
     memcpy(&params, pointers, sizeof params);
     return params;
 }
@@ -357,7 +358,7 @@ static inline int tensor_count(const ParameterTable* table) {
 
 // tensor_count() entries, to be freed: table order, blocks within a row
 static inline NamedTensor* named_tensors(const ParameterTable* table) {
-    NamedTensor* tensors = alloc_bytes(sizeof(NamedTensor) * (size_t)tensor_count(table), "tensor names");
+    NamedTensor* tensors = alloc_array(NamedTensor, tensor_count(table), "tensor names");
     int at = 0;
     for (int i = 0; i < PARAMETER_ROWS; i++) {
         const Parameter* p = &table->row[i];

@@ -27,7 +27,7 @@ static inline void cubic_weights(double* weights, int old_side, int new_side) {
 
 // out (new_side², C) from in (old_side², C)
 static inline void resize_grid(float* out, int new_side, const float* in, int old_side, int C) {
-    double* weights = alloc_bytes(sizeof(double) * (size_t)new_side * old_side, "resized positions");
+    double* weights = alloc_array(double, (size_t)new_side * old_side, "resized positions");
     cubic_weights(weights, old_side, new_side);
     for (int p = 0; p < new_side * new_side; p++) {
         const double *down = weights + (size_t)(p / new_side) * old_side;

@@ -75,8 +75,8 @@ static inline bool checkpoint_save(const char* path, const NamedTensor* tensors,
                                    const TensorBuffer* buffers, int buffer_count, const Metadata* metadata,
                                    Error* err) {
     int total = count * buffer_count;
-    SafeTensorOut* out = alloc_bytes(sizeof *out * (size_t)total, "a checkpoint");
-    char(*names)[128] = alloc_bytes(sizeof *names * (size_t)total, "a checkpoint");
+    SafeTensorOut* out = alloc_array(SafeTensorOut, total, "a checkpoint");
+    char(*names)[128] = (char(*)[128])alloc_array(char, (size_t)total * 128, "a checkpoint");
     for (int i = 0; i < total; i++) {
         const NamedTensor* t = &tensors[i % count];
         const TensorBuffer* buffer = &buffers[i / count];

@@ -2,6 +2,7 @@
 // the same alignment in every run and adds in the same order.
 #pragma once
 #include "error.h"
+#include <assert.h> // static_assert
 #include <stdint.h>
 #include <string.h>
 
@@ -17,5 +18,8 @@ static inline void* alloc_bytes(size_t bytes, const char* what) {
 
 static inline float* alloc_floats(size_t count, const char* what) {
     if (count > SIZE_MAX / sizeof(float)) { fail(EXIT_RUN_TIME, "%s is too large for this machine's addresses", what); }
-    return alloc_bytes(count * sizeof(float), what);
+    return (float*)alloc_bytes(count * sizeof(float), what);
 }
+
+// count elements of any type
+#define alloc_array(type, count, what) ((type*)alloc_bytes((size_t)(count) * sizeof(type), what))

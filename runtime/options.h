@@ -116,14 +116,14 @@ static inline bool parse_pair(const Option* option, const char* text, double* pa
 static inline bool option_set(void* config, const Option* option, const char* text, Error* err) {
     void* field = (char*)config + option->offset;
     switch (option->type) {
-    case OPTION_INT: return parse_int(option, text, field, err);
-    case OPTION_REAL: return parse_real(option, text, field, err);
-    case OPTION_PAIR: return parse_pair(option, text, field, err);
+    case OPTION_INT: return parse_int(option, text, (int*)field, err);
+    case OPTION_REAL: return parse_real(option, text, (double*)field, err);
+    case OPTION_PAIR: return parse_pair(option, text, (double*)field, err);
     case OPTION_TEXT:
         if (strlen(text) >= OPTION_TEXT_SIZE) {
             return set_error(err, "--%s is longer than %d characters", option_name(option), OPTION_TEXT_SIZE - 1);
         }
-        strcpy(field, text);
+        strcpy((char*)field, text);
         return true;
     case OPTION_CHOICE: case OPTION_SWITCH: {
         const char* choices = option->type == OPTION_SWITCH ? "off|on" : option->choices;
@@ -141,8 +141,8 @@ static inline bool option_set(void* config, const Option* option, const char* te
 
 static inline const char* option_text(const void* config, const Option* option, char text[OPTION_TEXT_SIZE]) {
     const void* field = (const char*)config + option->offset;
-    const double* real = field;
-    const int* whole = field;
+    const double* real = (const double*)field;
+    const int* whole = (const int*)field;
     text[0] = 0;
     switch (option->type) {
     case OPTION_INT: snprintf(text, OPTION_TEXT_SIZE, "%d", *whole); break;

@@ -146,7 +146,7 @@ static inline bool safetensors_check_text(const SafeTensors* file, const char* t
 }
 
 static inline int safetensors_by_offset(const void* left, const void* right) {
-    const SafeTensor *a = left, *b = right;
+    const SafeTensor *a = (const SafeTensor*)left, *b = (const SafeTensor*)right;
     if (a->begin != b->begin) { return a->begin < b->begin ? -1 : 1; }
     if (a->end != b->end) { return a->end < b->end ? -1 : 1; }
     return strcmp(a->name, b->name);
@@ -158,7 +158,7 @@ static inline int safetensors_by_string(const void* left, const void* right) {
 
 // The first name that occurs twice, NULL without one.
 static inline const char* safetensors_repeated(char* const* names, int count, int stride) {
-    char** sorted = alloc_bytes((size_t)count * sizeof *sorted, "tensor names");
+    char** sorted = alloc_array(char*, count, "tensor names");
     for (int i = 0; i < count; i++) { sorted[i] = names[(size_t)i * stride]; }
     qsort(sorted, (size_t)count, sizeof *sorted, safetensors_by_string);
     const char* repeated = NULL;
@@ -170,7 +170,7 @@ static inline const char* safetensors_repeated(char* const* names, int count, in
 }
 
 static inline bool safetensors_check_names(const SafeTensors* file, Error* err) {
-    char** names = alloc_bytes((size_t)file->count * sizeof *names, "tensor names");
+    char** names = alloc_array(char*, file->count, "tensor names");
     for (int i = 0; i < file->count; i++) { names[i] = file->tensors[i].name; }
     const char* tensor = safetensors_repeated(names, file->count, 1);
     const char* key = safetensors_repeated(file->metadata, file->metadata_count, 2);
@@ -288,7 +288,7 @@ static inline bool safetensors_parse_tensor(SafeTensors* file, const cJSON* entr
 static inline bool safetensors_parse_metadata(SafeTensors* file, const cJSON* entry, Error* err) {
     if (!cJSON_IsObject(entry)) { return safetensors_refuse(file, err, "its __metadata__ is not an object"); }
     if (file->metadata) { return safetensors_refuse(file, err, "it has __metadata__ twice"); }
-    file->metadata = alloc_bytes(2 * (size_t)cJSON_GetArraySize(entry) * sizeof *file->metadata, "metadata");
+    file->metadata = alloc_array(char*, 2 * (size_t)cJSON_GetArraySize(entry), "metadata");
     const cJSON* item;
     cJSON_ArrayForEach(item, entry) {
         if (!cJSON_IsString(item)) {
@@ -302,7 +302,7 @@ static inline bool safetensors_parse_metadata(SafeTensors* file, const cJSON* en
 }
 
 static inline bool safetensors_parse_object(SafeTensors* file, const cJSON* root, Error* err) {
-    file->tensors = alloc_bytes((size_t)cJSON_GetArraySize(root) * sizeof *file->tensors, "the list of tensors");
+    file->tensors = alloc_array(SafeTensor, cJSON_GetArraySize(root), "the list of tensors");
     const cJSON* entry;
     cJSON_ArrayForEach(entry, root) {
         bool ok = strcmp(entry->string, "__metadata__") == 0 ? safetensors_parse_metadata(file, entry, err)
@@ -369,7 +369,7 @@ static inline bool safetensors_read_header(SafeTensors* file, Error* err) {
     }
     file->data_start = 8 + length;
     file->data_bytes = size - file->data_start;
-    char* text = alloc_bytes(length + 1, "a safetensors header"); // zeroed, hence NUL-terminated
+    char* text = alloc_array(char, length + 1, "a safetensors header"); // zeroed, hence NUL-terminated
     bool ok = safetensors_read_bytes(file, 8, text, length, err) && safetensors_parse(file, text, length, err);
     free(text);
     return ok;
@@ -574,7 +574,7 @@ static inline bool safetensors_save(const char* path, const SafeTensorOut* tenso
     size_t length = 0, room = strlen(path) + sizeof ".tmp";
     char* header = safetensors_header(tensors, count, metadata, metadata_count, &length);
     if (!header) { return set_error(err, "no memory to write %s; close other programs", path); }
-    char* temporary = alloc_bytes(room, "a file name");
+    char* temporary = alloc_array(char, room, "a file name");
     snprintf(temporary, room, "%s.tmp", path);
     bool ok = safetensors_replace(path, temporary, header, length, tensors, count);
     if (!ok) {
