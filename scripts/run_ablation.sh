@@ -40,8 +40,6 @@ chebyshev|Chebyshev, degree 3|--basis chebyshev
 polynomial|polynomial, degree 3|--basis polynomial
 simplex|sigma projected on the simplex|--karat-projection simplex
 l1|sigma projected on the l1 ball|--karat-projection l1
-simplex-z|z projected on the simplex|--karat-projection simplex --karat-project z
-l1-z|z projected on the l1 ball|--karat-projection l1 --karat-project z
 phi-w|order: Phi(W A)|--karat-order phi-w
 phi-phi|order: Phi Phi(A), no W|--karat-order phi-phi
 hybrid|hybrid: head 0 softmax, head 1 KArAt|--softmax-heads 1

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# CUDA syntax to C++ by sed:  cuda_to_cpp.sh SOURCE.cu MIRROR COMPILER FLAGS...
+# SOURCE.cu and every header of the project that it includes go to MIRROR/absolute/path, with launches and __shared__
+# lines rewritten (include/emu/launch.h says to what) and line numbers kept. Headers found by <> stay as they are.
+# On stdout the list of the files it read, as a make rule without a target.
+set -eu
+source=$1 mirror=$2
+shift 2
+
+# kernel<A, B<C>>[i]<<<grid, block>>>( -> EMU_LAUNCH((kernel<A, B<C>>[i]), grid, block)(      across lines: sed -z
+name='[A-Za-z_][A-Za-z0-9_:]*'
+template='(<([^<>;(){}]|\([^();]*\)|<[^<>;(){}]*>)*>)?'
+configuration='([^;>]|>>?[^;>])*'
+launch="s/($name$template(\[[^]]*\])?)([[:space:]]*)<<<($configuration)>>>([[:space:]]*)\(/"
+launch+='EMU_LAUNCH((\1)\5, \6)\8(/g' # with the white space, which may hold ends of lines
+
+# __shared__ lines begin their line and hold one declarator
+align='((alignas|__align__)\([^()]*\)[[:space:]]+)?'
+dynamic="s/^([[:space:]]*)extern[[:space:]]+$align""__shared__[[:space:]]+$align"
+dynamic+='([A-Za-z_][A-Za-z0-9_: ]*[ *]+)([A-Za-z_][A-Za-z0-9_]*)\[[[:space:]]*\][[:space:]]*;/'
+dynamic+='\1EMU_DYNAMIC_SHARED(\6, \7);/'
+static="s/^([[:space:]]*)$align""__shared__[[:space:]]+$align"
+static+='([^;=,<]*(<[^;=]*>)?[^;=,<]*[^A-Za-z0-9_;=,])([A-Za-z_][A-Za-z0-9_]*)[[:space:]]*'
+static+='((\[[^],;]*\])*)[[:space:]]*;/'
+static+='\1\2\4static \6\8\9; EMU_SHARED(\8);/'
+
+refuse() { # FILE REASON: the offending line is on stderr
+    echo "$1: the emulation cannot read this line (counted from 2): $2" >&2
+    exit 1
+}
+
+rewrite() { # FILE: to its place in the mirror
+    local target code
+    target=$mirror$(realpath "$1")
+    target=${target/%.cu/.cpp}
+    mkdir -p "$(dirname "$target")"
+    { echo "#line 1 \"$1\""; sed -E -e "$dynamic" -e "$static" "$1" | sed -z -E "$launch"; } >"$target.$$"
+    code=$(sed 's://.*::' "$target.$$")
+    if grep -n '<<<' <<<"$code" >&2; then refuse "$1" "a launch; no ; within <<< >>>"; fi
+    if grep -n '__shared__' <<<"$code" >&2; then refuse "$1" "one declarator a __shared__ line, nothing before it"; fi
+    mv "$target.$$" "$target" # in one step: a compiler started beside us may be reading the one before
+}
+
+files=$("$@" -x c++ -DCUDA_EMU -MM -MT : "$source" | sed -e 's/^: *://' -e 's/\\$//')
+for file in $files; do rewrite "$file"; done
+echo $files

@@ -1,0 +1,25 @@
+// CUDA on the CPU: what a rewritten .cu sees. The build includes this file in front of each (-include), with the
+// toolkit's own headers for types, enums and the prototypes of the host functions. Device functions are the headers
+// below; host functions are in ../runtime.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#define CUDA_EMU 1
+
+#undef __launch_bounds__
+#define __launch_bounds__(...)
+
+#include "emu/core.h"
+#include "emu/launch.h"
+#include "emu/warp.h"
+#include "emu/memory.h"
+#include "emu/arithmetic.h"
+#include "emu/symbols.h"
+#include "emu/ptx.h"

@@ -1,0 +1,59 @@
+// What device code asks of the emulation's runtime. Everything else under emu/ is templates above these few functions.
+#pragma once
+
+// Set at every switch from one thread to the next. Not thread-local: one thread of one block runs at a time.
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+constexpr int warpSize = 32;
+
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+// Code of the emulation itself, whose loads and stores the race detector must not take for the kernel's. Not inlined:
+// inside an instrumented caller it would be instrumented with it.
+#define EMU_UNWATCHED __attribute__((no_sanitize("thread"), noinline))
+#else
+#define EMU_UNWATCHED
+#endif
+
+// EMU_SEPARATE=1 asks for it: a program that puts its tensors into one allocation then makes one each, because inside
+// an arena no sanitizer sees an overflow into the next tensor.
+bool emu_separate_tensors();
+
+namespace emu {
+
+// Where a barrier or warp operation stands in the source. As a default argument it takes the caller's file and line.
+struct Place {
+    const char* file;
+    int line;
+    constexpr Place(const char* file = __builtin_FILE(), int line = __builtin_LINE()) : file(file), line(line) {}
+};
+
+constexpr unsigned FULL_WARP = 0xffffffffu;
+extern int lane;               // of the running thread in its warp
+extern unsigned block_count;   // blocks started so far: tells a shared array that it belongs to an earlier block
+
+void barrier(Place place);     // __syncthreads
+enum class Vote { count, all, any };
+int barrier_vote(bool vote, Vote kind, Place place);
+
+// Every cooperation inside a warp is this one primitive: the lanes of `mask` meet, and the last to arrive runs
+// `together` once for all of them. lanes[i] is what lane i passed as `mine` (nullptr where it takes no part), `present`
+// the mask of those that came: named lanes that have left the kernel are missing from it.
+// Of all operations only __syncwarp orders memory between the lanes; the race detector goes by `orders_memory`.
+typedef void (*Together)(void** lanes, unsigned present);
+enum class Memory { unordered, ordered };
+void warp_op(unsigned mask, Together together, void* mine, const char* name, Place place,
+             Memory memory = Memory::unordered);
+
+void* dynamic_shared();
+void enter_shared(void* array, size_t size, unsigned* last_block);
+
+// For the race detector; nothing in the other builds.
+void note_fence();
+void note_atomic(void* address, size_t size);
+
+[[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+}

@@ -1,0 +1,247 @@
+// cublasLt's interface for matmul: fp32, tf32 and bf16 with fp32 sums, strided batches, and the epilogues of a ViT.
+// What is not emulated stops the program, as does what a GPU would refuse: shapes that do not fit, misaligned pointers.
+#include "internal.h"
+#include "matmul.h"
+#include <stdlib.h>
+#include <string.h>
+
+using namespace emu;
+
+// The toolkit's header names the handles' types and their size, and leaves what they point to to us.
+struct Description {
+    cublasComputeType_t compute;
+    int32_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
+    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    void *bias = nullptr, *aux = nullptr;
+    int64_t aux_leading = 0, aux_stride = 0;
+    int32_t bias_type = -1, aux_type = -1; // -1: that of D
+};
+struct Layout {
+    cudaDataType_t type;
+    uint64_t rows, columns;
+    int64_t leading;
+    int32_t batch = 1;
+    int64_t stride = 0;
+};
+
+template <class T> static void read_attribute(T& target, const void* value, size_t size) {
+    if (size != sizeof(T)) { fail("cublasLt: an attribute of %zu bytes was given with %zu", sizeof(T), size); }
+    memcpy(&target, value, size);
+}
+
+static void check_type(int type) {
+    if (type != CUDA_R_32F && type != CUDA_R_16BF) { fail("cublasLt: data type %d is not emulated", type); }
+}
+
+static void check_aligned(const void* p, const char* name) {
+    if (!p) { fail("cublasLtMatmul: no pointer for %s", name); }
+    if ((uintptr_t)p % 16) { fail("cublasLtMatmul: %s is not 16-byte aligned", name); }
+}
+
+static void check_leading(const Layout& x, const char* name) {
+    if (x.leading < (int64_t)x.rows) { fail("cublasLtMatmul: leading dimension of %s below its rows", name); }
+}
+
+static void check_types(const Description& description, const Layout& a, const Layout& b, const Layout& c,
+                        const Layout& d) {
+    for (const Layout* x : {&a, &b, &c, &d}) { check_type(x->type); }
+    bool fp32 = a.type == CUDA_R_32F && d.type == CUDA_R_32F, bf16 = a.type == CUDA_R_16BF;
+    bool tf32 = description.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+    if (a.type != b.type || c.type != d.type || (!fp32 && !bf16)) { fail("cublasLtMatmul: types do not go together"); }
+    if (tf32 && !fp32) { fail("cublasLtMatmul: tf32 is for fp32 inputs"); }
+}
+
+static void check_shapes(const Matmul& p, const Description& description, const Layout& a, const Layout& b,
+                         const Layout& c, const Layout& d) {
+    bool ta = description.transpose_a != CUBLAS_OP_N, tb = description.transpose_b != CUBLAS_OP_N;
+    bool fit = (int64_t)(ta ? a.columns : a.rows) == p.m && (int64_t)(tb ? b.rows : b.columns) == p.n &&
+               (int64_t)(tb ? b.columns : b.rows) == p.k && c.rows == d.rows && c.columns == d.columns;
+    if (!fit || p.m <= 0 || p.n <= 0 || p.k <= 0) {
+        fail("cublasLtMatmul: shapes do not fit: A %zu×%zu%s, B %zu×%zu%s, C %zu×%zu, D %zu×%zu", (size_t)a.rows,
+             (size_t)a.columns, ta ? "ᵀ" : "", (size_t)b.rows, (size_t)b.columns, tb ? "ᵀ" : "", (size_t)c.rows,
+             (size_t)c.columns, (size_t)d.rows, (size_t)d.columns);
+    }
+    if (a.batch != d.batch || b.batch != d.batch || c.batch != d.batch) { fail("cublasLtMatmul: batch counts differ"); }
+}
+
+static void check_epilogue(const Matmul& p, const Description& description) {
+    const Epilogue& e = p.epilogue;
+    bool known = e.kind == CUBLASLT_EPILOGUE_DEFAULT || e.kind == CUBLASLT_EPILOGUE_RELU ||
+                 e.kind == CUBLASLT_EPILOGUE_GELU || adds_bias(e.kind) || writes_bias(e.kind) || reads_aux(e.kind) ||
+                 writes_aux(e.kind);
+    if (!known) { fail("cublasLtMatmul: epilogue %d is not emulated", (int)e.kind); }
+    if (adds_bias(e.kind) || writes_bias(e.kind)) {
+        check_aligned(e.bias.data, "the bias");
+        check_type(e.bias.type);
+    }
+    if (writes_bias(e.kind) && p.batch > 1) { fail("cublasLtMatmul: a bias gradient over a batch is not emulated"); }
+    if (!reads_aux(e.kind) && !writes_aux(e.kind)) { return; }
+    check_aligned(e.aux.data, "the epilogue's aux");
+    check_type(e.aux.type);
+    if (e.aux.leading < p.m || e.aux.leading % 8) {
+        fail("cublasLtMatmul: the aux leading dimension %lld must reach m and be a multiple of 8",
+             (long long)description.aux_leading);
+    }
+}
+
+static Matrix matrix(const void* data, const Layout& layout, bool transposed) {
+    return {(void*)data, layout.type, layout.leading, layout.stride, transposed};
+}
+
+static Matmul make_matmul(const Description& x, float alpha, const void* A, const Layout& a, const void* B,
+                          const Layout& b, float beta, const void* C, const Layout& c, void* D, const Layout& d) {
+    bool ta = x.transpose_a != CUBLAS_OP_N, tb = x.transpose_b != CUBLAS_OP_N;
+    Matmul p = {};
+    p.m = d.rows;
+    p.n = d.columns;
+    p.k = ta ? a.rows : a.columns;
+    p.batch = d.batch;
+    p.alpha = alpha;
+    p.beta = beta;
+    p.tf32 = x.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+    p.a = matrix(A, a, ta);
+    p.b = matrix(B, b, tb);
+    p.c = matrix(C, c, false);
+    p.d = matrix(D, d, false);
+    p.epilogue.kind = x.epilogue;
+    p.epilogue.bias = {x.bias, x.bias_type < 0 ? d.type : (cudaDataType_t)x.bias_type, p.m, 0, false};
+    p.epilogue.aux = {x.aux, x.aux_type < 0 ? d.type : (cudaDataType_t)x.aux_type, x.aux_leading, x.aux_stride, false};
+    check_types(x, a, b, c, d);
+    check_shapes(p, x, a, b, c, d);
+    check_epilogue(p, x);
+    return p;
+}
+
+extern "C" {
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+    *handle = (cublasLtHandle_t)malloc(1);
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+    free(handle);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* description, cublasComputeType_t compute,
+                                        cudaDataType_t scale) {
+    if (compute != CUBLAS_COMPUTE_32F && compute != CUBLAS_COMPUTE_32F_FAST_TF32) {
+        fail("cublasLt: compute type %d is not emulated", (int)compute);
+    }
+    if (scale != CUDA_R_32F) { fail("cublasLt: alpha and beta must be fp32"); }
+    Description* x = new Description;
+    x->compute = compute;
+    *description = (cublasLtMatmulDesc_t)x;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t description) {
+    delete (Description*)description;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t description,
+                                              cublasLtMatmulDescAttributes_t attribute, const void* value,
+                                              size_t size) {
+    Description& x = *(Description*)description;
+    switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_TRANSA: read_attribute(x.transpose_a, value, size); break;
+    case CUBLASLT_MATMUL_DESC_TRANSB: read_attribute(x.transpose_b, value, size); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE: read_attribute(x.epilogue, value, size); break;
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: read_attribute(x.bias, value, size); break;
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: read_attribute(x.bias_type, value, size); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: read_attribute(x.aux, value, size); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: read_attribute(x.aux_leading, value, size); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE: read_attribute(x.aux_stride, value, size); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE: read_attribute(x.aux_type, value, size); break;
+    default: fail("cublasLt: attribute %d of a matmul is not emulated", (int)attribute);
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type, uint64_t rows,
+                                          uint64_t columns, int64_t leading) {
+    Layout* x = new Layout;
+    x->type = type;
+    x->rows = rows;
+    x->columns = columns;
+    x->leading = leading;
+    *layout = (cublasLtMatrixLayout_t)x;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+    delete (Layout*)layout;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute, const void* value,
+                                                size_t size) {
+    Layout& x = *(Layout*)layout;
+    int32_t order = CUBLASLT_ORDER_COL;
+    switch (attribute) {
+    case CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT: read_attribute(x.batch, value, size); break;
+    case CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET: read_attribute(x.stride, value, size); break;
+    case CUBLASLT_MATRIX_LAYOUT_ORDER: read_attribute(order, value, size); break;
+    default: fail("cublasLt: attribute %d of a layout is not emulated", (int)attribute);
+    }
+    if (order != CUBLASLT_ORDER_COL) { fail("cublasLt: only the column-major order is emulated"); }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+    *preference = (cublasLtMatmulPreference_t)malloc(1);
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+    free(preference);
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t,
+                                                    const void*, size_t) {
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+// There is one algorithm, and it needs no workspace.
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t,
+                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                              cublasLtMatmulPreference_t, int wanted,
+                                              cublasLtMatmulHeuristicResult_t* results, int* found) {
+    *found = wanted > 0;
+    if (*found) {
+        memset(results, 0, sizeof *results);
+        results->state = CUBLAS_STATUS_SUCCESS;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description, const void* alpha, const void* A,
+                              cublasLtMatrixLayout_t layout_a, const void* B, cublasLtMatrixLayout_t layout_b,
+                              const void* beta, const void* C, cublasLtMatrixLayout_t layout_c, void* D,
+                              cublasLtMatrixLayout_t layout_d, const cublasLtMatmulAlgo_t*, void* workspace,
+                              size_t workspace_size, cudaStream_t stream) {
+    const Layout &a = *(Layout*)layout_a, &b = *(Layout*)layout_b, &c = *(Layout*)layout_c, &d = *(Layout*)layout_d;
+    check_leading(a, "A");
+    check_leading(b, "B");
+    check_leading(d, "D");
+    check_aligned(A, "A");
+    check_aligned(B, "B");
+    check_aligned(D, "D");
+    float alpha_now = *(const float*)alpha, beta_now = *(const float*)beta;
+    if (beta_now != 0) {
+        check_leading(c, "C");
+        check_aligned(C, "C");
+    }
+    Matmul matmul = make_matmul(*(Description*)description, alpha_now, A, a, B, b, beta_now, C, c, D, d);
+    enqueue(stream, [=] {
+        check_range(workspace, workspace_size, "cublasLt workspace", Direction::write);
+        run_matmul(matmul);
+    });
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+const char* cublasLtGetStatusString(cublasStatus_t status) {
+    return status == CUBLAS_STATUS_SUCCESS ? "success" : "an error that the emulation does not name";
+}
+const char* cublasLtGetStatusName(cublasStatus_t status) {
+    return status == CUBLAS_STATUS_SUCCESS ? "CUBLAS_STATUS_SUCCESS" : "CUBLAS_STATUS_UNKNOWN";
+}
+
+}

@@ -1,0 +1,229 @@
+// The race detector. clang's -fsanitize=thread puts a call at every load and store of the program; race_calls.cpp hands
+// them to watch() here. No particular interleaving is needed: two accesses race where nothing orders them, whichever
+// came first this time. What orders two accesses of one launch to one place:
+//   - the same thread
+//   - in a block: a __syncthreads between them, or for lanes of one warp a __syncwarp
+//   - between blocks: atomics, or the writer's __threadfence followed by an atomic in the reader's block (a ticket)
+// Beside races it finds accesses outside of every array, host pointers in kernels, device pointers on the host and
+// reads of memory that was never written.
+//
+// Memory is watched in cells of 2 bytes, one bf16. Single bytes are checked for their place and mark their cell as
+// written, no more. Not watched: locals of a thread, parameters, __device__ and __constant__ variables.
+#include "internal.h"
+#include <string.h>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+namespace emu {
+
+struct Access {
+    uint32_t launch, block, epoch, warp_epoch;
+    uint32_t pc; // the program is linked at a fixed low address
+    uint16_t thread;
+    bool atomic;
+    uint8_t spread; // of reads that nothing orders among themselves: how far apart the readers were
+};
+enum Spread { ONE_THREAD, ONE_WARP, ONE_BLOCK, SEVERAL_BLOCKS };
+struct Cell {
+    Access write, read;  // the last ones
+    uint32_t write_tick; // of `tick`
+    bool initialised;
+};
+struct SharedArray {
+    uintptr_t base;
+    size_t size;
+    Cell* cells;
+};
+
+static std::vector<SharedArray> shared_arrays; // of the running block
+static Allocation* last_found;                 // most accesses go where the last one went
+static uint32_t launch_number;
+static bool in_atomic;
+// Counts fences and atomics. By block of the running launch: when it last fenced, when it last had an atomic.
+static uint32_t tick = 1;
+static std::vector<uint32_t> fence_tick, atomic_tick;
+
+static Cell* make_cells(size_t bytes) { return (Cell*)calloc((bytes + 1) / 2 + 1, sizeof(Cell)); } // pages as touched
+
+void race_allocated(Allocation* a) {
+    a->shadow = make_cells(a->size);
+    last_found = nullptr;
+}
+void race_freed(Allocation* a) {
+    free(a->shadow);
+    last_found = nullptr;
+}
+void race_launch() {
+    size_t blocks = (size_t)gridDim.x * gridDim.y * gridDim.z;
+    launch_number++;
+    fence_tick.assign(blocks, 0);
+    atomic_tick.assign(blocks, 0);
+}
+void race_block() { running.epoch++; }
+void race_shared(void* array, size_t size) { shared_arrays.push_back({(uintptr_t)array, size, make_cells(size)}); }
+void race_shared_end() {
+    for (SharedArray& array : shared_arrays) { free(array.cells); }
+    shared_arrays.clear();
+}
+void note_fence() { fence_tick[running.block] = ++tick; }
+
+// ---- reports -------------------------------------------------------------------------------------------------------
+
+static std::string source_line(void* pc) {
+    char program[512] = "", command[800], line[400] = "";
+    if (readlink("/proc/self/exe", program, sizeof program - 1) < 0) { return "?"; }
+    snprintf(command, sizeof command, "addr2line -Cfipse '%s' %p 2>/dev/null", program, (void*)((char*)pc - 1));
+    FILE* pipe = popen(command, "r");
+    if (!pipe) { return "?"; }
+    size_t length = fread(line, 1, sizeof line - 1, pipe);
+    pclose(pipe);
+    std::string text(line, length);
+    for (char& c : text) { c = c == '\n' ? ' ' : c; }
+    return text;
+}
+
+[[noreturn]] static void report(const char* what, const void* p, size_t size, void* pc,
+                                const Access* against = nullptr) {
+    fflush(stdout);
+    fprintf(stderr, "EMU RACE: %s, %zu bytes at %p\n", what, size, p);
+    if (pc) { fprintf(stderr, "  here: %s\n", source_line(pc).c_str()); }
+    if (against) {
+        fprintf(stderr, "  against block %u thread %u%s: %s\n", against->block, against->thread,
+                against->spread ? " and others" : "", source_line((void*)(uintptr_t)against->pc).c_str());
+    }
+    stop();
+}
+
+// ---- what orders two accesses --------------------------------------------------------------------------------------
+
+static bool came_through_fence(const Cell& cell) {
+    uint32_t fence = fence_tick[cell.write.block];
+    return cell.write_tick < fence && fence <= atomic_tick[running.block];
+}
+
+static bool ordered_before_now(const Access& a) {
+    if (a.launch != launch_number) { return true; }
+    if (a.block != running.block || a.spread == SEVERAL_BLOCKS) { return false; }
+    if (a.epoch != running.epoch) { return true; }
+    if (a.thread == running.thread && a.spread == ONE_THREAD) { return true; }
+    bool same_warp = a.thread / 32 == running.thread / 32 && a.spread <= ONE_WARP;
+    return same_warp && a.warp_epoch != running.warp_epoch[running.thread / 32];
+}
+
+static bool conflicts(const Access& earlier) {
+    return earlier.launch && !ordered_before_now(earlier) && !(in_atomic && earlier.atomic);
+}
+
+static Access this_access(void* pc) {
+    return {launch_number, running.block, running.epoch, running.warp_epoch[running.thread / 32],
+            (uint32_t)(uintptr_t)pc, (uint16_t)running.thread, in_atomic, ONE_THREAD};
+}
+
+// One record stands for all reads of a cell. One that is ordered before this read may be forgotten: what is ordered
+// after this one is after that one too. Of the others it keeps how far apart they were.
+static void record_read(Cell& cell, void* pc) {
+    Access before = cell.read;
+    cell.read = this_access(pc);
+    Access& now = cell.read;
+    if (!before.launch || ordered_before_now(before)) { return; }
+    if (before.block != now.block || before.spread == SEVERAL_BLOCKS) {
+        now.spread = SEVERAL_BLOCKS;
+    } else {
+        now.spread = before.thread / 32 == now.thread / 32 && before.spread <= ONE_WARP ? ONE_WARP : ONE_BLOCK;
+    }
+}
+
+static void watch_read(Cell& cell, const void* p, size_t size, void* pc) {
+    if (conflicts(cell.write) && !(cell.write.block != running.block && came_through_fence(cell))) {
+        report("race: a read not ordered after a write", p, size, pc, &cell.write);
+    }
+    if (!cell.initialised) { report("read of uninitialised memory", p, size, pc); }
+    record_read(cell, pc);
+}
+
+static void watch_write(Cell& cell, const void* p, size_t size, void* pc) {
+    if (conflicts(cell.write) && !(cell.write.block != running.block && came_through_fence(cell))) {
+        report("race: two writes without order", p, size, pc, &cell.write);
+    }
+    if (conflicts(cell.read)) { report("race: a write not ordered after a read", p, size, pc, &cell.read); }
+    if (in_atomic && !cell.initialised) { report("atomic on uninitialised memory", p, size, pc); }
+    cell.write = this_access(pc);
+    cell.write_tick = tick;
+    cell.initialised = true;
+}
+
+// ---- the place of an access ----------------------------------------------------------------------------------------
+
+extern "C" char __executable_start, _end;
+
+static bool inside(uintptr_t p, uintptr_t base, size_t size) { return p - base < size; }
+
+static bool is_private(uintptr_t p) {
+    uintptr_t program = (uintptr_t)&__executable_start;
+    return inside(p, running.stack, running.stack_size) || inside(p, running.parameters, running.parameters_size) ||
+           inside(p, program, (uintptr_t)&_end - program); // threadIdx, tables, __constant__ variables
+}
+
+// nullptr: not watched
+static Cell* find_cells(const void* p, size_t size, void* pc) {
+    uintptr_t address = (uintptr_t)p;
+    for (SharedArray& array : shared_arrays) { // before is_private: static arrays lie in the program
+        if (!inside(address, array.base, array.size)) { continue; }
+        if (address + size > array.base + array.size) { report("out of bounds of a shared array", p, size, pc); }
+        return array.cells + (address - array.base) / 2;
+    }
+    if (is_private(address)) { return nullptr; }
+    if (!last_found || !inside(address, last_found->base, last_found->size)) { last_found = find_allocation(p); }
+    if (!last_found || address + size > last_found->base + last_found->size) {
+        report("a kernel touches what is neither device nor shared memory: out of bounds, or a host pointer", p, size,
+               pc);
+    }
+    return (Cell*)last_found->shadow + (address - last_found->base) / 2;
+}
+
+static void watch_host(const void* p, size_t size, Direction direction, void* pc) {
+    if (!find_allocation(p)) { return; }
+    report(direction == Direction::write ? "the host writes device memory" : "the host reads device memory", p, size,
+           pc);
+}
+
+void watch(const void* p, size_t size, Direction direction, void* pc) {
+    if (running.unwatched || !size || !on_cuda_thread()) { return; }
+    if (!current_launch) { return watch_host(p, size, direction, pc); }
+    Cell* cells = find_cells(p, size, pc);
+    if (!cells) { return; }
+    if (size == 1) {
+        cells->initialised |= direction == Direction::write;
+        return;
+    }
+    for (size_t i = 0; i < (size + 1) / 2; i++) {
+        if (direction == Direction::write) {
+            watch_write(cells[i], p, size, pc);
+        } else {
+            watch_read(cells[i], p, size, pc);
+        }
+    }
+}
+
+void note_atomic(void* p, size_t size) {
+    atomic_tick[running.block] = ++tick;
+    in_atomic = true;
+    watch(p, size, Direction::write, __builtin_return_address(0));
+    in_atomic = false;
+}
+
+// A copy, memset or matmul: in its place in the stream, so nothing to order, but what it reads must have been written.
+void race_range(const void* p, size_t size, Direction direction) {
+    Allocation* a = find_allocation(p);
+    Cell* cells = (Cell*)a->shadow + ((uintptr_t)p - a->base) / 2;
+    for (size_t i = 0; i < (size + 1) / 2; i++) {
+        if (direction == Direction::write) { cells[i].initialised = true; }
+        if (!cells[i].initialised) {
+            fprintf(stderr, "EMU RACE: at byte %zu of %zu:\n", 2 * i, size);
+            report("a copy or matmul reads uninitialised device memory", p, size, nullptr);
+        }
+    }
+}
+
+}

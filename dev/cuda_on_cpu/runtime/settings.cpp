@@ -1,0 +1,53 @@
+// What the environment asks for:
+//   EMU_ORDER=forward | reverse | random:SEED | priority:SEED
+//   EMU_LATE=1      run work on streams as late as its dependencies allow
+//   EMU_SEPARATE=1  emu_separate_tensors() says yes: an allocation a tensor
+//   EMU_TRACE=1     a line on stderr for every launch
+#include "internal.h"
+#include <stdlib.h>
+#include <string.h>
+
+namespace emu {
+
+static uint64_t random_state = 88172645463325252ull;
+
+uint64_t random_number() { // xorshift64
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    return random_state ^= random_state << 17;
+}
+
+static void seed_random(uint64_t seed) {
+    random_state += 0x9e3779b97f4a7c15ull * (seed + 1);
+    for (int i = 0; i < 9; i++) { random_number(); }
+}
+
+static Order read_order(const char* text) {
+    const char* colon = strchr(text, ':');
+    if (colon) { seed_random(strtoull(colon + 1, nullptr, 10)); }
+    if (!*text || !strcmp(text, "forward")) { return Order::forward; }
+    if (!strcmp(text, "reverse")) { return Order::reverse; }
+    if (!strncmp(text, "random:", 7)) { return Order::random; }
+    if (!strncmp(text, "priority:", 9)) { return Order::priority; }
+    fail("EMU_ORDER=%s: give forward, reverse, random:SEED or priority:SEED", text);
+}
+
+static const char* environment(const char* name) {
+    const char* value = getenv(name);
+    return value ? value : "";
+}
+
+Settings settings;
+
+__attribute__((constructor)) static void read_environment() {
+    settings.order = read_order(environment("EMU_ORDER"));
+    settings.late = !strcmp(environment("EMU_LATE"), "1");
+    settings.separate = !strcmp(environment("EMU_SEPARATE"), "1");
+    settings.trace = !strcmp(environment("EMU_TRACE"), "1");
+}
+
+bool random_order() { return settings.order == Order::random || settings.order == Order::priority; }
+
+}
+
+bool emu_separate_tensors() { return emu::settings.separate; }

@@ -1,0 +1,309 @@
+// Streams, events and graphs: a graph of operations, each with those it comes after. They run as they are enqueued, or
+// under EMU_LATE=1 only when something waits for them: what lacks an event or a synchronisation then reads poison.
+#include "internal.h"
+#include <algorithm>
+#include <pthread.h>
+#include <time.h>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+struct Operation {
+    std::function<void()> work;
+    std::vector<std::shared_ptr<Operation>> after;
+    bool done = false;
+};
+typedef std::shared_ptr<Operation> OperationPtr;
+
+// The toolkit's headers name these types and leave their contents to us.
+struct CUgraph_st {
+    std::vector<OperationPtr> operations; // in the order of their capture, which is one in which they can run
+};
+struct CUgraphExec_st {
+    std::vector<OperationPtr> operations;
+};
+struct CUstream_st {
+    OperationPtr last;
+    CUgraph_st* capture = nullptr;
+    bool non_blocking = false; // does not wait for the default stream, nor it for this one
+};
+struct CUevent_st {
+    OperationPtr operation;
+    CUgraph_st* capture = nullptr;
+    std::shared_ptr<double> seconds = std::make_shared<double>(0.0);
+};
+
+namespace emu {
+
+static CUstream_st default_stream;
+static std::vector<CUstream_st*> streams;
+static std::vector<OperationPtr> pending; // in the order in which they were enqueued
+
+// nullptr, cudaStreamLegacy and cudaStreamPerThread are one default stream here.
+static CUstream_st* stream_of(cudaStream_t stream) { return (uintptr_t)stream <= 2 ? &default_stream : stream; }
+
+static bool cuda_thread_known;
+static pthread_t cuda_thread; // the first to make a CUDA call
+
+void require_one_host_thread() {
+    if (!cuda_thread_known) {
+        cuda_thread = pthread_self();
+        cuda_thread_known = true;
+    }
+    if (!on_cuda_thread()) { fail("CUDA calls from two host threads are not emulated"); }
+}
+
+bool on_cuda_thread() { return cuda_thread_known && pthread_equal(cuda_thread, pthread_self()); }
+
+static void run(Operation& operation) {
+    operation.work();
+    operation.done = true;
+    operation.work = nullptr;
+    operation.after.clear();
+}
+
+static bool can_run(const OperationPtr& operation) {
+    for (auto& before : operation->after) {
+        if (!before->done) { return false; }
+    }
+    return true;
+}
+
+// Runs `todo` in an order that its dependencies allow: the first that can, or in a random order one of those that can.
+static void run_all(std::vector<OperationPtr> todo) {
+    while (!todo.empty()) {
+        std::vector<size_t> candidates;
+        for (size_t i = 0; i < todo.size() && (random_order() || candidates.empty()); i++) {
+            if (can_run(todo[i])) { candidates.push_back(i); }
+        }
+        size_t next = candidates[random_order() ? random_number() % candidates.size() : 0];
+        OperationPtr operation = todo[next];
+        todo.erase(todo.begin() + next);
+        run(*operation);
+    }
+}
+
+// Runs what `target` needs, itself included, and nothing else.
+static void finish(const OperationPtr& target) {
+    std::vector<OperationPtr> visit{target};
+    std::unordered_set<const Operation*> needed;
+    while (!visit.empty()) {
+        OperationPtr operation = visit.back();
+        visit.pop_back();
+        if (operation->done || !needed.insert(operation.get()).second) { continue; }
+        visit.insert(visit.end(), operation->after.begin(), operation->after.end());
+    }
+    std::vector<OperationPtr> todo, rest;
+    for (auto& operation : pending) { (needed.count(operation.get()) ? todo : rest).push_back(operation); }
+    pending = rest;
+    run_all(todo);
+}
+
+void finish_everything() {
+    require_one_host_thread();
+    std::vector<OperationPtr> todo;
+    todo.swap(pending);
+    run_all(todo);
+}
+
+bool is_capturing(cudaStream_t stream) { return stream_of(stream)->capture; }
+
+void finish_stream(cudaStream_t stream) {
+    require_one_host_thread();
+    if (is_capturing(stream)) { fail("synchronisation during the capture of a graph"); }
+    OperationPtr last = stream_of(stream)->last;
+    if (last && !last->done) { finish(last); }
+}
+
+// What the next operation of a stream comes after. The default stream waits for the blocking ones, and they for it.
+static std::vector<OperationPtr> predecessors(CUstream_st* stream) {
+    std::vector<OperationPtr> after;
+    if (stream->last) { after.push_back(stream->last); }
+    if (stream->capture) { return after; }
+    if (stream == &default_stream) {
+        for (CUstream_st* other : streams) {
+            if (!other->non_blocking && !other->capture && other->last) { after.push_back(other->last); }
+        }
+    } else if (!stream->non_blocking && default_stream.last) {
+        after.push_back(default_stream.last);
+    }
+    return after;
+}
+
+static void start(const OperationPtr& operation) {
+    if (settings.late) {
+        pending.push_back(operation);
+    } else {
+        run(*operation);
+    }
+}
+
+static void enqueue_after(CUstream_st* stream, std::function<void()> work, const OperationPtr& also_after) {
+    require_one_host_thread();
+    auto operation = std::make_shared<Operation>();
+    operation->work = work;
+    operation->after = predecessors(stream);
+    if (also_after) { operation->after.push_back(also_after); }
+    stream->last = operation;
+    if (stream->capture) {
+        stream->capture->operations.push_back(operation);
+    } else {
+        start(operation);
+    }
+}
+
+void enqueue(cudaStream_t stream, std::function<void()> work) { enqueue_after(stream_of(stream), work, nullptr); }
+
+// A launch of a graph: copies of its operations with the dependencies among them; the first ones come after what the
+// stream holds, and what the stream gets next comes after them all.
+static void launch_graph(const std::vector<OperationPtr>& operations, CUstream_st* stream) {
+    std::unordered_map<Operation*, OperationPtr> copies;
+    auto end = std::make_shared<Operation>();
+    end->work = [] {};
+    end->after = predecessors(stream);
+    std::vector<OperationPtr> begin = end->after;
+    for (auto& original : operations) {
+        auto copy = std::make_shared<Operation>();
+        copy->work = original->work;
+        for (auto& before : original->after) { copy->after.push_back(copies.at(before.get())); }
+        if (copy->after.empty()) { copy->after = begin; }
+        copies[original.get()] = copy;
+        end->after.push_back(copy);
+        start(copy);
+    }
+    start(end);
+    stream->last = end;
+}
+
+// A query finds late work unfinished once, and then finished: a loop that polls must come to its end.
+static cudaError_t query(const OperationPtr& operation) {
+    require_one_host_thread();
+    if (!operation || operation->done) { return cudaSuccess; }
+    finish(operation);
+    return cudaErrorNotReady;
+}
+
+static double now() {
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + 1e-9 * t.tv_nsec;
+}
+
+}
+
+using namespace emu;
+
+extern "C" {
+
+cudaError_t cudaDeviceSynchronize() {
+    finish_everything();
+    return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    finish_stream(stream);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return query(stream_of(stream)->last); }
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+    *stream = new CUstream_st;
+    (*stream)->non_blocking = flags & cudaStreamNonBlocking;
+    streams.push_back(*stream);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
+    return cudaStreamCreateWithFlags(stream, flags);
+}
+cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    finish_stream(stream);
+    streams.erase(std::find(streams.begin(), streams.end(), stream));
+    delete stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+    *event = new CUevent_st;
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    auto seconds = event->seconds; // shared: the event may be destroyed before its operation runs
+    enqueue(stream, [seconds] { *seconds = now(); });
+    event->capture = stream_of(stream)->capture;
+    event->operation = stream_of(stream)->last;
+    return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (event->operation && !event->operation->done) { finish(event->operation); }
+    return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) { return query(event->operation); }
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t first, cudaEvent_t second) {
+    for (cudaEvent_t event : {first, second}) {
+        if (!event->operation) { return remember_error(cudaErrorInvalidResourceHandle); }
+        if (!event->operation->done) { return remember_error(cudaErrorNotReady); }
+    }
+    *milliseconds = (float)((*second->seconds - *first->seconds) * 1e3);
+    return cudaSuccess;
+}
+
+// Waiting for an event of a stream under capture draws the waiting stream into the capture.
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    CUstream_st* s = stream_of(stream);
+    if (!event->operation) { return cudaSuccess; } // never recorded
+    if (s->capture && event->capture != s->capture) { fail("a captured stream waits for work outside of its graph"); }
+    if (event->capture && !s->capture) {
+        s->capture = event->capture;
+        s->last = nullptr;
+    }
+    enqueue_after(s, [] {}, event->operation);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    CUstream_st* s = stream_of(stream);
+    if (s == &default_stream) { return remember_error(cudaErrorStreamCaptureUnsupported); }
+    finish_stream(stream); // what is pending there would have to be remembered beside the capture
+    s->capture = new CUgraph_st;
+    s->last = nullptr;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+    *graph = stream_of(stream)->capture;
+    if (!*graph) { return remember_error(cudaErrorIllegalState); }
+    for (CUstream_st* s : streams) {
+        if (s->capture != *graph) { continue; }
+        s->capture = nullptr;
+        s->last = nullptr;
+    }
+    return cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+    *status = is_capturing(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+    *executable = new CUgraphExec_st{graph->operations};
+    return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+    require_one_host_thread();
+    launch_graph(executable->operations, stream_of(stream));
+    return cudaSuccess;
+}
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+    delete executable;
+    return cudaSuccess;
+}
+
+}

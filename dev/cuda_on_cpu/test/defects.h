@@ -1,0 +1,42 @@
+// The defects that are planted on request: `test_emulation_emu NAME` runs with that one. For each, which runs have to
+// catch it ('x'; '.' need not) and words of the report that names it best, from the run whose letter stands before the
+// words: p plain and forward, a asan, l late, r race.
+//   columns: forward, reverse, random and priority orders of the plain build; asan; the plain build run late; race
+#pragma once
+
+#define DEFECTS(D) \
+    D(none,                        ".......", "p 0 failed",              "nothing is planted") \
+    D(write_past_end,              "xxxxxxx", "a heap-buffer-overflow",  "a matmul writes a row past its output") \
+    D(no_barrier_after_load,       "xxxxxxx", "r read of uninitialised", "__syncthreads missing after a tile's load") \
+    D(no_barrier_before_load,      "xxxxxxx", "r not ordered",           "__syncthreads missing before the next load") \
+    D(reused_reduce_buffer,        "xx.xxxx", "r not ordered",           "a block reduction's buffer reused at once") \
+    D(plain_add_between_blocks,    "......x", "r race",                  "+= where blocks meet, no atomic") \
+    D(plain_add_in_block,          "......x", "r race",                  "+= on shared memory, no atomic") \
+    D(barrier_in_branch,           "xxxxxxx", "p wait at __syncthreads", "__syncthreads reached by some threads") \
+    D(return_before_barrier,       "xxxxxxx", "p left the kernel",       "threads return before a barrier") \
+    D(full_mask_in_half_warp,      "xxxxxxx", "p FAILED",                "a shuffle of the full mask in half a warp") \
+    D(gradient_not_zeroed,         "xxxxxxx", "r read of uninitialised", "+= onto a gradient that was never zeroed") \
+    D(unwritten_shared,            "xxxxxxx", "r read of uninitialised", "shared slots read that no thread wrote") \
+    D(static_shared_overflow,      "xxxxxxx", "a out of bounds for type", "a static shared array is too short") \
+    D(dynamic_shared_too_small,    "xxxxxxx", "a heap-buffer-overflow",  "the launch gives half the shared memory") \
+    D(misaligned_float4,           "xxxxxxx", "a misaligned address",    "a float4 load from an odd float") \
+    D(host_reads_device,           "......x", "r host reads device",     "the host dereferences a device pointer") \
+    D(host_pointer_to_kernel,      "......x", "r host pointer",          "a kernel gets a host pointer") \
+    D(no_sync_before_read,         ".....x.", "l FAILED",                "the host reads a result without waiting") \
+    D(no_wait_between_streams,     ".....x.", "l FAILED",                "a stream does not wait for another's event") \
+    D(overflow_into_neighbour,     "xxxxxxx", "a heap-buffer-overflow",  "a kernel runs into the next tensor") \
+    D(no_syncwarp,                 "......x", "r not ordered",           "__syncwarp missing after a fragment store") \
+    D(grid_too_small,              "xxxxxxx", "r reads uninitialised",   "the grid is one block short") \
+    D(no_threadfence,              "......x", "r not ordered",           "__threadfence missing before a ticket") \
+    D(no_syncwarp_before_ldmatrix, "xxxxxxx", "r read of uninitialised", "__syncwarp missing before ldmatrix") \
+    D(different_barriers,          "xxxxxxx", "p wait at different",     "two branches with a __syncthreads each") \
+    D(shared_above_limit,          "xxxxxxx", "p cudaFuncSetAttribute",  "more than 48 KB of shared memory asked for") \
+    D(operand_too_short,           "xxxxxxx", "p cublasLt A",            "a matmul that reads past its operand") \
+    D(second_stream_not_joined,    ".....x.", "l FAILED",                "a stream goes on before a graph beside it") \
+    D(neighbour_read_in_place,     "......x", "r not ordered",           "x[i] += x[i + 1] across blocks, in place")
+
+enum Defect {
+#define DEFECT(name, caught, report, what) name,
+    DEFECTS(DEFECT)
+#undef DEFECT
+};

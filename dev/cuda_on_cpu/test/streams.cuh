@@ -1,0 +1,82 @@
+// Two streams that an event orders, and a graph captured across both.
+#pragma once
+#include "support.cuh"
+
+__global__ void scale_kernel(float* out, const float* inp, float factor, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) { out[i] = inp[i] * factor; }
+}
+
+struct TwoStreams {
+    cudaStream_t first, second;
+    cudaEvent_t event;
+    TwoStreams() {
+        CUDA_CHECK(cudaStreamCreateWithFlags(&first, cudaStreamNonBlocking));
+        CUDA_CHECK(cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking));
+        CUDA_CHECK(cudaEventCreate(&event));
+    }
+    ~TwoStreams() {
+        CUDA_CHECK(cudaEventDestroy(event));
+        CUDA_CHECK(cudaStreamDestroy(first));
+        CUDA_CHECK(cudaStreamDestroy(second));
+    }
+    void second_waits_for_first() {
+        CUDA_CHECK(cudaEventRecord(event, first));
+        CUDA_CHECK(cudaStreamWaitEvent(second, event, 0));
+    }
+    void first_waits_for_second() {
+        CUDA_CHECK(cudaEventRecord(event, second));
+        CUDA_CHECK(cudaStreamWaitEvent(first, event, 0));
+    }
+};
+
+static void test_streams() {
+    int n = 1000, grid = CEIL_DIV(n, 256);
+    TwoStreams s;
+    float *source, *result;
+    CUDA_CHECK(cudaMallocHost((void**)&source, n * sizeof(float)));
+    CUDA_CHECK(cudaMallocHost((void**)&result, n * sizeof(float)));
+    auto values = random_values<float>(n);
+    std::vector<double> want(n);
+    for (int i = 0; i < n; i++) {
+        source[i] = values[i];
+        result[i] = 0.0f;
+        want[i] = values[i] * 6.0;
+    }
+    Device<float> a(n), b(n), c(n);
+    CUDA_CHECK(cudaMemcpyAsync(a.data, source, n * sizeof(float), cudaMemcpyHostToDevice, s.first));
+    scale_kernel<<<grid, 256, 0, s.first>>>(b.data, a.data, 2.0f, n);
+    if (!PLANTED_HOST(no_wait_between_streams)) { s.second_waits_for_first(); }
+    scale_kernel<<<grid, 256, 0, s.second>>>(c.data, b.data, 3.0f, n);
+    CUDA_CHECK(cudaMemcpyAsync(result, c.data, n * sizeof(float), cudaMemcpyDeviceToHost, s.second));
+    if (!PLANTED_HOST(no_sync_before_read)) { CUDA_CHECK(cudaStreamSynchronize(s.second)); }
+    check_output("two streams and an event", std::vector<float>(result, result + n), want, 1e-7);
+    CUDA_CHECK(cudaDeviceSynchronize());
+    CUDA_CHECK(cudaFreeHost(source));
+    CUDA_CHECK(cudaFreeHost(result));
+}
+
+static void test_graph() {
+    int n = 1000, grid = CEIL_DIV(n, 256), launches = 3;
+    TwoStreams s;
+    auto values = random_values<float>(n);
+    std::vector<double> want(n);
+    for (int i = 0; i < n; i++) { want[i] = values[i] / 8.0; }
+    Device<float> a(values), b(n);
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    CUDA_CHECK(cudaStreamBeginCapture(s.first, cudaStreamCaptureModeGlobal));
+    scale_kernel<<<grid, 256, 0, s.first>>>(b.data, a.data, 2.0f, n);
+    s.second_waits_for_first();
+    scale_kernel<<<grid, 256, 0, s.second>>>(a.data, b.data, 0.25f, n);
+    s.first_waits_for_second();
+    CUDA_CHECK(cudaStreamEndCapture(s.first, &graph));
+    CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
+    for (int i = 0; i < launches; i++) { CUDA_CHECK(cudaGraphLaunch(executable, s.first)); }
+    if (!PLANTED_HOST(second_stream_not_joined)) { s.second_waits_for_first(); }
+    scale_kernel<<<grid, 256, 0, s.second>>>(b.data, a.data, 1.0f, n);
+    CUDA_CHECK(cudaStreamSynchronize(s.second));
+    check_output("a graph, launched three times", b, want, 0.0);
+    CUDA_CHECK(cudaGraphExecDestroy(executable));
+    CUDA_CHECK(cudaGraphDestroy(graph));
+}
