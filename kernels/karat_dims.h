@@ -43,9 +43,9 @@ typedef struct { // the parameters' gradients, all +=; NULL where the parameter 
     float *proj_weight, *proj_bias;
 } KaratGrads;
 
-static inline Basis karat_basis(KaratDims d) { return (Basis){d.basis, d.G, d.spline_order, d.spline_range}; }
-static inline int karat_coefficients(KaratDims d) { return basis_coefficients(karat_basis(d)); } // M
-static inline int karat_features_count(KaratDims d) { return karat_coefficients(d) + (d.base != KARAT_BASE_ZERO); }
+BASIS_FUNCTION Basis karat_basis(KaratDims d) { return (Basis){d.basis, d.G, d.spline_order, d.spline_range}; }
+BASIS_FUNCTION int karat_coefficients(KaratDims d) { return basis_coefficients(karat_basis(d)); } // M
+BASIS_FUNCTION int karat_features_count(KaratDims d) { return karat_coefficients(d) + (d.base != KARAT_BASE_ZERO); }
 static inline bool karat_has_inner(KaratDims d) { return d.order != KARAT_PHI_W; }
 static inline bool karat_has_outer(KaratDims d) { return d.order != KARAT_W_PHI; }
 static inline bool karat_has_weight(KaratDims d) { return d.order != KARAT_PHI_PHI && !d.full_rank; }
@@ -56,7 +56,7 @@ static inline bool karat_forms_sigma(KaratDims d) {
 }
 
 // A coefficient of a unit with its scale folded in: scale_basis_pq coef_pmq, and scale_base_pq for the base's feature, the last
-static inline float karat_coefficient(KaratOperator w, KaratDims d, int h, int m, int q, int p) {
+BASIS_FUNCTION float karat_coefficient(KaratOperator w, KaratDims d, int h, int m, int q, int p) {
     size_t unit = (size_t)(h * d.R + p) * d.N + q;
     int count = karat_coefficients(d);
     if (m == count) { return w.scale_base ? w.scale_base[unit] : 1; }
@@ -64,7 +64,7 @@ static inline float karat_coefficient(KaratOperator w, KaratDims d, int h, int m
 }
 
 // The backward of karat_coefficient: folded is the gradient of what it returns
-static inline void karat_coefficient_backward(KaratOperatorGrads grads, KaratOperator w, float folded, KaratDims d,
+BASIS_FUNCTION void karat_coefficient_backward(KaratOperatorGrads grads, KaratOperator w, float folded, KaratDims d,
                                               int h, int m, int q, int p) {
     size_t unit = (size_t)(h * d.R + p) * d.N + q;
     int count = karat_coefficients(d);

@@ -13,33 +13,12 @@
 //     db_j = Σ -t F dQ/db_j         over the group's channels; dQ/db_j = sgn(b_j) |x|^j, or sgn(S) x^j
 // |.| has no derivative at 0; sgn(0) = +1 there, so that denominators that start at zero can leave it.
 #pragma once
-#include "../runtime/error.h"
 #include "lanes.h"
 #include "partials.h"
+#include "rational_shape.h"
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-
-enum { RATIONAL_MAX_ORDER = 15 };
-
-typedef enum { RATIONAL_FORM_A, RATIONAL_FORM_PAPER } RationalForm;
-
-typedef struct {
-    int m, n, groups; // degrees of the numerator and of the denominator
-    RationalForm form;
-} RationalShape;
-
-static inline bool rational_check(RationalShape s, int C, Error* err) {
-    if (s.m < 1 || s.m > RATIONAL_MAX_ORDER || s.n < 0 || s.n > RATIONAL_MAX_ORDER) {
-        return set_error(err, "a rational of orders (%d, %d) is out of range: give a numerator of 1 to %d and a "
-                         "denominator of 0 to %d", s.m, s.n, RATIONAL_MAX_ORDER, RATIONAL_MAX_ORDER);
-    }
-    if (s.groups < 1 || C % s.groups != 0) {
-        return set_error(err, "%d channels cannot be cut into %d equal groups: "
-                         "choose a number of groups that divides %d", C, s.groups, C);
-    }
-    return true;
-}
 
 // c0 + c1 x + ... by Horner, and its derivative
 ALWAYS_INLINE Lanes polynomial(Lanes x, const float* c, int degree, Lanes* derivative) {
@@ -183,8 +162,6 @@ static inline void rational_backward_group(float* dinp, float* da, float* db, co
         rational_backward_rows(dinp, da, db, dout, inp, g, s);
     }
 }
-
-static inline int rational_coefficients(RationalShape s) { return s.m + 1 + s.groups * s.n; }
 
 // A row of coefficient sums (m+1, then groups*n) for each part, and one for their total
 static inline size_t rational_scratch(int rows, int C, RationalShape s) {

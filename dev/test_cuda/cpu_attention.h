@@ -1,0 +1,15 @@
+// Attention on the CPU, forward and backward, for tests of the GPU's: cpu_attention.c is compiled as C, as
+// cpu_kernels.c is.
+#pragma once
+#include "../../kernels/karat_dims.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+void cpu_attention(float* out, float* lse, float* dqkv, const float* qkv, const float* dout, int B, int N, int C, int H,
+                   int D);
+void cpu_karat(float* out, float* z, float* dqkv, KaratGrads grads, const float* qkv, const float* dout,
+               KaratParams params, KaratDims d);
+#ifdef __cplusplus
+}
+#endif

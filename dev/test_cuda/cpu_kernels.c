@@ -1,0 +1,36 @@
+// The table of cpu_kernels.h.
+#include "cpu_kernels.h"
+#include "../../data/augment.h"
+#include "../../kernels/activation.h"
+#include "../../kernels/adamw.h"
+#include "../../kernels/layernorm.h"
+#include "../../kernels/loss.h"
+#include "../../kernels/patch_embed.h"
+#include "../../kernels/rational.h"
+#include "../../kernels/residual.h"
+
+static void prepare_image(float* out, const uint8_t* pixels, int channels, int S, int top, int left, bool mirrored,
+                          const float mean[3], const float std[3]) {
+    uint8_t* shifted = malloc((size_t)channels * S * S);
+    shift_image(shifted, view_of(pixels, channels, S, S), top, left);
+    normalise(out, view_of(shifted, channels, S, S), mirrored, mean, std);
+    free(shifted);
+}
+
+static void mix_images_by(float* images, bool cutmix, float lambda, const int box[4], int B, int S) {
+    mix_images(images, (Mix){cutmix, lambda, {box[0], box[1], box[2], box[3]}}, B, S);
+}
+
+#define ENTRY(name) .name = name
+const CpuKernels cpu = {
+    ENTRY(gelu_forward), ENTRY(gelu_backward), ENTRY(relu_forward), ENTRY(relu_backward), ENTRY(silu_forward),
+    ENTRY(silu_backward), ENTRY(prelu_forward), ENTRY(prelu_backward), ENTRY(prelu_scratch),
+    ENTRY(rational_forward), ENTRY(rational_backward), ENTRY(rational_scratch),
+    ENTRY(layernorm_forward), ENTRY(layernorm_backward), ENTRY(layernorm_scratch),
+    ENTRY(residual_forward), ENTRY(residual_backward), ENTRY(residual_scratch), ENTRY(pool_forward),
+    ENTRY(pool_backward),
+    ENTRY(extract_patches), ENTRY(patch_embed_backward), ENTRY(patch_embed_scratch),
+    ENTRY(cross_entropy_forward), ENTRY(cross_entropy_backward),
+    ENTRY(adamw_update), ENTRY(ema_update), ENTRY(global_norm),
+    ENTRY(prepare_image), .mix_images = mix_images_by, ENTRY(mix_targets),
+};

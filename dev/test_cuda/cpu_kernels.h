@@ -1,0 +1,69 @@
+// The CPU functions that the CUDA kernels are held against. They are C with vector types, which nvcc does not take:
+// cpu_kernels.c is compiled by the C compiler and hands them over in this table.
+#pragma once
+#include "../../kernels/rational_shape.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    void (*gelu_forward)(float* out, const float* inp, size_t n);
+    void (*gelu_backward)(float* dinp, const float* dout, const float* inp, size_t n);
+    void (*relu_forward)(float* out, const float* inp, size_t n);
+    void (*relu_backward)(float* dinp, const float* dout, const float* inp, size_t n);
+    void (*silu_forward)(float* out, const float* inp, size_t n);
+    void (*silu_backward)(float* dinp, const float* dout, const float* inp, size_t n);
+    void (*prelu_forward)(float* out, const float* inp, const float* weight, size_t n);
+    void (*prelu_backward)(float* dinp, float* dweight, const float* dout, const float* inp, const float* weight,
+                           float* scratch, size_t n);
+    size_t (*prelu_scratch)(size_t n);
+
+    void (*rational_forward)(float* out, const float* inp, const float* numerator, const float* denominator, int rows,
+                             int C, RationalShape s);
+    void (*rational_backward)(float* dinp, float* dnumerator, float* ddenominator, const float* dout, const float* inp,
+                              const float* numerator, const float* denominator, float* scratch, int rows, int C,
+                              RationalShape s);
+    size_t (*rational_scratch)(int rows, int C, RationalShape s);
+
+    void (*layernorm_forward)(float* out, float* mean, float* rstd, const float* inp, const float* weight,
+                              const float* bias, int rows, int C);
+    void (*layernorm_backward)(float* dinp, float* dweight, float* dbias, const float* dout, const float* inp,
+                               const float* weight, const float* mean, const float* rstd, float* scratch, int rows,
+                               int C);
+    size_t (*layernorm_scratch)(int rows, int C);
+
+    void (*residual_forward)(float* out, const float* x, const float* branch, const float* layer_scale,
+                             const float* keep, int B, int N, int C);
+    void (*residual_backward)(float* dbranch, float* dlayer_scale, const float* dout, const float* branch,
+                              const float* layer_scale, const float* keep, float* scratch, int B, int N, int C);
+    size_t (*residual_scratch)(int B, int N, int C);
+    void (*pool_forward)(float* out, const float* x, bool average, bool has_cls, int B, int N, int C);
+    void (*pool_backward)(float* dx, const float* dout, bool average, bool has_cls, int B, int N, int C);
+
+    void (*extract_patches)(float* patches, const float* images, int B, int S, int P);
+    void (*patch_embed_backward)(float* dweight, float* dbias, float* dcls_token, float* dpos_embed, const float* dout,
+                                 const float* patches, float* scratch, int B, int S, int P, int C);
+    size_t (*patch_embed_scratch)(int B, int S, int P, int C);
+
+    void (*cross_entropy_forward)(float* losses, float* probs, const float* logits, const float* targets, int B, int K);
+    void (*cross_entropy_backward)(float* dlogits, const float* probs, const float* targets, float dloss, int B, int K);
+
+    void (*adamw_update)(float* params, float* m, float* v, const float* grads, size_t n, float lr, float beta1,
+                         float beta2, float eps, float weight_decay, float grad_scale, int64_t t);
+    void (*ema_update)(float* ema, const float* params, size_t n, float decay);
+    double (*global_norm)(const float* grads, size_t n);
+
+    // One image (channels, S, S) shifted, mirrored and normalised, as data/augment.h does it in two steps; and its mixing,
+    // by a box where cutmix is set
+    void (*prepare_image)(float* out, const uint8_t* pixels, int channels, int S, int top, int left, bool mirrored,
+                          const float mean[3], const float std[3]);
+    void (*mix_images)(float* images, bool cutmix, float lambda, const int box[4], int B, int S);
+    void (*mix_targets)(float* targets, const int* labels, float lambda, float smoothing, int B, int K);
+} CpuKernels;
+
+#ifdef __cplusplus
+extern "C"
+#else
+extern
+#endif
+const CpuKernels cpu;

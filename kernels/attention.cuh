@@ -1,0 +1,417 @@
+// Softmax attention (Vaswani et al., 2017) on the GPU: kernels/attention.h, for T = float or bf16. For each sample, head:
+//     S = Q K^T / sqrt(D)      P = softmax(S) over each row      out = P V
+//     backward: P = exp(S - lse)   dP = dout V^T   dS = P (dP - delta)   dV = P^T dout   dQ = dS K / sqrt(D)
+//               dK = dS^T Q / sqrt(D),   with delta = dout . out row by row
+//     qkv (B,N,3,H,D)     out (B,N,C)     lse (B,H,N) fp32
+// Nothing of size N x N leaves a block. There are no atomics: dQ is written by the block of its rows, dK and dV by that
+// of theirs, and each of the two computes S and dP again (Dao, "FlashAttention-2", 2023, has one kernel and adds dQ up
+// by atomics). So results have the same bits in every run.
+//
+// bf16 with D a multiple of 8 up to 128 takes the tensor cores: a warp has 16 rows (queries; keys where dK and dV are
+// made) and their results in registers; the other side comes by ATTENTION_TILE rows through shared memory. In products
+// of 16 x 16 x 16 for a 16 x 16 block of S and D = 64: forward 4 + 4, backward 3 x 4 + 4 x 4. Memory read and written,
+// elements of (B,N,C): forward 3 + 1, backward 2 x (3 + 1) + 1 + 3, the other side of each block from the second cache
+// level. Everything else takes the plain form, fp32 arithmetic, (16, N) logits in shared memory (N up to 1700).
+#pragma once
+#include "plain_tiles.cuh"
+#include "tensor_cores.cuh"
+
+struct AttentionDims { int B, N, C, H, D; };
+
+// Elements in front of one sample and head's first row: of (B,N,C); of qkv three times the sample's part
+__device__ inline size_t attention_at(AttentionDims d, int b, int h) { return (size_t)b * d.N * d.C + h * d.D; }
+__device__ inline size_t attention_at_q(AttentionDims d, int b, int h) { return 3 * (size_t)b * d.N * d.C + h * d.D; }
+
+// delta of each row (B,H,N), from the kernel of dQ to that of dK and dV
+static inline size_t attention_scratch(int B, int N, int H) { return (size_t)B * H * N; }
+
+// ---- Plain form: blocks (tile of 16 rows, head, sample)
+
+// One row in shared memory, by a warp: S to P; returns the log-sum-exp
+__device__ inline float attention_softmax_row(float* row, int N) {
+    float high = -INFINITY, sum = 0;
+    for (int n = threadIdx.x % 32; n < N; n += 32) { high = fmaxf(high, row[n]); }
+    high = warp_reduce<Largest>(high);
+    for (int n = threadIdx.x % 32; n < N; n += 32) {
+        row[n] = expf(row[n] - high);
+        sum += row[n];
+    }
+    sum = warp_sum(sum);
+    for (int n = threadIdx.x % 32; n < N; n += 32) { row[n] /= sum; }
+    return high + logf(sum);
+}
+
+template <class T>
+__global__ void __launch_bounds__(PLAIN_THREADS)
+attention_forward_plain(T* out, float* lse, const T* qkv, AttentionDims d) {
+    extern __shared__ float shared[];
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    size_t ld = 3 * (size_t)d.C;
+    const T* q = qkv + attention_at_q(d, b, h);
+    float *queries = shared, *P = queries + PLAIN_ROWS * d.D;
+    plain_load(queries, q + first * ld, ld, count, d.D);
+    __syncthreads();
+    plain_dots(P, 1 / sqrtf(d.D), queries, q + d.C, ld, d.N, d.D);
+    __syncthreads();
+    for (int r = threadIdx.x / 32; r < count; r += PLAIN_THREADS / 32) {
+        float row_lse = attention_softmax_row(P + r * d.N, d.N);
+        if (threadIdx.x % 32 == 0) { lse[((size_t)b * d.H + h) * d.N + first + r] = row_lse; }
+    }
+    __syncthreads();
+    plain_sums(out + attention_at(d, b, h) + (size_t)first * d.C, d.C, 1, P, q + 2 * d.C, ld, d.N, count, d.D);
+}
+
+// dQ and delta of 16 rows
+template <class T>
+__global__ void __launch_bounds__(PLAIN_THREADS)
+attention_backward_query_plain(T* dqkv, float* delta, const T* dout, const T* out, const float* lse, const T* qkv,
+                               AttentionDims d) {
+    extern __shared__ float shared[];
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h) + (size_t)first * d.C;
+    size_t row = ((size_t)b * d.H + h) * d.N + first;
+    const T* q = qkv + attention_at_q(d, b, h);
+    float *queries = shared, *dout_rows = queries + PLAIN_ROWS * d.D;
+    float *P = dout_rows + PLAIN_ROWS * d.D, *dP = P + PLAIN_ROWS * d.N, scale = 1 / sqrtf(d.D);
+    plain_load(queries, q + first * ld, ld, count, d.D);
+    plain_load(dout_rows, dout + at, d.C, count, d.D);
+    __syncthreads();
+    plain_dots(P, scale, queries, q + d.C, ld, d.N, d.D);
+    plain_dots(dP, 1, dout_rows, q + 2 * d.C, ld, d.N, d.D);
+    __syncthreads();
+    for (int r = threadIdx.x / 32; r < count; r += PLAIN_THREADS / 32) {
+        float sum = 0;
+        for (int i = threadIdx.x % 32; i < d.D; i += 32) {
+            sum += dout_rows[r * d.D + i] * to_float(out[at + (size_t)r * d.C + i]);
+        }
+        sum = warp_sum(sum);
+        if (threadIdx.x % 32 == 0) { delta[row + r] = sum; }
+        for (int n = threadIdx.x % 32; n < d.N; n += 32) {
+            int i = r * d.N + n;
+            P[i] = expf(P[i] - lse[row + r]) * (dP[i] - sum);
+        }
+    }
+    __syncthreads();
+    plain_sums(dqkv + attention_at_q(d, b, h) + first * ld, ld, scale, P, q + d.C, ld, d.N, count, d.D);
+}
+
+// dK and dV of 16 rows: the tiles are of S^T and dP^T
+template <class T>
+__global__ void __launch_bounds__(PLAIN_THREADS)
+attention_backward_key_plain(T* dqkv, const T* dout, const float* lse, const float* delta, const T* qkv,
+                             AttentionDims d) {
+    extern __shared__ float shared[];
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h), at_q = attention_at_q(d, b, h);
+    size_t row = ((size_t)b * d.H + h) * d.N;
+    const T *q = qkv + at_q, *k = q + d.C + first * ld;
+    float *keys = shared, *values = keys + PLAIN_ROWS * d.D;
+    float *P = values + PLAIN_ROWS * d.D, *dS = P + PLAIN_ROWS * d.N, scale = 1 / sqrtf(d.D);
+    plain_load(keys, k, ld, count, d.D);
+    plain_load(values, k + d.C, ld, count, d.D);
+    __syncthreads();
+    plain_dots(P, scale, keys, q, ld, d.N, d.D);
+    plain_dots(dS, 1, values, dout + at, d.C, d.N, d.D);
+    __syncthreads();
+    for (int i = threadIdx.x; i < PLAIN_ROWS * d.N; i += PLAIN_THREADS) {
+        P[i] = expf(P[i] - lse[row + i % d.N]);
+        dS[i] = P[i] * (dS[i] - delta[row + i % d.N]);
+    }
+    __syncthreads();
+    T* dk = dqkv + at_q + d.C + first * ld;
+    plain_sums(dk, ld, scale, dS, q, ld, d.N, count, d.D);
+    plain_sums(dk + d.C, ld, 1, P, dout + at, d.C, d.N, count, d.D);
+}
+
+// ---- Tensor-core form: blocks (up to ATTENTION_WARPS tiles of 16 rows, head, sample)
+
+constexpr int ATTENTION_WARPS = 8, ATTENTION_TILE = 64;
+
+// Equal blocks: 13 tiles of rows (N = 197) are two blocks of 7 warps
+static inline int attention_blocks(int N) { return ((N + 15) / 16 + ATTENTION_WARPS - 1) / ATTENTION_WARPS; }
+static inline int attention_warps(int N) { return ((N + 15) / 16 + attention_blocks(N) - 1) / attention_blocks(N); }
+
+// S += left rows^T over D: 16 rows in registers against 16 in shared memory
+template <int D> __device__ inline void attention_dots(float* S, const uint32_t left[][4], const bf16* rows) {
+    #pragma unroll
+    for (int i = 0; i < D / 16; i++) {
+        uint32_t right[4];
+        load_right_transposed(right, rows + i * 16, D + 8);
+        block_multiply(S, left[i], right);
+    }
+}
+
+// sums (16, D) += left (16,16) rows (16, D)
+template <int D> __device__ inline void attention_sums(float sums[][8], const uint32_t* left, const bf16* rows) {
+    #pragma unroll
+    for (int i = 0; i < D / 16; i++) {
+        uint32_t right[4];
+        load_right(right, rows + i * 16, D + 8);
+        block_multiply(sums[i], left, right);
+    }
+}
+
+template <int D>
+__device__ inline void attention_load_left(uint32_t left[][4], const bf16* rows, size_t ld, int count, int columns) {
+    #pragma unroll
+    for (int i = 0; i < D / 16; i++) { load_left_global(left[i], rows, ld, i * 16, count, columns); }
+}
+
+template <int D>
+__device__ inline void attention_store(bf16* rows, size_t ld, float sums[][8], float scale, int count, int columns) {
+    #pragma unroll
+    for (int i = 0; i < D / 16; i++) { store_block(rows, ld, sums[i], scale, i * 16, count, columns); }
+}
+
+// The four lanes of a row of accumulators
+__device__ inline float row_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+__device__ inline float row_sum(float x) {
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+struct SoftmaxRows { float high[2], sum[2]; }; // of a lane's two rows; the sum over its own columns only
+
+// Softmax met tile by tile (Milakov and Gimelshein, arXiv 1805.02867): S (16, ATTENTION_TILE) to exp(S - high), and
+// what was summed before is rescaled to the new high
+template <int D>
+__device__ inline void attention_online_softmax(float S[][8], float out[][8], SoftmaxRows* rows) {
+    #pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float high = rows->high[half];
+        for (int j = 0; j < ATTENTION_TILE / 16; j++) {
+            for (int e = 0; e < 8; e++) { high = e / 2 % 2 == half ? fmaxf(high, S[j][e]) : high; }
+        }
+        high = row_max(high);
+        float shrink = __expf(rows->high[half] - high), sum = rows->sum[half] * shrink;
+        for (int j = 0; j < ATTENTION_TILE / 16; j++) {
+            for (int e = 0; e < 8; e++) {
+                if (e / 2 % 2 != half) { continue; }
+                S[j][e] = __expf(S[j][e] - high);
+                sum += S[j][e];
+            }
+        }
+        for (int i = 0; i < D / 16; i++) {
+            for (int e = 0; e < 8; e++) { out[i][e] *= e / 2 % 2 == half ? shrink : 1; }
+        }
+        rows->high[half] = high, rows->sum[half] = sum;
+    }
+}
+
+// D: the head's width rounded up, its columns beyond d.D zeros
+template <int D>
+__global__ void __launch_bounds__(32 * ATTENTION_WARPS)
+attention_forward_tensor(bf16* out, float* lse, const bf16* qkv, AttentionDims d) {
+    __shared__ alignas(16) bf16 keys[ATTENTION_TILE * (D + 8)];
+    __shared__ alignas(16) bf16 values[ATTENTION_TILE * (D + 8)];
+    int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
+    int count = d.N - first; // rows; not positive for a warp that has none
+    size_t ld = 3 * (size_t)d.C;
+    const bf16* q = qkv + attention_at_q(d, b, h);
+    uint32_t queries[D / 16][4];
+    attention_load_left<D>(queries, q + first * ld, ld, count, d.D);
+    float sums[D / 16][8] = {}, scale = rsqrtf(d.D);
+    SoftmaxRows rows = {{-INFINITY, -INFINITY}, {0, 0}};
+    for (int tile = 0; tile < d.N; tile += ATTENTION_TILE) {
+        __syncthreads();
+        load_rows<D>(keys, q + d.C + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
+        load_rows<D>(values, q + 2 * d.C + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
+        __syncthreads();
+        if (count <= 0) { continue; }
+        float S[ATTENTION_TILE / 16][8] = {};
+        #pragma unroll
+        for (int j = 0; j < ATTENTION_TILE / 16; j++) {
+            int left = d.N - tile - j * 16; // columns; not positive for a block beyond the last
+            if (left > 0) { attention_dots<D>(S[j], queries, keys + j * 16 * (D + 8)); }
+            for (int e = 0; e < 8; e++) { S[j][e] = block_column(e) < left ? scale * S[j][e] : -INFINITY; }
+        }
+        attention_online_softmax<D>(S, sums, &rows);
+        #pragma unroll
+        for (int j = 0; j < ATTENTION_TILE / 16; j++) {
+            uint32_t P[4];
+            block_to_left(P, S[j]);
+            if (tile + j * 16 < d.N) { attention_sums<D>(sums, P, values + j * 16 * (D + 8)); }
+        }
+    }
+    if (count <= 0) { return; }
+    for (int half = 0; half < 2; half++) { rows.sum[half] = row_sum(rows.sum[half]); }
+    for (int i = 0; i < D / 16; i++) {
+        for (int e = 0; e < 8; e++) { sums[i][e] /= rows.sum[e / 2 % 2]; }
+    }
+    attention_store<D>(out + attention_at(d, b, h) + (size_t)first * d.C, d.C, sums, 1, count, d.D);
+    for (int e = 0; e < 4; e += 2) {
+        if (lane_id() % 4 == 0 && block_row(e) < count) {
+            lse[((size_t)b * d.H + h) * d.N + first + block_row(e)] = rows.high[e / 2] + __logf(rows.sum[e / 2]);
+        }
+    }
+}
+
+// delta of a lane's two rows, from left factors
+template <int D>
+__device__ inline void attention_delta(float* delta, const uint32_t dout[][4], const uint32_t out[][4]) {
+    delta[0] = delta[1] = 0;
+    for (int i = 0; i < D / 16; i++) {
+        for (int j = 0; j < 4; j++) {
+            uint32_t x = dout[i][j], y = out[i][j];
+            delta[j % 2] += bf16_low(x) * bf16_low(y) + bf16_high(x) * bf16_high(y);
+        }
+    }
+    for (int half = 0; half < 2; half++) { delta[half] = row_sum(delta[half]); }
+}
+
+// dQ and delta
+template <int D>
+__global__ void __launch_bounds__(32 * ATTENTION_WARPS)
+attention_backward_query_tensor(bf16* dqkv, float* delta, const bf16* dout, const bf16* out, const float* lse,
+                                const bf16* qkv, AttentionDims d) {
+    __shared__ alignas(16) bf16 keys[ATTENTION_TILE * (D + 8)];
+    __shared__ alignas(16) bf16 values[ATTENTION_TILE * (D + 8)];
+    int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
+    int count = d.N - first;
+    size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h) + (size_t)first * d.C;
+    size_t at_q = attention_at_q(d, b, h), row = ((size_t)b * d.H + h) * d.N + first;
+    const bf16* k = qkv + at_q + d.C;
+    uint32_t queries[D / 16][4], dout_rows[D / 16][4], out_rows[D / 16][4];
+    attention_load_left<D>(queries, qkv + at_q + first * ld, ld, count, d.D);
+    attention_load_left<D>(dout_rows, dout + at, d.C, count, d.D);
+    attention_load_left<D>(out_rows, out + at, d.C, count, d.D);
+    float row_delta[2], row_lse[2], sums[D / 16][8] = {}, scale = rsqrtf(d.D);
+    attention_delta<D>(row_delta, dout_rows, out_rows);
+    for (int e = 0; e < 4; e += 2) {
+        bool inside = block_row(e) < count;
+        row_lse[e / 2] = inside ? lse[row + block_row(e)] : 0;
+        if (inside && lane_id() % 4 == 0) { delta[row + block_row(e)] = row_delta[e / 2]; }
+    }
+    for (int tile = 0; tile < d.N; tile += ATTENTION_TILE) {
+        __syncthreads();
+        load_rows<D>(keys, k + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
+        load_rows<D>(values, k + d.C + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
+        __syncthreads();
+        for (int j = 0; j < ATTENTION_TILE && tile + j < d.N && count > 0; j += 16) {
+            float S[8] = {}, dP[8] = {};
+            uint32_t dS[4];
+            attention_dots<D>(S, queries, keys + j * (D + 8));
+            attention_dots<D>(dP, dout_rows, values + j * (D + 8));
+            for (int e = 0; e < 8; e++) {
+                float P = tile + j + block_column(e) < d.N ? __expf(scale * S[e] - row_lse[e / 2 % 2]) : 0;
+                S[e] = P * (dP[e] - row_delta[e / 2 % 2]);
+            }
+            block_to_left(dS, S);
+            attention_sums<D>(sums, dS, keys + j * (D + 8));
+        }
+    }
+    attention_store<D>(dqkv + at_q + first * ld, ld, sums, scale, count, d.D);
+}
+
+// dK and dV: blocks are of S^T, rows of keys. Queries beyond the last are zeros with lse and delta 0: they add nothing.
+template <int D>
+__global__ void __launch_bounds__(32 * ATTENTION_WARPS)
+attention_backward_key_tensor(bf16* dqkv, const bf16* dout, const float* lse, const float* delta, const bf16* qkv,
+                              AttentionDims d) {
+    __shared__ alignas(16) bf16 queries[ATTENTION_TILE * (D + 8)];
+    __shared__ alignas(16) bf16 dout_rows[ATTENTION_TILE * (D + 8)];
+    __shared__ float tile_lse[ATTENTION_TILE];
+    __shared__ float tile_delta[ATTENTION_TILE];
+    int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
+    int count = d.N - first;
+    size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h), at_q = attention_at_q(d, b, h);
+    size_t row = ((size_t)b * d.H + h) * d.N, at_k = at_q + d.C + first * ld;
+    uint32_t keys[D / 16][4], values[D / 16][4];
+    attention_load_left<D>(keys, qkv + at_k, ld, count, d.D);
+    attention_load_left<D>(values, qkv + at_k + d.C, ld, count, d.D);
+    float dk[D / 16][8] = {}, dv[D / 16][8] = {}, scale = rsqrtf(d.D);
+    for (int tile = 0; tile < d.N; tile += ATTENTION_TILE) {
+        __syncthreads();
+        load_rows<D>(queries, qkv + at_q + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
+        load_rows<D>(dout_rows, dout + at + (size_t)tile * d.C, d.C, ATTENTION_TILE, d.N - tile, d.D);
+        for (int i = threadIdx.x; i < ATTENTION_TILE; i += blockDim.x) {
+            tile_lse[i] = tile + i < d.N ? lse[row + tile + i] : 0;
+            tile_delta[i] = tile + i < d.N ? delta[row + tile + i] : 0;
+        }
+        __syncthreads();
+        for (int j = 0; j < ATTENTION_TILE && tile + j < d.N && count > 0; j += 16) {
+            float P[8] = {}, dS[8] = {};
+            uint32_t factor[4];
+            attention_dots<D>(P, keys, queries + j * (D + 8));
+            attention_dots<D>(dS, values, dout_rows + j * (D + 8));
+            for (int e = 0; e < 8; e++) {
+                int column = j + block_column(e);
+                P[e] = __expf(scale * P[e] - tile_lse[column]);
+                dS[e] = P[e] * (dS[e] - tile_delta[column]);
+            }
+            block_to_left(factor, P);
+            attention_sums<D>(dv, factor, dout_rows + j * (D + 8));
+            block_to_left(factor, dS);
+            attention_sums<D>(dk, factor, queries + j * (D + 8));
+        }
+    }
+    attention_store<D>(dqkv + at_k, ld, dk, scale, count, d.D);
+    attention_store<D>(dqkv + at_k + d.C, ld, dv, 1, count, d.D);
+}
+
+// ---- Launches
+
+// Whether the shape can take the tensor cores: rows of whole 16-byte vectors
+static inline bool attention_fits_tensor(AttentionDims d) { return d.D % 8 == 0 && d.D <= 128 && d.C % 8 == 0; }
+
+template <int D>
+static void attention_launch_forward(bf16* out, float* lse, const bf16* qkv, AttentionDims d, cudaStream_t stream) {
+    dim3 grid(attention_blocks(d.N), d.H, d.B);
+    attention_forward_tensor<D><<<grid, 32 * attention_warps(d.N), 0, stream>>>(out, lse, qkv, d);
+}
+
+template <int D>
+static void attention_launch_backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, const bf16* qkv,
+                                      float* delta, AttentionDims d, cudaStream_t stream) {
+    dim3 grid(attention_blocks(d.N), d.H, d.B);
+    int threads = 32 * attention_warps(d.N);
+    attention_backward_query_tensor<D><<<grid, threads, 0, stream>>>(dqkv, delta, dout, out, lse, qkv, d);
+    attention_backward_key_tensor<D><<<grid, threads, 0, stream>>>(dqkv, dout, lse, delta, qkv, d);
+}
+
+// The first H heads, of D each, of a layer of width C
+template <class T>
+static void attention_forward(T* out, float* lse, const T* qkv, int B, int N, int C, int H, int D,
+                              cudaStream_t stream) {
+    AttentionDims d = {B, N, C, H, D};
+    if constexpr (sizeof(T) == sizeof(bf16)) {
+        if (attention_fits_tensor(d)) {
+            auto launch = D <= 32 ? attention_launch_forward<32>
+                        : D <= 64 ? attention_launch_forward<64> : attention_launch_forward<128>;
+            launch(out, lse, qkv, d, stream);
+            CUDA_CHECK_LAUNCH();
+            return;
+        }
+    }
+    size_t shared = PLAIN_ROWS * (size_t)(D + N) * sizeof(float);
+    dim3 grid(plain_tiles(N), H, B);
+    allow_shared(attention_forward_plain<T>, shared);
+    attention_forward_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(out, lse, qkv, d);
+    CUDA_CHECK_LAUNCH();
+}
+
+// scratch: attention_scratch floats
+template <class T>
+static void attention_backward(T* dqkv, const T* dout, const T* out, const float* lse, const T* qkv, float* scratch,
+                               int B, int N, int C, int H, int D, cudaStream_t stream) {
+    AttentionDims d = {B, N, C, H, D};
+    if constexpr (sizeof(T) == sizeof(bf16)) {
+        if (attention_fits_tensor(d)) {
+            auto launch = D <= 32 ? attention_launch_backward<32>
+                        : D <= 64 ? attention_launch_backward<64> : attention_launch_backward<128>;
+            launch(dqkv, dout, out, lse, qkv, scratch, d, stream);
+            CUDA_CHECK_LAUNCH();
+            return;
+        }
+    }
+    size_t shared = 2 * PLAIN_ROWS * (size_t)(D + N) * sizeof(float);
+    dim3 grid(plain_tiles(N), H, B);
+    allow_shared(attention_backward_query_plain<T>, shared);
+    allow_shared(attention_backward_key_plain<T>, shared);
+    attention_backward_query_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(dqkv, scratch, dout, out, lse, qkv, d);
+    attention_backward_key_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(dqkv, dout, lse, scratch, qkv, d);
+    CUDA_CHECK_LAUNCH();
+}

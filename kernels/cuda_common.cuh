@@ -1,0 +1,177 @@
+// What the CUDA kernels share: checks, 16-byte vectors, reductions in a fixed order, sizes of grids.
+//
+// Every kernel calculates in fp32. Template parameters say how tensors are stored, as float or bf16: T activations, R the
+// residual stream. Parameters, their gradients, statistics, logits and the optimiser's buffers are fp32 always.
+// A launcher has the name and the argument order of the CPU function in the .h beside it, and a stream at the end;
+// its pointers are device memory. No kernel adds floats by atomics: the same input gives the same bits.
+#pragma once
+#include "../runtime/error.h"
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef __nv_bfloat16 bf16;
+
+enum { WARP = 32, BLOCK = 256, VECTOR = 8 }; // threads of a warp, of most blocks; channels that a thread takes at once
+
+static inline void cuda_check(cudaError_t error, const char* file, int line) {
+    if (error != cudaSuccess) {
+        fail(EXIT_RUN_TIME, "%s:%d: CUDA reports: %s (%s)", file, line, cudaGetErrorString(error),
+             cudaGetErrorName(error));
+    }
+}
+#define CUDA_CHECK(call) cuda_check((call), __FILE__, __LINE__)
+#define CUDA_CHECK_LAUNCH() CUDA_CHECK(cudaGetLastError())
+
+template <class A, class B> __host__ __device__ constexpr A ceil_div(A a, B b) { return (A)((a + b - 1) / b); }
+
+static inline int multiprocessors(void) {
+    static int count = 0;
+    if (count == 0) { CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, 0)); }
+    return count;
+}
+
+// Blocks for so many tasks, a bounded number on each multiprocessor: those that must loop, for they sum
+static inline int blocks_for(size_t tasks, int tasks_of_block, int blocks_of_multiprocessor) {
+    size_t needed = ceil_div(tasks, (size_t)tasks_of_block);
+    size_t most = (size_t)multiprocessors() * blocks_of_multiprocessor;
+    return (int)(needed < most ? needed : most);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Storage
+
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(bf16 x) { return __bfloat162float(x); }
+
+template <class T> __device__ inline T from_float(float x);
+template <> __device__ inline float from_float<float>(float x) { return x; }
+template <> __device__ inline bf16 from_float<bf16>(float x) { return __float2bfloat16(x); }
+
+// W elements between memory and registers, 16 bytes at a time unless W is 1
+template <int W, class T> __device__ inline void copy(T* to, const T* from) {
+    static_assert(W == 1 || W * sizeof(T) % sizeof(uint4) == 0, "a vector is one element or whole 16 bytes");
+    if constexpr (W == 1) {
+        *to = *from;
+    } else {
+        for (int i = 0; i < (int)(W * sizeof(T) / sizeof(uint4)); i++) { ((uint4*)to)[i] = ((const uint4*)from)[i]; }
+    }
+}
+
+template <int W> __device__ inline void load(float (&x)[W], const float* from) {
+    alignas(16) float packed[W];
+    copy<W>(packed, from);
+    for (int i = 0; i < W; i++) { x[i] = packed[i]; }
+}
+
+template <int W> __device__ inline void store(float* to, const float (&x)[W]) {
+    alignas(16) float packed[W];
+    for (int i = 0; i < W; i++) { packed[i] = x[i]; }
+    copy<W>(to, packed);
+}
+
+template <int W> __device__ inline void load(float (&x)[W], const bf16* from) {
+    alignas(16) bf16 packed[W];
+    copy<W>(packed, from);
+    for (int i = 0; i < W; i++) { x[i] = __bfloat162float(packed[i]); }
+}
+
+template <int W> __device__ inline void store(bf16* to, const float (&x)[W]) {
+    alignas(16) bf16 packed[W];
+    for (int i = 0; i + 1 < W; i += 2) { // two are converted by one instruction
+        *(__nv_bfloat162*)(packed + i) = __floats2bfloat162_rn(x[i], x[i + 1]);
+    }
+    if constexpr (W == 1) { packed[0] = __float2bfloat16(x[0]); }
+    copy<W>(to, packed);
+}
+
+template <class T, int W> __device__ inline void round_to(float (&x)[W]) { // as storing and loading them does
+    alignas(16) T packed[W];
+    store(packed, x);
+    load(x, packed);
+}
+
+// Whether rows of n elements can be taken VECTOR at a time from all these tensors; NULL stands for one that is off
+template <class... Pointers> inline bool vectorises(size_t n, Pointers... pointers) {
+    return n % VECTOR == 0 && (((uintptr_t)pointers % 16 == 0) && ...);
+}
+
+// Runs launch(width) with the number of elements a thread takes at once: VECTOR, or 1 for odd sizes
+template <int N> struct Constant { static constexpr int value = N; };
+template <class Launch> inline void with_width(bool vectors, Launch launch) {
+    if (vectors) {
+        launch(Constant<VECTOR>());
+    } else {
+        launch(Constant<1>());
+    }
+}
+
+// Floats in shared memory that each lane reads and writes W = 8 at a time: first the lower halves of all vectors, then
+// the upper ones, so that the lanes of a 16-byte access touch every bank once. Float c of n lies at shared_place<W>(c, n).
+template <int W> __device__ inline int shared_place(int c, int n) {
+    return W == 1 ? c : c / 4 % 2 * (n / 2) + c / 8 * 4 + c % 4;
+}
+
+template <int W> __device__ inline void load_shared(float (&x)[W], const float* shared, int c, int n) {
+    constexpr int H = W == 1 ? 1 : W / 2;
+    for (int half = 0; half < W / H; half++) {
+        float part[H];
+        load(part, shared + shared_place<W>(c + half * H, n));
+        for (int i = 0; i < H; i++) { x[half * H + i] = part[i]; }
+    }
+}
+
+template <int W> __device__ inline void store_shared(float* shared, const float (&x)[W], int c, int n) {
+    constexpr int H = W == 1 ? 1 : W / 2;
+    for (int half = 0; half < W / H; half++) {
+        float part[H];
+        for (int i = 0; i < H; i++) { part[i] = x[half * H + i]; }
+        store(shared + shared_place<W>(c + half * H, n), part);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Arithmetic and reductions
+
+__device__ inline float reciprocal(float x) { // 1 ulp; 0 for |x| > 2^126
+#ifdef CUDA_EMU
+    return 1 / x;
+#else
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+#endif
+}
+
+__device__ inline float negate_where_negative(float x, float sign) { return sign < 0 ? -x : x; }
+
+struct Sum {
+    static constexpr float START = 0;
+    template <class A> static __device__ A of(A a, A b) { return a + b; }
+};
+struct Largest {
+    static constexpr float START = -INFINITY;
+    static __device__ float of(float a, float b) { return fmaxf(a, b); } // passes over NaNs
+};
+
+// Butterflies: every lane has the result, the same bits in each
+template <class Op, class A> __device__ inline A warp_reduce(A x) {
+    for (int bits = WARP / 2; bits > 0; bits /= 2) { x = Op::of(x, __shfl_xor_sync(0xffffffff, x, bits)); }
+    return x;
+}
+__device__ inline float warp_sum(float x) { return warp_reduce<Sum>(x); }
+
+// Over a block of whole warps, for every thread. The second barrier lets the next call reuse `warps`.
+template <class Op, class A> __device__ inline A block_reduce(A x) {
+    __shared__ A warps[WARP];
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    x = warp_reduce<Op>(x);
+    if (lane == 0) { warps[warp] = x; }
+    __syncthreads();
+    x = warp_reduce<Op>(lane < blockDim.x / WARP ? warps[lane] : (A)Op::START);
+    __syncthreads();
+    return x;
+}
+template <class A> __device__ inline A block_sum(A x) { return block_reduce<Sum>(x); }
+__device__ inline float block_max(float x) { return block_reduce<Largest>(x); }

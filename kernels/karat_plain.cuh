@@ -1,0 +1,237 @@
+// Kolmogorov-Arnold attention (karat.cuh), from logits to z and back, in its plain form: any basis, rank and size, fp32
+// arithmetic, either storage. Blocks of PLAIN_THREADS have a tile of PLAIN_ROWS rows of logits in shared memory
+// (plain_tiles.cuh). The forward and dQ take tiles of rows k; dK and the gradient of the coefficients take tiles of A^T,
+// rows q, over the samples of one slot. Features of PLAIN_THREADS logits at a time, one a thread, lie in shared memory.
+//     coefs (H,N,F,R): F features of every q, or the folded parameters of its units (karat_units.cuh)
+#pragma once
+#include "karat_units.cuh"
+#include "plain_tiles.cuh"
+
+// The slots that gradients of the operator are summed in: about as many blocks as a large GPU has multiprocessors
+static inline int karat_slots(KaratDims d) {
+    int slots = d.H < 132 ? 132 / d.H : 1;
+    return d.B < slots ? d.B : slots;
+}
+__device__ inline int karat_slot_start(KaratDims d, int slot, int slots) { return (int)((int64_t)slot * d.B / slots); }
+
+__device__ inline BasisValue karat_base(float x, KaratBase base) {
+    if (base == KARAT_BASE_IDENTITY) { return {x, 1}; }
+    float s = base == KARAT_BASE_SILU ? 1 / (1 + basis_exp(-x)) : normcdff(x);
+    float slope = base == KARAT_BASE_SILU ? x * s * (1 - s) : 0.39894228f * x * basis_exp(-0.5f * x * x);
+    return {x * s, s + slope};
+}
+
+// Floats of one thread's features, or slopes; odd, so that threads are in different banks
+__host__ __device__ inline int karat_feature_stride(KaratDims d) {
+    return basis_is_linear(d.basis) ? karat_features_count(d) | 1 : 0;
+}
+
+// All F features of one logit
+__device__ inline void karat_features(float* e, float x, KaratDims d) {
+    basis_features(e, &x, 1, karat_basis(d));
+    if (d.base != KARAT_BASE_ZERO) { e[karat_coefficients(d)] = karat_base(x, d.base).value; }
+}
+
+// The gradient of one logit, sum_p phi'_p(x) dz_p. In a linear basis e and slopes are left as the features of x.
+__device__ inline float karat_logit_backward(float* e, float* slopes, float x, const float* coefs, const float* dz,
+                                             KaratDims d) {
+    int M = karat_coefficients(d), F = karat_features_count(d);
+    float base_slope = d.base != KARAT_BASE_ZERO ? karat_base(x, d.base).slope : 0, dx = 0;
+    if (!basis_is_linear(d.basis)) {
+        for (int p = 0; p < d.R; p++) {
+            float slope = karat_units_phi(x, coefs + p, d).slope;
+            dx += dz[p] * (F > M ? slope + base_slope * coefs[M * d.R + p] : slope);
+        }
+        return dx;
+    }
+    karat_features(e, x, d);
+    basis_slopes(slopes, e, &x, 1, karat_basis(d));
+    if (F > M) { slopes[M] = base_slope; }
+    for (int m = 0; m < F; m++) {
+        float sum = 0;
+        for (int p = 0; p < d.R; p++) { sum += dz[p] * coefs[m * d.R + p]; }
+        dx += slopes[m] * sum;
+    }
+    return dx;
+}
+
+// ---- Forward
+
+// z (PLAIN_ROWS, R) of rows of logits x: PLAIN_THREADS features at a time, then a thread for each z
+__device__ inline void karat_plain_linear(float* z, float* features, const float* x, const float* coefs, KaratDims d) {
+    constexpr int COLUMNS = PLAIN_THREADS / PLAIN_ROWS;
+    int F = karat_features_count(d), stride = karat_feature_stride(d), row = threadIdx.x / COLUMNS;
+    for (int i = threadIdx.x; i < PLAIN_ROWS * d.R; i += PLAIN_THREADS) { z[i] = 0; }
+    for (int q0 = 0; q0 < d.N; q0 += COLUMNS) {
+        int q = q0 + threadIdx.x % COLUMNS;
+        if (q < d.N) { karat_features(features + threadIdx.x * stride, x[row * d.N + q], d); }
+        __syncthreads();
+        for (int i = threadIdx.x; i < PLAIN_ROWS * d.R; i += PLAIN_THREADS) {
+            const float *e = features + i / d.R * COLUMNS * stride, *c = coefs + (size_t)q0 * F * d.R + i % d.R;
+            float sum = 0;
+            for (int j = 0; j < min(COLUMNS, d.N - q0); j++) {
+                for (int m = 0; m < F; m++) { sum += e[j * stride + m] * c[(j * F + m) * d.R]; }
+            }
+            z[i] += sum;
+        }
+        __syncthreads();
+    }
+}
+
+__device__ inline void karat_plain_units(float* z, const float* x, const float* coefs, KaratDims d) {
+    int M = karat_coefficients(d), F = karat_features_count(d);
+    for (int i = threadIdx.x; i < PLAIN_ROWS * d.R; i += PLAIN_THREADS) {
+        float sum = 0;
+        for (int q = 0; q < d.N; q++) {
+            const float* theta = coefs + (size_t)q * F * d.R + i % d.R;
+            float value = x[i / d.R * d.N + q];
+            sum += karat_units_phi(value, theta, d).value;
+            if (F > M) { sum += theta[M * d.R] * karat_base(value, d.base).value; }
+        }
+        z[i] = sum;
+    }
+}
+
+static inline size_t karat_forward_plain_shared(KaratDims d) {
+    return (PLAIN_ROWS * (size_t)(d.D + d.N + d.R) + PLAIN_THREADS * karat_feature_stride(d)) * sizeof(float);
+}
+
+// z and out of a tile of rows. Blocks (tile, head, sample). U (B,H,R+1,D), its last row beta^T V
+template <class T>
+__global__ void __launch_bounds__(PLAIN_THREADS)
+karat_forward_plain(T* out, float* z, const T* qkv, const float* coefs, const float* U, KaratDims d) {
+    extern __shared__ float shared[];
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h;
+    const T* q = qkv + b * d.N * ld + h * d.D;
+    float *queries = shared, *x = queries + PLAIN_ROWS * d.D, *tile_z = x + PLAIN_ROWS * d.N;
+    float* features = tile_z + PLAIN_ROWS * d.R;
+    plain_load(queries, q + first * ld, ld, count, d.D);
+    __syncthreads();
+    plain_dots(x, 1 / sqrtf(d.D), queries, q + d.C, ld, d.N, d.D);
+    __syncthreads();
+    coefs += (size_t)h * d.N * karat_features_count(d) * d.R;
+    if (basis_is_linear(d.basis)) {
+        karat_plain_linear(tile_z, features, x, coefs, d);
+    } else {
+        karat_plain_units(tile_z, x, coefs, d);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < count * d.R; i += PLAIN_THREADS) { z[(bh * d.N + first) * d.R + i] = tile_z[i]; }
+    U += bh * (d.R + 1) * d.D;
+    for (int i = threadIdx.x; i < count * d.D; i += PLAIN_THREADS) {
+        int r = i / d.D, column = i % d.D;
+        float sum = U[d.R * d.D + column];
+        for (int p = 0; p < d.R; p++) { sum += tile_z[r * d.R + p] * U[p * d.D + column]; }
+        out[((size_t)b * d.N + first + r) * d.C + h * d.D + column] = from_float<T>(sum);
+    }
+}
+
+// ---- Backward. The forward lines: A = Q K^T / sqrt(D); z = features(A) coefs
+
+static inline size_t karat_backward_plain_shared(KaratDims d) {
+    return (PLAIN_ROWS * (size_t)(d.D + d.N) + 2 * PLAIN_THREADS * karat_feature_stride(d)) * sizeof(float);
+}
+
+// dQ of a tile of rows. Blocks (tile, head, sample). dz (B,H,N,R)
+template <class T>
+__global__ void __launch_bounds__(PLAIN_THREADS)
+karat_backward_query_plain(T* dqkv, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
+    extern __shared__ float shared[];
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    int F = karat_features_count(d), stride = karat_feature_stride(d);
+    size_t ld = 3 * (size_t)d.C, at = b * d.N * ld + h * d.D;
+    const T* q = qkv + at;
+    float *queries = shared, *x = queries + PLAIN_ROWS * d.D, *features = x + PLAIN_ROWS * d.N;
+    float *e = features + threadIdx.x * stride, *slopes = e + PLAIN_THREADS * stride, scale = 1 / sqrtf(d.D);
+    plain_load(queries, q + first * ld, ld, count, d.D);
+    __syncthreads();
+    plain_dots(x, scale, queries, q + d.C, ld, d.N, d.D);
+    __syncthreads();
+    dz += (((size_t)b * d.H + h) * d.N + first) * d.R;
+    coefs += (size_t)h * d.N * F * d.R;
+    for (int i = threadIdx.x; i < count * d.N; i += PLAIN_THREADS) {
+        x[i] = karat_logit_backward(e, slopes, x[i], coefs + (size_t)(i % d.N) * F * d.R, dz + i / d.N * d.R, d);
+    }
+    __syncthreads();
+    plain_sums(dqkv + at + first * ld, ld, scale, x, q + d.C, ld, d.N, count, d.D);
+}
+
+// One row q of logits x (N) to their gradients; dcoefs (F,R) is added to. All threads come here.
+__device__ inline void karat_plain_linear_row_backward(float* dcoefs, float* x, float* features, const float* coefs,
+                                                       const float* dz, KaratDims d) {
+    int F = karat_features_count(d), stride = karat_feature_stride(d);
+    float *e = features + threadIdx.x * stride, *slopes = e + PLAIN_THREADS * stride;
+    for (int k0 = 0; k0 < d.N; k0 += PLAIN_THREADS) {
+        int k = k0 + threadIdx.x;
+        if (k < d.N) { x[k] = karat_logit_backward(e, slopes, x[k], coefs, dz + (size_t)k * d.R, d); }
+        __syncthreads();
+        for (int i = threadIdx.x; i < F * d.R; i += PLAIN_THREADS) {
+            float sum = 0;
+            for (int j = 0; j < min(PLAIN_THREADS, d.N - k0); j++) {
+                sum += features[j * stride + i / d.R] * dz[(size_t)(k0 + j) * d.R + i % d.R];
+            }
+            dcoefs[i] += sum;
+        }
+        __syncthreads();
+    }
+}
+
+// Gradients of the parameters of the units (q,p), a thread each, from a tile of rows q
+__device__ inline void karat_plain_units_gradient(float* dcoefs, const float* x, const float* coefs, const float* dz,
+                                                  int count, KaratDims d) {
+    int M = karat_coefficients(d), F = karat_features_count(d);
+    for (int i = threadIdx.x; i < count * d.R; i += PLAIN_THREADS) {
+        int r = i / d.R, p = i % d.R;
+        size_t unit = (size_t)r * F * d.R + p;
+        float sum[KARAT_UNIT_PARAMETERS] = {}, base_sum = 0;
+        for (int k = 0; k < d.N; k++) {
+            float value = x[r * d.N + k], dphi = dz[(size_t)k * d.R + p];
+            karat_units_gradient(sum, dphi, value, coefs + unit, d);
+            if (F > M) { base_sum += dphi * karat_base(value, d.base).value; }
+        }
+        #pragma unroll
+        for (int m = 0; m < KARAT_UNIT_PARAMETERS; m++) {
+            if (m < M) { dcoefs[unit + m * d.R] += sum[m]; }
+        }
+        if (F > M) { dcoefs[unit + M * d.R] += base_sum; }
+    }
+}
+
+// dK of a tile of rows q of A^T, and what the samples of a slot add to the gradient of coefs (H,slots,N,F,R), which
+// starts as zeros. Blocks (tile, head, slot).
+template <class T>
+__global__ void __launch_bounds__(PLAIN_THREADS)
+karat_backward_key_plain(T* dqkv, float* dcoefs, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
+    extern __shared__ float shared[];
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;
+    int count = min(PLAIN_ROWS, d.N - first), row_coefs = karat_features_count(d) * d.R;
+    size_t ld = 3 * (size_t)d.C;
+    float *keys = shared, *x = keys + PLAIN_ROWS * d.D, *features = x + PLAIN_ROWS * d.N, scale = 1 / sqrtf(d.D);
+    coefs += ((size_t)h * d.N + first) * row_coefs;
+    dcoefs += (((size_t)h * slots + slot) * d.N + first) * row_coefs;
+    for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
+        size_t at = b * d.N * ld + h * d.D, at_k = at + d.C + first * ld;
+        const float* sample_dz = dz + ((size_t)b * d.H + h) * d.N * d.R;
+        __syncthreads();
+        plain_load(keys, qkv + at_k, ld, count, d.D);
+        __syncthreads();
+        plain_dots(x, scale, keys, qkv + at, ld, d.N, d.D);
+        __syncthreads();
+        if (basis_is_linear(d.basis)) {
+            for (int r = 0; r < count; r++) {
+                karat_plain_linear_row_backward(dcoefs + r * row_coefs, x + r * d.N, features, coefs + r * row_coefs,
+                                                sample_dz, d);
+            }
+        } else {
+            karat_plain_units_gradient(dcoefs, x, coefs, sample_dz, count, d);
+            __syncthreads();
+            for (int i = threadIdx.x; i < count * d.N; i += PLAIN_THREADS) {
+                x[i] = karat_logit_backward(nullptr, nullptr, x[i], coefs + i / d.N * row_coefs,
+                                            sample_dz + (size_t)(i % d.N) * d.R, d);
+            }
+        }
+        __syncthreads();
+        plain_sums(dqkv + at_k, ld, scale, x, qkv + at, ld, d.N, count, d.D);
+    }
+}

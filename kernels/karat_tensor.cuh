@@ -1,0 +1,406 @@
+// Kolmogorov-Arnold attention (karat.cuh) in the Fourier basis, on tensor cores: bf16, R (and beta's column) up to 16.
+// A block keeps all keys of a head in shared memory. The accumulators of a 16 x 16 block of A become, by one sine and
+// cosine and rotation, those of the features cos(mx), sin(mx), and these the left factors of the next product: features
+// do not leave their registers. Ranks are padded to 16; beta is a further column of W whose z is 1.
+//
+// Products of 16 x 16 x 16, two instructions each, for each block of A at D = 64: forward 4 + 2G, backward 12 + 4G
+// (softmax: 8 and, with one pass, 20). Bytes: the forward reads qkv, V once more where N takes two blocks, and writes
+// out and z; the backward reads qkv, dout, z and writes dqkv, once.
+//
+//     forward   a warp has 16 rows k:  z += features(A) C over all q;  out = z U
+//     backward  a block has a head and the samples of a slot, a warp 16 rows q of A^T:
+//               dC_m += e_m(A^T) dz in registers, over all samples;   dA^T = sum_m e_m'(A^T) (C_m dz^T)
+//               dA^T goes to shared memory whole, and from there into dQ = dA K and dK = dA^T Q
+#pragma once
+#include "attention.cuh"
+#include "karat_plain.cuh"
+
+constexpr int KARAT_WARPS = 13;    // of the backward: 208 rows, and 128 registers a thread
+constexpr int KARAT_RANK = 16;
+constexpr int KARAT_RANK_LD = KARAT_RANK + 8; // between rows (.,R) in shared memory: in different banks
+
+__host__ __device__ inline int karat_tiles(KaratDims d) { return (d.N + 15) / 16; }
+
+static inline bool karat_fits_tensor(KaratDims d, bool bias) {
+    return d.basis == BASIS_FOURIER && d.base == KARAT_BASE_ZERO && d.R + bias <= KARAT_RANK &&
+           d.D % 8 == 0 && d.D <= 64 && d.C % 8 == 0 && karat_tiles(d) <= KARAT_WARPS;
+}
+
+// ---- Coefficients as a lane's registers hold them: (H, tiles of q, 2G, 32 lanes, 4 pairs), zeros beyond N and R
+
+// Of the forward, right factors (q,p): pairs of q. Of the backward, left factors (q,p): pairs of p.
+__global__ void karat_fold_tensor(uint32_t* coefs, KaratOperator w, KaratDims d, bool right) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x, pair = i % 4, lane = i / 4 % 32, m = i / 128 % (2 * d.G);
+    int tile = i / 128 / (2 * d.G) % karat_tiles(d), h = i / 128 / (2 * d.G) / karat_tiles(d);
+    if (h >= d.H) { return; }
+    int single = lane / 4 + (right ? pair / 2 : pair % 2) * 8, paired = lane % 4 * 2 + (right ? pair % 2 : pair / 2) * 8;
+    float value[2];
+    for (int j = 0; j < 2; j++) {
+        int q = tile * 16 + (right ? paired + j : single), p = right ? single : paired + j;
+        value[j] = q < d.N && p < d.R ? karat_coefficient(w, d, h, m, q, p) : 0;
+    }
+    coefs[i] = pack_bf16(value[0], value[1]);
+}
+
+__device__ inline void karat_load_coefs(uint32_t* factor, const uint32_t* coefs, int m) {
+    uint4 pairs = ((const uint4*)coefs)[m * 32 + lane_id()];
+    factor[0] = pairs.x, factor[1] = pairs.y, factor[2] = pairs.z, factor[3] = pairs.w;
+}
+
+// ---- Harmonics of a 16 x 16 block
+
+struct Harmonics { float cos1[8], sin1[8], cosine[8], sine[8]; }; // of x and of mx
+
+// The special-function unit is good to 2^-21 within (-pi, pi)
+__device__ inline void sincos_fast(float x, float* sine, float* cosine) {
+    float turns = rintf(x * 0.15915494f), rest = x - turns * 6.28125f - turns * 1.9353072e-3f;
+    *sine = __sinf(rest);
+    *cosine = __cosf(rest);
+}
+
+__device__ inline void harmonics_start(Harmonics* w, const float* x) {
+    #pragma unroll
+    for (int e = 0; e < 8; e++) {
+        sincos_fast(x[e], &w->sin1[e], &w->cos1[e]);
+        w->sine[e] = w->sin1[e];
+        w->cosine[e] = w->cos1[e];
+    }
+}
+
+// From m to m + 1
+__device__ inline void harmonics_next(Harmonics* w) {
+    #pragma unroll
+    for (int e = 0; e < 8; e++) {
+        float cosine = w->cosine[e] * w->cos1[e] - w->sine[e] * w->sin1[e];
+        w->sine[e] = w->sine[e] * w->cos1[e] + w->cosine[e] * w->sin1[e];
+        w->cosine[e] = cosine;
+    }
+}
+
+// cos(mx) and sin(mx) of one element from those of x, by Chebyshev's recurrence, for a small m known to the compiler:
+// where registers are short, nothing is carried from one m to the next
+__device__ inline void harmonic(int m, float cos1, float sin1, float* cosine, float* sine) {
+    float cosine_before = 1, sine_before = 0;
+    *cosine = cos1, *sine = sin1;
+    for (int i = 1; i < m; i++) {
+        float next_cosine = 2 * cos1 * *cosine - cosine_before, next_sine = 2 * cos1 * *sine - sine_before;
+        cosine_before = *cosine, sine_before = *sine;
+        *cosine = next_cosine, *sine = next_sine;
+    }
+}
+
+// ---- Products over all tokens
+
+// tile (padded, KARAT_RANK) in shared memory = rows (N,R), column R: extra (N); NULL: all `otherwise`
+__device__ inline void karat_load_rank(bf16* tile, const float* rows, const float* extra, float otherwise,
+                                       KaratDims d) {
+    for (int i = threadIdx.x; i < karat_tiles(d) * 16 * KARAT_RANK; i += blockDim.x) {
+        int n = i / KARAT_RANK, p = i % KARAT_RANK;
+        float value = 0;
+        if (n < d.N && p <= d.R) { value = p < d.R ? rows[(size_t)n * d.R + p] : extra ? extra[n] : otherwise; }
+        tile[n * KARAT_RANK_LD + p] = __float2bfloat16(value);
+    }
+}
+
+// 16 columns of sums (KARAT_RANK, D) = rank^T matrix, rank (padded, KARAT_RANK), matrix (padded, D): U, dU. By a warp.
+template <int D>
+__device__ inline void karat_rank_product(bf16* sums, const bf16* rank, const bf16* matrix, int column, int tiles) {
+    float block[8] = {};
+    #pragma unroll 1
+    for (int tile = 0; tile < tiles; tile++) {
+        uint32_t left[4], right[4];
+        load_left_transposed(left, rank + tile * 16 * KARAT_RANK_LD, KARAT_RANK_LD);
+        load_right(right, matrix + tile * 16 * (D + 8) + column, D + 8);
+        block_multiply(block, left, right);
+    }
+    store_block(sums, D + 8, block, 1, column, KARAT_RANK, D);
+}
+
+// ---- Forward: blocks (up to ATTENTION_WARPS tiles of rows k, head, sample)
+
+static inline size_t karat_forward_tensor_shared(KaratDims d, int D) {
+    size_t padded = (size_t)karat_tiles(d) * 16;
+    return (2 * padded * (D + 8) + padded * KARAT_RANK_LD + KARAT_RANK * (D + 8)) * sizeof(bf16);
+}
+
+// z (16,16) of a warp's rows
+template <int D>
+__device__ inline void karat_tensor_z(float* z, const uint32_t queries[][4], const bf16* keys, const uint32_t* coefs,
+                                      float scale, KaratDims d) {
+    for (int tile = 0; tile < karat_tiles(d); tile++, coefs += 2 * d.G * 128) {
+        float x[8] = {};
+        attention_dots<D>(x, queries, keys + tile * 16 * (D + 8));
+        for (int e = 0; e < 8; e++) { x[e] *= scale; }
+        Harmonics w;
+        harmonics_start(&w, x);
+        for (int m = 0; m < d.G; m++) {
+            uint32_t left[4], right[4];
+            karat_load_coefs(right, coefs, m);
+            block_to_left(left, w.cosine);
+            block_multiply(z, left, right);
+            karat_load_coefs(right, coefs, d.G + m);
+            block_to_left(left, w.sine);
+            block_multiply(z, left, right);
+            harmonics_next(&w);
+        }
+    }
+}
+
+template <int D>
+__global__ void __launch_bounds__(32 * ATTENTION_WARPS)
+karat_forward_tensor(bf16* out, float* z, const bf16* qkv, const uint32_t* coefs, const float* W, const float* beta,
+                     KaratDims d) {
+    extern __shared__ float shared[];
+    int warp = threadIdx.x / 32, first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y;
+    int b = blockIdx.z, tiles = karat_tiles(d), count = d.N - first;
+    size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h;
+    const bf16* q = qkv + b * d.N * ld + h * d.D;
+    bf16 *keys = (bf16*)shared, *values = keys + tiles * 16 * (D + 8), *weights = values + tiles * 16 * (D + 8);
+    bf16* U = weights + tiles * 16 * KARAT_RANK_LD;
+    load_rows<D>(keys, q + d.C, ld, tiles * 16, d.N, d.D);
+    load_rows<D>(values, q + 2 * d.C, ld, tiles * 16, d.N, d.D);
+    karat_load_rank(weights, W + (size_t)h * d.N * d.R, beta, 0, d);
+    __syncthreads();
+    for (int i = warp; i < D / 16; i += blockDim.x / 32) { karat_rank_product<D>(U, weights, values, i * 16, tiles); }
+    uint32_t queries[D / 16][4], left[4];
+    float block[8] = {}, sums[D / 16][8] = {};
+    attention_load_left<D>(queries, q + first * ld, ld, count, d.D);
+    karat_tensor_z<D>(block, queries, keys, coefs + (size_t)h * tiles * 2 * d.G * 128, rsqrtf(d.D), d);
+    for (int e = 0; e < 8; e++) {
+        int row = block_row(e), p = block_column(e);
+        if (row < count && p < d.R) { z[(bh * d.N + first + row) * d.R + p] = block[e]; }
+        if (beta && p == d.R) { block[e] = 1; }
+    }
+    __syncthreads();
+    block_to_left(left, block);
+    attention_sums<D>(sums, left, U);
+    attention_store<D>(out + ((size_t)b * d.N + first) * d.C + h * d.D, d.C, sums, 1, count, d.D);
+}
+
+// ---- Backward: blocks (slot, head) of a warp for each tile of rows
+
+template <int D> struct KaratShared { // bf16, rows D + 8, KARAT_RANK_LD and (dA) padded + 8 apart
+    bf16 *queries, *keys;   // (padded, D)
+    bf16 *weights, *dz;     // (padded, KARAT_RANK); z until dz is there
+    bf16 *U, *dU;           // (KARAT_RANK, D)
+    bf16 *values, *dout;    // (padded, D); not read any more when dA^T is written in their place
+    bf16* dA;               // (padded, padded), dA^T
+};
+
+template <int D> __host__ __device__ inline size_t karat_backward_cut(KaratShared<D>* s, bf16* at, KaratDims d) {
+    size_t padded = (size_t)karat_tiles(d) * 16, rows = padded * (D + 8), square = padded * (padded + 8);
+    bf16* start = at;
+    s->queries = at, at += rows;
+    s->keys = at, at += rows;
+    s->weights = at, at += padded * KARAT_RANK_LD;
+    s->dz = at, at += padded * KARAT_RANK_LD;
+    s->U = at, at += KARAT_RANK * (D + 8);
+    s->dU = at, at += KARAT_RANK * (D + 8);
+    s->values = s->dA = at;
+    s->dout = at + rows;
+    return at - start + (2 * rows > square ? 2 * rows : square);
+}
+
+// The forward lines: U = W^T V; out = z U. dz (to shared memory) and dV of a warp's rows; adds to dW (N,R+1).
+template <int D>
+__device__ inline void karat_tensor_value_backward(float* dW, bf16* dv, KaratShared<D> s, int first, KaratDims d) {
+    float dz[8] = {}, block_dW[8] = {}, sums[D / 16][8] = {};
+    uint32_t left[4], right[4];
+    for (int i = 0; i < D; i += 16) {
+        load_left(left, s.dout + first * (D + 8) + i, D + 8);
+        load_right_transposed(right, s.U + i, D + 8);
+        block_multiply(dz, left, right);
+        load_left(left, s.values + first * (D + 8) + i, D + 8);
+        load_right_transposed(right, s.dU + i, D + 8);
+        block_multiply(block_dW, left, right);
+    }
+    load_left(left, s.weights + first * KARAT_RANK_LD, KARAT_RANK_LD);
+    attention_sums<D>(sums, left, s.dU);
+    attention_store<D>(dv, 3 * (size_t)d.C, sums, 1, d.N - first, d.D);
+    store_block(s.dz + first * KARAT_RANK_LD, KARAT_RANK_LD, dz, 1, 0, 16, KARAT_RANK);
+    for (int e = 0; e < 8; e++) {
+        int n = first + block_row(e), p = block_column(e);
+        if (n < d.N && p <= d.R) { dW[(size_t)n * (d.R + 1) + p] += block_dW[e]; }
+    }
+}
+
+// The forward lines: A = Q K^T / sqrt(D); z = features(A) C, harmonics before + 1 .. before + GROUP of them. Adds to one
+// block of dA^T, rows q and columns k of which dz are, and to dC.
+template <int D, int GROUP, bool MANY>
+__device__ inline void karat_tensor_block_backward(float* dA, float dC[][8], const bf16* keys, const bf16* queries,
+                                                   const bf16* dz, const uint32_t* coefs, int before, float scale,
+                                                   KaratDims d) {
+    uint32_t left[4], right[4], dz_right[4], dz_transposed[4];
+    float x[8] = {}, cos1[8], sin1[8];
+    #pragma unroll
+    for (int i = 0; i < D; i += 16) {
+        load_left(left, keys + i, D + 8);
+        load_right_transposed(right, queries + i, D + 8);
+        block_multiply(x, left, right);
+    }
+    for (int e = 0; e < 8; e++) {
+        x[e] *= scale;
+        if (!MANY) { sincos_fast(x[e], &sin1[e], &cos1[e]); }
+    }
+    load_right(dz_right, dz, KARAT_RANK_LD);
+    load_right_transposed(dz_transposed, dz, KARAT_RANK_LD);
+    #pragma unroll
+    for (int i = 0; i < GROUP; i++) {
+        int m = before + i + 1;
+        if (MANY && m > d.G) { break; }
+        float cosine[8] = {}, sine[8] = {}; // gradients of the features, then the features
+        karat_load_coefs(left, coefs, m - 1);
+        block_multiply(cosine, left, dz_transposed);
+        karat_load_coefs(left, coefs, d.G + m - 1);
+        block_multiply(sine, left, dz_transposed);
+        for (int e = 0; e < 8; e++) {
+            float dcosine = cosine[e], dsine = sine[e];
+            if (MANY) { sincos_fast(m * x[e], &sine[e], &cosine[e]); }
+            else { harmonic(i + 1, cos1[e], sin1[e], &cosine[e], &sine[e]); }
+            dA[e] += m * (cosine[e] * dsine - sine[e] * dcosine);
+        }
+        block_to_left(left, cosine);
+        block_multiply(dC[i], left, dz_right);
+        block_to_left(left, sine);
+        block_multiply(dC[GROUP + i], left, dz_right);
+    }
+}
+
+// dA^T of a warp's rows, to shared memory; adds to dC. A further group of harmonics adds to what the first one stored.
+template <int D, int GROUP, bool MANY>
+__device__ inline void karat_tensor_rows_backward(float dC[][8], KaratShared<D> s, const uint32_t* coefs, int before,
+                                                  int first, float scale, KaratDims d) {
+    int padded = karat_tiles(d) * 16, ld = padded + 8;
+    #pragma unroll 1
+    for (int column = 0; column < padded; column += 16) {
+        bf16* block = s.dA + first * ld + column;
+        float dA[8] = {};
+        for (int e = 0; MANY && before > 0 && e < 8; e++) {
+            dA[e] = to_float(block[block_row(e) * ld + block_column(e)]);
+        }
+        karat_tensor_block_backward<D, GROUP, MANY>(dA, dC, s.keys + first * (D + 8), s.queries + column * (D + 8),
+                                                    s.dz + column * KARAT_RANK_LD, coefs, before, scale, d);
+        store_block(block, ld, dA, 1, 0, 16, 16);
+    }
+}
+
+// dcoefs (N,2G,R) += dC of a warp's rows, which starts again from zero
+template <int GROUP>
+__device__ inline void karat_tensor_add_coefs(float* dcoefs, float dC[][8], int before, int first, KaratDims d) {
+    #pragma unroll
+    for (int i = 0; i < 2 * GROUP; i++) {
+        int harmonic = before + i % GROUP, m = i < GROUP ? harmonic : d.G + harmonic;
+        for (int e = 0; e < 8; e++) {
+            int q = first + block_row(e), p = block_column(e);
+            if (harmonic < d.G && q < d.N && p < d.R) { dcoefs[(size_t)(q * 2 * d.G + m) * d.R + p] += dC[i][e]; }
+            dC[i][e] = 0;
+        }
+    }
+}
+
+// dQ and dK of a warp's rows from dA^T
+template <int D>
+__device__ inline void karat_tensor_logits_backward(bf16* dq, KaratShared<D> s, int first, float scale, KaratDims d) {
+    int tiles = karat_tiles(d), ld = tiles * 16 + 8;
+    uint32_t left[4];
+    float sums[D / 16][8] = {};
+    #pragma unroll 1
+    for (int tile = 0; tile < tiles; tile++) {
+        load_left_transposed(left, s.dA + tile * 16 * ld + first, ld);
+        attention_sums<D>(sums, left, s.keys + tile * 16 * (D + 8));
+    }
+    attention_store<D>(dq, 3 * (size_t)d.C, sums, scale, d.N - first, d.D);
+    for (int i = 0; i < D / 16; i++) {
+        for (int e = 0; e < 8; e++) { sums[i][e] = 0; }
+    }
+    #pragma unroll 1
+    for (int tile = 0; tile < tiles; tile++) {
+        load_left(left, s.dA + first * ld + tile * 16, ld);
+        attention_sums<D>(sums, left, s.queries + tile * 16 * (D + 8));
+    }
+    attention_store<D>(dq + d.C, 3 * (size_t)d.C, sums, scale, d.N - first, d.D);
+}
+
+// dcoefs (H,slots,N,2G,R) and dW (H,slots,N,R+1) start as zeros. Where G fits into one GROUP, dC stays in registers over
+// all samples; else (MANY) every sample takes the harmonics group by group.
+template <int D, int GROUP, bool MANY>
+__global__ void __launch_bounds__(32 * KARAT_WARPS)
+karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z, const bf16* qkv,
+                      const uint32_t* coefs, const float* W, const float* beta, KaratDims d) {
+    extern __shared__ float shared[];
+    int slot = blockIdx.x, slots = gridDim.x, h = blockIdx.y, first = threadIdx.x / 32 * 16, tiles = karat_tiles(d);
+    size_t ld = 3 * (size_t)d.C;
+    float dC[2 * GROUP][8] = {}, scale = rsqrtf(d.D);
+    KaratShared<D> s;
+    karat_backward_cut(&s, (bf16*)shared, d);
+    coefs += (size_t)(h * tiles + first / 16) * 2 * d.G * 128;
+    dcoefs += ((size_t)h * slots + slot) * d.N * 2 * d.G * d.R;
+    dW += ((size_t)h * slots + slot) * d.N * (d.R + 1);
+    karat_load_rank(s.weights, W + (size_t)h * d.N * d.R, beta, 0, d);
+    for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
+        const bf16* q = qkv + b * d.N * ld + h * d.D;
+        bf16* dq = dqkv + b * d.N * ld + h * d.D + first * ld;
+        __syncthreads();
+        load_rows<D>(s.queries, q, ld, tiles * 16, d.N, d.D);
+        load_rows<D>(s.keys, q + d.C, ld, tiles * 16, d.N, d.D);
+        load_rows<D>(s.values, q + 2 * d.C, ld, tiles * 16, d.N, d.D);
+        load_rows<D>(s.dout, dout + (size_t)b * d.N * d.C + h * d.D, d.C, tiles * 16, d.N, d.D);
+        karat_load_rank(s.dz, z + ((size_t)b * d.H + h) * d.N * d.R, nullptr, beta ? 1 : 0, d);
+        __syncthreads();
+        for (int i = first; i < 2 * D; i += tiles * 16) {
+            karat_rank_product<D>(i < D ? s.U : s.dU, i < D ? s.weights : s.dz, i < D ? s.values : s.dout, i % D,
+                                  tiles);
+        }
+        __syncthreads();
+        karat_tensor_value_backward<D>(dW, dq + 2 * d.C, s, first, d);
+        __syncthreads();
+        for (int before = 0; before < (MANY ? d.G : 1); before += GROUP) {
+            karat_tensor_rows_backward<D, GROUP, MANY>(dC, s, coefs, before, first, scale, d);
+            if (MANY) { karat_tensor_add_coefs<GROUP>(dcoefs, dC, before, first, d); }
+        }
+        __syncthreads();
+        karat_tensor_logits_backward<D>(dq, s, first, scale, d);
+    }
+    if (!MANY) { karat_tensor_add_coefs<GROUP>(dcoefs, dC, 0, first, d); }
+}
+
+// ---- Launches
+
+static void karat_launch_fold(float* coefs, KaratParams params, bool right, KaratDims d, cudaStream_t stream) {
+    int pairs = d.H * karat_tiles(d) * 2 * d.G * 128;
+    karat_fold_tensor<<<ceil_div(pairs, BLOCK), BLOCK, 0, stream>>>((uint32_t*)coefs, params.inner, d, right);
+    CUDA_CHECK_LAUNCH();
+}
+
+template <int D>
+static void karat_launch_forward(bf16* out, float* z, const bf16* qkv, KaratParams params, float* coefs, KaratDims d,
+                                 cudaStream_t stream) {
+    dim3 grid(attention_blocks(d.N), d.H, d.B);
+    size_t shared = karat_forward_tensor_shared(d, D);
+    karat_launch_fold(coefs, params, true, d, stream);
+    allow_shared(karat_forward_tensor<D>, shared);
+    karat_forward_tensor<D><<<grid, 32 * attention_warps(d.N), shared, stream>>>(
+        out, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias, d);
+    CUDA_CHECK_LAUNCH();
+}
+
+template <int D, int GROUP, bool MANY>
+static void karat_launch_backward(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z,
+                                  const bf16* qkv, KaratParams params, float* coefs, KaratDims d, cudaStream_t stream) {
+    KaratShared<D> unused;
+    size_t shared = karat_backward_cut<D>(&unused, nullptr, d) * sizeof(bf16);
+    karat_launch_fold(coefs, params, false, d, stream);
+    allow_shared(karat_backward_tensor<D, GROUP, MANY>, shared);
+    karat_backward_tensor<D, GROUP, MANY><<<dim3(karat_slots(d), d.H), 32 * karat_tiles(d), shared, stream>>>(
+        dqkv, dcoefs, dW, dout, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias, d);
+    CUDA_CHECK_LAUNCH();
+}
+
+template <int D>
+static void karat_launch_backward_grid(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z,
+                                       const bf16* qkv, KaratParams params, float* coefs, KaratDims d,
+                                       cudaStream_t stream) {
+    auto launch = d.G == 1 ? karat_launch_backward<D, 1, false> : d.G == 2 ? karat_launch_backward<D, 2, false>
+                : d.G == 3 ? karat_launch_backward<D, 3, false> : karat_launch_backward<D, 3, true>;
+    launch(dqkv, dcoefs, dW, dout, z, qkv, params, coefs, d, stream);
+}

@@ -1,0 +1,265 @@
+// Layer normalisation over the channels of each row on the GPU; layernorm.h has the maths.
+//
+//     out (rows, C) = (inp - mean) rstd weight + bias
+//
+// The residual stream (inp, dinp) is stored as R, out and dout as T. A warp takes a row; the forward reads it from
+// memory once and keeps it in shared memory. In front of it the branch that joins the stream can be added (residual.h),
+// behind it the first rational of GR-KAN applied:
+//
+//     residual_layernorm_forward             x_out = x + keep layer_scale branch,   out = layernorm(x_out)
+//     residual_layernorm_rational_forward    the same, and rational_out = F(out)
+//
+// Bytes moved an element, all in 16 bits: forward 4, with a residual 8, with a rational 2 more; backward 8.
+// The backward sums dweight and dbias in two stages: each warp over its rows in shared memory and the warps of a block
+// into a row of partial sums, then those by partials.cuh.
+#pragma once
+#include "rational.cuh"
+
+#define LAYERNORM_EPS 1e-6f
+
+// At most so many warps in a block and on a multiprocessor, and so many bytes of shared memory in a block
+enum { LAYERNORM_WARPS = 8, LAYERNORM_WARPS_RESIDENT = 32, LAYERNORM_SHARED = 48 << 10 };
+
+// Warps of a block, given the bytes of shared memory that the block and each of its warps want
+static inline int layernorm_warps(size_t of_block, size_t of_warp, int C) {
+    int warps = LAYERNORM_WARPS;
+    while (warps > 0 && of_block + warps * of_warp > LAYERNORM_SHARED) { warps /= 2; }
+    if (warps == 0) {
+        fail(EXIT_USAGE, "rows of %d channels are too wide for the shared memory of a block: choose a narrower model", C);
+    }
+    return warps;
+}
+
+static inline int layernorm_blocks(int rows, int warps) {
+    return blocks_for(rows, warps, LAYERNORM_WARPS_RESIDENT / warps);
+}
+
+// Where a row comes from: memory ...
+template <class R> struct StreamRow {
+    const R* x;
+    template <int W> __device__ void read(float (&values)[W], int row, int c, int C) const {
+        load(values, x + (size_t)row * C + c);
+    }
+};
+
+// ... or the stream and a branch, whose sum goes back into the stream. layer_scale (C) and keep (B) may be NULL.
+template <class R, class T> struct JoinedRow {
+    R* x_out;
+    const R* x;
+    const T* branch;
+    const float *layer_scale, *keep;
+    int N;
+    template <int W> __device__ void read(float (&values)[W], int row, int c, int C) const {
+        size_t at = (size_t)row * C + c;
+        float k = keep ? keep[row / N] : 1, scale[W], added[W];
+        load(values, x + at);
+        load(added, branch + at);
+        if (layer_scale) { load(scale, layer_scale + c); }
+        for (int i = 0; i < W; i++) { values[i] += (layer_scale ? k * scale[i] : k) * added[i]; }
+        round_to<R>(values);
+        store(x_out + at, values);
+    }
+};
+
+// What follows: nothing, or F of what was stored
+struct NoRational {
+    template <int W> __device__ void write(float (&)[W], int, int, int) const {}
+};
+template <RationalForm FORM, class T> struct RationalBehind {
+    T* out;
+    const float *numerator, *denominator;
+    RationalShape shape;
+    template <int W> __device__ void write(float (&y)[W], int row, int c, int C) const {
+        Rational<5, 4, FORM> f(numerator, denominator + c / (C / shape.groups) * shape.n, shape);
+        for (int i = 0; i < W; i++) { y[i] = f.value(y[i]); }
+        store(out + (size_t)row * C + c, y);
+    }
+};
+
+template <int W, class R, class T, class Row, class Behind>
+__global__ void __launch_bounds__(LAYERNORM_WARPS * WARP, LAYERNORM_WARPS_RESIDENT / LAYERNORM_WARPS)
+layernorm_forward_kernel(T* out, float* mean, float* rstd, Row inp, const float* weight, const float* bias,
+                         Behind behind, int rows, int C) {
+    extern __shared__ float4 shared[];
+    float *weight_here = (float*)shared, *bias_here = weight_here + C; // (C) each, as shared_place has them
+    int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y;
+    R* x = (R*)(bias_here + C) + (size_t)warp * C; // a lane reads what it wrote itself
+    for (int c = warp * WARP + lane; c < C; c += warps * WARP) {
+        weight_here[shared_place<W>(c, C)] = weight[c];
+        bias_here[shared_place<W>(c, C)] = bias[c];
+    }
+    __syncthreads();
+    for (int row = blockIdx.x * warps + warp; row < rows; row += gridDim.x * warps) {
+        float sum = 0, squares = 0, v[W], w[W], b[W];
+        for (int c = lane * W; c < C; c += WARP * W) {
+            inp.read(v, row, c, C);
+            store(x + c, v);
+            for (int i = 0; i < W; i++) { sum += v[i]; }
+        }
+        float m = warp_sum(sum) / C;
+        for (int c = lane * W; c < C; c += WARP * W) {
+            load(v, x + c);
+            for (int i = 0; i < W; i++) { squares += (v[i] - m) * (v[i] - m); }
+        }
+        float s = 1 / sqrtf(warp_sum(squares) / C + LAYERNORM_EPS);
+        for (int c = lane * W; c < C; c += WARP * W) {
+            load(v, x + c);
+            load_shared(w, weight_here, c, C);
+            load_shared(b, bias_here, c, C);
+            for (int i = 0; i < W; i++) { v[i] = (v[i] - m) * s * w[i] + b[i]; }
+            round_to<T>(v);
+            store(out + (size_t)row * C + c, v);
+            behind.write(v, row, c, C);
+        }
+        if (lane == 0) {
+            mean[row] = m;
+            rstd[row] = s;
+        }
+    }
+}
+
+template <int W, class R, class T, class Row, class Behind>
+inline void layernorm_forward_launch(T* out, float* mean, float* rstd, Row inp, const float* weight, const float* bias,
+                                     Behind behind, int rows, int C, cudaStream_t stream) {
+    size_t of_block = 2 * C * sizeof(float), of_warp = C * sizeof(R);
+    int warps = layernorm_warps(of_block, of_warp, C), blocks = layernorm_blocks(rows, warps);
+    dim3 block(WARP, warps);
+    layernorm_forward_kernel<W, R><<<blocks, block, of_block + warps * of_warp, stream>>>(out, mean, rstd, inp, weight,
+                                                                                          bias, behind, rows, C);
+    CUDA_CHECK_LAUNCH();
+}
+
+template <class R, class T>
+inline void layernorm_forward(T* out, float* mean, float* rstd, const R* inp, const float* weight, const float* bias,
+                              int rows, int C, cudaStream_t stream) {
+    with_width(vectorises(C, out, inp), [=](auto width) {
+        layernorm_forward_launch<width.value, R>(out, mean, rstd, StreamRow<R>{inp}, weight, bias, NoRational(), rows,
+                                                 C, stream);
+    });
+}
+
+// x_out (B, N, C) may be x
+template <class R, class T>
+inline void residual_layernorm_forward(R* x_out, T* out, float* mean, float* rstd, const R* x, const T* branch,
+                                       const float* layer_scale, const float* keep, const float* weight,
+                                       const float* bias, int B, int N, int C, cudaStream_t stream) {
+    JoinedRow<R, T> joined = {x_out, x, branch, layer_scale, keep, N};
+    with_width(vectorises(C, x_out, out, x, branch, layer_scale), [=](auto width) {
+        layernorm_forward_launch<width.value, R>(out, mean, rstd, joined, weight, bias, NoRational(), B * N, C, stream);
+    });
+}
+
+// Orders and widths that the fused kernel does not have go through the rational's own
+template <class R, class T>
+inline void residual_layernorm_rational_forward(R* x_out, T* out, T* rational_out, float* mean, float* rstd, const R* x,
+                                                const T* branch, const float* layer_scale, const float* keep,
+                                                const float* weight, const float* bias, const float* numerator,
+                                                const float* denominator, int B, int N, int C, RationalShape s,
+                                                cudaStream_t stream) {
+    bool fits = vectorises(C / s.groups, x_out, out, rational_out, x, branch, layer_scale) && s.m <= 5 && s.n <= 4;
+    if (!fits) {
+        residual_layernorm_forward(x_out, out, mean, rstd, x, branch, layer_scale, keep, weight, bias, B, N, C, stream);
+        rational_forward(rational_out, out, numerator, denominator, B * N, C, s, stream);
+        return;
+    }
+    JoinedRow<R, T> joined = {x_out, x, branch, layer_scale, keep, N};
+    auto launch = [=](auto behind) {
+        layernorm_forward_launch<VECTOR, R>(out, mean, rstd, joined, weight, bias, behind, B * N, C, stream);
+    };
+    if (s.form == RATIONAL_FORM_A) {
+        launch(RationalBehind<RATIONAL_FORM_A, T>{rational_out, numerator, denominator, s});
+    } else {
+        launch(RationalBehind<RATIONAL_FORM_PAPER, T>{rational_out, numerator, denominator, s});
+    }
+}
+
+// sums (C), in the lane's own places: += added
+template <int W> __device__ inline void add_to_shared(float* sums, const float (&added)[W], int c, int C) {
+    float sum[W];
+    load_shared(sum, sums, c, C);
+    for (int i = 0; i < W; i++) { sum[i] += added[i]; }
+    store_shared(sums, sum, c, C);
+}
+
+// One row. dx += rstd (dnorm - mean(dnorm) - norm mean(dnorm norm)), dnorm = dout weight; dweight and dbias (C) +=
+template <int W, class R, class T>
+__device__ void layernorm_backward_row(R* dx, float* dweight, float* dbias, const T* dout, const R* x,
+                                       const float* weight, float mean, float rstd, int C) {
+    float sum = 0, sum_norm = 0, d[W], norm[W], w[W], dstream[W];
+    for (int c = threadIdx.x * W; c < C; c += WARP * W) {
+        load(d, dout + c);
+        load(norm, x + c);
+        load_shared(w, weight, c, C);
+        for (int i = 0; i < W; i++) {
+            norm[i] = (norm[i] - mean) * rstd;
+            sum += d[i] * w[i];
+            sum_norm += d[i] * w[i] * norm[i];
+        }
+    }
+    sum = warp_sum(sum) / C;
+    sum_norm = warp_sum(sum_norm) / C;
+    for (int c = threadIdx.x * W; c < C; c += WARP * W) {
+        load(d, dout + c);
+        load(norm, x + c);
+        load_shared(w, weight, c, C);
+        load(dstream, dx + c);
+        for (int i = 0; i < W; i++) {
+            norm[i] = (norm[i] - mean) * rstd;
+            dstream[i] += rstd * (d[i] * w[i] - sum - norm[i] * sum_norm);
+            norm[i] *= d[i];
+        }
+        store(dx + c, dstream);
+        add_to_shared(dweight, norm, c, C);
+        add_to_shared(dbias, d, c, C);
+    }
+}
+
+// partials (gridDim.x, 2C): row blockIdx.x = the block's sums of dweight and dbias
+template <int W, class R, class T>
+__global__ void __launch_bounds__(LAYERNORM_WARPS * WARP, LAYERNORM_WARPS_RESIDENT / LAYERNORM_WARPS)
+layernorm_backward_kernel(R* dinp, float* partials, const T* dout, const R* inp, const float* weight, const float* mean,
+                          const float* rstd, int rows, int C) {
+    extern __shared__ float4 shared[];
+    float *weight_here = (float*)shared, *sums = weight_here + C; // (C), (warps, 2C), both as shared_place has them
+    int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, threads = warps * WARP;
+    for (int c = warp * WARP + lane; c < C; c += threads) { weight_here[shared_place<W>(c, C)] = weight[c]; }
+    for (int i = warp * WARP + lane; i < warps * 2 * C; i += threads) { sums[i] = 0; }
+    __syncthreads();
+    float *dweight = sums + (size_t)warp * 2 * C, *dbias = dweight + C;
+    for (int row = blockIdx.x * warps + warp; row < rows; row += gridDim.x * warps) {
+        size_t at = (size_t)row * C;
+        layernorm_backward_row<W>(dinp + at, dweight, dbias, dout + at, inp + at, weight_here, mean[row], rstd[row], C);
+    }
+    __syncthreads();
+    for (int i = warp * WARP + lane; i < 2 * C; i += threads) {
+        int place = i < C ? shared_place<W>(i, C) : C + shared_place<W>(i - C, C);
+        float sum = 0;
+        for (int w = 0; w < warps; w++) { sum += sums[w * 2 * C + place]; }
+        partials[(size_t)blockIdx.x * 2 * C + i] = sum;
+    }
+}
+
+static inline int layernorm_backward_warps(int C) {
+    return layernorm_warps(C * sizeof(float), 2 * C * sizeof(float), C);
+}
+
+// A row of dweight and dbias sums for each block
+static inline size_t layernorm_scratch(int rows, int C) {
+    return (size_t)layernorm_blocks(rows, layernorm_backward_warps(C)) * 2 * C;
+}
+
+// out = (inp - mean) rstd weight + bias: dinp += (the residual stream), dweight (C) and dbias (C) +=
+template <class R, class T>
+inline void layernorm_backward(R* dinp, float* dweight, float* dbias, const T* dout, const R* inp, const float* weight,
+                               const float* mean, const float* rstd, float* scratch, int rows, int C,
+                               cudaStream_t stream) {
+    int warps = layernorm_backward_warps(C), blocks = layernorm_blocks(rows, warps);
+    size_t shared = (1 + 2 * warps) * C * sizeof(float);
+    dim3 block(WARP, warps);
+    with_width(vectorises(C, dinp, dout, inp), [=](auto width) {
+        layernorm_backward_kernel<width.value><<<blocks, block, shared, stream>>>(dinp, scratch, dout, inp, weight,
+                                                                                  mean, rstd, rows, C);
+    });
+    CUDA_CHECK_LAUNCH();
+    add_partials(dweight, C, dbias, C, scratch, blocks, stream);
+}

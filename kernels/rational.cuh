@@ -1,0 +1,201 @@
+// The group rational of GR-KAN on the GPU; rational.h has the maths. One numerator (m+1) for all channels, one
+// denominator (n) for each group of C / groups channels.
+//
+//     F(x) = P(x) / Q(x),  Q = 1 + |S(y)|:  dx = t (P' - F Q'),  da_i = Σ t x^i,  db_j = Σ -t F dQ/db_j,  t = dout / Q
+//
+// A thread keeps a fixed vector of 8 channels, which lie in one group, and walks down the rows, its coefficients and
+// m+1+n sums in registers; at the end one reduction in the block, a row of partial sums to the workspace, and a small
+// kernel that adds the rows. Where groups are not multiples of 8 channels wide, a thread has one channel instead.
+// Orders up to (5, 4) are calculated as (5, 4), others as (15, 15), the missing coefficients being zero.
+//
+// Bytes moved an element: forward 2 sizeof(T), backward 3 sizeof(T).
+// Instructions an element, (5, 4) form A: 16 forward and 45 backward on sm_90.
+#pragma once
+#include "partials.cuh"
+#include "rational_shape.h"
+
+enum { RATIONAL_BLOCKS = 4 }; // of BLOCK threads on a multiprocessor: a thread may have 64 registers
+
+struct RationalPoint {
+    float value;      // F
+    float reciprocal; // 1/Q
+    float slope;      // Q F' = P' - F Q'
+    float s;          // S
+};
+
+// The coefficients of one group, zero above the orders of the shape
+template <int M, int N, RationalForm FORM> struct Rational {
+    float a[M + 1], beta[N]; // beta: |b| in form A, b in form paper
+
+    __device__ Rational(const float* numerator, const float* denominator, RationalShape shape) {
+        for (int i = 0; i <= M; i++) { a[i] = i <= shape.m ? __ldg(numerator + i) : 0; }
+        for (int j = 0; j < N; j++) {
+            float b = j < shape.n ? __ldg(denominator + j) : 0;
+            beta[j] = FORM == RATIONAL_FORM_A ? fabsf(b) : b;
+        }
+    }
+
+    static __device__ float argument(float x) { return FORM == RATIONAL_FORM_A ? fabsf(x) : x; } // of S
+
+    __device__ float value(float x) const {
+        float y = argument(x), P = a[M], R = beta[N - 1]; // S(y) = y R(y)
+        for (int i = M - 1; i >= 0; i--) { P = P * x + a[i]; }
+        for (int j = N - 2; j >= 0; j--) { R = R * y + beta[j]; }
+        return P * reciprocal(1 + fabsf(R * y));
+    }
+
+    __device__ RationalPoint at(float x) const {
+        float y = argument(x), dP = a[M], P = a[M] * x + a[M - 1];
+        for (int i = M - 2; i >= 0; i--) {
+            dP = dP * x + P;
+            P = P * x + a[i];
+        }
+        float dS = beta[N - 1], S = beta[N - 1] * y; // Horner for 0 + β1 y + ...
+        for (int j = N - 2; j >= 0; j--) {
+            S += beta[j];
+            dS = dS * y + S;
+            S *= y;
+        }
+        float r = reciprocal(1 + fabsf(S)), F = P * r;
+        float dQ = negate_where_negative(dS, FORM == RATIONAL_FORM_A ? x : S);
+        return {F, r, dP - F * dQ, S};
+    }
+};
+
+// The vector of channels that thread i of the whole grid keeps, and the rows it meets there: row, row + row_step, ...
+template <int W> struct RationalColumn {
+    int c, group, row, row_step;
+    __device__ RationalColumn(int rows, int C, RationalShape shape) {
+        int vectors = C / W, i = blockIdx.x * BLOCK + threadIdx.x;
+        row_step = gridDim.x * BLOCK / vectors;
+        c = i % vectors * W;
+        group = c / (C / shape.groups);
+        row = i / vectors < row_step ? i / vectors : rows; // what is left of the last turn of threads has no row
+    }
+};
+
+template <int M, int N, RationalForm FORM, int W, class T>
+__global__ void __launch_bounds__(BLOCK, N > 4 ? 1 : RATIONAL_BLOCKS)
+rational_forward_kernel(T* out, const T* inp, const float* numerator, const float* denominator, int rows, int C,
+                        RationalShape shape) {
+    RationalColumn<W> column(rows, C, shape);
+    Rational<M, N, FORM> f(numerator, denominator + column.group * shape.n, shape);
+    for (int row = column.row; row < rows; row += column.row_step) {
+        size_t at = (size_t)row * C + column.c;
+        float x[W];
+        load(x, inp + at);
+        for (int i = 0; i < W; i++) { x[i] = f.value(x[i]); }
+        store(out + at, x);
+    }
+}
+
+// partials (gridDim.x, K): row blockIdx.x = the sums of the block's threads, da (m+1) and then db (groups, n)
+template <int M, int N, RationalForm FORM>
+__device__ void rational_block_sums(float* partials, const float (&sum_a)[M + 1], const float (&sum_b)[N], int group,
+                                    const float* denominator, RationalShape shape) {
+    __shared__ float sums[M + 1 + N][BLOCK];
+    __shared__ int groups[BLOCK];
+    for (int i = 0; i <= M; i++) { sums[i][threadIdx.x] = sum_a[i]; }
+    for (int j = 0; j < N; j++) { sums[M + 1 + j][threadIdx.x] = sum_b[j]; }
+    groups[threadIdx.x] = group;
+    __syncthreads();
+    int K = shape.m + 1 + shape.groups * shape.n, lane = threadIdx.x % WARP;
+    for (int k = threadIdx.x / WARP; k < K; k += BLOCK / WARP) { // a warp a sum
+        int j = k - (shape.m + 1);
+        bool of_group = j >= 0;
+        const float* values = sums[of_group ? M + 1 + j % shape.n : k];
+        float sum = 0;
+        for (int t = lane; t < BLOCK; t += WARP) { sum += !of_group || groups[t] == j / shape.n ? values[t] : 0; }
+        sum = warp_sum(sum);
+        if (of_group && FORM == RATIONAL_FORM_A) { sum = negate_where_negative(sum, denominator[j]); } // d|b|/db
+        if (lane == 0) { partials[(size_t)blockIdx.x * K + k] = sum; }
+    }
+}
+
+template <int M, int N, RationalForm FORM, int W, class T>
+__global__ void __launch_bounds__(BLOCK, N > 4 ? 1 : RATIONAL_BLOCKS)
+rational_backward_kernel(T* dinp, float* partials, const T* dout, const T* inp, const float* numerator,
+                         const float* denominator, int rows, int C, RationalShape shape) {
+    RationalColumn<W> column(rows, C, shape);
+    Rational<M, N, FORM> f(numerator, denominator + column.group * shape.n, shape);
+    float sum_a[M + 1] = {}, sum_b[N] = {};
+    for (int row = column.row; row < rows; row += column.row_step) {
+        size_t at = (size_t)row * C + column.c;
+        float x[W], d[W];
+        load(x, inp + at);
+        load(d, dout + at);
+        for (int i = 0; i < W; i++) {
+            RationalPoint p = f.at(x[i]);
+            float t = d[i] * p.reciprocal, u = -t * p.value, power = x[i];
+            if (FORM == RATIONAL_FORM_PAPER) { u = negate_where_negative(u, p.s); }
+            d[i] = t * p.slope;
+            sum_a[0] += t;
+            for (int k = 1; k <= M; k++, power *= x[i]) {
+                sum_a[k] += t * power;
+                if (k <= N) { sum_b[k - 1] += u * f.argument(power); }
+            }
+        }
+        store(dinp + at, d);
+    }
+    rational_block_sums<M, N, FORM>(partials, sum_a, sum_b, column.group, denominator, shape);
+}
+
+// launch(Constant<M>, Constant<N>, Constant<form>): the smallest orders compiled that hold the shape's
+template <class Launch> inline void with_rational(RationalShape s, Launch launch) {
+    constexpr int MAX = RATIONAL_MAX_ORDER;
+    bool usual = s.m <= 5 && s.n <= 4, a = s.form == RATIONAL_FORM_A;
+    if (usual && a) {
+        launch(Constant<5>(), Constant<4>(), Constant<RATIONAL_FORM_A>());
+    } else if (usual) {
+        launch(Constant<5>(), Constant<4>(), Constant<RATIONAL_FORM_PAPER>());
+    } else if (a) {
+        launch(Constant<MAX>(), Constant<MAX>(), Constant<RATIONAL_FORM_A>());
+    } else {
+        launch(Constant<MAX>(), Constant<MAX>(), Constant<RATIONAL_FORM_PAPER>());
+    }
+}
+
+static inline int rational_blocks(int rows, int C, int width) { // their threads fill a row at least
+    int vectors = C / width, of_row = ceil_div(vectors, BLOCK);
+    int blocks = blocks_for((size_t)rows * vectors, BLOCK, RATIONAL_BLOCKS);
+    return blocks > of_row ? blocks : of_row;
+}
+
+template <class T>
+inline void rational_forward(T* out, const T* inp, const float* numerator, const float* denominator, int rows, int C,
+                             RationalShape s, cudaStream_t stream) {
+    with_rational(s, [=](auto m, auto n, auto form) {
+        with_width(vectorises(C / s.groups, out, inp), [=](auto width) {
+            constexpr int M = m.value, N = n.value, W = width.value;
+            constexpr RationalForm FORM = (RationalForm)form.value;
+            int blocks = rational_blocks(rows, C, W);
+            rational_forward_kernel<M, N, FORM, W><<<blocks, BLOCK, 0, stream>>>(out, inp, numerator, denominator,
+                                                                                 rows, C, s);
+        });
+    });
+    CUDA_CHECK_LAUNCH();
+}
+
+// A row of coefficient sums for each block
+static inline size_t rational_scratch(int rows, int C, RationalShape s) {
+    return (size_t)rational_blocks(rows, C, 1) * rational_coefficients(s);
+}
+
+// out = P(inp) / Q(inp): dinp =, dnumerator +=, ddenominator +=; dinp may be dout
+template <class T>
+inline void rational_backward(T* dinp, float* dnumerator, float* ddenominator, const T* dout, const T* inp,
+                              const float* numerator, const float* denominator, float* scratch, int rows, int C,
+                              RationalShape s, cudaStream_t stream) {
+    int blocks = 0;
+    with_rational(s, [&](auto m, auto n, auto form) {
+        with_width(vectorises(C / s.groups, dinp, dout, inp), [&](auto width) {
+            constexpr int M = m.value, N = n.value, W = width.value;
+            constexpr RationalForm FORM = (RationalForm)form.value;
+            blocks = rational_blocks(rows, C, W);
+            rational_backward_kernel<M, N, FORM, W><<<blocks, BLOCK, 0, stream>>>(
+                dinp, scratch, dout, inp, numerator, denominator, rows, C, s);
+        });
+    });
+    CUDA_CHECK_LAUNCH();
+    add_partials(dnumerator, s.m + 1, ddenominator, s.groups * s.n, scratch, blocks, stream);
+}
