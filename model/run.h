@@ -230,8 +230,11 @@ static ResumeState resume_state(Model* m) {
     return state;
 }
 
+// The file to resume from comes last: a run that is killed in between goes on from an earlier step and writes all again.
 static void save_last(Trainer* t) {
     Model* m = &t->model;
+    save_weights(t, "last.safetensors", m->params);
+    if (m->ema) { save_weights(t, "last.ema.safetensors", m->ema); }
     Metadata* metadata = run_metadata(t);
     metadata_add(metadata, "best", "%lld %.17g", (long long)t->best_step, t->best_top1);
     metadata_add(metadata, "window", "%.17g %.17g %.17g %lld %lld", t->loss.count, t->loss.mean, t->loss.squares,
@@ -239,8 +242,6 @@ static void save_last(Trainer* t) {
     ResumeState state = resume_state(m);
     save_buffers(t, "last.resume.safetensors", state.buffers, state.count, metadata);
     free(metadata);
-    save_weights(t, "last.safetensors", m->params);
-    if (m->ema) { save_weights(t, "last.ema.safetensors", m->ema); }
 }
 
 static SafeTensors open_or_fail(const char* path) {

@@ -3,8 +3,9 @@
 #   1. all tests,
 #   2. all tests with less work in each, under AddressSanitizer and UBSan,
 #   3. all tests with less work in each, for any x86-64 with AVX2, without OpenBLAS,
-#   4. all tests with less work in each, for any x86-64.
-# The last line, "N passed, N failed", sums the four; the exit status is 1 if anything failed. On a machine that is no
+#   4. all tests with less work in each, for any x86-64,
+#   5. the CUDA kernels, on the CPU, where the CUDA toolkit's headers are (dev/cuda_on_cpu).
+# The last line, "N passed, N failed", sums them; the exit status is 1 if anything failed. On a machine that is no
 # x86-64, 3 is run for this machine's own processor and 4 is left out.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -44,6 +45,8 @@ suite "tests without OpenBLAS, -march=$arch" test BUILD=build/own BLAS=none ARCH
 if [ "$(uname -m)" = x86_64 ]; then
     suite "tests, -march=x86-64" test BUILD=build/plain ARCH=x86-64 EXTRA_CFLAGS=-DREDUCED
 fi
+suite "the emulation of CUDA on the CPU, with planted defects" -C dev/cuda_on_cpu test
+suite "CUDA kernels against the CPU's, emulated, in five orders of threads" -C dev/test_cuda emu
 echo
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
