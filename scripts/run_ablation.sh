@@ -9,6 +9,7 @@
 # there already are not repeated: an interrupted table goes on.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+. scripts/runs.sh
 
 seeds=${SEEDS:-"1 2 3"}
 steps=${STEPS:-1000}
@@ -74,25 +75,16 @@ for seed in $seeds; do
     done
 done | xargs -0 -n 5 -P "$jobs" bash -c 'run_one "$@"' run_one || exit 1
 
-# The last evaluation of a run: column NAME of metrics.csv
-last() {
-    awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) { place[$i] = i } next }
-                          $place[name] != "" { value = $place[name] } END { print value }' "$2/metrics.csv"
-}
-
 echo
 echo "| row | what | parameters | top-1, % (n = $(echo "$seeds" | wc -w)) | test loss | core seconds a run |"
 echo "|---|---|---|---|---|---|"
 for name in $rows; do
     parameters=$(awk '/^parameters/ { print $2 }' "$out/$name-s${seeds%% *}.log")
-    for seed in $seeds; do
-        run=$out/$name-s$seed
-        echo "$(last test_top1 "$run") $(last test_loss "$run") $(cat "$run/seconds")"
-    done | awk -v name="$name" -v what="$(row "$name" | cut -d'|' -f2)" -v parameters="$parameters" '
-        { n++; for (k = 1; k <= 3; k++) { sum[k] += $k; squares[k] += $k * $k } }
-        function mean(k) { return sum[k] / n }
-        function sd(k) { v = n > 1 ? (squares[k] - sum[k] * sum[k] / n) / (n - 1) : 0; return v > 0 ? sqrt(v) : 0 }
-        END { printf "| %s | %s | %d | %.2f ± %.2f | %.4f ± %.4f | %.0f |\n", name, what, parameters, mean(1), sd(1),
-              mean(2), sd(2), mean(3) }'
+    columns=()
+    for column in "test_top1 %.2f" "test_loss %.4f"; do
+        columns+=("$(for seed in $seeds; do last "${column% *}" "$out/$name-s$seed"; done | mean_sd "${column#* }")")
+    done
+    seconds=$(for seed in $seeds; do cat "$out/$name-s$seed/seconds"; done | mean_sd %.0f)
+    echo "| $name | $(row "$name" | cut -d'|' -f2) | $parameters | ${columns[0]} | ${columns[1]} | ${seconds% ±*} |"
 done
 cat "$out"/*/seconds | awk '{ sum += $1 } END { printf "\n%d runs, %.0f core minutes in all\n", NR, sum / 60 }'

@@ -11,6 +11,7 @@
 # and the whole is faster.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+. scripts/runs.sh
 
 models=${MODELS:-"vit-mini kat-mini vit-mini-g3b kat-mini-g3b"}
 seeds=${SEEDS:-"1 2"}
@@ -32,22 +33,13 @@ for seed in $seeds; do for model in $models; do echo "$model $seed"; done; done 
         --output "$0/$3-s$4" --overwrite >"$0/$3-s$4.log" 2>&1 && tail -n 2 "$0/$3-s$4.log" | head -n 1 | sed "s/^/$3 seed $4: /" \
         || { echo "$3 seed $4 failed: see $0/$3-s$4.log" >&2; exit 255; }' "$out" "$flags" "$((threads > 0 ? threads : 1))" || exit 1
 
-# The last evaluation of a run: column NAME of metrics.csv
-last() {
-    awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) { place[$i] = i } next }
-                          $place[name] != "" { value = $place[name] } END { print value }' "$2/metrics.csv"
-}
-
 echo
 echo "| model | top-1, % (n = $(echo "$seeds" | wc -w)) | test loss | ms a step |"
 echo "|---|---|---|---|"
 for model in $models; do
-    for seed in $seeds; do
-        run=$out/$model-s$seed
-        echo "$(last test_top1 "$run") $(last test_loss "$run") $(last ms_per_step "$run")"
-    done | awk -v model="$model" '
-        { n++; for (k = 1; k <= 3; k++) { sum[k] += $k; squares[k] += $k * $k } }
-        function mean(k) { return sum[k] / n }
-        function sd(k) { v = n > 1 ? (squares[k] - sum[k] * sum[k] / n) / (n - 1) : 0; return v > 0 ? sqrt(v) : 0 }
-        END { printf "| %s | %.2f ± %.2f | %.4f ± %.4f | %.0f |\n", model, mean(1), sd(1), mean(2), sd(2), mean(3) }'
+    columns=()
+    for column in "test_top1 %.2f" "test_loss %.4f" "ms_per_step %.0f"; do
+        columns+=("$(for seed in $seeds; do last "${column% *}" "$out/$model-s$seed"; done | mean_sd "${column#* }")")
+    done
+    echo "| $model | ${columns[0]} | ${columns[1]} | ${columns[2]% ±*} |"
 done
