@@ -361,7 +361,7 @@ static void plain_mlp(double* out, const double* inp, const Model* m, Params p) 
     int C = m->dims.C, F = m->dims.F, groups = m->config.rational_groups, n = m->config.rational_n;
     RationalShape shape = rational_shape(&m->config);
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
-    double *x = malloc(sizeof(double) * C), *hidden = malloc(sizeof(double) * F);
+    double *x = calloc(C, sizeof(double)), *hidden = malloc(sizeof(double) * F);
     for (int c = 0; c < C; c++) {
         x[c] = gr_kan ? plain_rational(inp[c], p.numerator1, p.denominator1 + c / (C / groups) * n, shape) : inp[c];
     }

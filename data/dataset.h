@@ -22,6 +22,7 @@
 // damaged (checksum), or carries impossible values. The size is compared before anything is allocated.
 #pragma once
 #include "../runtime/error.h"
+#include <assert.h> // static_assert
 #include <errno.h>
 #include <math.h>
 #include <stdint.h>
