@@ -34,7 +34,7 @@ PROGRAMS = train_kat convert_data fit_rational
 TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard test_*.c dev/test/test_*.c)))
 SHELL_TESTS := $(wildcard dev/test/test_*.sh)
 
-.PHONY: help $(PROGRAMS) bench test test-asan clean
+.PHONY: help $(PROGRAMS) bench bench-layers test test-asan clean
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +42,7 @@ help:
 	@echo 'make convert_data   turns data sets into .kds files     (./convert_data --help)'
 	@echo 'make fit_rational   fits starting coefficients of rationals (./fit_rational --help)'
 	@echo 'make bench          times training steps against this machine'"'"'s own sgemm rate'
+	@echo 'make bench-layers   shows which operations a training step spends its time in'
 	@echo 'make test           builds and runs every test'
 	@echo 'make test-asan      the same under AddressSanitizer and UBSan, with less work in each test'
 	@echo 'make clean          removes what make built'
@@ -72,6 +73,9 @@ $(BUILD)/fit_rational: dev/fit_rational/fit_rational.c $(CONFIG)
 $(BUILD)/bench: dev/bench/bench.c $(CONFIG)
 	$(COMPILE)
 
+$(BUILD)/layers: dev/bench/layers.c $(CONFIG)
+	$(COMPILE)
+
 $(BUILD)/test_%: dev/test/test_%.c $(CONFIG)
 	$(COMPILE)
 
@@ -79,6 +83,9 @@ $(BUILD)/test_%: test_%.c $(CONFIG)
 	$(COMPILE)
 
 bench: $(BUILD)/bench
+	@$<
+
+bench-layers: $(BUILD)/layers
 	@$<
 
 test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data

@@ -7,10 +7,10 @@
 #include "matmul.h"
 #include "vector_math.h"
 
-// Rows of a tile: equal tiles of at most 96 rows, two of which fit the second cache level up to N of some hundreds
+// Rows of a tile: equal tiles of about 96 rows, two of which fit the second cache level up to N of some hundreds
 static inline int attention_rows(int N) {
     int tiles = (N + 95) / 96;
-    return (N + tiles - 1) / tiles;
+    return round_up((N + tiles - 1) / tiles, TILE_ROWS);
 }
 
 // Two tiles of S a thread

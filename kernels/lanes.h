@@ -37,6 +37,14 @@ ALWAYS_INLINE void store_lanes(float* p, Lanes x, int count) {
     if (count >= LANES) { memcpy(p, &x, sizeof x); } else { memcpy(p, &x, count * sizeof(float)); }
 }
 
+// Four of the eight numbers of two vectors of four, by their indices 0..7
+#ifdef __clang__
+#define SHUFFLE4(x, y, i, j, k, l) __builtin_shufflevector(x, y, i, j, k, l)
+#else
+#define SHUFFLE4(x, y, i, j, k, l) \
+    __builtin_shuffle(x, y, (int32_t __attribute__((vector_size(16)))){i, j, k, l})
+#endif
+
 static inline float lanes_sum(Lanes x) {
     double sum = 0;
     for (int lane = 0; lane < LANES; lane++) { sum += x[lane]; }

@@ -1,13 +1,15 @@
 // Dense products, row-major, single precision, and the linear layer made of them.
 //
-// gemm() is one thread's product: OpenBLAS's sgemm under HAVE_OPENBLAS, or own_gemm() below, which is the usual blocked
-// form (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008): blocks of op(A) and
-// op(B) are packed into panels in cache, and a register tile walks over the panels.
+// gemm() is one thread's product: own_gemm() below, which is the usual blocked form (Goto and van de Geijn, "Anatomy of
+// high-performance matrix multiplication", 2008): blocks of op(B) are packed into panels in cache, and a register tile
+// walks over the panels and over op(A), which is read where it lies while that costs less than packing it. A build for
+// narrow vectors leaves products to OpenBLAS's sgemm (HAVE_OPENBLAS), which picks its width when the program runs.
 //
 // The linear layers split their work by shape alone and run single-threaded products inside a parallel region, so that
 // the bits of every result are the same for any number of threads.
 #pragma once
 #include "lanes.h"
+#include <assert.h> // static_assert
 #include <stdbool.h>
 #include <stddef.h>
 #ifdef HAVE_OPENBLAS
@@ -49,38 +51,72 @@ enum { VEC_LANES = LANES, TILE_ROWS = 12 };
 enum { TILE_COLS = 2 * VEC_LANES };
 typedef float Vec __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias)); // loads from any float address
 
-// tile[r][c] = (add ? tile[r][c] : 0) + sum over k of a[k][r] b[k][c], for panels a (K, TILE_ROWS) and b (K, TILE_COLS)
-static inline void tile_product(float* tile, bool add, int K, const float* a, const float* b) {
+// C (TILE_ROWS, TILE_COLS) = alpha a b + beta C: a's element (r,k) is a[r * a_row + k * a_k], b a panel (K, TILE_COLS)
+ALWAYS_INLINE void register_tile(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k, const float* b,
+                                 float alpha, float beta) {
     Vec sum[TILE_ROWS][2] = {0};
-    for (int r = 0; add && r < TILE_ROWS; r++) {
-        sum[r][0] = *(Vec*)(tile + r * TILE_COLS);
-        sum[r][1] = *(Vec*)(tile + r * TILE_COLS + VEC_LANES);
-    }
-    for (int k = 0; k < K; k++, a += TILE_ROWS, b += TILE_COLS) {
+    for (int r = 0; r < TILE_ROWS; r++) { __builtin_prefetch(C + r * ldc, 1); } // written, often for the first time
+    for (int k = 0; k < K; k++, a += a_k, b += TILE_COLS) {
         Vec left = *(const Vec*)b, right = *(const Vec*)(b + VEC_LANES);
         for (int r = 0; r < TILE_ROWS; r++) {
-            sum[r][0] += a[r] * left;
-            sum[r][1] += a[r] * right;
+            sum[r][0] += a[r * a_row] * left;
+            sum[r][1] += a[r * a_row] * right;
         }
     }
-    for (int r = 0; r < TILE_ROWS; r++) {
-        *(Vec*)(tile + r * TILE_COLS) = sum[r][0];
-        *(Vec*)(tile + r * TILE_COLS + VEC_LANES) = sum[r][1];
+    for (int r = 0; r < TILE_ROWS; r++, C += ldc) {
+        Vec *left = (Vec*)C, *right = (Vec*)(C + VEC_LANES);
+        *left = beta == 0 ? alpha * sum[r][0] : alpha * sum[r][0] + beta * *left;
+        *right = beta == 0 ? alpha * sum[r][1] : alpha * sum[r][1] + beta * *right;
     }
 }
 
-// panels (ceil(count / width), K, width) from x[j * step + k * step_k], j < count; lanes beyond count are 0
-ALWAYS_INLINE void pack_panels(float* panels, int width, int count, int K, const float* x, size_t step, size_t step_k) {
-    for (int j0 = 0; j0 < count; j0 += width) {
-        int lanes = count - j0 < width ? count - j0 : width;
-        for (int k = 0; k < K; k++, panels += width) {
-            const float* from = x + j0 * step + k * step_k;
-            if (lanes == width) {
-                for (int j = 0; j < width; j++) { panels[j] = from[j * step]; }
-            } else {
-                for (int j = 0; j < width; j++) { panels[j] = j < lanes ? from[j * step] : 0; }
-            }
+// tile[r][c] = (add ? tile[r][c] : 0) + sum over k of a[k][r] b[k][c], for panels a (K, TILE_ROWS) and b (K, TILE_COLS)
+static inline void tile_product(float* tile, bool add, int K, const float* a, const float* b) {
+    register_tile(tile, TILE_COLS, K, a, 1, TILE_ROWS, b, 1, add ? 1 : 0);
+}
+
+// to (4, width of it) = the transpose of 4 rows of 4 numbers, step apart
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+ALWAYS_INLINE void transpose_four(float* to, int width, const float* x, size_t step) {
+    Four a = *(const Four*)x, b = *(const Four*)(x + step), c = *(const Four*)(x + 2 * step);
+    Four d = *(const Four*)(x + 3 * step);
+    Four ab = SHUFFLE4(a, b, 0, 4, 1, 5), cd = SHUFFLE4(c, d, 0, 4, 1, 5);
+    *(Four*)to = SHUFFLE4(ab, cd, 0, 1, 4, 5);
+    *(Four*)(to + width) = SHUFFLE4(ab, cd, 2, 3, 6, 7);
+    ab = SHUFFLE4(a, b, 2, 6, 3, 7), cd = SHUFFLE4(c, d, 2, 6, 3, 7);
+    *(Four*)(to + 2 * width) = SHUFFLE4(ab, cd, 0, 1, 4, 5);
+    *(Four*)(to + 3 * width) = SHUFFLE4(ab, cd, 2, 3, 6, 7);
+}
+
+// The rows that a panel is copied from are short and far apart: ask for later ones in time. The address may lie behind
+// the matrix, where it does no harm; it is an integer, since no pointer may point there.
+enum { PREFETCH_PACKED = 8 };
+ALWAYS_INLINE void prefetch_row(const float* x, size_t ahead) {
+    __builtin_prefetch((const void*)((uintptr_t)x + ahead * sizeof *x));
+}
+
+// panel (K, width) from x[j * step + k * step_k], j < lanes; the lanes beyond are 0
+ALWAYS_INLINE void pack_panel(float* panel, int width, int lanes, int K, const float* x, size_t step, size_t step_k) {
+    int k = 0;
+    if (lanes == width && step == 1) {
+        for (; k < K; k++, panel += width, x += step_k) {
+            prefetch_row(x, PREFETCH_PACKED * step_k);
+            memcpy(panel, x, width * sizeof *panel);
         }
+    } else if (lanes == width && step_k == 1 && width % 4 == 0) {
+        for (; k + 4 <= K; k += 4, panel += 4 * width, x += 4) {
+            for (int j = 0; j < width; j += 4) { transpose_four(panel + j, width, x + j * step, step); }
+        }
+    }
+    for (; k < K; k++, panel += width, x += step_k) {
+        for (int j = 0; j < width; j++) { panel[j] = j < lanes ? x[j * step] : 0; }
+    }
+}
+
+// panels (ceil(count / width), K, width) from x[j * step + k * step_k], j < count
+ALWAYS_INLINE void pack_panels(float* panels, int width, int count, int K, const float* x, size_t step, size_t step_k) {
+    for (int j = 0; j < count; j += width) {
+        pack_panel(panels + (size_t)j * K, width, count - j < width ? count - j : width, K, x + j * step, step, step_k);
     }
 }
 
@@ -95,41 +131,88 @@ static inline void store_tile(float* C, int ldc, const float* tile, int rows, in
     }
 }
 
-// A block of B and one of A share the second cache level
-enum { BLOCK_M = 8 * TILE_ROWS, BLOCK_N = 256, BLOCK_K = 256 };
+// A block of B and one of A share the second cache level. K is cut into equal blocks.
+enum { BLOCK_M = 96, BLOCK_N = 256, BLOCK_K = 256, PACKING_REPAYS = 128 };
+static_assert(BLOCK_M % TILE_ROWS == 0 && BLOCK_N % TILE_COLS == 0, "blocks are whole tiles");
+
+static inline int block_depth(int K) {
+    int blocks = (K + BLOCK_K - 1) / BLOCK_K;
+    return blocks ? (K + blocks - 1) / blocks : 1;
+}
+
+// A block of op(A): element (m,k) is x[m * row + k * step]. Panels hold its last rows where those do not fill a tile,
+// and all of it where `packed`: A's transpose, which would be read across its rows, if there are columns enough.
+typedef struct { const float* x; size_t row, step; const float* panels; bool packed; } LeftBlock;
+
+static inline void left_pack(LeftBlock* a, float* panels, int rows, int depth) {
+    int first = a->packed ? 0 : rows / TILE_ROWS * TILE_ROWS;
+    a->panels = panels;
+    if (a->row == 1) {
+        pack_panels(panels + (size_t)first * depth, TILE_ROWS, rows - first, depth, a->x + first, 1, a->step);
+    } else {
+        pack_panels(panels + (size_t)first * depth, TILE_ROWS, rows - first, depth, a->x + first * a->row, a->row, 1);
+    }
+}
+
+// A whole tile of C, m rows down the block
+static inline void block_tile(float* C, int ldc, LeftBlock a, int m, bool from_panel, int depth, const float* b,
+                              float alpha, float beta) {
+    if (from_panel) {
+        register_tile(C, ldc, depth, a.panels + (size_t)m * depth, 1, TILE_ROWS, b, alpha, beta);
+    } else if (a.row == 1) {
+        register_tile(C, ldc, depth, a.x + m, 1, a.step, b, alpha, beta);
+    } else {
+        register_tile(C, ldc, depth, a.x + m * a.row, a.row, 1, b, alpha, beta);
+    }
+}
+
+// C (rows, cols) = alpha a b + beta C, b in panels
+static inline void block_product(float* C, int ldc, LeftBlock a, const float* b, int rows, int cols, int depth,
+                                 float alpha, float beta) {
+    float tile[TILE_ROWS * TILE_COLS] __attribute__((aligned(64)));
+    for (int n = 0; n < cols; n += TILE_COLS, b += (size_t)TILE_COLS * depth) {
+        for (int m = 0; m < rows; m += TILE_ROWS) {
+            int height = min_int(TILE_ROWS, rows - m), width = min_int(TILE_COLS, cols - n);
+            bool from_panel = a.packed || height < TILE_ROWS;
+            float* c = C + (size_t)m * ldc + n;
+            if (height == TILE_ROWS && width == TILE_COLS) {
+                block_tile(c, ldc, a, m, from_panel, depth, b, alpha, beta);
+            } else {
+                block_tile(tile, TILE_COLS, a, m, from_panel, depth, b, 1, 0);
+                store_tile(c, ldc, tile, height, width, alpha, beta);
+            }
+        }
+    }
+}
 
 // C = alpha op(A) op(B) + beta C: op(A) (M,K), op(B) (K,N), C (M,N)
 static inline void own_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A,
                             int lda, const float* B, int ldb, float beta, float* C, int ldc) {
     float a_panels[BLOCK_M * BLOCK_K] __attribute__((aligned(64)));
     float b_panels[BLOCK_N * BLOCK_K] __attribute__((aligned(64)));
-    float tile[TILE_ROWS * TILE_COLS] __attribute__((aligned(64)));
-    size_t a_row = transpose_a ? 1 : lda, a_k = transpose_a ? lda : 1;
-    size_t b_col = transpose_b ? ldb : 1, b_k = transpose_b ? 1 : ldb;
+    LeftBlock a = {.row = transpose_a ? 1 : lda, .step = transpose_a ? lda : 1,
+                   .packed = transpose_a && N > PACKING_REPAYS};
     for (int n0 = 0; n0 < N; n0 += BLOCK_N) {
         int cols = min_int(BLOCK_N, N - n0);
-        for (int k0 = 0; k0 < K; k0 += BLOCK_K) {
-            int depth = min_int(BLOCK_K, K - k0);
-            float keep = k0 == 0 ? beta : 1;
-            pack_panels(b_panels, TILE_COLS, cols, depth, B + n0 * b_col + k0 * b_k, b_col, b_k);
+        for (int k0 = 0, depth = block_depth(K); k0 < K; k0 += depth) {
+            int rest = min_int(depth, K - k0);
+            if (transpose_b) {
+                pack_panels(b_panels, TILE_COLS, cols, rest, B + (size_t)n0 * ldb + k0, ldb, 1);
+            } else {
+                pack_panels(b_panels, TILE_COLS, cols, rest, B + (size_t)k0 * ldb + n0, 1, ldb);
+            }
             for (int m0 = 0; m0 < M; m0 += BLOCK_M) {
                 int rows = min_int(BLOCK_M, M - m0);
-                pack_panels(a_panels, TILE_ROWS, rows, depth, A + m0 * a_row + k0 * a_k, a_row, a_k);
-                for (int n = 0; n < cols; n += TILE_COLS) {
-                    for (int m = 0; m < rows; m += TILE_ROWS) {
-                        tile_product(tile, false, depth, a_panels + (size_t)m * depth, b_panels + (size_t)n * depth);
-                        store_tile(C + (size_t)(m0 + m) * ldc + n0 + n, ldc, tile, min_int(TILE_ROWS, rows - m),
-                                   min_int(TILE_COLS, cols - n), alpha, keep);
-                    }
-                }
+                a.x = A + m0 * a.row + k0 * a.step;
+                left_pack(&a, a_panels, rows, rest);
+                block_product(C + (size_t)m0 * ldc + n0, ldc, a, b_panels, rows, cols, rest, alpha, k0 ? 1 : beta);
             }
         }
     }
 }
 
-// ---- One thread's product, from the library if there is one. A head's products are too small to repay the library's
-// preparations (it clears C in a pass of its own), unless it knows wider vectors than this program was compiled for.
-enum { SMALL_PRODUCT = VEC_LANES >= 8 ? 1 << 20 : 0 };
+// ---- One thread's product: from the library only where it knows wider vectors than this program was compiled for.
+enum { OWN_PRODUCTS = VEC_LANES >= 8 };
 
 #ifdef HAVE_OPENBLAS
 static inline void library_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A,
@@ -149,7 +232,7 @@ static inline void library_gemm(bool transpose_a, bool transpose_b, int M, int N
 static inline void gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A, int lda,
                         const float* B, int ldb, float beta, float* C, int ldc) {
 #ifdef HAVE_OPENBLAS
-    if ((size_t)M * N * K >= SMALL_PRODUCT) {
+    if (!OWN_PRODUCTS) {
         library_gemm(transpose_a, transpose_b, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
         return;
     }
@@ -167,41 +250,63 @@ static inline void matmul_init(void) {
 
 static inline const char* matmul_library(void) {
 #ifdef HAVE_OPENBLAS
-    return openblas_get_config();
-#else
-    return "own loops";
+    if (!OWN_PRODUCTS) { return openblas_get_config(); }
 #endif
+    return "own loops";
 }
 
 // ---- The linear layer
-// Rows of a task: enough tasks to balance 2 to 16 threads, enough rows for each to repay packing the weight again.
+// Rows of a task for whoever splits by rows alone: enough tasks to balance 2 to 16 threads, enough rows for each to
+// repay packing the weight again.
 static inline int linear_rows(int M) {
     int rows = (M + 31) / 32;
     return rows < 64 ? 64 : (rows + 7) / 8 * 8;
 }
 
+// A task of the linear layer is LINEAR_TILE columns of the result by a part of its rows: about LINEAR_TASKS tasks, at
+// most LINEAR_PARTS parts, since every task packs its columns of the weight again.
+enum { LINEAR_TILE = 96, LINEAR_PARTS = 8, LINEAR_TASKS = 32 };
+
+static inline int linear_tiles(int columns) { return (columns + LINEAR_TILE - 1) / LINEAR_TILE; }
+
+static inline int linear_part(int M, int tiles) {
+    int parts = tiles < LINEAR_TASKS ? min_int(LINEAR_PARTS, LINEAR_TASKS / tiles) : 1;
+    int rows = round_up((M + parts - 1) / parts, TILE_ROWS);
+    return rows < BLOCK_M ? BLOCK_M : rows;
+}
+
 // out (M,OC) = inp (M,C) weight (OC,C)^T + bias (OC, may be NULL)
 static inline void linear_forward(float* out, const float* inp, const float* weight, const float* bias, int M, int C,
                                   int OC) {
-    int rows = linear_rows(M);
+    int tiles = linear_tiles(OC), part = linear_part(M, tiles), tasks = (M + part - 1) / part * tiles;
     #pragma omp parallel for schedule(dynamic)
-    for (int m = 0; m < M; m += rows) {
-        int count = min_int(rows, M - m);
-        float* o = out + (size_t)m * OC;
-        for (int i = 0; bias && i < count; i++) {
-            for (int c = 0; c < OC; c++) { o[(size_t)i * OC + c] = bias[c]; }
-        }
-        gemm(false, true, count, OC, C, 1, inp + (size_t)m * C, C, weight, C, bias ? 1 : 0, o, OC);
+    for (int task = 0; task < tasks; task++) {
+        int m = task / tiles * part, oc = task % tiles * LINEAR_TILE;
+        int rows = min_int(part, M - m), columns = min_int(LINEAR_TILE, OC - oc);
+        float* o = out + (size_t)m * OC + oc;
+        for (int i = 0; bias && i < rows; i++) { memcpy(o + (size_t)i * OC, bias + oc, columns * sizeof *o); }
+        gemm(false, true, rows, columns, C, 1, inp + (size_t)m * C, C, weight + (size_t)oc * C, C, bias ? 1 : 0, o, OC);
     }
 }
 
-// The weight gradient sums over M rows. Its tasks are tiles of OC rows times chunks of the M rows, about 32 of them.
-enum { LINEAR_TILE = 192, LINEAR_CHUNK = 256, LINEAR_MAX_CHUNKS = 8, LINEAR_TASKS = 32 };
+// The forward line: out = inp weight^T + bias. dinp (M,C) = dout weight
+static inline void linear_backward_input(float* dinp, const float* dout, const float* weight, int M, int C, int OC) {
+    int tiles = linear_tiles(C), part = linear_part(M, tiles), tasks = (M + part - 1) / part * tiles;
+    #pragma omp parallel for schedule(dynamic)
+    for (int task = 0; task < tasks; task++) {
+        int m = task / tiles * part, c = task % tiles * LINEAR_TILE;
+        gemm(false, false, min_int(part, M - m), min_int(LINEAR_TILE, C - c), OC, 1, dout + (size_t)m * OC, OC,
+             weight + c, C, 0, dinp + (size_t)m * C + c, C);
+    }
+}
 
-static inline int linear_tiles(int OC) { return (OC + LINEAR_TILE - 1) / LINEAR_TILE; }
+// The weight gradient sums over M rows. Its tasks are tiles of OC rows by chunks of the M rows, about 32 of them.
+enum { LINEAR_CHUNK = 256, LINEAR_MAX_CHUNKS = 8, LINEAR_WEIGHT_TILE = 192 };
+
+static inline int linear_weight_tiles(int OC) { return (OC + LINEAR_WEIGHT_TILE - 1) / LINEAR_WEIGHT_TILE; }
 
 static inline int linear_chunks(int M, int OC) {
-    int chunks = min_int(min_int(M / LINEAR_CHUNK, LINEAR_MAX_CHUNKS), LINEAR_TASKS / linear_tiles(OC));
+    int chunks = min_int(min_int(M / LINEAR_CHUNK, LINEAR_MAX_CHUNKS), LINEAR_TASKS / linear_weight_tiles(OC));
     return chunks < 1 ? 1 : chunks;
 }
 
@@ -226,15 +331,15 @@ static inline void linear_weight_task(float* dweight, float* dbias, const float*
 // gradients that are then added in order.
 static inline void linear_backward_weight(float* dweight, float* dbias, const float* dout, const float* inp,
                                           float* scratch, int M, int C, int OC) {
-    int chunks = linear_chunks(M, OC), chunk_rows = (M + chunks - 1) / chunks, tiles = linear_tiles(OC);
+    int chunks = linear_chunks(M, OC), chunk_rows = (M + chunks - 1) / chunks, tiles = linear_weight_tiles(OC);
     size_t partial = (size_t)OC * (C + 1);
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < chunks * tiles; task++) {
-        int chunk = task / tiles, oc = task % tiles * LINEAR_TILE, m = chunk * chunk_rows;
+        int chunk = task / tiles, oc = task % tiles * LINEAR_WEIGHT_TILE, m = chunk * chunk_rows;
         float* dw = chunk ? scratch + (chunk - 1) * partial : dweight;
         float* db = chunk ? dw + (size_t)OC * C : dbias;
         linear_weight_task(dw + (size_t)oc * C, dbias ? db + oc : NULL, dout + (size_t)m * OC + oc, inp + (size_t)m * C,
-                           chunk ? 0 : 1, min_int(chunk_rows, M - m), min_int(LINEAR_TILE, OC - oc), C, OC);
+                           chunk ? 0 : 1, min_int(chunk_rows, M - m), min_int(LINEAR_WEIGHT_TILE, OC - oc), C, OC);
     }
     #pragma omp parallel for schedule(static)
     for (int oc = 0; oc < OC; oc++) {
@@ -251,13 +356,6 @@ static inline void linear_backward_weight(float* dweight, float* dbias, const fl
 // dout
 static inline void linear_backward(float* dinp, float* dweight, float* dbias, const float* dout, const float* inp,
                                    const float* weight, float* scratch, int M, int C, int OC) {
-    int rows = linear_rows(M);
-    if (dinp) {
-        #pragma omp parallel for schedule(dynamic)
-        for (int m = 0; m < M; m += rows) {
-            gemm(false, false, min_int(rows, M - m), C, OC, 1, dout + (size_t)m * OC, OC, weight, C, 0,
-                 dinp + (size_t)m * C, C);
-        }
-    }
+    if (dinp) { linear_backward_input(dinp, dout, weight, M, C, OC); }
     linear_backward_weight(dweight, dbias, dout, inp, scratch, M, C, OC);
 }

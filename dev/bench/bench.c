@@ -106,7 +106,12 @@ static void time_step(Timed* timed, const float* images, const float* targets, i
 
 static void print_steps(const Timed* timed, const Bench* b) {
     double rate = median(b->sgemm, b->rounds), base = median(timed[0].step, b->rounds);
-    printf("\nsgemm %.1f GFLOP/s (median of %d; %s)\n\n", rate, b->rounds, matmul_library());
+#ifdef HAVE_OPENBLAS
+    const char* library = openblas_get_config();
+#else
+    const char* library = matmul_library();
+#endif
+    printf("\nsgemm %.1f GFLOP/s (median of %d; %s)\n\n", rate, b->rounds, library);
     printf("%-14s %10s %10s %10s %12s   of %s\n", "step", "ms", "images/s", "GFLOP/s", "of sgemm",
            timed[0].model.config.model);
     for (int i = 0; i < b->models; i++) {
