@@ -7,27 +7,11 @@
 //                prelu'(0) = w, and dw = Σ dout x over the x <= 0
 // A NaN comes out as NaN. n counts elements; every backward sets dinp, which may be dout.
 #pragma once
+#include "activation_values.h"
 #include "partials.h"
-#include "vector_math.h"
 #include <stddef.h>
 
 enum { ACTIVATION_BLOCK = 8192 }; // elements a thread takes at once
-
-static inline float normal_cdf(float x) { return 0.5f + 0.5f * vm_erf(x * 0.70710678f); }
-
-static inline float normal_density(float x) { return 0.39894228f * vm_exp(-0.5f * x * x); }
-
-static inline float gelu_value(float x) { return x * normal_cdf(x); }
-static inline float gelu_slope(float x) { return normal_cdf(x) + x * normal_density(x); }
-
-static inline float relu_value(float x) { return x < 0 ? 0 : x; } // this way round a NaN stays
-static inline float relu_slope(float x) { return x > 0 ? 1 : 0; }
-
-static inline float silu_value(float x) { return x * vm_sigmoid(x); }
-static inline float silu_slope(float x) {
-    float s = vm_sigmoid(x);
-    return s * (1 + x * (1 - s));
-}
 
 // name_forward: out = name(inp).  name_backward, of that line: dinp = dout name'(inp)
 #define DEFINE_ACTIVATION(name) \

@@ -44,11 +44,11 @@ __device__ inline float attention_softmax_row(float* row, int N) {
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 attention_forward_plain(T* out, float* lse, const T* qkv, AttentionDims d) {
-    extern __shared__ float shared[];
+    extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
     size_t ld = 3 * (size_t)d.C;
     const T* q = qkv + attention_at_q(d, b, h);
-    float *queries = shared, *P = queries + PLAIN_ROWS * d.D;
+    float *queries = (float*)shared, *P = queries + PLAIN_ROWS * d.D;
     plain_load(queries, q + first * ld, ld, count, d.D);
     __syncthreads();
     plain_dots(P, 1 / sqrtf(d.D), queries, q + d.C, ld, d.N, d.D);
@@ -66,12 +66,12 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 attention_backward_query_plain(T* dqkv, float* delta, const T* dout, const T* out, const float* lse, const T* qkv,
                                AttentionDims d) {
-    extern __shared__ float shared[];
+    extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
     size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h) + (size_t)first * d.C;
     size_t row = ((size_t)b * d.H + h) * d.N + first;
     const T* q = qkv + attention_at_q(d, b, h);
-    float *queries = shared, *dout_rows = queries + PLAIN_ROWS * d.D;
+    float *queries = (float*)shared, *dout_rows = queries + PLAIN_ROWS * d.D;
     float *P = dout_rows + PLAIN_ROWS * d.D, *dP = P + PLAIN_ROWS * d.N, scale = 1 / sqrtf(d.D);
     plain_load(queries, q + first * ld, ld, count, d.D);
     plain_load(dout_rows, dout + at, d.C, count, d.D);
@@ -100,12 +100,12 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 attention_backward_key_plain(T* dqkv, const T* dout, const float* lse, const float* delta, const T* qkv,
                              AttentionDims d) {
-    extern __shared__ float shared[];
+    extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
     size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h), at_q = attention_at_q(d, b, h);
     size_t row = ((size_t)b * d.H + h) * d.N;
     const T *q = qkv + at_q, *k = q + d.C + first * ld;
-    float *keys = shared, *values = keys + PLAIN_ROWS * d.D;
+    float *keys = (float*)shared, *values = keys + PLAIN_ROWS * d.D;
     float *P = values + PLAIN_ROWS * d.D, *dS = P + PLAIN_ROWS * d.N, scale = 1 / sqrtf(d.D);
     plain_load(keys, k, ld, count, d.D);
     plain_load(values, k + d.C, ld, count, d.D);

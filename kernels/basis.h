@@ -16,8 +16,7 @@
 // knots, where those of order 0 jump. At a kink the derivative is that of the upper side: sgn(0) = +1.
 // A NaN comes out as NaN.
 #pragma once
-#include "activation.h"
-#include "vector_math.h"
+#include "activation_values.h"
 #include <stdbool.h>
 
 #ifdef __CUDACC__

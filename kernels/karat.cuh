@@ -26,14 +26,14 @@ typedef struct {
     float *U, *dU;        // (B,H,R+1,D)
     float *dz;            // (B,H,N,R)
     float *dcoefs;        // (H,slots,N,F,R)
-    float *dW;            // (H,slots,N,R+1)
+    float *dW;            // (H,slots,N,R+1), or (H,slots,N,KARAT_RANK)
     size_t slots_size;    // of the last two together
 } KaratScratch;
 
 static inline size_t karat_scratch_cut(KaratScratch* s, float* base, KaratDims d) {
     size_t features = (size_t)d.H * karat_features_count(d), coefs = features * d.N * d.R, at = 0;
     size_t fragments = features * karat_tiles(d) * 128, heads = (size_t)d.B * d.H;
-    size_t weights = (size_t)d.H * d.N * (d.R + 1);
+    size_t weights = (size_t)d.H * d.N * (d.R < KARAT_RANK ? KARAT_RANK : d.R + 1);
     at = karat_take(&s->coefs, base, at, coefs > fragments ? coefs : fragments);
     at = karat_take(&s->U, base, at, heads * (d.R + 1) * d.D);
     at = karat_take(&s->dU, base, at, heads * (d.R + 1) * d.D);
@@ -79,13 +79,14 @@ __global__ void karat_unfold_kernel(KaratOperatorGrads grads, KaratOperator w, c
     if (!basis_is_linear(d.basis)) { karat_units_unfold(grads, w, folded, d, h, q, p); }
 }
 
-// dW (H,N,R) and dbeta (N) from the slots' (H,slots,N,R+1)
-__global__ void karat_reduce_weights_kernel(float* dweight, float* dbias, const float* dW, KaratDims d, int slots) {
+// dW (H,N,R) and dbeta (N) from the slots' (H,slots,N,columns)
+__global__ void karat_reduce_weights_kernel(float* dweight, float* dbias, const float* dW, KaratDims d, int slots,
+                                            int columns) {
     int i = blockIdx.x * blockDim.x + threadIdx.x, p = i % (d.R + 1), n = i / (d.R + 1) % d.N, h = i / (d.R + 1) / d.N;
     if (h >= d.H || (p == d.R && (h > 0 || !dbias))) { return; }
     float sum = 0;
     for (int head = h; head < (p == d.R ? d.H : h + 1); head++) { // beta is one for all heads
-        for (int s = 0; s < slots; s++) { sum += dW[(((size_t)head * slots + s) * d.N + n) * (d.R + 1) + p]; }
+        for (int s = 0; s < slots; s++) { sum += dW[(((size_t)head * slots + s) * d.N + n) * columns + p]; }
     }
     if (p == d.R) { dbias[n] += sum; } else { dweight[((size_t)h * d.N + n) * d.R + p] += sum; }
 }
@@ -131,11 +132,11 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_value_backward_kernel(T* dqkv, float* dz, float* dW, const T* dout, const T* qkv, const float* U, const float* dU,
                             const float* W, const float* beta, KaratDims d) {
-    extern __shared__ float shared[];
+    extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z, R = d.R + 1;
     int count = min(PLAIN_ROWS, d.N - first);
     size_t ld = 3 * (size_t)d.C;
-    float *values = shared, *dout_rows = values + PLAIN_ROWS * d.D;
+    float *values = (float*)shared, *dout_rows = values + PLAIN_ROWS * d.D;
     dW += (((size_t)h * slots + slot) * d.N + first) * R;
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
         size_t at_v = ((size_t)b * d.N + first) * ld + 2 * d.C + h * d.D, bh = (size_t)b * d.H + h;
@@ -196,12 +197,13 @@ static void karat_forward(T* out, float* z, const T* qkv, KaratParams params, fl
     CUDA_CHECK_LAUNCH();
 }
 
-static inline void karat_reduce(KaratGrads grads, KaratParams params, KaratScratch s, KaratDims d,
+// columns: of the slots' dW, beta's column R among them
+static inline void karat_reduce(KaratGrads grads, KaratParams params, KaratScratch s, int columns, KaratDims d,
                                 cudaStream_t stream) {
     int units = d.H * d.N * d.R, weights = d.H * d.N * (d.R + 1), slots = karat_slots(d);
     karat_unfold_kernel<<<ceil_div(units, BLOCK), BLOCK, 0, stream>>>(grads.inner, params.inner, s.dcoefs, d, slots);
     karat_reduce_weights_kernel<<<ceil_div(weights, BLOCK), BLOCK, 0, stream>>>(grads.proj_weight, grads.proj_bias,
-                                                                                s.dW, d, slots);
+                                                                                s.dW, d, slots, columns);
     CUDA_CHECK_LAUNCH();
 }
 
@@ -215,7 +217,7 @@ static void karat_backward(T* dqkv, KaratGrads grads, const T* dout, const float
         if (karat_fits_tensor(d, params.proj_bias)) {
             auto launch = d.D <= 32 ? karat_launch_backward_grid<32> : karat_launch_backward_grid<64>;
             launch(dqkv, s.dcoefs, s.dW, dout, z, qkv, params, s.coefs, d, stream);
-            karat_reduce(grads, params, s, d, stream);
+            karat_reduce(grads, params, s, KARAT_RANK, d, stream);
             return;
         }
     }
@@ -228,9 +230,10 @@ static void karat_backward(T* dqkv, KaratGrads grads, const T* dout, const float
     karat_value_backward_kernel<T><<<by_slot, PLAIN_THREADS, rows, stream>>>(
         dqkv, s.dz, s.dW, dout, qkv, s.U, s.dU, params.proj_weight, params.proj_bias, d);
     allow_shared(karat_backward_query_plain<T>, shared);
-    allow_shared(karat_backward_key_plain<T>, shared);
+    auto backward_key = basis_is_linear(d.basis) ? karat_backward_key_linear<T> : karat_backward_key_units<T>;
+    allow_shared(backward_key, shared);
     karat_backward_query_plain<T><<<by_sample, PLAIN_THREADS, shared, stream>>>(dqkv, s.dz, qkv, s.coefs, d);
-    karat_backward_key_plain<T><<<by_slot, PLAIN_THREADS, shared, stream>>>(dqkv, s.dcoefs, s.dz, qkv, s.coefs, d);
+    backward_key<<<by_slot, PLAIN_THREADS, shared, stream>>>(dqkv, s.dcoefs, s.dz, qkv, s.coefs, d);
     CUDA_CHECK_LAUNCH();
-    karat_reduce(grads, params, s, d, stream);
+    karat_reduce(grads, params, s, d.R + 1, d, stream);
 }

@@ -7,10 +7,11 @@
 #include "karat_units.cuh"
 #include "plain_tiles.cuh"
 
-// The slots that gradients of the operator are summed in: about as many blocks as a large GPU has multiprocessors
+// The slots that gradients of the operator are summed in: as many blocks of 13 tiles of 16 rows, or of as many as come to
+// that, as a large GPU has multiprocessors
 static inline int karat_slots(KaratDims d) {
-    int slots = d.H < 132 ? 132 / d.H : 1;
-    return d.B < slots ? d.B : slots;
+    int resident = 13 / ((d.N + 15) / 16), slots = 132 * (resident > 1 ? resident : 1) / d.H;
+    return d.B < slots ? d.B : slots > 1 ? slots : 1;
 }
 __device__ inline int karat_slot_start(KaratDims d, int slot, int slots) { return (int)((int64_t)slot * d.B / slots); }
 
@@ -100,11 +101,11 @@ static inline size_t karat_forward_plain_shared(KaratDims d) {
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_forward_plain(T* out, float* z, const T* qkv, const float* coefs, const float* U, KaratDims d) {
-    extern __shared__ float shared[];
+    extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
     size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h;
     const T* q = qkv + b * d.N * ld + h * d.D;
-    float *queries = shared, *x = queries + PLAIN_ROWS * d.D, *tile_z = x + PLAIN_ROWS * d.N;
+    float *queries = (float*)shared, *x = queries + PLAIN_ROWS * d.D, *tile_z = x + PLAIN_ROWS * d.N;
     float* features = tile_z + PLAIN_ROWS * d.R;
     plain_load(queries, q + first * ld, ld, count, d.D);
     __syncthreads();
@@ -137,12 +138,12 @@ static inline size_t karat_backward_plain_shared(KaratDims d) {
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_backward_query_plain(T* dqkv, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
-    extern __shared__ float shared[];
+    extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
     int F = karat_features_count(d), stride = karat_feature_stride(d);
     size_t ld = 3 * (size_t)d.C, at = b * d.N * ld + h * d.D;
     const T* q = qkv + at;
-    float *queries = shared, *x = queries + PLAIN_ROWS * d.D, *features = x + PLAIN_ROWS * d.N;
+    float *queries = (float*)shared, *x = queries + PLAIN_ROWS * d.D, *features = x + PLAIN_ROWS * d.N;
     float *e = features + threadIdx.x * stride, *slopes = e + PLAIN_THREADS * stride, scale = 1 / sqrtf(d.D);
     plain_load(queries, q + first * ld, ld, count, d.D);
     __syncthreads();
@@ -198,40 +199,62 @@ __device__ inline void karat_plain_units_gradient(float* dcoefs, const float* x,
     }
 }
 
+// What the two kernels of dK share: logits of a tile of rows q of A^T into x, the keys' tile in front of it
+template <class T>
+__device__ inline void karat_plain_key_logits(float* x, float* keys, const T* q, int first, int count, KaratDims d) {
+    size_t ld = 3 * (size_t)d.C;
+    __syncthreads();
+    plain_load(keys, q + d.C + first * ld, ld, count, d.D);
+    __syncthreads();
+    plain_dots(x, 1 / sqrtf(d.D), keys, q, ld, d.N, d.D);
+    __syncthreads();
+}
+
 // dK of a tile of rows q of A^T, and what the samples of a slot add to the gradient of coefs (H,slots,N,F,R), which
 // starts as zeros. Blocks (tile, head, slot).
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
-karat_backward_key_plain(T* dqkv, float* dcoefs, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
-    extern __shared__ float shared[];
+karat_backward_key_linear(T* dqkv, float* dcoefs, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
+    extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;
     int count = min(PLAIN_ROWS, d.N - first), row_coefs = karat_features_count(d) * d.R;
     size_t ld = 3 * (size_t)d.C;
-    float *keys = shared, *x = keys + PLAIN_ROWS * d.D, *features = x + PLAIN_ROWS * d.N, scale = 1 / sqrtf(d.D);
+    float *keys = (float*)shared, *x = keys + PLAIN_ROWS * d.D, *features = x + PLAIN_ROWS * d.N;
     coefs += ((size_t)h * d.N + first) * row_coefs;
     dcoefs += (((size_t)h * slots + slot) * d.N + first) * row_coefs;
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
-        size_t at = b * d.N * ld + h * d.D, at_k = at + d.C + first * ld;
+        size_t at = b * d.N * ld + h * d.D;
         const float* sample_dz = dz + ((size_t)b * d.H + h) * d.N * d.R;
+        karat_plain_key_logits(x, keys, qkv + at, first, count, d);
+        for (int r = 0; r < count; r++) {
+            karat_plain_linear_row_backward(dcoefs + r * row_coefs, x + r * d.N, features, coefs + r * row_coefs,
+                                            sample_dz, d);
+        }
+        plain_sums(dqkv + at + d.C + first * ld, ld, 1 / sqrtf(d.D), x, qkv + at, ld, d.N, count, d.D);
+    }
+}
+
+template <class T>
+__global__ void __launch_bounds__(PLAIN_THREADS)
+karat_backward_key_units(T* dqkv, float* dcoefs, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
+    extern __shared__ float4 shared[];
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;
+    int count = min(PLAIN_ROWS, d.N - first), row_coefs = karat_features_count(d) * d.R;
+    size_t ld = 3 * (size_t)d.C;
+    float *keys = (float*)shared, *x = keys + PLAIN_ROWS * d.D;
+    coefs += ((size_t)h * d.N + first) * row_coefs;
+    dcoefs += (((size_t)h * slots + slot) * d.N + first) * row_coefs;
+    for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
+        size_t at = b * d.N * ld + h * d.D;
+        const float* sample_dz = dz + ((size_t)b * d.H + h) * d.N * d.R;
+        karat_plain_key_logits(x, keys, qkv + at, first, count, d);
+        karat_plain_units_gradient(dcoefs, x, coefs, sample_dz, count, d);
         __syncthreads();
-        plain_load(keys, qkv + at_k, ld, count, d.D);
-        __syncthreads();
-        plain_dots(x, scale, keys, qkv + at, ld, d.N, d.D);
-        __syncthreads();
-        if (basis_is_linear(d.basis)) {
-            for (int r = 0; r < count; r++) {
-                karat_plain_linear_row_backward(dcoefs + r * row_coefs, x + r * d.N, features, coefs + r * row_coefs,
-                                                sample_dz, d);
-            }
-        } else {
-            karat_plain_units_gradient(dcoefs, x, coefs, sample_dz, count, d);
-            __syncthreads();
-            for (int i = threadIdx.x; i < count * d.N; i += PLAIN_THREADS) {
-                x[i] = karat_logit_backward(nullptr, nullptr, x[i], coefs + i / d.N * row_coefs,
-                                            sample_dz + (size_t)(i % d.N) * d.R, d);
-            }
+        for (int i = threadIdx.x; i < PLAIN_ROWS * d.N; i += PLAIN_THREADS) {
+            const float* theta = coefs + (size_t)min(i / d.N, count - 1) * row_coefs; // rows beyond are not stored
+            x[i] = karat_logit_backward(nullptr, nullptr, x[i], theta, sample_dz + (size_t)(i % d.N) * d.R, d);
         }
         __syncthreads();
-        plain_sums(dqkv + at_k, ld, scale, x, qkv + at, ld, d.N, count, d.D);
+        plain_sums(dqkv + at + d.C + first * ld, ld, 1 / sqrtf(d.D), x, qkv + at, ld, d.N, count, d.D);
     }
 }

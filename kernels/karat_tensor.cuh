@@ -16,7 +16,7 @@
 #include "karat_plain.cuh"
 
 constexpr int KARAT_WARPS = 13;    // of the backward: 208 rows, and 128 registers a thread
-constexpr int KARAT_RANK = 16;
+constexpr int KARAT_RANK = 16;       // R padded
 constexpr int KARAT_RANK_LD = KARAT_RANK + 8; // between rows (.,R) in shared memory: in different banks
 
 __host__ __device__ inline int karat_tiles(KaratDims d) { return (d.N + 15) / 16; }
@@ -150,7 +150,7 @@ template <int D>
 __global__ void __launch_bounds__(32 * ATTENTION_WARPS)
 karat_forward_tensor(bf16* out, float* z, const bf16* qkv, const uint32_t* coefs, const float* W, const float* beta,
                      KaratDims d) {
-    extern __shared__ float shared[];
+    extern __shared__ float4 shared[];
     int warp = threadIdx.x / 32, first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y;
     int b = blockIdx.z, tiles = karat_tiles(d), count = d.N - first;
     size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h;
@@ -201,7 +201,7 @@ template <int D> __host__ __device__ inline size_t karat_backward_cut(KaratShare
     return at - start + (2 * rows > square ? 2 * rows : square);
 }
 
-// The forward lines: U = W^T V; out = z U. dz (to shared memory) and dV of a warp's rows; adds to dW (N,R+1).
+// The forward lines: U = W^T V; out = z U. dz (to shared memory) and dV of a warp's rows; adds to dW (N,KARAT_RANK).
 template <int D>
 __device__ inline void karat_tensor_value_backward(float* dW, bf16* dv, KaratShared<D> s, int first, KaratDims d) {
     float dz[8] = {}, block_dW[8] = {}, sums[D / 16][8] = {};
@@ -218,9 +218,10 @@ __device__ inline void karat_tensor_value_backward(float* dW, bf16* dv, KaratSha
     attention_sums<D>(sums, left, s.dU);
     attention_store<D>(dv, 3 * (size_t)d.C, sums, 1, d.N - first, d.D);
     store_block(s.dz + first * KARAT_RANK_LD, KARAT_RANK_LD, dz, 1, 0, 16, KARAT_RANK);
-    for (int e = 0; e < 8; e++) {
-        int n = first + block_row(e), p = block_column(e);
-        if (n < d.N && p <= d.R) { dW[(size_t)n * (d.R + 1) + p] += block_dW[e]; }
+    for (int e = 0; e < 8; e += 2) {
+        if (first + block_row(e) >= d.N) { continue; }
+        float2* pair = (float2*)(dW + (first + block_row(e)) * KARAT_RANK + block_column(e));
+        *pair = make_float2(pair->x + block_dW[e], pair->y + block_dW[e + 1]);
     }
 }
 
@@ -230,7 +231,7 @@ template <int D, int GROUP, bool MANY>
 __device__ inline void karat_tensor_block_backward(float* dA, float dC[][8], const bf16* keys, const bf16* queries,
                                                    const bf16* dz, const uint32_t* coefs, int before, float scale,
                                                    KaratDims d) {
-    uint32_t left[4], right[4], dz_right[4], dz_transposed[4];
+    uint32_t left[4], right[4];
     float x[8] = {}, cos1[8], sin1[8];
     #pragma unroll
     for (int i = 0; i < D; i += 16) {
@@ -242,27 +243,28 @@ __device__ inline void karat_tensor_block_backward(float* dA, float dC[][8], con
         x[e] *= scale;
         if (!MANY) { sincos_fast(x[e], &sin1[e], &cos1[e]); }
     }
-    load_right(dz_right, dz, KARAT_RANK_LD);
-    load_right_transposed(dz_transposed, dz, KARAT_RANK_LD);
     #pragma unroll
     for (int i = 0; i < GROUP; i++) {
         int m = before + i + 1;
         if (MANY && m > d.G) { break; }
         float cosine[8] = {}, sine[8] = {}; // gradients of the features, then the features
+        __syncwarp(); // keeps the loads of this turn from moving up into earlier ones: registers are short
+        load_right_transposed(right, dz, KARAT_RANK_LD);
         karat_load_coefs(left, coefs, m - 1);
-        block_multiply(cosine, left, dz_transposed);
+        block_multiply(cosine, left, right);
         karat_load_coefs(left, coefs, d.G + m - 1);
-        block_multiply(sine, left, dz_transposed);
+        block_multiply(sine, left, right);
         for (int e = 0; e < 8; e++) {
             float dcosine = cosine[e], dsine = sine[e];
             if (MANY) { sincos_fast(m * x[e], &sine[e], &cosine[e]); }
             else { harmonic(i + 1, cos1[e], sin1[e], &cosine[e], &sine[e]); }
             dA[e] += m * (cosine[e] * dsine - sine[e] * dcosine);
         }
+        load_right(right, dz, KARAT_RANK_LD);
         block_to_left(left, cosine);
-        block_multiply(dC[i], left, dz_right);
+        block_multiply(dC[i], left, right);
         block_to_left(left, sine);
-        block_multiply(dC[GROUP + i], left, dz_right);
+        block_multiply(dC[GROUP + i], left, right);
     }
 }
 
@@ -321,21 +323,19 @@ __device__ inline void karat_tensor_logits_backward(bf16* dq, KaratShared<D> s, 
     attention_store<D>(dq + d.C, 3 * (size_t)d.C, sums, scale, d.N - first, d.D);
 }
 
-// dcoefs (H,slots,N,2G,R) and dW (H,slots,N,R+1) start as zeros. Where G fits into one GROUP, dC stays in registers over
+// dcoefs (H,slots,N,2G,R) and dW (H,slots,N,KARAT_RANK) start as zeros. Where G fits into one GROUP, dC stays in registers over
 // all samples; else (MANY) every sample takes the harmonics group by group.
 template <int D, int GROUP, bool MANY>
 __global__ void __launch_bounds__(32 * KARAT_WARPS)
 karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z, const bf16* qkv,
                       const uint32_t* coefs, const float* W, const float* beta, KaratDims d) {
-    extern __shared__ float shared[];
+    extern __shared__ float4 shared[];
     int slot = blockIdx.x, slots = gridDim.x, h = blockIdx.y, first = threadIdx.x / 32 * 16, tiles = karat_tiles(d);
-    size_t ld = 3 * (size_t)d.C;
+    size_t ld = 3 * (size_t)d.C, row = ((size_t)h * slots + slot) * d.N; // the slot's
     float dC[2 * GROUP][8] = {}, scale = rsqrtf(d.D);
     KaratShared<D> s;
     karat_backward_cut(&s, (bf16*)shared, d);
     coefs += (size_t)(h * tiles + first / 16) * 2 * d.G * 128;
-    dcoefs += ((size_t)h * slots + slot) * d.N * 2 * d.G * d.R;
-    dW += ((size_t)h * slots + slot) * d.N * (d.R + 1);
     karat_load_rank(s.weights, W + (size_t)h * d.N * d.R, beta, 0, d);
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
         const bf16* q = qkv + b * d.N * ld + h * d.D;
@@ -352,16 +352,16 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
                                   tiles);
         }
         __syncthreads();
-        karat_tensor_value_backward<D>(dW, dq + 2 * d.C, s, first, d);
+        karat_tensor_value_backward<D>(dW + row * KARAT_RANK, dq + 2 * d.C, s, first, d);
         __syncthreads();
         for (int before = 0; before < (MANY ? d.G : 1); before += GROUP) {
             karat_tensor_rows_backward<D, GROUP, MANY>(dC, s, coefs, before, first, scale, d);
-            if (MANY) { karat_tensor_add_coefs<GROUP>(dcoefs, dC, before, first, d); }
+            if (MANY) { karat_tensor_add_coefs<GROUP>(dcoefs + row * 2 * d.G * d.R, dC, before, first, d); }
         }
         __syncthreads();
         karat_tensor_logits_backward<D>(dq, s, first, scale, d);
     }
-    if (!MANY) { karat_tensor_add_coefs<GROUP>(dcoefs, dC, 0, first, d); }
+    if (!MANY) { karat_tensor_add_coefs<GROUP>(dcoefs + row * 2 * d.G * d.R, dC, 0, first, d); }
 }
 
 // ---- Launches

@@ -7,6 +7,10 @@
 typedef struct { bool scales, bias; float logit_scale; } Options;
 static const Options FULL = {true, true, 1}, PLAIN = {false, false, 1}, LARGE_LOGITS = {true, true, 4};
 
+// Seen in fp32 and bf16: 1.2e-6 7.4e-3 fourier, 5.1e-6 4.8e-3 with large logits, 3.1e-6 3.7e-3 the other bases. One token
+// has one z, the terms of which may cancel.
+static const Limits FOURIER = {1e-5, 1e-2}, OTHERS = {2e-5, 1e-2}, LARGE = {3e-5, 1.5e-2}, ONE_TOKEN = {2e-5, 5e-2};
+
 typedef struct { Floats coef, scale_basis, scale_base, W, beta; } Tensors; // parameters, or their gradients
 
 static Tensors random_tensors(KaratDims d, float start) {
@@ -74,26 +78,23 @@ static KaratDims with_basis(KaratDims d, KaratBasis basis) {
 
 template <class T> static void test_fourier() {
     const char* what = "fourier";
-    const Limits limits = {1e-5, 1e-2};
-    test_problem<T>("fourier, one token", dims(1, 1, 8, 1, 8, 1, 1, KARAT_BASE_ZERO), FULL, {1e-5, 5e-2}); // z cancels
-    test_problem<T>(what, dims(3, 5, 21, 1, 21, 3, 3, KARAT_BASE_IDENTITY), FULL, limits);
-    test_problem<T>(what, dims(2, 17, 64, 2, 32, 12, 11, KARAT_BASE_SILU), FULL, limits);
-    test_problem<T>(what, dims(70, 17, 40, 2, 8, 3, 1, KARAT_BASE_ZERO), PLAIN, limits); // 66 slots
-    test_problem<T>(what, dims(2, 65, 128, 2, 64, 12, 3, KARAT_BASE_ZERO), FULL, limits);
-    test_problem<T>(what, dims(2, 65, 128, 2, 64, 12, 2, KARAT_BASE_ZERO), PLAIN, limits);
-    test_problem<T>(what, dims(3, 33, 32, 1, 32, 16, 11, KARAT_BASE_ZERO), PLAIN, limits);
-    test_problem<T>(what, dims(1, 65, 64, 1, 64, 16, 1, KARAT_BASE_GELU), {true, false, 1}, limits);
-    test_problem<T>(what, dims(1, 197, 64, 1, 64, 12, 3, KARAT_BASE_ZERO), FULL, limits);
+    test_problem<T>(what, dims(3, 5, 21, 1, 21, 3, 3, KARAT_BASE_IDENTITY), FULL, FOURIER);
+    test_problem<T>(what, dims(2, 17, 64, 2, 32, 12, 11, KARAT_BASE_SILU), FULL, FOURIER);
+    test_problem<T>(what, dims(70, 97, 16, 2, 8, 3, 1, KARAT_BASE_ZERO), PLAIN, FOURIER); // 66 slots
+    test_problem<T>(what, dims(2, 65, 128, 2, 64, 12, 3, KARAT_BASE_ZERO), FULL, FOURIER);
+    test_problem<T>(what, dims(2, 65, 128, 2, 64, 12, 2, KARAT_BASE_ZERO), PLAIN, FOURIER);
+    test_problem<T>(what, dims(3, 33, 32, 1, 32, 16, 11, KARAT_BASE_ZERO), PLAIN, FOURIER);
+    test_problem<T>(what, dims(1, 65, 64, 1, 64, 16, 1, KARAT_BASE_GELU), {true, false, 1}, FOURIER);
+    test_problem<T>(what, dims(1, 197, 64, 1, 64, 12, 3, KARAT_BASE_ZERO), FULL, FOURIER);
     test_problem<T>("fourier, large logits", dims(2, 17, 64, 2, 32, 12, 3, KARAT_BASE_ZERO), LARGE_LOGITS,
-                    {1e-4, 2e-2});
+                    LARGE);
 }
 
 template <class T> static void test_basis(const char* what, KaratBasis basis) {
-    const Limits limits = {2e-5, 1e-2};
-    test_problem<T>(what, with_basis(dims(1, 1, 8, 1, 8, 1, 1, KARAT_BASE_ZERO), basis), FULL, limits);
-    test_problem<T>(what, with_basis(dims(3, 5, 21, 1, 21, 3, 3, KARAT_BASE_IDENTITY), basis), FULL, limits);
-    test_problem<T>(what, with_basis(dims(3, 17, 16, 2, 8, 12, 2, KARAT_BASE_GELU), basis), PLAIN, limits);
-    test_problem<T>(what, with_basis(dims(1, 33, 32, 1, 32, 4, 5, KARAT_BASE_SILU), basis), FULL, limits);
+    test_problem<T>("one token", with_basis(dims(1, 1, 8, 1, 8, 1, 1, KARAT_BASE_ZERO), basis), FULL, ONE_TOKEN);
+    test_problem<T>(what, with_basis(dims(3, 5, 21, 1, 21, 3, 3, KARAT_BASE_IDENTITY), basis), FULL, OTHERS);
+    test_problem<T>(what, with_basis(dims(3, 17, 16, 2, 8, 12, 2, KARAT_BASE_GELU), basis), PLAIN, OTHERS);
+    test_problem<T>(what, with_basis(dims(1, 33, 32, 1, 32, 4, 5, KARAT_BASE_SILU), basis), FULL, OTHERS);
 }
 
 int main(int argc, char** argv) {
