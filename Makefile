@@ -4,6 +4,7 @@
 #   BLAS=auto|openblas|none               OPENMP, CJSON, ZLIB, LIBCRYPTO = auto|yes|none
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
+#   NVCC=nvcc        CUDA_ARCH=sm_90        the GPU to compile for; default: the one here, or several where there is none
 #
 # -ffast-math (in -Ofast as well) must stay out: it compiles the checks for NaN away.
 
@@ -16,6 +17,8 @@ ZLIB = auto
 LIBCRYPTO = auto
 BUILD = build
 EXTRA_CFLAGS =
+NVCC = nvcc
+CUDA_ARCH =
 
 SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' CJSON='$(CJSON)' ZLIB='$(ZLIB)' \
            LIBCRYPTO='$(LIBCRYPTO)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
@@ -31,16 +34,19 @@ LDLIBS = $(FOUND_LIBS) -lm -lpthread
 COMPILE = $(CC) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LDLIBS)
 
 PROGRAMS = train_kat convert_data fit_rational
+CUDA_PROGRAMS = train_katcu train_katcu_emu
 TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard test_*.c dev/test/test_*.c)))
 SHELL_TESTS := $(wildcard dev/test/test_*.sh)
 
-.PHONY: help $(PROGRAMS) bench bench-layers test test-asan clean
+.PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers test test-asan clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make train_kat      the trainer                        (./train_kat --help)'
 	@echo 'make convert_data   turns data sets into .kds files     (./convert_data --help)'
 	@echo 'make fit_rational   fits starting coefficients of rationals (./fit_rational --help)'
+	@echo 'make train_katcu    the trainer on an NVIDIA GPU: needs CUDA 12 or 13 (./train_katcu --help)'
+	@echo 'make train_katcu_emu  the same on the CPU, thread by thread, for tests: needs the headers of CUDA'
 	@echo 'make bench          times training steps against this machine'"'"'s own sgemm rate'
 	@echo 'make bench-layers   shows which operations a training step spends its time in'
 	@echo 'make test           builds and runs every test'
@@ -58,7 +64,7 @@ help:
 	@nvcc --version >/dev/null 2>&1 && echo "nvcc       ✓ $$(nvcc --version | grep release)" \
 	    || echo 'nvcc       ✗ no CUDA: the CPU programs do without'
 
-$(PROGRAMS): %: $(BUILD)/%
+$(PROGRAMS) $(CUDA_PROGRAMS): %: $(BUILD)/%
 	@cmp -s $< $@ || cp -f $< $@
 
 $(BUILD)/train_kat: train_vit.c $(CONFIG)
@@ -82,6 +88,33 @@ $(BUILD)/test_%: dev/test/test_%.c $(CONFIG)
 $(BUILD)/test_%: test_%.c $(CONFIG)
 	$(COMPILE)
 
+# ---- On the GPU. Host code as for the CPU, but without OpenMP and OpenBLAS, which the device leaves no work for.
+CUDA_WARNINGS = -Wall,-Wextra,-Wno-unknown-pragmas,-Wno-missing-field-initializers
+CUDA_FOUND_FLAGS = $(filter-out -DHAVE_OPENBLAS -DHAVE_LIBCRYPTO,$(filter -D% -I%,$(FOUND_FLAGS)))
+CUDA_LIBS = $(filter-out -L%openblas-openmp/ -lopenblas -lcrypto,$(FOUND_LIBS)) -lm -lpthread
+CUDA_HOME = $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC))))
+
+# Of the card here; else of the generations that this toolkit knows, and PTX of the last for those to come
+CUDA_CARD = $(subst .,,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1))
+CUDA_KNOWN = $(patsubst sm_%,%,$(filter sm_80 sm_90 sm_100,$(shell $(NVCC) --list-gpu-code)))
+CUDA_CODE = $(foreach n,$(CUDA_KNOWN),-gencode arch=compute_$(n),code=sm_$(n)) \
+            -gencode arch=compute_$(lastword $(CUDA_KNOWN)),code=compute_$(lastword $(CUDA_KNOWN))
+CUDA_TARGET = $(if $(CUDA_ARCH),-arch=$(CUDA_ARCH),$(if $(CUDA_CARD),-arch=sm_$(CUDA_CARD),$(CUDA_CODE)))
+
+$(BUILD)/train_katcu: train_vit.cu $(CONFIG)
+	@command -v $(NVCC) >/dev/null || { echo 'train_katcu needs the CUDA toolkit: install it, or set NVCC' >&2; exit 1; }
+	$(NVCC) -std=c++20 -O3 $(CUDA_TARGET) -Xcompiler $(CUDA_WARNINGS) $(CUDA_FOUND_FLAGS) -MMD -MP -MF $@.d -o $@ $< \
+	    $(CUDA_LIBS) -lcublasLt -Xlinker -rpath,$(CUDA_HOME)/lib64
+
+# emulation.mk knows what it is made of
+$(BUILD)/train_katcu_emu: FORCE $(CONFIG)
+	@$(MAKE) --no-print-directory -f dev/cuda_on_cpu/emulation.mk $(BUILD)/emu/plain/train_vit_emu EMU_BUILD=$(BUILD)/emu \
+	    EMU_CXXFLAGS='-std=c++20 -Wno-missing-field-initializers $(CUDA_FOUND_FLAGS)' EMU_LDLIBS='$(CUDA_LIBS)'
+	@cmp -s $(BUILD)/emu/plain/train_vit_emu $@ || cp -f $(BUILD)/emu/plain/train_vit_emu $@
+
+.PHONY: FORCE
+FORCE:
+
 bench: $(BUILD)/bench
 	@$<
 
@@ -100,6 +133,6 @@ test-asan:
 
 # what else is to be made in the same command has already read $(CONFIG)
 clean:
-	rm -rf $(if $(filter-out clean,$(MAKECMDGOALS)),$(filter-out $(CONFIG),$(wildcard $(BUILD)/*)),$(BUILD)) $(PROGRAMS)
+	rm -rf $(if $(filter-out clean,$(MAKECMDGOALS)),$(filter-out $(CONFIG),$(wildcard $(BUILD)/*)),$(BUILD)) $(PROGRAMS) $(CUDA_PROGRAMS)
 
 -include $(wildcard $(BUILD)/*.d)

@@ -311,6 +311,10 @@ static size_t model_scratch(const Model* m) {
 
 // Sizes only: nothing is allocated, so that --dry-run can tell what a run would need.
 static bool model_plan(Model* m, const Config* config, int classes, Error* err) {
+    if (config->precision != PRECISION_FP32) {
+        return set_error(err, "--precision %s is for the GPU: use ./train_katcu, or leave it out",
+                         choice_name(config_option("precision")->choices, config->precision));
+    }
     *m = (Model){.config = *config, .dims = dims_of(config, classes), .B = config->batch_size};
     if (!parameter_table(&m->table, config, m->dims, err)) { return false; }
     m->acts_table = activation_table(config, m->dims, m->B);

@@ -78,3 +78,14 @@ static inline void adamw_update(float* params, float* m, float* v, float* ema, b
     adamw_kernel<<<ceil_div(n, BLOCK), BLOCK, 0, stream>>>(params, m, v, ema, low, grads, n, step, grad_scale);
     CUDA_CHECK_LAUNCH();
 }
+
+__global__ void bf16_copy_kernel(bf16* low, const float* params, size_t n) {
+    size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x;
+    if (i < n) { low[i] = __float2bfloat16(params[i]); }
+}
+
+// low (n) = params (n) in bf16, where no update has written it
+static inline void bf16_copy(bf16* low, const float* params, size_t n, cudaStream_t stream) {
+    bf16_copy_kernel<<<ceil_div(n, (size_t)BLOCK), BLOCK, 0, stream>>>(low, params, n);
+    CUDA_CHECK_LAUNCH();
+}

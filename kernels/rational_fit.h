@@ -2,7 +2,9 @@
 // Levenberg-Marquardt (Marquardt, SIAM J. Appl. Math. 1963) on Chebyshev-spaced points, the same result in every run.
 // The variable is scaled to x / R, R the interval's larger end, so that the powers keep to one size.
 #pragma once
-#include "rational.h"
+#include "rational_shape.h"
+#include <math.h>
+#include <string.h>
 
 enum { FIT_POINTS = 601, FIT_ROUNDS = 400, FIT_MAX = 2 * RATIONAL_MAX_ORDER + 1 };
 
@@ -31,7 +33,7 @@ typedef struct {
 } FitProblem;
 
 static inline double fit_point(const FitProblem* f, int i) { // in [low, high], denser at the ends
-    double t = -cos(3.14159265358979323846 * (i + 0.5) / FIT_POINTS);
+    double t = -cos(3.14159265358979323846 * (i + 0.5) / (double)FIT_POINTS);
     return 0.5 * (f->low + f->high) + 0.5 * (f->high - f->low) * t;
 }
 
@@ -123,7 +125,7 @@ static inline double rational_improve(double* c, RationalShape s, RealFunction f
         }
     }
     for (int i = 0; i < K; i++) { c[i] /= pow(f.radius, i <= s.m ? i : i - s.m); }
-    return sqrt(error / FIT_POINTS);
+    return sqrt(error / (double)FIT_POINTS);
 }
 
 // Fits c = a0..am, b1..bn to function on [low, high] and returns the root mean square error. The denominator's degree

@@ -67,7 +67,7 @@ static inline bool rational_start(const char* name, RationalShape s, float* nume
 // (Yang & Wang print 2.8178 and 2.3568, a quarter of a percent above the integrals of the exact functions.)
 static inline double rational_second_moment(const float* numerator, const float* denominator, RationalShape s) {
     enum { PANELS = 24 * 1024 };
-    double c[FIT_MAX], sum = 0, h = 24.0 / PANELS;
+    double c[FIT_MAX], sum = 0, h = 24.0 / (double)PANELS;
     for (int i = 0; i <= s.m; i++) { c[i] = numerator[i]; }
     for (int j = 0; j < s.n; j++) { c[s.m + 1 + j] = denominator[j]; }
     for (int p = 0; p <= PANELS; p++) {

@@ -6,7 +6,6 @@
 // blocks as its outermost dimension, (L, ...). Gradients, Adam's moments and the EMA are further buffers of this
 // layout. Names and shapes are timm's, so that files interchange.
 #pragma once
-#include "../kernels/rational.h"
 #include "../kernels/rational_start.h"
 #include "../runtime/checkpoint.h"
 #include "../runtime/memory.h"

@@ -608,9 +608,9 @@ static void open_loaders(Trainer* t) {
         .train = true, .prefetch = true, .seed = (uint64_t)c->seed,
         .crop_pct = (float)c->crop_pct, .eval_interpolation = (Interpolation)c->interpolation,
         .augment = {
-            .crop_padding = c->crop_padding, .flip = (float)c->hflip, .random_resized_crop = c->rrc,
+            .crop_padding = c->crop_padding, .random_resized_crop = c->rrc != 0,
             .scale = {(float)c->scale[0], (float)c->scale[1]}, .ratio = {(float)c->ratio[0], (float)c->ratio[1]},
-            .train_interpolation = (Interpolation)c->train_interpolation,
+            .train_interpolation = (Interpolation)c->train_interpolation, .flip = (float)c->hflip,
             .mixup = (float)c->mixup, .cutmix = (float)c->cutmix,
             .mix_probability = (float)c->mixup_prob, .mix_switch = (float)c->mixup_switch_prob,
             .smoothing = (float)c->smoothing,

@@ -1,4 +1,5 @@
 // kernels/rational.h, rational_fit.h and rational_start.h against a plain double-precision form and known values.
+#include "../../kernels/rational.h"
 #include "../../kernels/rational_start.h"
 #include "kernel_test.h"
 

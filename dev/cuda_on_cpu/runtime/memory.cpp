@@ -102,6 +102,17 @@ cudaError_t cudaMallocHost(void** p, size_t size) {
 }
 cudaError_t cudaHostAlloc(void** p, size_t size, unsigned) { return cudaMallocHost(p, size); }
 
+cudaError_t cudaHostRegister(void* p, size_t size, unsigned) {
+    pinned[(uintptr_t)p] = size;
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void* p) {
+    finish_everything();
+    if (!pinned.erase((uintptr_t)p)) { fail("cudaHostUnregister of something that is not registered"); }
+    return cudaSuccess;
+}
+
 cudaError_t cudaFreeHost(void* p) {
     if (!p) { return cudaSuccess; }
     finish_everything();

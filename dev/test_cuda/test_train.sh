@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# The trainer on the GPU (or under the emulation) against that on the CPU: gradients of the same batch, losses of the
+# first steps, runs that one begins and the other ends, and the same bytes in every run.
+# Needs TRAIN_KAT, TRAIN_KATCU and COMPARE (compare_dumps.c), the programs. Prints "N passed, N failed" last.
+set -u
+cpu=$(realpath "${TRAIN_KAT:-./train_kat}") gpu=$(realpath "${TRAIN_KATCU:-./train_katcu}") compare=$(realpath "$COMPARE")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export OMP_NUM_THREADS=1
+passed=0 failed=0
+
+check() { # check SENTENCE COMMAND...: the command must succeed
+    local sentence=$1
+    shift
+    if "$@" >"$work/check.log" 2>&1; then
+        passed=$((passed + 1))
+        if [ -n "${VERBOSE:-}" ]; then echo "$sentence: $(tail -1 "$work/check.log")"; fi
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $sentence"
+        tail -5 "$work/check.log"
+    fi
+}
+
+tiny=(--dim 24 --depth 1 --image-size 16 --batch-size 4 --train-images 40 --test-images 6 --seed 3)
+
+# Observed at most TOLERANCE / 4
+dumps_agree() { # TOLERANCE ARGUMENTS...
+    local tolerance=$1
+    shift
+    "$cpu" "${tiny[@]}" "$@" --precision fp32 --dump-state "$work/cpu.safetensors" &&
+        "$gpu" "${tiny[@]}" "$@" --dump-state "$work/gpu.safetensors" &&
+        "$compare" "$work/cpu.safetensors" "$work/gpu.safetensors" "$tolerance"
+}
+
+while read -r flags; do
+    # shellcheck disable=SC2086
+    check "gradients of $flags" dumps_agree 1e-5 $flags
+done <<'MODELS'
+--model vit-mini
+--model kat-mini --depth 2
+--model vit-mini-g3b
+--model kat-mini-g3u --depth 2
+--model vit-mini-g3b --basis morlet
+--model vit-mini-g3b --basis bspline --karat-base silu
+--model vit-mini-g3b --softmax-heads 1 --karat-bias block
+--model vit-mini --mlp prelu
+--model vit-mini --mlp silu --recompute --depth 2
+--model vit-mini --mlp rational
+--model vit-mini --layer-scale 0.1
+--model vit-mini --pool avg
+--model vit-mini --dim 21 --heads 3 --mlp relu
+MODELS
+
+# step, loss and gradient norm, to 5 digits
+losses() { awk -F, 'NR > 1 && $3 != "" { printf "%d %.5g %.5g\n", $1, $3, $7 }' "$1/metrics.csv"; }
+same_losses() { diff <(losses "$1") <(losses "$2"); }
+
+run=(--model kat-mini-g3b "${tiny[@]}" --steps 5 --log-every 1 --drop-path 0.3 --mixup 0.8 --model-ema-decay 0.9 --clip-grad 1
+     --grad-accum-steps 2 --depth 2 --min-lr 0.001 --warmup-epochs 0)
+check "a run on the CPU" "$cpu" "${run[@]}" --output "$work/cpu"
+check "a run on the GPU" "$gpu" "${run[@]}" --output "$work/gpu"
+check "the same losses in the first steps" same_losses "$work/cpu" "$work/gpu"
+check "another run on the GPU" "$gpu" "${run[@]}" --output "$work/again"
+for file in last.resume last last.ema best; do
+    check "the same bytes in $file" cmp "$work/gpu/$file.safetensors" "$work/again/$file.safetensors"
+done
+
+# A run that one begins and the other ends. What was planned as 2 steps goes on to 5: at a constant learning rate the
+# number of steps is in the file alone.
+begin_and_end() { # FIRST SECOND FOLDER
+    "$1" "${run[@]}" --steps 2 --output "$work/$3" && sed -i 's/"steps":"2"/"steps":"5"/' "$work/$3/last.resume.safetensors" &&
+        "$2" --resume "$work/$3"
+}
+check "begun on the CPU, ended on the GPU" begin_and_end "$cpu" "$gpu" begun_by_cpu
+check "the same losses" same_losses "$work/cpu" "$work/begun_by_cpu"
+check "begun on the GPU, ended on the CPU" begin_and_end "$gpu" "$cpu" begun_by_gpu
+check "the same losses" same_losses "$work/cpu" "$work/begun_by_gpu"
+check "weights of the GPU on the CPU" "$cpu" --eval "$work/gpu/last.safetensors"
+
+says() { # says CODE TEXT PROGRAM ARGUMENTS...: exit code and a part of what is printed
+    local code=$1 text=$2
+    shift 2
+    "$@" >"$work/says.log" 2>&1
+    local got=$?
+    [ $got = "$code" ] && grep -qF -- "$text" "$work/says.log" && return
+    echo "exit $got (want $code): $(tail -1 "$work/says.log")"
+    return 1
+}
+while IFS='|' read -r flags; do
+    # shellcheck disable=SC2086
+    check "$flags is refused" says 2 "./train_kat" "$gpu" "${tiny[@]}" $flags
+done <<'REFUSED'
+--attn mixing
+--attn linear
+--attn karat --karat-order phi-w
+--attn karat --karat-full on
+--attn karat --karat-projection simplex
+--mlp kan
+REFUSED
+check "the CPU has fp32 alone" says 2 "./train_katcu" "$cpu" "${tiny[@]}" --precision bf16
+
+# bf16 rounds to 2^-9: gradients of a batch of 4 are right to some percent
+check "gradients in bf16" dumps_agree 0.1 --model vit-mini --precision bf16
+check "a run in bf16" "$gpu" "${run[@]}" --precision bf16 --output "$work/bf16"
+
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
