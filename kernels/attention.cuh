@@ -1,4 +1,4 @@
-// Softmax attention (Vaswani et al., 2017) on the GPU: kernels/attention.h, for T = float or bf16. For each sample, head:
+// Softmax attention (Vaswani et al., 2017) on the GPU: kernels/attention.h, for T = float or bf16. Per sample, head:
 //     S = Q K^T / sqrt(D)      P = softmax(S) over each row      out = P V
 //     backward: P = exp(S - lse)   dP = dout V^T   dS = P (dP - delta)   dV = P^T dout   dQ = dS K / sqrt(D)
 //               dK = dS^T Q / sqrt(D),   with delta = dout . out row by row

@@ -1,4 +1,4 @@
-// Kolmogorov-Arnold attention, KArAt (Maity et al., arXiv 2503.10632), on the GPU: kernels/karat.h in the order W Phi(A)
+// Kolmogorov-Arnold attention, KArAt (Maity et al., arXiv 2503.10632), on the GPU: kernels/karat.h, order W Phi(A),
 // without projections, for T = float or bf16. For each sample and head, A = Q K^T / sqrt(D),
 //     z_kp = sum_q phi_pq(A_kq)      out = z U + 1 (beta^T V),  U = W^T V                          p = 1..R
 //     dz = dout U^T    dU = z^T dout    dV = W dU    dW += V dU^T         beta: a further column of W whose z is 1
@@ -182,8 +182,7 @@ static void karat_forward(T* out, float* z, const T* qkv, KaratParams params, fl
     karat_scratch_cut(&s, scratch, d);
     if constexpr (sizeof(T) == sizeof(bf16)) {
         if (karat_fits_tensor(d, params.proj_bias)) {
-            auto launch = d.D <= 32 ? karat_launch_forward<32> : karat_launch_forward<64>;
-            launch(out, z, qkv, params, s.coefs, d, stream);
+            karat_launch_forward<KARAT_WIDTH>(out, z, qkv, params, s.coefs, d, stream);
             return;
         }
     }
@@ -215,7 +214,10 @@ static void karat_backward(T* dqkv, KaratGrads grads, const T* dout, const float
     CUDA_CHECK(cudaMemsetAsync(s.dcoefs, 0, s.slots_size * sizeof(float), stream));
     if constexpr (sizeof(T) == sizeof(bf16)) {
         if (karat_fits_tensor(d, params.proj_bias)) {
-            auto launch = d.D <= 32 ? karat_launch_backward_grid<32> : karat_launch_backward_grid<64>;
+            auto launch = d.G == 1 ? karat_launch_backward<KARAT_WIDTH, 1, false>
+                        : d.G == 2 ? karat_launch_backward<KARAT_WIDTH, 2, false>
+                        : d.G == 3 ? karat_launch_backward<KARAT_WIDTH, 3, false>
+                        : karat_launch_backward<KARAT_WIDTH, 1, true>;
             launch(dqkv, s.dcoefs, s.dW, dout, z, qkv, params, s.coefs, d, stream);
             karat_reduce(grads, params, s, KARAT_RANK, d, stream);
             return;

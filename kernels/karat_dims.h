@@ -55,7 +55,8 @@ static inline bool karat_forms_sigma(KaratDims d) {
     return karat_has_outer(d) || d.full_rank || (d.projection != PROJECT_NONE && !d.project_z);
 }
 
-// A coefficient of a unit with its scale folded in: scale_basis_pq coef_pmq, and scale_base_pq for the base's feature, the last
+// A coefficient of a unit with its scale folded in: scale_basis_pq coef_pmq, and scale_base_pq for the base's feature,
+// the last
 BASIS_FUNCTION float karat_coefficient(KaratOperator w, KaratDims d, int h, int m, int q, int p) {
     size_t unit = (size_t)(h * d.R + p) * d.N + q;
     int count = karat_coefficients(d);

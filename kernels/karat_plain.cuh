@@ -1,14 +1,15 @@
 // Kolmogorov-Arnold attention (karat.cuh), from logits to z and back, in its plain form: any basis, rank and size, fp32
 // arithmetic, either storage. Blocks of PLAIN_THREADS have a tile of PLAIN_ROWS rows of logits in shared memory
-// (plain_tiles.cuh). The forward and dQ take tiles of rows k; dK and the gradient of the coefficients take tiles of A^T,
-// rows q, over the samples of one slot. Features of PLAIN_THREADS logits at a time, one a thread, lie in shared memory.
+// (plain_tiles.cuh). The forward and dQ take tiles of rows k; dK and the gradient of the coefficients take tiles of
+// A^T, rows q, over the samples of one slot. Features of PLAIN_THREADS logits at a time, one a thread, lie in
+// shared memory.
 //     coefs (H,N,F,R): F features of every q, or the folded parameters of its units (karat_units.cuh)
 #pragma once
 #include "karat_units.cuh"
 #include "plain_tiles.cuh"
 
-// The slots that gradients of the operator are summed in: as many blocks of 13 tiles of 16 rows, or of as many as come to
-// that, as a large GPU has multiprocessors
+// The slots that gradients of the operator are summed in: as many blocks of 13 tiles of 16 rows, or of as many as come
+// to that, as a large GPU has multiprocessors
 static inline int karat_slots(KaratDims d) {
     int resident = 13 / ((d.N + 15) / 16), slots = 132 * (resident > 1 ? resident : 1) / d.H;
     return d.B < slots ? d.B : slots > 1 ? slots : 1;
@@ -213,7 +214,7 @@ __device__ inline void karat_plain_key_logits(float* x, float* keys, const T* q,
 // dK of a tile of rows q of A^T, and what the samples of a slot add to the gradient of coefs (H,slots,N,F,R), which
 // starts as zeros. Blocks (tile, head, slot).
 template <class T>
-__global__ void __launch_bounds__(PLAIN_THREADS)
+__global__ void __launch_bounds__(PLAIN_THREADS, 4)
 karat_backward_key_linear(T* dqkv, float* dcoefs, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;
@@ -235,7 +236,7 @@ karat_backward_key_linear(T* dqkv, float* dcoefs, const float* dz, const T* qkv,
 }
 
 template <class T>
-__global__ void __launch_bounds__(PLAIN_THREADS)
+__global__ void __launch_bounds__(PLAIN_THREADS, 4)
 karat_backward_key_units(T* dqkv, float* dcoefs, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;

@@ -16,6 +16,7 @@
 #include "karat_plain.cuh"
 
 constexpr int KARAT_WARPS = 13;    // of the backward: 208 rows, and 128 registers a thread
+constexpr int KARAT_WIDTH = 64;      // D padded
 constexpr int KARAT_RANK = 16;       // R padded
 constexpr int KARAT_RANK_LD = KARAT_RANK + 8; // between rows (.,R) in shared memory: in different banks
 
@@ -23,7 +24,7 @@ __host__ __device__ inline int karat_tiles(KaratDims d) { return (d.N + 15) / 16
 
 static inline bool karat_fits_tensor(KaratDims d, bool bias) {
     return d.basis == BASIS_FOURIER && d.base == KARAT_BASE_ZERO && d.R + bias <= KARAT_RANK &&
-           d.D % 8 == 0 && d.D <= 64 && d.C % 8 == 0 && karat_tiles(d) <= KARAT_WARPS;
+           d.D % 8 == 0 && d.D <= KARAT_WIDTH && d.C % 8 == 0 && karat_tiles(d) <= KARAT_WARPS;
 }
 
 // ---- Coefficients as a lane's registers hold them: (H, tiles of q, 2G, 32 lanes, 4 pairs), zeros beyond N and R
@@ -33,7 +34,8 @@ __global__ void karat_fold_tensor(uint32_t* coefs, KaratOperator w, KaratDims d,
     int i = blockIdx.x * blockDim.x + threadIdx.x, pair = i % 4, lane = i / 4 % 32, m = i / 128 % (2 * d.G);
     int tile = i / 128 / (2 * d.G) % karat_tiles(d), h = i / 128 / (2 * d.G) / karat_tiles(d);
     if (h >= d.H) { return; }
-    int single = lane / 4 + (right ? pair / 2 : pair % 2) * 8, paired = lane % 4 * 2 + (right ? pair % 2 : pair / 2) * 8;
+    int single = lane / 4 + (right ? pair / 2 : pair % 2) * 8;
+    int paired = lane % 4 * 2 + (right ? pair % 2 : pair / 2) * 8;
     float value[2];
     for (int j = 0; j < 2; j++) {
         int q = tile * 16 + (right ? paired + j : single), p = right ? single : paired + j;
@@ -147,7 +149,7 @@ __device__ inline void karat_tensor_z(float* z, const uint32_t queries[][4], con
 }
 
 template <int D>
-__global__ void __launch_bounds__(32 * ATTENTION_WARPS)
+__global__ void __launch_bounds__(32 * ATTENTION_WARPS, 2)
 karat_forward_tensor(bf16* out, float* z, const bf16* qkv, const uint32_t* coefs, const float* W, const float* beta,
                      KaratDims d) {
     extern __shared__ float4 shared[];
@@ -225,8 +227,8 @@ __device__ inline void karat_tensor_value_backward(float* dW, bf16* dv, KaratSha
     }
 }
 
-// The forward lines: A = Q K^T / sqrt(D); z = features(A) C, harmonics before + 1 .. before + GROUP of them. Adds to one
-// block of dA^T, rows q and columns k of which dz are, and to dC.
+// The forward lines: A = Q K^T / sqrt(D); z = features(A) C, harmonics before + 1 .. before + GROUP of them. Adds to
+// one block of dA^T, rows q and columns k of which dz are, and to dC.
 template <int D, int GROUP, bool MANY>
 __device__ inline void karat_tensor_block_backward(float* dA, float dC[][8], const bf16* keys, const bf16* queries,
                                                    const bf16* dz, const uint32_t* coefs, int before, float scale,
@@ -323,10 +325,10 @@ __device__ inline void karat_tensor_logits_backward(bf16* dq, KaratShared<D> s, 
     attention_store<D>(dq + d.C, 3 * (size_t)d.C, sums, scale, d.N - first, d.D);
 }
 
-// dcoefs (H,slots,N,2G,R) and dW (H,slots,N,KARAT_RANK) start as zeros. Where G fits into one GROUP, dC stays in registers over
-// all samples; else (MANY) every sample takes the harmonics group by group.
+// dcoefs (H,slots,N,2G,R) and dW (H,slots,N,KARAT_RANK) start as zeros. Where G fits into one GROUP, dC stays in
+// registers over all samples; else (MANY) every sample takes the harmonics group by group.
 template <int D, int GROUP, bool MANY>
-__global__ void __launch_bounds__(32 * KARAT_WARPS)
+__global__ void __launch_bounds__(32 * KARAT_WARPS, 1)
 karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z, const bf16* qkv,
                       const uint32_t* coefs, const float* W, const float* beta, KaratDims d) {
     extern __shared__ float4 shared[];
@@ -394,13 +396,4 @@ static void karat_launch_backward(bf16* dqkv, float* dcoefs, float* dW, const bf
     karat_backward_tensor<D, GROUP, MANY><<<dim3(karat_slots(d), d.H), 32 * karat_tiles(d), shared, stream>>>(
         dqkv, dcoefs, dW, dout, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias, d);
     CUDA_CHECK_LAUNCH();
-}
-
-template <int D>
-static void karat_launch_backward_grid(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z,
-                                       const bf16* qkv, KaratParams params, float* coefs, KaratDims d,
-                                       cudaStream_t stream) {
-    auto launch = d.G == 1 ? karat_launch_backward<D, 1, false> : d.G == 2 ? karat_launch_backward<D, 2, false>
-                : d.G == 3 ? karat_launch_backward<D, 3, false> : karat_launch_backward<D, 3, true>;
-    launch(dqkv, dcoefs, dW, dout, z, qkv, params, coefs, d, stream);
 }

@@ -1,5 +1,5 @@
-// KArAt's units that are not linear in their parameters (kernels/karat_units.h), rational and the wavelets, as the plain
-// form of karat.cuh evaluates them: one by one, in fp32. What is folded in front of a call lies at theta[m R] of a unit:
+// KArAt's units that are not linear in their parameters (kernels/karat_units.h), rational and the wavelets, as the
+// plain form of karat.cuh evaluates them: one by one, in fp32. What is folded before a call lies at theta[m R] of a unit:
 //     rational  scale a0 .. scale a5, b1 .. b4        wavelet  scale w window, tau, 1/s        and scale_base last
 #pragma once
 #include "karat_dims.h"

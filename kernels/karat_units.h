@@ -172,8 +172,8 @@ static inline void karat_units_z_backward(float* dq, float* dcoefs, const float*
 }
 
 // Adds the gradients of one unit's folded parameters to those of coef (at c, rows N apart) and of the scales (at i)
-static inline void karat_units_unfold_one(KaratOperatorGrads grads, KaratOperator w, const float* folded, KaratDims d, size_t c,
-                                          size_t i, int q) {
+static inline void karat_units_unfold_one(KaratOperatorGrads grads, KaratOperator w, const float* folded, KaratDims d,
+                                          size_t c, size_t i, int q) {
     int N = d.N, M = karat_coefficients(d), scaled = d.basis == BASIS_RATIONAL ? RATIONAL_UNIT_NUMERATOR : 1;
     float scale = w.scale_basis ? w.scale_basis[i] : 1, window = karat_units_window(d, q), dscale = 0;
     for (int m = 0; m < scaled; m++) {

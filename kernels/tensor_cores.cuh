@@ -101,8 +101,8 @@ __device__ inline void store_block(bf16* matrix, size_t ld, const float* accumul
     }
 }
 
-// The whole block of threads copies rows of global memory (columns a multiple of 8, 16-byte aligned) into shared memory:
-// TILE_ROWS rows, WIDTH columns, WIDTH + 8 apart, so that the rows that a warp loads together are in different banks.
+// The whole block of threads copies rows of global memory (columns a multiple of 8, 16-byte aligned) into shared
+// memory: tile_rows rows, WIDTH columns, WIDTH + 8 apart, so that rows that a warp loads together are in different banks.
 // Zeros beyond rows and columns.
 template <int WIDTH>
 __device__ void load_rows(bf16* tile, const bf16* matrix, size_t ld, int tile_rows, int rows, int columns) {

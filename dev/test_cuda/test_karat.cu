@@ -7,8 +7,8 @@
 typedef struct { bool scales, bias; float logit_scale; } Options;
 static const Options FULL = {true, true, 1}, PLAIN = {false, false, 1}, LARGE_LOGITS = {true, true, 4};
 
-// Seen in fp32 and bf16: 1.2e-6 7.4e-3 fourier, 5.1e-6 4.8e-3 with large logits, 3.1e-6 3.7e-3 the other bases. One token
-// has one z, the terms of which may cancel.
+// Seen in fp32 and bf16: 1.2e-6 7.4e-3 fourier, 5.1e-6 4.8e-3 with large logits, 3.1e-6 3.7e-3 the other bases. One
+// token has one z, the terms of which may cancel.
 static const Limits FOURIER = {1e-5, 1e-2}, OTHERS = {2e-5, 1e-2}, LARGE = {3e-5, 1.5e-2}, ONE_TOKEN = {2e-5, 5e-2};
 
 typedef struct { Floats coef, scale_basis, scale_base, W, beta; } Tensors; // parameters, or their gradients
