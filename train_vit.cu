@@ -3,12 +3,12 @@
 //     configuration -> parameter table -> data -> forward -> backward -> update -> log
 //
 // model/, data/ and runtime/ are shared with the CPU's trainer; a run begun by one goes on in the other. Kernels are in
-// kernels/*.cuh under the names of the CPU's functions, with a stream at the end. What has no kernel yet is refused when
-// the model is planned.
+// kernels/*.cuh under the names of the CPU's functions, with a stream at the end. What has no kernel yet is refused
+// when the model is planned.
 //
 // Precision (--precision): the residual stream, parameters, their gradients, statistics and the optimiser are fp32
-// always. With fp32 and tf32 all else is too; with bf16 activations and their gradients are stored as bf16 (T below), and
-// products read a bf16 copy of the parameters that the update writes.
+// always. With fp32 and tf32 all else is too; with bf16 activations and their gradients are stored as bf16 (T below),
+// and products read a bf16 copy of the parameters that the update writes.
 //
 // Everything of a step is put on one stream, from memory that was allocated before. The host waits where it reads the
 // losses and logits, and the gradient norm.
@@ -41,7 +41,7 @@ enum { ALIGNMENT = 256 }; // bytes: where tensors start, so that products and 16
 #define SAVED_TABLE(A) \
 A(patches,   T,        true, 1,       (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
 A(tokens,    T,        true, 1,       (size_t)d.N * d.C)         /* embedded patches, without class tokens */ \
-A(x,         Residual, true, d.L + 1, (size_t)d.N * d.C)         /* input of each block; the last one is the stack's output */ \
+A(x,         Residual, true, d.L + 1, (size_t)d.N * d.C)         /* input of each block; the last is the output */ \
 A(ln1,       T,        true, kept,    (size_t)d.N * d.C) \
 A(ln1_mean,  float,    true, kept,    (size_t)d.N) \
 A(ln1_rstd,  float,    true, kept,    (size_t)d.N) \
@@ -198,7 +198,9 @@ static void lap(Model* m, int part) {
 
 static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 
-template <class T> static Acts<T> acts_at(const Model* m, int l) { return acts_of_block<T>(&m->acts_table, m->acts, l); }
+template <class T> static Acts<T> acts_at(const Model* m, int l) {
+    return acts_of_block<T>(&m->acts_table, m->acts, l);
+}
 
 static Params params_at(const Model* m, float* flat, int l) {
     return tensors_of_block<Params>(&m->table, &m->layout, flat, l);
@@ -223,8 +225,8 @@ static KaratDims karat_dims(const Model* m, int B) {
     Basis basis = config_basis(c);
     return (KaratDims){.B = B, .N = d.N, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
                        .base = bases[c->karat_base], .basis = basis.kind, .spline_order = basis.order,
-                       .spline_range = basis.range, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full != 0,
-                       .projection = (Projection)c->karat_projection,
+                       .spline_range = basis.range, .order = (KaratOrder)c->karat_order,
+                       .full_rank = c->karat_full != 0, .projection = (Projection)c->karat_projection,
                        .project_z = c->karat_projection != PROJECT_NONE && c->karat_project};
 }
 
@@ -252,8 +254,8 @@ static bool kernels_check(const Config* c, Dims d, Error* err) {
     }
     if (c->mlp == MLP_KAN) { return set_error(err, "--mlp kan is not there for the GPU: use ./train_kat"); }
     if (c->precision == PRECISION_BF16 && (d.C % 8 || d.F % 8 || 3 * d.P * d.P % 8)) {
-        return set_error(err, "with --precision bf16 --dim %d, the MLP's width %d and the values of a patch, %d, must be "
-                         "multiples of 8: change them, or use --precision fp32", d.C, d.F, 3 * d.P * d.P);
+        return set_error(err, "with --precision bf16 --dim %d, the MLP's width %d and the values of a patch, %d, must "
+                         "be multiples of 8: change them, or use --precision fp32", d.C, d.F, 3 * d.P * d.P);
     }
     return true;
 }
@@ -487,7 +489,8 @@ template <class T> static void join_and_normalise(Model* m, Params p, Acts<T> a,
 // a.fc2 = mlp(a.x_mid)
 template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
     int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
-    linear_forward(a.fc1, m->config.mlp == MLP_GR_KAN ? a.act1 : a.ln2, w.fc1_weight, w.fc1_bias, rows, C, F, m->stream);
+    const T* inp = m->config.mlp == MLP_GR_KAN ? a.act1 : a.ln2;
+    linear_forward(a.fc1, inp, w.fc1_weight, w.fc1_bias, rows, C, F, m->stream);
     lap(m, PART_FC1);
     activation_forward(m, p, a, rows);
     lap(m, PART_ACTIVATION);
@@ -602,7 +605,8 @@ template <class T> static void attention_branch_backward(Model* m, Params p, Wei
     lap(m, PART_PROJ);
     attend_backward(m, p, d, a, B);
     lap(m, PART_ATTENTION);
-    linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, w.qkv_weight, m->scratch, rows, C, 3 * C, m->stream);
+    linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, w.qkv_weight, m->scratch, rows, C, 3 * C,
+                    m->stream);
     lap(m, PART_QKV);
     layernorm_backward(a.dx, d.norm1_weight, d.norm1_bias, a.dln, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
                        m->scratch, rows, C, m->stream);
@@ -667,8 +671,8 @@ static void model_backward(Model* m, const float* targets, int B, const float* k
 // ---------------------------------------------------------------------------------------------------------------------
 // Update
 
-// t: number of this update, from 1. Rows of the table that lie together and agree on decay are one span. The factor that
-// clips is on the device, from model_gradient_norm.
+// t: number of this update, from 1. Rows of the table that lie together and agree on decay are one span. The factor
+// that clips is on the device, from model_gradient_norm.
 static void model_update(Model* m, double lr, float grad_scale, int64_t t) {
     (void)grad_scale;
     const Config* c = &m->config;
@@ -713,7 +717,8 @@ static void copy_tensors(Model* m, float* flat, float* mirror, cudaMemcpyKind ki
     for (int i = 0; i < PARAMETER_ROWS; i++) {
         const Parameter* p = &m->table.row[i];
         for (int l = 0; l < p->copies; l++) {
-            float *device = flat + m->layout.offset[i] + l * m->layout.stride[i], *host = mirror + p->offset + l * p->size;
+            float* device = flat + m->layout.offset[i] + l * m->layout.stride[i];
+            float* host = mirror + p->offset + l * p->size;
             bool fetch = kind == cudaMemcpyDeviceToHost;
             copy(fetch ? host : device, fetch ? device : host, p->size * sizeof(float), kind, m->stream);
         }
@@ -779,9 +784,9 @@ static void print_memory(const Model* m, size_t data_bytes) {
     double workspace = 1e-6 * (double)(m->acts_table.total - m->acts_table.saved + PRODUCT_WORKSPACE) +
                        4e-6 * (double)model_scratch(m);
     double batch = 4e-6 * m->B * (3.0 * m->dims.S * m->dims.S + m->dims.K);
-    printf("memory     %.1f MB on the GPU: parameters %.1f, gradients %.1f, AdamW%s %.1f, activations %.1f, workspace %.1f, "
-           "batch %.1f; images on the host %.1f\n", params + grads + moments + saved + workspace + batch, params, grads,
-           ema ? " and EMA" : "", moments, saved, workspace, batch, 1e-6 * (double)data_bytes);
+    printf("memory     %.1f MB on the GPU: parameters %.1f, gradients %.1f, AdamW%s %.1f, activations %.1f, "
+           "workspace %.1f, batch %.1f; images on the host %.1f\n", params + grads + moments + saved + workspace + batch,
+           params, grads, ema ? " and EMA" : "", moments, saved, workspace, batch, 1e-6 * (double)data_bytes);
 }
 
 #include "model/run.h"

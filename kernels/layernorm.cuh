@@ -80,8 +80,8 @@ template <int W, class R, class T, class Row, class Behind>
 __global__ void __launch_bounds__(LAYERNORM_WARPS * WARP, LAYERNORM_WARPS_RESIDENT / LAYERNORM_WARPS)
 layernorm_forward_kernel(T* out, float* mean, float* rstd, Row inp, const float* weight, const float* bias,
                          Behind behind, int rows, int C) {
-    extern __shared__ float4 shared[];
-    float *weight_here = (float*)shared, *bias_here = weight_here + C; // (C) each, as shared_place has them
+    extern __shared__ float4 layernorm_shared[];
+    float *weight_here = (float*)layernorm_shared, *bias_here = weight_here + C; // (C) each, as shared_place has them
     int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y;
     R* x = (R*)(bias_here + C) + (size_t)warp * C; // a lane reads what it wrote itself
     for (int c = warp * WARP + lane; c < C; c += warps * WARP) {
@@ -219,8 +219,8 @@ template <int W, class R, class T>
 __global__ void __launch_bounds__(LAYERNORM_WARPS * WARP, LAYERNORM_WARPS_RESIDENT / LAYERNORM_WARPS)
 layernorm_backward_kernel(R* dinp, float* partials, const T* dout, const R* inp, const float* weight, const float* mean,
                           const float* rstd, int rows, int C) {
-    extern __shared__ float4 shared[];
-    float *weight_here = (float*)shared, *sums = weight_here + C; // (C), (warps, 2C), both as shared_place has them
+    extern __shared__ float4 layernorm_shared[];
+    float *weight_here = (float*)layernorm_shared, *sums = weight_here + C; // (C), (warps, 2C), both as shared_place has them
     int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, threads = warps * WARP;
     for (int c = warp * WARP + lane; c < C; c += threads) { weight_here[shared_place<W>(c, C)] = weight[c]; }
     for (int i = warp * WARP + lane; i < warps * 2 * C; i += threads) { sums[i] = 0; }

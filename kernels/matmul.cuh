@@ -103,7 +103,8 @@ static inline void choose_algorithm(ProductPlan* plan) {
     CUBLAS_CHECK(cublasLtMatmulPreferenceDestroy(preference));
 }
 
-static inline ProductPlan* product_plan(ProductShape s) {
+// bias: one that it will be called with
+static inline ProductPlan* product_plan(ProductShape s, const void* bias) {
     for (int i = 0; i < products.count; i++) {
         if (products.plans[i].shape == s) { return &products.plans[i]; }
     }
@@ -119,6 +120,7 @@ static inline ProductPlan* product_plan(ProductShape s) {
     if (s.bias) {
         set_attribute(plan->description, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
         set_attribute(plan->description, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, s.type_d);
+        set_attribute(plan->description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     }
     plan->a = s.transpose_a ? product_layout(s.type, s.k, s.m) : product_layout(s.type, s.m, s.k);
     plan->b = s.transpose_b ? product_layout(s.type, s.n, s.k) : product_layout(s.type, s.k, s.n);
@@ -131,7 +133,7 @@ static inline ProductPlan* product_plan(ProductShape s) {
 static inline void product(void* d, const void* a, const void* b, const void* bias, float keep, ProductShape s,
                            cudaStream_t stream) {
     float one = 1;
-    ProductPlan* plan = product_plan(s);
+    ProductPlan* plan = product_plan(s, bias);
     if (s.bias) { set_attribute(plan->description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias); }
     CUBLAS_CHECK(cublasLtMatmul(products.handle, plan->description, &one, a, plan->a, b, plan->b, &keep, d, plan->d, d,
                                 plan->d, &plan->algo, products.workspace, PRODUCT_WORKSPACE, stream));
