@@ -785,8 +785,9 @@ static void print_memory(const Model* m, size_t data_bytes) {
                        4e-6 * (double)model_scratch(m);
     double batch = 4e-6 * m->B * (3.0 * m->dims.S * m->dims.S + m->dims.K);
     printf("memory     %.1f MB on the GPU: parameters %.1f, gradients %.1f, AdamW%s %.1f, activations %.1f, "
-           "workspace %.1f, batch %.1f; images on the host %.1f\n", params + grads + moments + saved + workspace + batch,
-           params, grads, ema ? " and EMA" : "", moments, saved, workspace, batch, 1e-6 * (double)data_bytes);
+           "workspace %.1f, batch %.1f; images on the host %.1f\n",
+           params + grads + moments + saved + workspace + batch, params, grads, ema ? " and EMA" : "",
+           moments, saved, workspace, batch, 1e-6 * (double)data_bytes);
 }
 
 #include "model/run.h"

@@ -78,18 +78,23 @@ static inline size_t karat_backward_coefs(KaratDims d) {
 
 // ---- Scratch
 
-// Columns of dA that are kept for the products with K and Q: whole panels of lanes, about 96 of them
-static inline int karat_columns(int N) { return min_int(round_up(N, TILE_COLS), 96 / TILE_COLS * TILE_COLS); }
+// Columns of dA that are kept for the products with K and Q: whole panels of lanes, all of them where dA leaves room
+// for more in the second cache level, and 96 at least
+static inline int karat_columns(int N) {
+    int room = 48 * 1024 / N;
+    return min_int(round_up(N, TILE_COLS), (room > 96 ? room : 96) / TILE_COLS * TILE_COLS);
+}
 
 typedef struct {                // of one thread
-    float *row_panels;          // K (forward) or Q (backward), (N rounded up, D), in panels of TILE_ROWS rows
-    float *lane_panels;         // Q (forward) or K (backward), in panels of TILE_COLS lanes
-    float *x, *dx;              // a tile: logits, their gradients (KARAT_ROWS, TILE_COLS)
+    const float* rows;          // K (forward) or Q (backward), 3C apart; in last_rows (TILE_ROWS,D) those behind the
+    float *last_rows;           // last whole register tile, and zeros
+    float *lane_panels;         // Q (forward) or K (backward), (N rounded up, D), in panels of TILE_COLS lanes
+    float *x;                   // a tile: logits (KARAT_ROWS, TILE_COLS)
     float *features, *slopes;   // and features (M, KARAT_ROWS, TILE_COLS), their derivatives
     float *z;                   // of one panel of lanes k, transposed: (R rounded up, TILE_COLS)
-    float *dz, *dz_k, *dz_p;    // (N,R); in panels of TILE_ROWS k (N rounded up, R); and of p (R rounded up, N)
+    float *dz, *dz_p;           // (N rounded up, R); in panels of TILE_ROWS p (R rounded up, N)
     float *U, *dU, *row;        // (R,D), (R,D), (D)
-    float *dA;                  // (N, karat_columns)
+    float *dA;                  // (N rounded up, karat_columns)
     KaratUnitsWork units;       // of the per-unit form, in place of the tile and of what it is made from
     float *z_used, *dz_used;    // the projections of z, their gradients (N,R)
     KaratSigmaWork sigma;       // where sigma is formed or z projected
@@ -100,7 +105,7 @@ static inline size_t karat_work(KaratWork* w, float* base, KaratDims d) {
     size_t D = d.D, tile = KARAT_ROWS * TILE_COLS, R_padded = round_up(d.R, TILE_ROWS);
     size_t N_rows = round_up(d.N, TILE_ROWS), N_lanes = round_up(d.N, TILE_COLS), at = 0;
     *w = (KaratWork){0};
-    at = karat_take(&w->dz, base, at, (size_t)d.N * d.R);
+    at = karat_take(&w->dz, base, at, N_rows * d.R);
     at = karat_take(&w->U, base, at, d.R * D);
     at = karat_take(&w->dU, base, at, d.R * D);
     at = karat_take(&w->row, base, at, D);
@@ -109,16 +114,14 @@ static inline size_t karat_work(KaratWork* w, float* base, KaratDims d) {
     at = karat_sigma_work(&w->sigma, base, at, d);
     if (!karat_has_inner(d)) { return at; }
     if (!basis_is_linear(d.basis)) { return karat_units_work(&w->units, base, at, d); }
-    at = karat_take(&w->row_panels, base, at, N_rows * D);
+    at = karat_take(&w->last_rows, base, at, TILE_ROWS * D);
     at = karat_take(&w->lane_panels, base, at, N_lanes * D);
     at = karat_take(&w->x, base, at, tile);
-    at = karat_take(&w->dx, base, at, tile);
     at = karat_take(&w->features, base, at, karat_features_count(d) * tile);
     at = karat_take(&w->slopes, base, at, d.basis == BASIS_FOURIER ? 0 : karat_coefficients(d) * tile);
     at = karat_take(&w->z, base, at, R_padded * TILE_COLS);
-    at = karat_take(&w->dz_k, base, at, N_rows * d.R);
     at = karat_take(&w->dz_p, base, at, R_padded * d.N);
-    return karat_take(&w->dA, base, at, (size_t)d.N * karat_columns(d.N));
+    return karat_take(&w->dA, base, at, N_rows * karat_columns(d.N));
 }
 
 // One (head, slot)'s gradients: of the folded coefficients, inner and outer, of W (N,R) and of beta (N)
@@ -166,66 +169,119 @@ static inline KaratHead karat_head(KaratScratch s, KaratParams params, KaratDims
 
 // ---- Tiles
 
-// x (rows, TILE_COLS) = the products of rows with a panel of lanes, / sqrt(D)
-static inline void karat_logits(float* x, const float* row_panels, const float* lane_panel, int rows, int D) {
-    for (int r = 0; r < rows; r += TILE_ROWS) {
-        tile_product(x + r * TILE_COLS, false, D, row_panels + (size_t)r * D, lane_panel);
+// The rows of logits to come: x (N,D), 3C apart
+static inline void karat_set_rows(KaratWork* w, const float* x, KaratDims d) {
+    int whole = d.N / TILE_ROWS * TILE_ROWS;
+    w->rows = x;
+    memset(w->last_rows, 0, (size_t)TILE_ROWS * d.D * sizeof(float));
+    for (int r = whole; r < d.N; r++) {
+        memcpy(w->last_rows + (size_t)(r - whole) * d.D, x + (size_t)r * 3 * d.C, d.D * sizeof(float));
     }
-    float scale = 1 / sqrtf(D);
-    for (int i = 0; i < rows * TILE_COLS; i++) { x[i] *= scale; }
+}
+
+// x (rows, TILE_COLS) = the products of the rows from first on with a panel of lanes, / sqrt(D)
+static inline void karat_logits(KaratWork w, int first, const float* lane_panel, int rows, KaratDims d) {
+    float scale = 1 / sqrtf(d.D);
+    for (int r = 0; r < rows; r += TILE_ROWS) {
+        bool whole = first + r + TILE_ROWS <= d.N;
+        size_t step = whole ? 3 * (size_t)d.C : (size_t)d.D;
+        register_tile(w.x + r * TILE_COLS, TILE_COLS, d.D, whole ? w.rows + (first + r) * step : w.last_rows, step, 1,
+                      lane_panel, scale, 0);
+    }
+}
+
+// cos(mx) and sin(mx) as basis_harmonics has them; a vector at a time, so that what m + 1 needs of m stays in registers
+static inline void karat_harmonics(float* features, const float* x, int count, int G) {
+    float *cosines = features, *sines = features + G * count;
+    #pragma omp simd
+    for (int i = 0; i < count; i++) { vm_sincos(x[i], &sines[i], &cosines[i]); }
+    for (int i = 0; i < count; i += VEC_LANES) {
+        Vec c1 = *(const Vec*)(cosines + i), s1 = *(const Vec*)(sines + i), c = c1, s = s1;
+        for (int m = 1; m < G; m++) {
+            Vec next = c * c1 - s * s1;
+            s = s * c1 + c * s1;
+            c = next;
+            *(Vec*)(cosines + m * count + i) = c;
+            *(Vec*)(sines + m * count + i) = s;
+        }
+    }
 }
 
 // The tile's logits and features, rows of q0.. or k0.. on; returns its number of rows, a whole number of TILE_ROWS
 static inline int karat_tile(KaratWork w, int first_row, int first_lane, KaratDims d) {
-    int D = d.D, rows = round_up(min_int(KARAT_ROWS, d.N - first_row), TILE_ROWS);
-    karat_logits(w.x, w.row_panels + (size_t)first_row * D, w.lane_panels + (size_t)first_lane * D, rows, D);
-    basis_features(w.features, w.x, rows * TILE_COLS, karat_basis(d));
+    int rows = round_up(min_int(KARAT_ROWS, d.N - first_row), TILE_ROWS);
+    karat_logits(w, first_row, w.lane_panels + (size_t)first_lane * d.D, rows, d);
+    if (d.basis == BASIS_FOURIER) {
+        karat_harmonics(w.features, w.x, rows * TILE_COLS, d.G);
+    } else {
+        basis_features(w.features, w.x, rows * TILE_COLS, karat_basis(d));
+    }
     karat_base_forward(w.features + (size_t)karat_coefficients(d) * rows * TILE_COLS, w.x, rows * TILE_COLS, d.base);
     return rows;
 }
 
+// The register tile's part of dA, (TILE_ROWS, TILE_COLS) and ld apart, of TILE_ROWS rows of dz (R) and one panel of
+// coefficients:
+//     dx = sum_m e_m'(x) df_m,  df = dz C^T
+// For fourier, where cos and sin are each other's derivatives: half of the lanes at a time, so that df of both is held
+// in registers. Features are rows * TILE_COLS floats apart.
+static inline void karat_harmonics_backward(float* dx, int ld, const float* features, const float* dz,
+                                            const float* coefs, int rows, KaratDims d) {
+    size_t apart = (size_t)rows * TILE_COLS, coefs_apart = (size_t)round_up(d.R, TILE_ROWS) * TILE_COLS;
+    for (int m = 1; m <= d.G; m++, features += apart, coefs += coefs_apart) {
+        for (int lane = 0; lane < TILE_COLS; lane += VEC_LANES) {
+            const float *c = features + lane, *s = c + d.G * apart, *c_coefs = coefs + lane;
+            Vec df[TILE_ROWS][2] = {0};
+            register_sums(df, d.R, dz, d.R, 1, c_coefs, c_coefs + d.G * coefs_apart);
+            for (int r = 0; r < TILE_ROWS; r++, c += TILE_COLS, s += TILE_COLS) {
+                Vec part = (float)m * (*(const Vec*)c * df[r][1] - *(const Vec*)s * df[r][0]);
+                Vec* to = (Vec*)(dx + (size_t)r * ld + lane);
+                if (m > 1) { part += *to; }
+                *to = part;
+            }
+        }
+    }
+}
+
 enum { KARAT_TILE = TILE_ROWS * TILE_COLS };
 
-// dx += sum_m e_m'(x) df_m for fourier, where cos and sin are each other's derivatives; rows * TILE_COLS floats apart
-static inline void karat_harmonics_backward(float* dx, const float* features, const float* dz_k, const float* coefs,
-                                            int rows, KaratDims d) {
-    float df_cos[KARAT_TILE] __attribute__((aligned(64))), df_sin[KARAT_TILE] __attribute__((aligned(64)));
-    int step = round_up(d.R, TILE_ROWS) * TILE_COLS; // from one feature's coefficients to the next's
-    for (int m = 1; m <= d.G; m++) {
-        const float* c = features + (m - 1) * rows * TILE_COLS;
-        const float* s = c + d.G * rows * TILE_COLS;
-        tile_product(df_cos, false, d.R, dz_k, coefs + (m - 1) * step);
-        tile_product(df_sin, false, d.R, dz_k, coefs + (d.G + m - 1) * step);
-        for (int i = 0; i < KARAT_TILE; i++) { dx[i] += m * (c[i] * df_sin[i] - s[i] * df_cos[i]); }
-    }
-}
-
-// The same for a basis whose derivatives are computed apart
-static inline void karat_slopes_backward(float* dx, const float* slopes, const float* dz_k, const float* coefs,
+// For a basis whose derivatives are computed apart
+static inline void karat_slopes_backward(float* dx, int ld, const float* slopes, const float* dz, const float* coefs,
                                          int rows, KaratDims d) {
-    float df[KARAT_TILE] __attribute__((aligned(64)));
+    float df[KARAT_TILE] __attribute__((aligned(64))), sum[KARAT_TILE] __attribute__((aligned(64))) = {0};
     for (int m = 0; m < karat_coefficients(d); m++, slopes += rows * TILE_COLS) {
-        tile_product(df, false, d.R, dz_k, coefs + m * round_up(d.R, TILE_ROWS) * TILE_COLS);
-        for (int i = 0; i < KARAT_TILE; i++) { dx[i] += slopes[i] * df[i]; }
+        register_tile(df, TILE_COLS, d.R, dz, d.R, 1, coefs + m * round_up(d.R, TILE_ROWS) * TILE_COLS, 1, 0);
+        for (int i = 0; i < KARAT_TILE; i++) { sum[i] += slopes[i] * df[i]; }
+    }
+    for (int r = 0; r < TILE_ROWS; r++) {
+        memcpy(dx + (size_t)r * ld, sum + r * TILE_COLS, TILE_COLS * sizeof *dx);
     }
 }
 
-// dx = sum_m e_m'(x) df_m with df = dz C^T: rows k in panels of dz, lanes q in one panel of C
-static inline void karat_tile_backward(KaratWork w, const float* dz_k, const float* coefs, int rows, KaratDims d) {
+// dx += b'(x) db
+static inline void karat_tile_base_backward(float* dx, int ld, const float* x, const float* dz, const float* coefs,
+                                            KaratDims d) {
     float db[KARAT_TILE] __attribute__((aligned(64)));
+    register_tile(db, TILE_COLS, d.R, dz, d.R, 1, coefs, 1, 0);
+    for (int r = 0; r < TILE_ROWS; r++) {
+        karat_base_backward(dx + (size_t)r * ld, db + r * TILE_COLS, x + r * TILE_COLS, TILE_COLS, d.base);
+    }
+}
+
+// dx (rows, TILE_COLS), ld apart, of the tile in w: rows k from those of dz on, lanes q of one panel of C
+static inline void karat_tile_backward(float* dx, int ld, KaratWork w, const float* dz, const float* coefs, int rows,
+                                       KaratDims d) {
+    size_t base_coefs = (size_t)karat_coefficients(d) * round_up(d.R, TILE_ROWS) * TILE_COLS;
     bool fourier = d.basis == BASIS_FOURIER;
     if (!fourier) { basis_slopes(w.slopes, w.features, w.x, rows * TILE_COLS, karat_basis(d)); }
-    for (int r = 0; r < rows; r += TILE_ROWS, dz_k += TILE_ROWS * d.R) {
-        float* dx = w.dx + r * TILE_COLS;
-        memset(dx, 0, KARAT_TILE * sizeof *dx);
+    for (int r = 0; r < rows; r += TILE_ROWS, dz += TILE_ROWS * d.R, dx += (size_t)TILE_ROWS * ld) {
         if (fourier) {
-            karat_harmonics_backward(dx, w.features + r * TILE_COLS, dz_k, coefs, rows, d);
+            karat_harmonics_backward(dx, ld, w.features + r * TILE_COLS, dz, coefs, rows, d);
         } else {
-            karat_slopes_backward(dx, w.slopes + r * TILE_COLS, dz_k, coefs, rows, d);
+            karat_slopes_backward(dx, ld, w.slopes + r * TILE_COLS, dz, coefs, rows, d);
         }
         if (d.base != KARAT_BASE_ZERO) {
-            tile_product(db, false, d.R, dz_k, coefs + karat_coefficients(d) * round_up(d.R, TILE_ROWS) * TILE_COLS);
-            karat_base_backward(dx, db, w.x + r * TILE_COLS, KARAT_TILE, d.base);
+            karat_tile_base_backward(dx, ld, w.x + r * TILE_COLS, dz, coefs + base_coefs, d);
         }
     }
 }
@@ -236,7 +292,7 @@ static inline void karat_tile_backward(KaratWork w, const float* dz_k, const flo
 static inline void karat_head_z(float* z, const float* q, const float* coefs, KaratWork w, KaratDims d) {
     int D = d.D, M = karat_features_count(d), R_padded = round_up(d.R, TILE_ROWS);
     const float* k = q + d.C;
-    pack_panels(w.row_panels, TILE_ROWS, d.N, D, k, 3 * (size_t)d.C, 1);
+    karat_set_rows(&w, k, d);
     pack_panels(w.lane_panels, TILE_COLS, d.N, D, q, 3 * (size_t)d.C, 1);
     for (int k0 = 0; k0 < d.N; k0 += TILE_COLS) {
         memset(w.z, 0, R_padded * TILE_COLS * sizeof *w.z);
@@ -345,10 +401,7 @@ static inline void karat_panel_backward(float* dA, int ld, float* dcoefs, const 
                              w.dz_p + (size_t)p * d.N + k0 * TILE_ROWS, w.features + (size_t)m * rows * TILE_COLS);
             }
         }
-        karat_tile_backward(w, w.dz_k + (size_t)k0 * d.R, coefs, rows, d);
-        for (int r = 0; r < count; r++) {
-            memcpy(dA + (size_t)(k0 + r) * ld, w.dx + r * TILE_COLS, TILE_COLS * sizeof *dA);
-        }
+        karat_tile_backward(dA + (size_t)k0 * ld, ld, w, w.dz + (size_t)k0 * d.R, coefs, rows, d);
     }
 }
 
@@ -359,9 +412,9 @@ static inline void karat_head_z_backward(float* dq, float* dcoefs, const float* 
     size_t panel_coefs = (size_t)karat_features_count(d) * round_up(d.R, TILE_ROWS); // a lane's
     const float* k = q + d.C;
     float *dk = dq + d.C, scale = 1 / sqrtf(D);
-    pack_panels(w.row_panels, TILE_ROWS, N, D, q, ld, 1);
+    karat_set_rows(&w, q, d);
     pack_panels(w.lane_panels, TILE_COLS, N, D, k, ld, 1);
-    pack_panels(w.dz_k, TILE_ROWS, N, d.R, w.dz, d.R, 1);
+    memset(w.dz + (size_t)N * d.R, 0, (size_t)(round_up(N, TILE_ROWS) - N) * d.R * sizeof(float));
     pack_panels(w.dz_p, TILE_ROWS, d.R, N, w.dz, 1, d.R);
     for (int first = 0; first < N; first += columns) {
         int count = min_int(columns, N - first);

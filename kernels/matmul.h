@@ -51,18 +51,25 @@ enum { VEC_LANES = LANES, TILE_ROWS = 12 };
 enum { TILE_COLS = 2 * VEC_LANES };
 typedef float Vec __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias)); // loads from any float address
 
+// sum[r][0] += sum over k < K of a's element (r,k), a[r * a_row + k * a_k], times a vector left[k * TILE_COLS ..];
+// sum[r][1] with right. The two vectors are the halves of a panel's row, or lie in two panels.
+ALWAYS_INLINE void register_sums(Vec sum[TILE_ROWS][2], int K, const float* a, size_t a_row, size_t a_k,
+                                 const float* left, const float* right) {
+    for (int k = 0; k < K; k++, a += a_k, left += TILE_COLS, right += TILE_COLS) {
+        Vec l = *(const Vec*)left, r = *(const Vec*)right;
+        for (int i = 0; i < TILE_ROWS; i++) {
+            sum[i][0] += a[i * a_row] * l;
+            sum[i][1] += a[i * a_row] * r;
+        }
+    }
+}
+
 // C (TILE_ROWS, TILE_COLS) = alpha a b + beta C: a's element (r,k) is a[r * a_row + k * a_k], b a panel (K, TILE_COLS)
 ALWAYS_INLINE void register_tile(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k, const float* b,
                                  float alpha, float beta) {
     Vec sum[TILE_ROWS][2] = {0};
     for (int r = 0; r < TILE_ROWS; r++) { __builtin_prefetch(C + r * ldc, 1); } // written, often for the first time
-    for (int k = 0; k < K; k++, a += a_k, b += TILE_COLS) {
-        Vec left = *(const Vec*)b, right = *(const Vec*)(b + VEC_LANES);
-        for (int r = 0; r < TILE_ROWS; r++) {
-            sum[r][0] += a[r * a_row] * left;
-            sum[r][1] += a[r * a_row] * right;
-        }
-    }
+    register_sums(sum, K, a, a_row, a_k, b, b + VEC_LANES);
     for (int r = 0; r < TILE_ROWS; r++, C += ldc) {
         Vec *left = (Vec*)C, *right = (Vec*)(C + VEC_LANES);
         *left = beta == 0 ? alpha * sum[r][0] : alpha * sum[r][0] + beta * *left;

@@ -69,19 +69,23 @@ static inline float vm_erf(float x) {
 
 // x = n pi/2 + r, |r| <= pi/4; n's two low bits say which of sin r and cos r goes where and with what sign.
 // pi/2 is subtracted in three parts, the first two short, so that n times either is exact without a fused multiply-add
-// too. Beyond |x| = 1e4 the reduction loses digits (1e-6 at 1e5); results stay within [-1, 1] whatever x is.
+// too. Beyond |x| = 1e4 the reduction loses digits (1e-6 at 1e5); results stay within [-1, 1] whatever x is: r is held
+// within 0.8, as an integer, since gcc makes several branches of a float that is held between two constants, and
+// `lost` brings a NaN back. n's low bits are read off n + 1.5 2^23, whose last place is 1.
 static inline void vm_sincos(float x, float* sine, float* cosine) {
     float n = rintf(x * 0.636619772f);
     float r = x - n * 1.5703125f;
     r = r - n * 4.8375129699707e-4f;
     r = r - n * 7.549790126e-8f;
-    r = vm_min(vm_max(r, -0.8f), 0.8f);
-    float t = r * r;
+    float lost = r - r;
+    int32_t sign = vm_bits(r) & INT32_MIN, size = vm_bits(r) & INT32_MAX, high = vm_bits(0.8f);
+    r = vm_from_bits((size < high ? size : high) | sign);
+    float t = r * r + lost;
     float s = (-1.949495006e-4f * t + 8.331973263e-3f) * t - 1.666665057e-1f;
     s = s * (t * r) + r;
     float c = (2.443772901e-5f * t - 1.388736144e-3f) * t + 4.166664675e-2f;
     c = (c * t - 0.5f) * t + 1.0f;
-    int32_t quarter = vm_to_int(n);
+    int32_t quarter = vm_bits(n + 0x1.8p23f);
     int32_t sine_bits = vm_bits(quarter & 1 ? c : s), cosine_bits = vm_bits(quarter & 1 ? s : c);
     *sine = vm_from_bits(sine_bits ^ (int32_t)((uint32_t)(quarter & 2) << 30));
     *cosine = vm_from_bits(cosine_bits ^ (int32_t)((uint32_t)((quarter + 1) & 2) << 30));
