@@ -51,7 +51,12 @@ help:
 	@echo 'make bench-layers   shows which operations a training step spends its time in'
 	@echo 'make test           builds and runs every test'
 	@echo 'make test-asan      the same under AddressSanitizer and UBSan, with less work in each test'
+	@echo 'make -C dev/test_cuda emu trainer    the CUDA kernels and trainer, run on the CPU, against the CPU'"'"'s'
+	@echo 'make -C dev/cuda_on_cpu test         what runs them there, with planted defects'
 	@echo 'make clean          removes what make built'
+	@echo
+	@echo 'scripts/run_cifar10_small.sh, scripts/run_ablation.sh      the recorded experiments'
+	@echo 'dev/bench/compare_torch.sh --install                       the same models in PyTorch beside this trainer'
 	@echo
 	@echo 'compiler   $(COMPILER_NOTE)'
 	@echo 'OpenMP     $(OPENMP_NOTE)'
