@@ -47,6 +47,7 @@ if [ "$(uname -m)" = x86_64 ]; then
 fi
 suite "the emulation of CUDA on the CPU, with planted defects" -C dev/cuda_on_cpu test
 suite "CUDA kernels against the CPU's, emulated, in five orders of threads" -C dev/test_cuda emu
+suite "registers of the CUDA kernels, and no spills" -C dev/test_cuda resources
 suite "the CUDA trainer, emulated, against the CPU's" -C dev/test_cuda trainer
 echo
 echo "$passed passed, $failed failed"
