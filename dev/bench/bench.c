@@ -1,7 +1,7 @@
 // make bench: whole training steps and their parts against the machine's own matrix rate, all measured in this one run.
 //
-// Each round times a plain sgemm and then one step (forward, backward, update) of every model, so that a machine that
-// slows down slows all of them; the tables show the medians over the rounds, and each step's arithmetic rate as a share
+// Each round times one step (forward, backward, update) of every model and a plain sgemm before each, so that a machine
+// that slows down slows all of them; the tables show the medians over the rounds, and each step's arithmetic rate as a share
 // of the sgemm rate. A step's FLOPs are its products alone (3 x forward); everything else counts as overhead.
 //
 //     ./bench [--rounds N] [--models NAME,NAME..] [more flags of train_kat, such as --batch-size 4]
@@ -188,8 +188,11 @@ int main(int argc, char** argv) {
            b.rounds);
     for (int r = -1; r < b.rounds; r++) { // round -1 warms up and is overwritten
         int slot = r < 0 ? 0 : r;
-        b.sgemm[slot] = sgemm_rate();
-        for (int i = 0; i < b.models; i++) { time_step(&timed[i], images, targets, slot, r + 2); }
+        b.sgemm[slot] = 0;
+        for (int i = 0; i < b.models; i++) {
+            b.sgemm[slot] += sgemm_rate() / b.models;
+            time_step(&timed[i], images, targets, slot, r + 2);
+        }
     }
     print_steps(timed, &b);
     for (int i = 0; i < b.models; i++) { print_parts(&timed[i], &b); }
