@@ -67,6 +67,19 @@ for file in last.resume last last.ema best; do
     check "the same bytes in $file" cmp "$work/gpu/$file.safetensors" "$work/again/$file.safetensors"
 done
 
+# Real images, one epoch with a short last batch
+fashion=/usr/share/datasets/fashion-mnist convert=$(dirname "$cpu")/convert_data
+real=(--model kat-mini-g3b --data "$work/fashion-mnist" --image-size 28 --patch 4 --dim 24 --depth 2 --train-images 256
+      --test-images 24 --batch-size 13 --steps 20 --log-every 1 --warmup-epochs 0 --hflip 0.5 --crop-padding 2)
+if [ -d $fashion ]; then
+    check "images of Fashion-MNIST" "$convert" fashion-mnist $fashion "$work"
+    check "KAT + KArAt on 256 images on the CPU" "$cpu" "${real[@]}" --output "$work/real_cpu"
+    check "KAT + KArAt on 256 images on the GPU" "$gpu" "${real[@]}" --output "$work/real_gpu"
+    check "the same losses in 20 steps" same_losses "$work/real_cpu" "$work/real_gpu"
+else
+    echo "SKIPPED, not passed: 20 steps on 256 images (package dataset-fashion-mnist is not there)"
+fi
+
 # A run that one begins and the other ends. What was planned as 2 steps goes on to 5: at a constant learning rate the
 # number of steps is in the file alone.
 begin_and_end() { # FIRST SECOND FOLDER
