@@ -5,6 +5,7 @@
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
 #   NVCC=nvcc        CUDA_ARCH=sm_90        the GPU to compile for; default: the one here, or several where there is none
+#   EMU=plain|asan|race                  what train_katcu_emu looks for beside results (dev/cuda_on_cpu/README.md)
 #
 # -ffast-math (in -Ofast as well) must stay out: it compiles the checks for NaN away.
 
@@ -19,6 +20,7 @@ BUILD = build
 EXTRA_CFLAGS =
 NVCC = nvcc
 CUDA_ARCH =
+EMU = plain
 
 SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' CJSON='$(CJSON)' ZLIB='$(ZLIB)' \
            LIBCRYPTO='$(LIBCRYPTO)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
@@ -113,9 +115,9 @@ $(BUILD)/train_katcu: train_vit.cu $(CONFIG)
 
 # emulation.mk knows what it is made of
 $(BUILD)/train_katcu_emu: FORCE $(CONFIG)
-	@$(MAKE) --no-print-directory -f dev/cuda_on_cpu/emulation.mk $(BUILD)/emu/plain/train_vit_emu EMU_BUILD=$(BUILD)/emu \
+	@$(MAKE) --no-print-directory -f dev/cuda_on_cpu/emulation.mk $(BUILD)/emu/$(EMU)/train_vit_emu EMU=$(EMU) EMU_BUILD=$(BUILD)/emu \
 	    EMU_CXXFLAGS='-std=c++20 -Wno-missing-field-initializers $(CUDA_FOUND_FLAGS)' EMU_LDLIBS='$(CUDA_LIBS)'
-	@cmp -s $(BUILD)/emu/plain/train_vit_emu $@ || cp -f $(BUILD)/emu/plain/train_vit_emu $@
+	@cmp -s $(BUILD)/emu/$(EMU)/train_vit_emu $@ || cp -f $(BUILD)/emu/$(EMU)/train_vit_emu $@
 
 .PHONY: FORCE
 FORCE:
