@@ -58,6 +58,7 @@ help:
 	@echo 'make clean          removes what make built'
 	@echo
 	@echo 'scripts/run_cifar10_small.sh, scripts/run_ablation.sh      the recorded experiments'
+	@echo 'scripts/karat_cifar10.sh       ViT-Tiny and Fourier-KArAt on CIFAR-10 at 224² by the paper'"'"'s recipe: for a GPU'
 	@echo 'dev/bench/compare_torch.sh --install                       the same models in PyTorch beside this trainer'
 	@echo
 	@echo 'compiler   $(COMPILER_NOTE)'

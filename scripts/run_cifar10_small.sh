@@ -22,10 +22,7 @@ flags="--data datasets/cifar10 --dim 64 --heads 2 --steps $steps --batch-size 64
        --weight-decay 0.05 --clip-grad 1 --hflip 0.5 --eval-every 1 --log-every 100 ${FLAGS:-}"
 
 make -s train_kat convert_data || exit 1
-if [ ! -e datasets/cifar10.test.kds ]; then
-    [ $# -ge 1 ] || { echo "give the folder of the CIFAR-10 binary version: $0 FOLDER" >&2; exit 2; }
-    ./convert_data cifar10 "$1" datasets || exit 1
-fi
+need_cifar10 "$@"
 
 threads=$(($(nproc) / jobs))
 for seed in $seeds; do for model in $models; do echo "$model $seed"; done; done |
