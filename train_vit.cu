@@ -18,6 +18,11 @@
 #include "kernels/adamw.cuh"
 #include "kernels/adamw.h" // all_finite
 #include "kernels/attention.cuh"
+#include "kernels/attention_linear.cuh"
+#include "kernels/attention_mixing.cuh"
+#include "kernels/attention_pointwise.cuh"
+#include "kernels/attention_rank.cuh"
+#include "kernels/kan.cuh"
 #include "kernels/karat.cuh"
 #include "kernels/layernorm.cuh"
 #include "kernels/loss.cuh"
@@ -56,7 +61,7 @@ A(ln2_mean,  float,    true, kept,    (size_t)d.N) \
 A(ln2_rstd,  float,    true, kept,    (size_t)d.N) \
 A(act1,      T,        c->mlp == MLP_GR_KAN, kept, (size_t)d.N * d.C) \
 A(fc1,       T,        true, kept,    (size_t)d.N * d.F) \
-A(act2,      T,        true, kept,    (size_t)d.N * d.F) \
+A(act2,      T,        c->mlp != MLP_KAN, kept, (size_t)d.N * d.F) \
 A(fc2,       T,        true, c->layer_scale > 0 ? kept : 1, (size_t)d.N * d.C) \
 A(norm,      T,        true, 1,       (size_t)d.N * d.C) \
 A(norm_mean, float,    true, 1,       (size_t)d.N) \
@@ -97,7 +102,9 @@ typedef struct {
 static size_t aligned(size_t bytes) { return ceil_div(bytes, (size_t)ALIGNMENT) * ALIGNMENT; }
 
 // Heads whose softmax the backward recomputes from its log-sum-exp
-static int softmax_heads(const Config* c, Dims d) { return c->attn == ATTN_SOFTMAX ? d.H : c->softmax_heads; }
+static int softmax_heads(const Config* c, Dims d) {
+    return c->attn == ATTN_SOFTMAX || c->attn == ATTN_SOFTMAX_RANK ? d.H : c->softmax_heads;
+}
 
 template <class T> static ActivationTable activation_table(const Config* c, Dims d, int B) {
     int kept = c->recompute ? 1 : d.L; // blocks whose inner activations are there at a time
@@ -242,17 +249,11 @@ static KaratGrads karat_grads(Params d) {
 
 // What there are no kernels for
 static bool kernels_check(const Config* c, Dims d, Error* err) {
-    bool attn = c->attn == ATTN_SOFTMAX || c->attn == ATTN_KARAT;
     bool full = c->karat_full || c->karat_projection != PROJECT_NONE || c->karat_order != KARAT_W_PHI;
-    if (!attn) {
-        return set_error(err, "--attn %s is not there for the GPU: use ./train_kat",
-                         choice_name(config_option("attn")->choices, c->attn));
-    }
     if (c->attn == ATTN_KARAT && full) {
         return set_error(err, "the GPU has KArAt in the order w-phi alone, of low rank and without projection: "
                          "use ./train_kat for --karat-order, --karat-full and --karat-projection");
     }
-    if (c->mlp == MLP_KAN) { return set_error(err, "--mlp kan is not there for the GPU: use ./train_kat"); }
     if (c->precision == PRECISION_BF16 && (d.C % 8 || d.F % 8 || 3 * d.P * d.P % 8)) {
         return set_error(err, "with --precision bf16 --dim %d, the MLP's width %d and the values of a patch, %d, must "
                          "be multiples of 8: change them, or use --precision fp32", d.C, d.F, 3 * d.P * d.P);
@@ -260,31 +261,68 @@ static bool kernels_check(const Config* c, Dims d, Error* err) {
     return true;
 }
 
-// Workspace in floats for attend_forward and attend_backward
-static size_t attend_scratch(const Model* m) {
-    size_t softmax = attention_scratch(m->B, m->dims.N, softmax_heads(&m->config, m->dims));
-    return m->config.attn == ATTN_KARAT ? largest(karat_scratch(karat_dims(m, m->B)), softmax) : softmax;
+static PointwiseKind pointwise_kind(const Config* c) {
+    return c->attn == ATTN_SIGMOID ? POINTWISE_SIGMOID : POINTWISE_RELU;
 }
 
-// a.mix = the values of a.qkv, weighted; softmax heads, if any, stand first
+// Workspace in floats for attend_forward and attend_backward
+static size_t attend_scratch(const Model* m) {
+    Dims d = m->dims;
+    size_t softmax = attention_scratch(m->B, d.N, softmax_heads(&m->config, d));
+    switch (m->config.attn) {
+    case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B)), softmax);
+    case ATTN_MIXING: return mixing_scratch(m->B, d.N, d.H);
+    case ATTN_SOFTMAX_RANK: return rank_scratch(m->B, d.N, d.C, d.H, d.R);
+    case ATTN_LINEAR: return linear_attention_scratch(m->B, d.N, d.C, d.H);
+    default: return softmax;
+    }
+}
+
+// a.mix = the values of a.qkv, weighted
 template <class T> static void attend_forward(const Model* m, Params p, Acts<T> a, int B) {
-    int N = m->dims.N, C = m->dims.C, D = m->dims.D, softmax = softmax_heads(&m->config, m->dims);
-    if (softmax) { attention_forward(a.mix, a.lse, a.qkv, B, N, C, softmax, D, m->stream); }
-    if (m->config.attn == ATTN_KARAT) {
+    int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
+    switch (m->config.attn) {
+    case ATTN_KARAT: // softmax heads, if any, stand first
+        if (softmax) { attention_forward(a.mix, a.lse, a.qkv, B, N, C, softmax, D, m->stream); }
         karat_forward(a.mix + softmax * D, a.z, a.qkv + softmax * D, karat_params(p), m->scratch, karat_dims(m, B),
                       m->stream);
+        break;
+    case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, B, N, C, H, D, m->stream); break;
+    case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, C, H, m->stream); break;
+    case ATTN_SOFTMAX_RANK:
+        rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, C, H, m->dims.R, m->stream);
+        break;
+    case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, C, H, m->stream); break;
+    default: pointwise_forward(a.mix, a.qkv, pointwise_kind(&m->config), B, N, C, H, m->stream);
     }
 }
 
 // a.dqkv from a.dmix
 template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, int B) {
-    int N = m->dims.N, C = m->dims.C, D = m->dims.D, softmax = softmax_heads(&m->config, m->dims), first = softmax * D;
-    if (softmax) {
-        attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, softmax, D, m->stream);
-    }
-    if (m->config.attn == ATTN_KARAT) {
+    int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
+    int first = softmax * D;
+    switch (m->config.attn) {
+    case ATTN_KARAT:
+        if (softmax) {
+            attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, softmax, D, m->stream);
+        }
         karat_backward(a.dqkv + first, karat_grads(d), a.dmix + first, a.z, a.qkv + first, karat_params(p), m->scratch,
                        karat_dims(m, B), m->stream);
+        break;
+    case ATTN_SOFTMAX:
+        attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, H, D, m->stream);
+        break;
+    case ATTN_MIXING:
+        mixing_backward(a.dqkv, d.mixing, a.dmix, a.qkv, p.mixing, m->scratch, B, N, C, H, m->stream);
+        break;
+    case ATTN_SOFTMAX_RANK:
+        rank_backward(a.dqkv, d.rank_down, d.rank_up, a.dmix, a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch,
+                      B, N, C, H, m->dims.R, m->stream);
+        break;
+    case ATTN_LINEAR:
+        linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, C, H, m->stream);
+        break;
+    default: pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(&m->config), B, N, C, H, m->stream);
     }
 }
 
@@ -319,6 +357,28 @@ template <class T> static void activation_backward(const Model* m, Params p, Par
     }
 }
 
+// a.fc2 = two KAN layers of a.ln2, in the place of the MLP
+template <class T> static void kan_mlp_forward(Model* m, Weights<T> w, Acts<T> a, int rows) {
+    int C = m->dims.C, F = m->dims.F;
+    Basis basis = kan_basis(&m->config);
+    kan_forward(a.fc1, a.ln2, w.fc1_weight, w.fc1_spline, w.fc1_bias, m->scratch, rows, C, F, basis, m->stream);
+    lap(m, PART_FC1);
+    kan_forward(a.fc2, a.fc1, w.fc2_weight, w.fc2_spline, w.fc2_bias, m->scratch, rows, F, C, basis, m->stream);
+    lap(m, PART_FC2);
+}
+
+// a.dln from a.dbranch = d(a.fc2)
+template <class T> static void kan_mlp_backward(Model* m, Weights<T> w, Params d, Acts<T> a, int rows) {
+    int C = m->dims.C, F = m->dims.F;
+    Basis basis = kan_basis(&m->config);
+    kan_backward(a.dhidden, d.fc2_weight, d.fc2_spline, d.fc2_bias, a.dbranch, a.fc1, w.fc2_weight, w.fc2_spline,
+                 m->scratch, rows, F, C, basis, m->stream);
+    lap(m, PART_FC2);
+    kan_backward(a.dln, d.fc1_weight, d.fc1_spline, d.fc1_bias, a.dhidden, a.ln2, w.fc1_weight, w.fc1_spline,
+                 m->scratch, rows, C, F, basis, m->stream);
+    lap(m, PART_FC1);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Planning and allocation
 
@@ -335,6 +395,10 @@ static size_t model_scratch(const Model* m) {
     most = largest(most, layernorm_scratch(rows, d.C));
     most = largest(most, largest(rational_scratch(rows, d.F, r), rational_scratch(rows, d.C, r)));
     most = largest(most, prelu_scratch((size_t)rows * d.F));
+    if (m->config.mlp == MLP_KAN) {
+        Basis basis = kan_basis(&m->config);
+        most = largest(most, largest(kan_scratch(rows, d.C, d.F, basis), kan_scratch(rows, d.F, d.C, basis)));
+    }
     return largest(most, attend_scratch(m));
 }
 
@@ -387,6 +451,7 @@ static bool shared_check(const Model* m, Error* err) {
     if (m->config.attn == ATTN_KARAT) {
         bytes = largest(bytes, largest(karat_forward_plain_shared(k), karat_backward_plain_shared(k)));
     }
+    if (m->config.attn == ATTN_LINEAR) { bytes = linear_attention_shared(d.N, d.D); }
     CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
     return bytes <= (size_t)limit ||
            set_error(err, "attention over %d tokens wants %zu bytes of the GPU's shared memory, which has %d: use a "
@@ -490,6 +555,10 @@ template <class T> static void join_and_normalise(Model* m, Params p, Acts<T> a,
 template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
     int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
     const T* inp = m->config.mlp == MLP_GR_KAN ? a.act1 : a.ln2;
+    if (m->config.mlp == MLP_KAN) {
+        kan_mlp_forward(m, w, a, rows);
+        return;
+    }
     linear_forward(a.fc1, inp, w.fc1_weight, w.fc1_bias, rows, C, F, m->stream);
     lap(m, PART_FC1);
     activation_forward(m, p, a, rows);
@@ -579,14 +648,18 @@ static double model_loss(Model* m, const float* targets, int B) {
 template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B) {
     int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
-    linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, w.fc2_weight, m->scratch, rows, F, C,
-                    m->stream);
-    lap(m, PART_FC2);
-    activation_backward(m, p, d, a, rows);
-    lap(m, PART_ACTIVATION);
-    linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, w.fc1_weight, m->scratch, rows,
-                    C, F, m->stream);
-    lap(m, PART_FC1);
+    if (m->config.mlp == MLP_KAN) {
+        kan_mlp_backward(m, w, d, a, rows);
+    } else {
+        linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, w.fc2_weight, m->scratch, rows, F, C,
+                        m->stream);
+        lap(m, PART_FC2);
+        activation_backward(m, p, d, a, rows);
+        lap(m, PART_ACTIVATION);
+        linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, w.fc1_weight, m->scratch,
+                        rows, C, F, m->stream);
+        lap(m, PART_FC1);
+    }
     if (gr_kan) {
         rational_backward(a.dln, d.numerator1, d.denominator1, a.dln, a.ln2, p.numerator1, p.denominator1, m->scratch,
                           rows, C, rational_shape(&m->config), m->stream);

@@ -50,6 +50,12 @@ done <<'MODELS'
 --model vit-mini --layer-scale 0.1
 --model vit-mini --pool avg
 --model vit-mini --dim 21 --heads 3 --mlp relu
+--model vit-mini --attn sigmoid
+--model vit-mini --attn relu
+--model vit-mini --attn mixing --depth 2
+--model kat-mini --attn softmax-rank --depth 2
+--model vit-mini --attn linear --dim 21 --depth 2 --recompute
+--model kan-mini --depth 2
 MODELS
 
 # step, loss and gradient norm, to 5 digits
@@ -105,17 +111,24 @@ while IFS='|' read -r flags; do
     # shellcheck disable=SC2086
     check "$flags is refused" says 2 "./train_kat" "$gpu" "${tiny[@]}" $flags
 done <<'REFUSED'
---attn mixing
---attn linear
 --attn karat --karat-order phi-w
 --attn karat --karat-full on
 --attn karat --karat-projection simplex
---mlp kan
 REFUSED
 check "the CPU has fp32 alone" says 2 "./train_katcu" "$cpu" "${tiny[@]}" --precision bf16
 
 # bf16 rounds to 2^-9: gradients of a batch of 4 are right to some percent
-check "gradients in bf16" dumps_agree 0.1 --model vit-mini --precision bf16
+while read -r flags; do
+    # shellcheck disable=SC2086
+    check "gradients in bf16 of $flags" dumps_agree 0.1 $flags --precision bf16
+done <<'MODELS'
+--model vit-mini
+--model vit-mini --attn sigmoid
+--model vit-mini --attn mixing
+--model vit-mini --attn softmax-rank
+--model vit-mini --attn linear
+--model kan-mini
+MODELS
 check "a run in bf16" "$gpu" "${run[@]}" --precision bf16 --output "$work/bf16"
 
 echo "$passed passed, $failed failed"
