@@ -298,8 +298,8 @@ static inline void linear_use_bf16(bool on) {
 }
 
 static inline const char* linear_bf16_unit(void) {
-    return bf16_products.by_onednn ? "products by oneDNN, on this processor's bf16 unit"
-                                   : "no faster than fp32: no bf16 unit here (avx512_bf16 or AMX), or no oneDNN in this build";
+    if (bf16_products.by_onednn) { return "products by oneDNN, on this processor's bf16 unit"; }
+    return "no faster than fp32: no bf16 unit here (avx512_bf16 or AMX), or no oneDNN in this build";
 }
 
 enum { BF16_M = 192, BF16_N = 192, BF16_K = 384 };
