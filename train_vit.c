@@ -626,7 +626,8 @@ int main(int argc, char** argv) {
            t.train.classes);
     printf("machine    %d threads, products by %s\n", threads, matmul_library());
     if (!model_allocate(&t.model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    if (config.precision == PRECISION_BF16) { printf("bf16       operands of the linear layers; %s\n", linear_bf16_unit()); }
+    bool bf16 = config.precision == PRECISION_BF16;
+    if (bf16) { printf("bf16       operands of the linear layers; %s\n", linear_bf16_unit()); }
     open_loaders(&t);
     plan_steps(&t);
     load_weights(&t);
