@@ -8,8 +8,9 @@
 // batches, runtime/ is what is not about the model.
 //
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes. All tensors are
-// row-major fp32. Gradients carry a d in front; gradients of parameters are added to, gradients of activations are set,
-// except that of the residual stream, dx, to which every branch adds.
+// row-major fp32; --precision bf16 rounds the operands of linear layers where they are read. Gradients carry a d in
+// front; gradients of parameters are added to, gradients of activations are set, except that of the residual stream,
+// dx, to which every branch adds.
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
@@ -311,9 +312,11 @@ static size_t model_scratch(const Model* m) {
 
 // Sizes only: nothing is allocated, so that --dry-run can tell what a run would need.
 static bool model_plan(Model* m, const Config* config, int classes, Error* err) {
-    if (config->precision != PRECISION_FP32) {
-        return set_error(err, "--precision %s is for the GPU: use ./train_katcu, or leave it out",
-                         choice_name(config_option("precision")->choices, config->precision));
+    if (config->precision == PRECISION_TF32) {
+        return set_error(err, "--precision tf32 is for the GPU: use ./train_katcu, or leave it out");
+    }
+    if (config->precision == PRECISION_BF16 && config->gradcheck) {
+        return set_error(err, "--gradcheck takes differences of the loss that are lost in bf16: leave --precision out");
     }
     *m = (Model){.config = *config, .dims = dims_of(config, classes), .B = config->batch_size};
     if (!parameter_table(&m->table, config, m->dims, err)) { return false; }
@@ -323,6 +326,7 @@ static bool model_plan(Model* m, const Config* config, int classes, Error* err) 
 
 static bool model_allocate(Model* m, Error* err) {
     size_t total = m->table.total;
+    linear_use_bf16(m->config.precision == PRECISION_BF16);
     m->tensors = named_tensors(&m->table);
     m->tensor_count = tensor_count(&m->table);
     m->params = alloc_floats(total, "parameters");
@@ -622,6 +626,8 @@ int main(int argc, char** argv) {
            t.train.classes);
     printf("machine    %d threads, products by %s\n", threads, matmul_library());
     if (!model_allocate(&t.model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    bool bf16 = config.precision == PRECISION_BF16;
+    if (bf16) { printf("bf16       operands of the linear layers; %s\n", linear_bf16_unit()); }
     open_loaders(&t);
     plan_steps(&t);
     load_weights(&t);

@@ -104,7 +104,7 @@ REAL  (clip_grad, "clip-grad", "0", 0, 1e9, SAME, "largest gradient norm; 0: off
 REAL  (model_ema_decay, "model-ema-decay", "0", 0, 0.99999999, SAME, "running mean of the weights, evaluated instead; 0: off") \
 INT   (seed, "seed", "42", 0, 2147483647, SAME, "the one seed of everything random") \
 SWITCH(recompute, "recompute", "off", FREE, "keep the blocks' inputs alone and compute the rest again: less memory, the same bits") \
-CHOICE(precision, "precision", "fp32", "fp32|tf32|bf16", SAME, "on the GPU: of products, or bf16 of activations too; the CPU has fp32") \
+CHOICE(precision, "precision", "fp32", "fp32|tf32|bf16", SAME, "of products; bf16: on the GPU of activations too, on the CPU of linear layers alone; tf32: GPU") \
 INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
 GROUP("Output") \
 TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under runs/") \

@@ -95,6 +95,22 @@ check "a changed configuration is refused" says 2 "--lr was 0.001, is now 0.5" -
 check "a run with one thread" "$train" "${small[@]}" --threads 1 --output "$work/one"
 check "one thread, two threads: the same bytes" cmp "$work/one/last.resume.safetensors" "$work/whole/last.resume.safetensors"
 
+# ---- bf16: another run than in fp32, and the same for any number of threads and when it was stopped
+low=("${small[@]}" --steps 40 --precision bf16)
+check "a run in bf16, two threads" "$train" "${low[@]}" --threads 2 --output "$work/low"
+check "bf16 changes the run" bash -c "! diff -q <(head -3 '$work/low/metrics.csv' | cut -d, -f1-7) <(head -3 '$work/whole/metrics.csv' | cut -d, -f1-7)"
+"$train" "${low[@]}" --threads 1 --output "$work/low_stopped" >"$work/low_stopped.log" 2>&1 &
+pid=$!
+for _ in $(seq 100); do grep -q "^step" "$work/low_stopped.log" && break; sleep 0.1; done
+kill -INT $pid
+wait $pid
+check "a run in bf16 goes on, with one thread" "$train" --resume "$work/low_stopped" --threads 1
+check "bf16, stopped and with one thread: the same bytes" cmp "$work/low/last.resume.safetensors" "$work/low_stopped/last.resume.safetensors"
+check "resuming it in fp32 is refused" says 2 "--precision was bf16, is now fp32" --resume "$work/low" --precision fp32
+check "the line on bf16" says 0 "bf16       operands of the linear layers; " "${tiny[@]}" --steps 1 --precision bf16 --output "$work/line"
+check "gradcheck refuses bf16" says 2 "leave --precision out" "${tiny[@]}" --precision bf16 --gradcheck
+check "tf32 is refused" says 2 "./train_katcu" "${tiny[@]}" --precision tf32
+
 # ---- memory and time
 peak_is_near() { # of a run: within 5 % of what was printed before anything was allocated
     "$train" --data procedural --test-images 8 --train-images 32 --steps 2 "$@" --output "$work/memory" --overwrite >"$work/memory.log" 2>&1
@@ -138,6 +154,7 @@ check "init-from counts what it loaded" grep -Eq "[0-9]+ of [0-9]+ tensors loade
 check "init-from resizes the positions" grep -q "resized from 4x4 to 6x6 patches: pos_embed is (1,17,24) in the file, (1,37,24) here" "$work/larger.log"
 check "eval of a truncated file is refused" bash -c "head -c 5000 '$work/whole/last.safetensors' >'$work/cut.safetensors'; ! '$train' --eval '$work/cut.safetensors'"
 check "per-class evaluation" says 0 " of " --eval "$work/whole/best.safetensors" --per-class
+check "dump-state in bf16" says 0 "wrote" "${small[@]}" --precision bf16 --dump-state "$work/state.safetensors"
 check "dump-state writes a file" says 0 "wrote $work/state.safetensors" "${small[@]}" --dump-state "$work/state.safetensors"
 for name in input target logits loss param.cls_token grad.blocks.1.attn.karat.coef karat_mode rational_form; do
     check "the dump holds $name" grep -qa "\"$name\"" "$work/state.safetensors"
