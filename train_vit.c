@@ -30,6 +30,7 @@
 #include "model/cost.h"
 #include "model/mimetic.h"
 #include "model/parameters.h"
+#include "runtime/hand_over.h"
 #include "runtime/profile.h"
 #include <unistd.h>
 #ifdef _OPENMP
@@ -581,6 +582,8 @@ static void print_memory(const Model* m, size_t data_bytes) {
            workspace, batches, images, program);
 }
 
+static const char program_name[] = "./train_kat";
+
 #include "model/run.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -596,6 +599,27 @@ static void start_with_sleeping_threads(char** argv) {
 #else
     (void)argv;
 #endif
+}
+
+// --device: ./train_katcu, if it lies beside this program and finds a GPU, goes on with the same arguments. Without it
+// auto says nothing.
+static void choose_device(const Config* c, char** argv) {
+    static const char* const trial[] = {"train_katcu", "--dry-run", "--classes", "10", NULL}; // fails without a GPU
+    char other[PATH_MAX];
+    bool automatic = c->device == DEVICE_AUTO, built = program_beside("train_katcu", other);
+    if (c->device == DEVICE_CUDA && !built) {
+        fail(EXIT_RUN_TIME, "--device cuda needs %s, which is not there: build it by make train_katcu, or use "
+             "--device cpu", other);
+    }
+    if (c->device == DEVICE_CPU || !built) { return; }
+    bool usable = !automatic || runs_well(other, trial);
+    if (automatic) {
+        printf("device     %s\n", usable ? "the GPU, by ./train_katcu" : "the CPU: ./train_katcu does not find a GPU");
+    }
+    if (!usable) { return; }
+    fflush(stdout);
+    execv(other, argv);
+    fail(EXIT_RUN_TIME, "cannot start %s: %s. Use --device cpu", other, strerror(errno));
 }
 
 static int threads_begin(const Config* c) {
@@ -615,6 +639,7 @@ int main(int argc, char** argv) {
     Error err;
     start_with_sleeping_threads(argv);
     Config config = configure(argc, argv);
+    choose_device(&config, argv);
     int threads = threads_begin(&config);
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }

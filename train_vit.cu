@@ -252,7 +252,7 @@ static bool kernels_check(const Config* c, Dims d, Error* err) {
     bool full = c->karat_full || c->karat_projection != PROJECT_NONE || c->karat_order != KARAT_W_PHI;
     if (c->attn == ATTN_KARAT && full) {
         return set_error(err, "the GPU has KArAt in the order w-phi alone, of low rank and without projection: "
-                         "use ./train_kat for --karat-order, --karat-full and --karat-projection");
+                         "use ./train_kat --device cpu for --karat-order, --karat-full and --karat-projection");
     }
     if (c->precision == PRECISION_BF16 && (d.C % 8 || d.F % 8 || 3 * d.P * d.P % 8)) {
         return set_error(err, "with --precision bf16 --dim %d, the MLP's width %d and the values of a patch, %d, must "
@@ -455,7 +455,7 @@ static bool shared_check(const Model* m, Error* err) {
     CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
     return bytes <= (size_t)limit ||
            set_error(err, "attention over %d tokens wants %zu bytes of the GPU's shared memory, which has %d: use a "
-                     "larger --patch, a smaller --grid, or ./train_kat", d.N, bytes, limit);
+                     "larger --patch, a smaller --grid, or ./train_kat --device cpu", d.N, bytes, limit);
 }
 
 static void allocate_parameters(Model* m) {
@@ -863,6 +863,8 @@ static void print_memory(const Model* m, size_t data_bytes) {
            moments, saved, workspace, batch, 1e-6 * (double)data_bytes);
 }
 
+static const char program_name[] = "./train_katcu";
+
 #include "model/run.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -872,7 +874,7 @@ static void require_gpu(void) {
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess || count == 0) {
-        fail(EXIT_RUN_TIME, "there is no GPU to train on (%s): ./train_kat trains on the CPU",
+        fail(EXIT_RUN_TIME, "there is no GPU to train on (%s): ./train_kat --device cpu trains without one",
              error == cudaSuccess ? "no device" : cudaGetErrorString(error));
     }
     CUDA_CHECK(cudaSetDevice(0));
@@ -902,6 +904,7 @@ int main(int argc, char** argv) {
     static Trainer t;
     Error err;
     Config config = configure(argc, argv);
+    if (config.device == DEVICE_CPU) { fail(EXIT_USAGE, "--device cpu is not for %s: use ./train_kat", program_name); }
     require_gpu();
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }

@@ -14,6 +14,7 @@ enum { KARAT_INIT_PAPER, KARAT_INIT_UNIT };
 enum { ATTN_INIT_TRUNC02, ATTN_INIT_MIMETIC };
 enum { MLP_INIT_TRUNC02, MLP_INIT_VARIANCE_PRESERVING };
 enum { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
+enum { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
 enum { NORMALIZE_DATASET, NORMALIZE_IMAGENET, NORMALIZE_HALF };
 
 #define RATIONAL_STARTS "identity|swish|gelu|gelu-as-released"
@@ -105,6 +106,7 @@ REAL  (model_ema_decay, "model-ema-decay", "0", 0, 0.99999999, SAME, "running me
 INT   (seed, "seed", "42", 0, 2147483647, SAME, "the one seed of everything random") \
 SWITCH(recompute, "recompute", "off", FREE, "keep the blocks' inputs alone and compute the rest again: less memory, the same bits") \
 CHOICE(precision, "precision", "fp32", "fp32|tf32|bf16", SAME, "of products; bf16: on the GPU of activations too, on the CPU of linear layers alone; tf32: GPU") \
+CHOICE(device, "device", "auto", "auto|cpu|cuda", FREE, "auto: ./train_katcu takes over where it is built and finds a GPU") \
 INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
 GROUP("Output") \
 TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under runs/") \
@@ -299,10 +301,10 @@ static inline bool config_parse(Config* c, const Config* saved, int argc, char**
     return options_parse(c, config_table, CONFIG_OPTIONS, argc, argv, err) && config_check(c, err);
 }
 
-static inline void config_help(FILE* out) {
-    fprintf(out, "Usage: ./train_kat [--option value]...\n"
+static inline void config_help(FILE* out, const char* program) {
+    fprintf(out, "Usage: %s [--option value]...\n"
                  "Trains a (Kolmogorov-Arnold) vision transformer. Without any option: a small KAT with\n"
-                 "Fourier-KArAt attention on a procedural data set.\n");
+                 "Fourier-KArAt attention on a procedural data set.\n", program);
     options_help(out, config_table, CONFIG_OPTIONS);
 }
 

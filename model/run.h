@@ -6,7 +6,7 @@
 //     model_forward, model_loss, model_backward, model_update, model_zero_gradients, model_gradient_norm
 //     model_fetch, model_store                  a flat buffer as the host reads and writes it, and back
 //     model_logits, model_losses                of the last batch, on the host
-//     name_bad_activation, print_memory
+//     name_bad_activation, print_memory, program_name
 #pragma once
 #include "../data/loader.h"
 #include "../data/procedural.h"
@@ -550,7 +550,7 @@ static Config configure(int argc, char** argv) {
     Error err;
     char given[OPTION_TEXT_SIZE], path[PATH_SIZE] = "";
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "help", given)) {
-        config_help(stdout);
+        config_help(stdout, program_name);
         exit(0);
     }
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "list", given)) {

@@ -3,9 +3,11 @@
 # first steps, runs that one begins and the other ends, and the same bytes in every run.
 # Needs TRAIN_KAT, TRAIN_KATCU and COMPARE (compare_dumps.c), the programs. Prints "N passed, N failed" last.
 set -u
-cpu=$(realpath "${TRAIN_KAT:-./train_kat}") gpu=$(realpath "${TRAIN_KATCU:-./train_katcu}") compare=$(realpath "$COMPARE")
+gpu=$(realpath "${TRAIN_KATCU:-./train_katcu}") compare=$(realpath "$COMPARE")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+cpu=$work/train_kat # never the GPU
+printf '#!/bin/sh\nexec "%s" --device cpu "$@"\n' "$(realpath "${TRAIN_KAT:-./train_kat}")" >"$cpu" && chmod +x "$cpu"
 export OMP_NUM_THREADS=1
 passed=0 failed=0
 
@@ -115,6 +117,8 @@ done <<'REFUSED'
 --attn karat --karat-full on
 --attn karat --karat-projection simplex
 REFUSED
+check "--device cpu is refused" says 2 "use ./train_kat" "$gpu" "${tiny[@]}" --device cpu
+check "--help names the program" says 0 "Usage: ./train_katcu [" "$gpu" --help
 check "the CPU has no tf32" says 2 "./train_katcu" "$cpu" "${tiny[@]}" --precision tf32
 
 # bf16 rounds to 2^-9: gradients of a batch of 4 are right to some percent
