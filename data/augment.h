@@ -14,7 +14,9 @@
 //   cutmix  a box of area 1-λ comes from the partner; λ is corrected to the clipped box    (Yun et al., 1905.04899)
 //   targets λ t_i + (1-λ) t_{B-1-i}, t = smoothing/K off the label, 1 - smoothing + smoothing/K on it
 //
-// Every draw is a pure function of (seed, epoch, image) or, for a batch, of (seed, step).
+// Every draw is a pure function of (seed, epoch, image) or, for a batch, of (seed, step). What is drawn and what is made
+// of it are two steps, so that the second can be the GPU's (kernels/augment.cuh). Pixels are added by fmaf: the same bits
+// from every compiler, and there.
 #pragma once
 #include "../runtime/random.h"
 #include "resample.h"
@@ -52,6 +54,17 @@ static inline Random4 image_draw(ImageKey key, int draw) {
 }
 
 typedef struct { int top, left, height, width; } Crop;
+
+// What is drawn for one image
+typedef struct {
+    int image;              // which one: its index in the data set, or where else its pixels lie
+    Crop box;               // the part that is taken: black where a padded crop leaves the image
+    ResampleFilter filter;  // that brings it to its new size, where that is another
+    bool mirrored;
+} ImageDraw;
+
+// What becomes of every box: height x width pixels, of which S x S are taken from (top, left)
+typedef struct { int height, width, top, left, S; } Resize;
 
 static inline int round_even(double x) { return (int)nearbyint(x); } // Python's round
 
@@ -95,19 +108,26 @@ static inline void shift_image(uint8_t* out, ImageView in, int top, int left) {
     }
 }
 
+// (pixel/255 - mean) / std as pixel gain + offset
+static inline void normalisation(float* gain, float* offset, float mean, float std) {
+    *gain = 1 / (255 * std);
+    *offset = -mean / std;
+}
+
 // out (3, S, S) from in (1 or 3, S, S)
 static inline void normalise(float* __restrict out, ImageView in, bool mirrored, const float mean[3],
                              const float std[3]) {
     const int S = in.width;
     for (int c = 0; c < 3; c++) {
-        const float gain = 1 / (255 * std[c]), offset = -mean[c] / std[c];
+        float gain, offset;
+        normalisation(&gain, &offset, mean[c], std[c]);
         for (int y = 0; y < S; y++) {
             const uint8_t* row = in.pixels + (c % in.channels) * in.plane_stride + y * in.row_stride;
             float* to = out + ((size_t)c * S + y) * S;
             if (mirrored) {
-                for (int x = 0; x < S; x++) { to[x] = row[S - 1 - x] * gain + offset; }
+                for (int x = 0; x < S; x++) { to[x] = fmaf(row[S - 1 - x], gain, offset); }
             } else {
-                for (int x = 0; x < S; x++) { to[x] = row[x] * gain + offset; }
+                for (int x = 0; x < S; x++) { to[x] = fmaf(row[x], gain, offset); }
             }
         }
     }
@@ -130,44 +150,51 @@ typedef struct {
     void* tables;
 } ImageScratch;
 
-// Resize by the shorter side and crop the centre: S x S at crop_pct, untouched where it is that already.
-static inline ImageView resize_and_crop(ImageView in, int S, float crop_pct, ResampleFilter filter,
-                                        ImageScratch* scratch) {
-    Crop size = shorter_side(in.height, in.width, side_before_crop(S, crop_pct));
+// The shorter side to floor(S / crop_pct), then the centre: at crop_pct 1 an S x S image stays as it is.
+static inline Resize resize_and_crop(int height, int width, int S, float crop_pct) {
+    Crop size = shorter_side(height, width, side_before_crop(S, crop_pct));
+    int top = round_even((size.height - S) / 2.0), left = round_even((size.width - S) / 2.0);
+    return (Resize){size.height, size.width, top, left, S};
+}
+
+static inline ImageDraw draw_eval_image(int image, int height, int width, ResampleFilter filter) {
+    return (ImageDraw){image, {0, 0, height, width}, filter, false};
+}
+
+static inline ImageDraw draw_train_image(const Augment* a, ImageKey key, int height, int width) {
+    Random4 choice = image_draw(key, DRAW_CHOICES);
+    bool bicubic = a->train_interpolation == INTERPOLATE_BICUBIC
+        || (a->train_interpolation == INTERPOLATE_RANDOM && choice.word[1] >> 31);
+    ImageDraw draw = draw_eval_image((int)key.image, height, width, bicubic ? FILTER_BICUBIC : FILTER_BILINEAR);
+    draw.mirrored = uniform_from(choice.word[0]) < a->flip;
+    if (a->random_resized_crop) {
+        draw.box = random_box(key, height, width, a->scale, a->ratio);
+    } else if (a->crop_padding > 0) {
+        Random4 r = image_draw(key, DRAW_CROP);
+        draw.box.top = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[0]) - a->crop_padding;
+        draw.box.left = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[1]) - a->crop_padding;
+    }
+    return draw;
+}
+
+// The part of an image that is taken; one that leaves the image has its size
+static inline ImageView take_box(ImageView in, Crop box, uint8_t* shifted) {
+    if (box.height < in.height || box.width < in.width || (box.top == 0 && box.left == 0)) {
+        return view_crop(in, box.top, box.left, box.height, box.width);
+    }
+    shift_image(shifted, in, box.top, box.left);
+    return view_of(shifted, in.channels, in.height, in.width);
+}
+
+// out (3, S, S) of one image as it was drawn
+static inline void make_image(float* out, ImageView in, const ImageDraw* draw, Resize size, const float mean[3],
+                              const float std[3], ImageScratch* scratch) {
+    in = take_box(in, draw->box, scratch->shifted);
     if (size.height != in.height || size.width != in.width) {
-        resample(scratch->resized, in, view_box(in), size.height, size.width, filter, scratch->tables);
+        resample(scratch->resized, in, view_box(in), size.height, size.width, draw->filter, scratch->tables);
         in = view_of(scratch->resized, in.channels, size.height, size.width);
     }
-    return view_crop(in, round_even((in.height - S) / 2.0), round_even((in.width - S) / 2.0), S, S);
-}
-
-static inline void prepare_eval_image(float* out, ImageView in, int S, float crop_pct, ResampleFilter filter,
-                                      const float mean[3], const float std[3], ImageScratch* scratch) {
-    normalise(out, resize_and_crop(in, S, crop_pct, filter, scratch), false, mean, std);
-}
-
-static inline void prepare_train_image(float* out, ImageView in, int S, const Augment* a, ImageKey key,
-                                       const float mean[3], const float std[3], ImageScratch* scratch) {
-    Random4 choice = image_draw(key, DRAW_CHOICES);
-    bool mirrored = uniform_from(choice.word[0]) < a->flip;
-    ResampleFilter filter = a->train_interpolation == INTERPOLATE_BICUBIC
-        || (a->train_interpolation == INTERPOLATE_RANDOM && choice.word[1] >> 31) ? FILTER_BICUBIC : FILTER_BILINEAR;
-    if (a->random_resized_crop) {
-        Crop box = random_box(key, in.height, in.width, a->scale, a->ratio);
-        ImageView crop = view_crop(in, box.top, box.left, box.height, box.width);
-        resample(scratch->resized, crop, view_box(crop), S, S, filter, scratch->tables);
-        in = view_of(scratch->resized, in.channels, S, S);
-    } else {
-        if (a->crop_padding > 0) {
-            Random4 r = image_draw(key, DRAW_CROP);
-            int top = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[0]) - a->crop_padding;
-            int left = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[1]) - a->crop_padding;
-            shift_image(scratch->shifted, in, top, left);
-            in = view_of(scratch->shifted, in.channels, in.height, in.width);
-        }
-        in = resize_and_crop(in, S, 1, filter, scratch);
-    }
-    normalise(out, in, mirrored, mean, std);
+    normalise(out, view_crop(in, size.top, size.left, size.S, size.S), draw->mirrored, mean, std);
 }
 
 // ---- one batch ----
@@ -229,8 +256,8 @@ static inline void mix_images(float* images, Mix mix, int B, int S) {
             float lambda = mix.lambda, rest = 1 - lambda;
             for (size_t k = 0; k < pixels; k++) {
                 float a = x[k], b = y[k];
-                x[k] = lambda * a + rest * b;
-                y[k] = lambda * b + rest * a;
+                x[k] = fmaf(lambda, a, rest * b);
+                y[k] = fmaf(lambda, b, rest * a);
             }
         }
         for (int r = 0; r < 3 * mix.box.height; r++) {
@@ -246,11 +273,11 @@ static inline void mix_images(float* images, Mix mix, int B, int S) {
 
 // targets (B, K)
 static inline void mix_targets(float* targets, const int* labels, float lambda, float smoothing, int B, int K) {
-    float off = smoothing / K;
+    float off = smoothing / K, own = lambda * (1 - smoothing), other = (1 - lambda) * (1 - smoothing);
     for (int i = 0; i < B; i++) {
         float* t = targets + (size_t)i * K;
         for (int k = 0; k < K; k++) { t[k] = off; }
-        t[labels[i]] += lambda * (1 - smoothing);
-        t[labels[B - 1 - i]] += (1 - lambda) * (1 - smoothing);
+        t[labels[i]] += own;
+        t[labels[B - 1 - i]] += other;
     }
 }
