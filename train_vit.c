@@ -11,6 +11,7 @@
 // row-major fp32; --precision bf16 rounds the operands of linear layers where they are read. Gradients carry a d in
 // front; gradients of parameters are added to, gradients of activations are set, except that of the residual stream,
 // dx, to which every branch adds.
+#include "data/loader.h"
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
@@ -427,6 +428,13 @@ static void model_forward(Model* m, float* flat, const float* images, int B, con
     lap(m, PART_HEAD);
 }
 
+// The loader makes them.
+static const float* model_images(Model* m, const Batch* batch) {
+    (void)m;
+    return batch->images;
+}
+static const float* model_fetch_images(Model* m, const Batch* batch) { return model_images(m, batch); }
+
 // Mean loss over B images with soft targets (B,K), after model_forward
 static double model_loss(Model* m, const float* targets, int B) {
     Acts a = acts_of_block(&m->acts_table, m->acts, m->B, 0);
@@ -653,7 +661,7 @@ int main(int argc, char** argv) {
     if (!model_allocate(&t.model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     bool bf16 = config.precision == PRECISION_BF16;
     if (bf16) { printf("bf16       operands of the linear layers; %s\n", linear_bf16_unit()); }
-    open_loaders(&t);
+    open_loaders(&t, LOAD_IMAGES);
     plan_steps(&t);
     load_weights(&t);
     int code = run(&t);

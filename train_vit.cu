@@ -14,6 +14,7 @@
 // losses and logits, and the gradient norm.
 //
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes, row-major.
+#include "data/device_input.cuh"
 #include "kernels/activation.cuh"
 #include "kernels/adamw.cuh"
 #include "kernels/adamw.h" // all_finite
@@ -185,7 +186,9 @@ typedef struct {
     float* mirrors[FLAT_BUFFERS];                       // the five on the host, (table.total), once they were asked for
     ActivationTable acts_table;
     char* acts;
+    DeviceInput input[2];         // where the batches of evaluation [0] and training [1] come from
     float *images, *targets;      // of the batch, on the device: (B,3,S,S), (B,K)
+    float* host_images;           // once they were asked for
     float* scratch;
     double *norm, *norm_scratch;  // of the gradients
     float* grad_scale;            // what clips them
@@ -516,6 +519,7 @@ static void model_free(Model* m) {
     for (void* p : device) { CUDA_CHECK(cudaFree(p)); }
     for (void* p : pinned) { CUDA_CHECK(cudaFreeHost(p)); }
     for (float* p : m->mirrors) { free(p); }
+    free(m->host_images);
     free(m->tensors);
     matmul_free();
     CUDA_CHECK(cudaStreamDestroy(m->stream));
@@ -611,11 +615,26 @@ static void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, 
     CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, stream));
 }
 
-// Logits (B,K) of images (B,3,S,S). flat: the parameters or their running mean; keep: m->keep, or NULL.
+// A batch as model_forward takes it: made on the device, in m->images, from what the loader drew. The loader may change
+// the batch after model_loss, which waits.
+static const float* model_images(Model* m, const Batch* batch) {
+    device_input_batch(m->images, &m->input[batch->train], batch, m->stream);
+    return m->images;
+}
+
+static const float* model_fetch_images(Model* m, const Batch* batch) {
+    size_t pixels = 3 * (size_t)m->dims.S * m->dims.S;
+    if (!m->host_images) { m->host_images = alloc_floats(m->B * pixels, "a copy of the images"); }
+    copy(m->host_images, m->images, batch->count * pixels * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
+    CUDA_CHECK(cudaStreamSynchronize(m->stream));
+    return m->host_images;
+}
+
+// Logits (B,K) of m->images (B,3,S,S). flat: the parameters or their running mean; keep: m->keep, or NULL.
 static void model_forward(Model* m, float* flat, const float* images, int B, const float* keep) {
+    (void)images;
     Dims d = m->dims;
     m->profile.direction = PROFILE_FORWARD;
-    copy(m->images, images, (size_t)B * 3 * d.S * d.S * sizeof(float), cudaMemcpyHostToDevice, m->stream);
     if (keep) { copy(m->keep_device, keep, (size_t)d.L * 2 * m->B * sizeof(float), cudaMemcpyHostToDevice, m->stream); }
     lap(m, PART_DATA);
     if (m->config.precision == PRECISION_BF16) {
@@ -880,16 +899,25 @@ static void require_gpu(void) {
     CUDA_CHECK(cudaSetDevice(0));
 }
 
-// The loader's batches are read by the device as they lie. A page that two of them share can be pinned once only; what
-// stays unpinned is copied more slowly.
-static void pin_images(const Loader* loader, bool pin) {
-    const LoaderConfig* c = &loader->config;
-    size_t bytes = (size_t)c->batch_size * 3 * c->image_size * c->image_size * sizeof(float);
-    for (const Batch& batch : loader->batches) {
-        cudaError_t error = pin ? cudaHostRegister(batch.images, bytes, cudaHostRegisterDefault)
-                                : cudaHostUnregister(batch.images);
-        if (error != cudaSuccess) { cudaGetLastError(); }
-    }
+// The data set's images lie on the GPU if they fit beside the model, or if the user says so; else those of each batch
+// are copied there. Either way the batches are made on the GPU.
+static void open_input(Trainer* t) {
+    Model* m = &t->model;
+    size_t room = 0, total = 0, bytes = ((size_t)t->train.count + t->test.count) * image_bytes(&t->train);
+    CUDA_CHECK(cudaMemGetInfo(&room, &total));
+    int wish = m->config.data_on_gpu;
+    bool resident = wish == DATA_ON_GPU || (wish == DATA_WHERE_IT_FITS && bytes < room / 10 * 9);
+    open_loaders(t, resident ? LOAD_DRAWS : LOAD_DRAWS_AND_PIXELS);
+    device_input_open(&m->input[0], &t->test_loader);
+    device_input_open(&m->input[1], &t->train_loader);
+    printf("input      %.1f MB of images, %s; batches are made there\n", 1e-6 * (double)bytes,
+           resident ? "on the GPU" : "copied to the GPU batch by batch");
+}
+
+static void close_input(Trainer* t) {
+    for (DeviceInput& input : t->model.input) { device_input_close(&input); }
+    loader_close(&t->train_loader);
+    loader_close(&t->test_loader);
 }
 
 static void print_machine(const Model* m) {
@@ -916,17 +944,12 @@ int main(int argc, char** argv) {
            t.train.classes);
     print_machine(&t.model);
     if (!model_allocate(&t.model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    open_loaders(&t);
-    pin_images(&t.train_loader, true);
-    pin_images(&t.test_loader, true);
+    open_input(&t);
     plan_steps(&t);
     load_weights(&t);
     int code = run(&t);
+    close_input(&t);
     model_free(&t.model);
-    pin_images(&t.train_loader, false);
-    pin_images(&t.test_loader, false);
-    loader_close(&t.train_loader);
-    loader_close(&t.test_loader);
     dataset_free(&t.train);
     dataset_free(&t.test);
     return code;

@@ -15,6 +15,7 @@ enum { ATTN_INIT_TRUNC02, ATTN_INIT_MIMETIC };
 enum { MLP_INIT_TRUNC02, MLP_INIT_VARIANCE_PRESERVING };
 enum { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
 enum { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
+enum { DATA_WHERE_IT_FITS, DATA_ON_GPU, DATA_ON_HOST };
 enum { NORMALIZE_DATASET, NORMALIZE_IMAGENET, NORMALIZE_HALF };
 
 #define RATIONAL_STARTS "identity|swish|gelu|gelu-as-released"
@@ -74,6 +75,7 @@ GROUP("Data and augmentation") \
 TEXT  (data, "data|data-dir", "procedural", SAME, "procedural, or PREFIX of PREFIX.train.kds and PREFIX.test.kds") \
 INT   (train_images, "train-images", "0", 0, 100000000, SAME, "use only the first N training images; 0: all") \
 INT   (test_images, "test-images", "0", 0, 100000000, SAME, "evaluate on the first N test images; 0: all") \
+CHOICE(data_on_gpu, "data-on-gpu", "auto", "auto|on|off", FREE, "the images lie on the GPU; off: each batch's are copied; auto: if they fit") \
 CHOICE(normalize, "normalize", "dataset", "dataset|imagenet|half", SAME, "mean and deviation: the training set's, ImageNet's, 0.5") \
 INT   (crop_padding, "crop-padding", "0", 0, 256, SAME, "random crop from the image padded by N pixels a side") \
 REAL  (hflip, "hflip", "0", 0, 1, SAME, "probability of a horizontal flip") \

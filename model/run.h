@@ -3,6 +3,7 @@
 //     Model                                     with config, dims, table, tensors, tensor_count, B (images that there is
 //                                               room for), profile, keep (drop path, on the host), and the flat buffers
 //                                               params, grads, exp_avg, exp_avg_sq, ema (NULL: off), wherever they lie
+//     model_images, model_fetch_images          of a batch: as model_forward takes them, and on the host
 //     model_forward, model_loss, model_backward, model_update, model_zero_gradients, model_gradient_norm
 //     model_fetch, model_store                  a flat buffer as the host reads and writes it, and back
 //     model_logits, model_losses                of the last batch, on the host
@@ -108,7 +109,7 @@ static StepResult accumulate_gradients(Trainer* t) {
         const Batch* batch = next_batch(t);
         lap(m, PART_DATA);
         draw_drop_path(m, t->step * micro_batches + i);
-        model_forward(m, m->params, batch->images, batch->count, m->keep);
+        model_forward(m, m->params, model_images(m, batch), batch->count, m->keep);
         result.loss += model_loss(m, batch->targets, batch->count) / micro_batches;
         model_backward(m, batch->targets, batch->count, m->keep, 1.0f / (float)(batch->count * micro_batches));
         const float* logits = model_logits(m);
@@ -146,7 +147,7 @@ static Evaluation evaluate(Trainer* t, float* flat, ClassCount* per_class /* (K)
     loader_seek(&t->test_loader, 0);
     while ((int64_t)loss.count < t->test.count) {
         const Batch* batch = loader_next(&t->test_loader);
-        model_forward(m, flat, batch->images, batch->count, NULL);
+        model_forward(m, flat, model_images(m, batch), batch->count, NULL);
         model_loss(m, batch->targets, batch->count);
         const float *logits = model_logits(m), *losses = model_losses(m);
         for (int b = 0; b < batch->count; b++) {
@@ -479,7 +480,7 @@ static int profile(Trainer* t) {
 static double first_gradients(Trainer* t, const Batch* batch) {
     Model* m = &t->model;
     model_zero_gradients(m);
-    model_forward(m, m->params, batch->images, batch->count, NULL);
+    model_forward(m, m->params, model_images(m, batch), batch->count, NULL);
     double loss = model_loss(m, batch->targets, batch->count);
     model_backward(m, batch->targets, batch->count, NULL, 1.0f / (float)batch->count);
     return loss;
@@ -493,7 +494,7 @@ static int dump_state(Trainer* t, const char* path) {
     int count = 4 + 2 * m->tensor_count;
     SafeTensorOut* out = alloc_array(SafeTensorOut, count, "a dump");
     char(*names)[128] = (char(*)[128])alloc_array(char, (size_t)count * 128, "a dump");
-    out[0] = (SafeTensorOut){"input", 4, {batch->count, 3, d.S, d.S}, batch->images};
+    out[0] = (SafeTensorOut){"input", 4, {batch->count, 3, d.S, d.S}, model_fetch_images(m, batch)};
     out[1] = (SafeTensorOut){"target", 2, {batch->count, d.K}, batch->targets};
     out[2] = (SafeTensorOut){"logits", 2, {batch->count, d.K}, model_logits(m)};
     out[3] = (SafeTensorOut){"loss", 1, {1}, &loss};
@@ -524,7 +525,7 @@ typedef struct { Model* model; const Batch* batch; } CheckedLoss;
 static double loss_of_params(void* context) {
     CheckedLoss* c = (CheckedLoss*)context;
     model_store(c->model, c->model->params);
-    model_forward(c->model, c->model->params, c->batch->images, c->batch->count, NULL);
+    model_forward(c->model, c->model->params, model_images(c->model, c->batch), c->batch->count, NULL);
     return model_loss(c->model, c->batch->targets, c->batch->count);
 }
 
@@ -600,12 +601,12 @@ static void choose_normalization(LoaderConfig* loader, const Dataset* data, int 
     memcpy(loader->std, std[normalize], sizeof loader->std);
 }
 
-static void open_loaders(Trainer* t) {
+static void open_loaders(Trainer* t, LoaderOutput output) {
     const Config* c = &t->model.config;
     Error err;
     LoaderConfig train = {
         .batch_size = c->batch_size, .image_size = c->image_size, .num_classes = t->model.dims.K,
-        .train = true, .prefetch = true, .seed = (uint64_t)c->seed,
+        .output = output, .train = true, .prefetch = true, .seed = (uint64_t)c->seed,
         .crop_pct = (float)c->crop_pct, .eval_interpolation = (Interpolation)c->interpolation,
         .augment = {
             .crop_padding = c->crop_padding, .random_resized_crop = c->rrc != 0,
