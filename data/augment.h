@@ -6,6 +6,8 @@
 //   resize                to image_size, if the size still differs (the same as evaluation with crop_pct 1)
 //   horizontal flip       with probability `flip`
 //   normalisation         (pixel/255 - mean) / std, grey repeated into three channels
+//   random erasing        with probability `erase`, a box of random area and shape becomes 0, or N(0,1) at every value
+//                         (Zhong et al., arXiv 1708.04896, as timm has it)
 // Evaluation: shorter side to floor(image_size / crop_pct), centre crop, normalisation; nothing is resampled where the
 // size agrees already.
 //
@@ -29,6 +31,8 @@ typedef struct {
     float scale[2], ratio[2];          // of RandomResizedCrop: area as a fraction of the image, width / height
     Interpolation train_interpolation;
     float flip;                        // probability
+    float erase;                       // probability of random erasing
+    bool erase_by_noise;               // else by 0
     float mixup, cutmix;               // α of Beta(α,α); 0: off
     float mix_probability;             // of mixing a batch at all
     float mix_switch;                  // probability of cutmix when both are on
@@ -42,7 +46,8 @@ static inline Augment augment_none(void) {
 
 // ---- one image ----
 
-enum { AUGMENT_DRAWS = 32, DRAW_CHOICES = 0, DRAW_CROP = 1 /* and ten tries from here on */, CROP_TRIES = 10 };
+// DRAW_CROP and DRAW_ERASED_BOX: BOX_TRIES from there on
+enum { AUGMENT_DRAWS = 32, DRAW_CHOICES = 0, DRAW_CROP = 1, DRAW_ERASE = 11, DRAW_ERASED_BOX = 12, BOX_TRIES = 10 };
 
 typedef struct {
     uint64_t seed, image; // image: its index in the data set
@@ -61,6 +66,8 @@ typedef struct {
     Crop box;               // the part that is taken: black where a padded crop leaves the image
     ResampleFilter filter;  // that brings it to its new size, where that is another
     bool mirrored;
+    Crop erased;            // of the finished image; height 0: nothing is
+    uint64_t noise;         // seed of what stands there; 0: zeros
 } ImageDraw;
 
 // What becomes of every box: height x width pixels, of which S x S are taken from (top, left)
@@ -79,20 +86,36 @@ static inline Crop centre_box(int height, int width, const float ratio[2]) {
     return (Crop){(height - h) / 2, (width - w) / 2, h, w};
 }
 
-// RandomResizedCrop's box: area uniform in scale, aspect ratio log-uniform in ratio, position uniform.
-static inline Crop random_box(ImageKey key, int height, int width, const float scale[2], const float ratio[2]) {
+// A box with its area uniform in scale, aspect ratio log-uniform in ratio and position uniform; whether it fits
+static inline bool draw_box(Crop* box, Random4 r, int height, int width, const float scale[2], const float ratio[2]) {
     double log_low = log(ratio[0]), log_high = log(ratio[1]);
-    for (int i = 0; i < CROP_TRIES; i++) {
-        Random4 r = image_draw(key, DRAW_CROP + i);
-        double area = (double)height * width * (scale[0] + (scale[1] - scale[0]) * uniform_from(r.word[0]));
-        double aspect = exp(log_low + (log_high - log_low) * uniform_from(r.word[1]));
-        int w = round_even(sqrt(area * aspect)), h = round_even(sqrt(area / aspect));
-        if (w >= 1 && w <= width && h >= 1 && h <= height) {
-            return (Crop){(int)random_below((uint32_t)(height - h + 1), r.word[2]),
-                          (int)random_below((uint32_t)(width - w + 1), r.word[3]), h, w};
-        }
+    double area = (double)height * width * (scale[0] + (scale[1] - scale[0]) * uniform_from(r.word[0]));
+    double aspect = exp(log_low + (log_high - log_low) * uniform_from(r.word[1]));
+    int w = round_even(sqrt(area * aspect)), h = round_even(sqrt(area / aspect));
+    if (w < 1 || w > width || h < 1 || h > height) { return false; }
+    *box = (Crop){(int)random_below((uint32_t)(height - h + 1), r.word[2]),
+                  (int)random_below((uint32_t)(width - w + 1), r.word[3]), h, w};
+    return true;
+}
+
+// RandomResizedCrop's box
+static inline Crop random_box(ImageKey key, int height, int width, const float scale[2], const float ratio[2]) {
+    Crop box;
+    for (int i = 0; i < BOX_TRIES; i++) {
+        if (draw_box(&box, image_draw(key, DRAW_CROP + i), height, width, scale, ratio)) { return box; }
     }
     return centre_box(height, width, ratio);
+}
+
+// What random erasing takes of S x S: smaller than the image on either side, or nothing
+static inline Crop random_erasure(ImageKey key, int S) {
+    static const float scale[2] = {0.02f, 1 / 3.0f}, ratio[2] = {0.3f, 1 / 0.3f};
+    Crop box;
+    for (int i = 0; i < BOX_TRIES; i++) {
+        bool fits = draw_box(&box, image_draw(key, DRAW_ERASED_BOX + i), S, S, scale, ratio);
+        if (fits && box.height < S && box.width < S) { return box; }
+    }
+    return (Crop){0, 0, 0, 0};
 }
 
 // out (channels, height, width) = the image shifted by (top, left) in -padding..padding, black beyond its edges
@@ -133,6 +156,20 @@ static inline void normalise(float* __restrict out, ImageView in, bool mirrored,
     }
 }
 
+// Value i of (3, S, S) where noise was drawn
+HOST_DEVICE static inline float erased_value(uint64_t noise, size_t i) {
+    return noise ? (float)random_normal(noise, STREAM_ERASE, 0, i) : 0;
+}
+
+// x (3, S, S)
+static inline void erase(float* x, const ImageDraw* draw, int S) {
+    Crop box = draw->erased;
+    for (int r = 0; r < 3 * box.height; r++) {
+        size_t row = ((size_t)(r / box.height) * S + box.top + r % box.height) * S + box.left;
+        for (int k = 0; k < box.width; k++) { x[row + k] = erased_value(draw->noise, row + k); }
+    }
+}
+
 // The size of an image whose shorter side becomes `side`.
 static inline Crop shorter_side(int height, int width, int side) {
     Crop c = {0, 0, side, side};
@@ -158,10 +195,10 @@ static inline Resize resize_and_crop(int height, int width, int S, float crop_pc
 }
 
 static inline ImageDraw draw_eval_image(int image, int height, int width, ResampleFilter filter) {
-    return (ImageDraw){image, {0, 0, height, width}, filter, false};
+    return (ImageDraw){.image = image, .box = {0, 0, height, width}, .filter = filter};
 }
 
-static inline ImageDraw draw_train_image(const Augment* a, ImageKey key, int height, int width) {
+static inline ImageDraw draw_train_image(const Augment* a, ImageKey key, int height, int width, int S) {
     Random4 choice = image_draw(key, DRAW_CHOICES);
     bool bicubic = a->train_interpolation == INTERPOLATE_BICUBIC
         || (a->train_interpolation == INTERPOLATE_RANDOM && choice.word[1] >> 31);
@@ -173,6 +210,11 @@ static inline ImageDraw draw_train_image(const Augment* a, ImageKey key, int hei
         Random4 r = image_draw(key, DRAW_CROP);
         draw.box.top = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[0]) - a->crop_padding;
         draw.box.left = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[1]) - a->crop_padding;
+    }
+    Random4 r = image_draw(key, DRAW_ERASE);
+    if (uniform_from(r.word[0]) < a->erase) {
+        draw.erased = random_erasure(key, S);
+        draw.noise = a->erase_by_noise ? (uint64_t)r.word[1] << 32 | r.word[2] | 1 : 0;
     }
     return draw;
 }
@@ -195,6 +237,7 @@ static inline void make_image(float* out, ImageView in, const ImageDraw* draw, R
         in = view_of(scratch->resized, in.channels, size.height, size.width);
     }
     normalise(out, view_crop(in, size.top, size.left, size.S, size.S), draw->mirrored, mean, std);
+    erase(out, draw, size.S);
 }
 
 // ---- one batch ----

@@ -100,9 +100,10 @@ static inline bool augment_valid(const Augment* a, int height, int width, Error*
     if (!(a->mixup >= 0 && isfinite(a->mixup) && a->cutmix >= 0 && isfinite(a->cutmix))) {
         return set_error(err, "mixup %g and cutmix %g must be 0 (off) or positive", a->mixup, a->cutmix);
     }
-    const float fractions[] = {a->flip, a->mix_probability, a->mix_switch, a->smoothing};
-    const char* const names[] = {"flip probability", "mix probability", "mix switch probability", "label smoothing"};
-    for (int i = 0; i < 4; i++) {
+    const float fractions[] = {a->flip, a->mix_probability, a->mix_switch, a->smoothing, a->erase};
+    const char* const names[] = {"flip probability", "mix probability", "mix switch probability", "label smoothing",
+                                 "probability of random erasing"};
+    for (int i = 0; i < 5; i++) {
         if (!(fractions[i] >= 0 && fractions[i] <= 1)) {
             return set_error(err, "%s %g is not in 0..1", names[i], fractions[i]);
         }
@@ -210,7 +211,7 @@ static inline void draw_batch(const Loader* l, int64_t step, Batch* b) {
     ResampleFilter eval_filter = c->eval_interpolation == INTERPOLATE_BICUBIC ? FILTER_BICUBIC : FILTER_BILINEAR;
     for (int i = 0; i < b->count; i++) {
         ImageKey key = {c->seed, (uint64_t)b->indices[i], (uint32_t)(step / l->steps_per_epoch)};
-        b->draws[i] = c->train ? draw_train_image(&c->augment, key, d->height, d->width)
+        b->draws[i] = c->train ? draw_train_image(&c->augment, key, d->height, d->width, c->image_size)
                                : draw_eval_image(b->indices[i], d->height, d->width, eval_filter);
     }
     b->mix = (Mix){.lambda = 1};

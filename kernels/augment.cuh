@@ -1,10 +1,10 @@
 // Images from the data set (uint8, on the device) into a batch of normalised tensors on the GPU: what data/augment.h
-// makes of the same draws, to the bit.
+// makes of the same draws, to the bit; noise, whose logarithm and cosine are the device's own, to 1 ulp.
 //
 //     level_{y,x}  the pixel of the box, black beyond the image; resampled where the box is not of its new size:
 //                  rows_{y,x}  = clip(Σ_k across_{x,k} pixel_{y,first_x+k})
 //                  level_{y,x} = clip(Σ_k down_{y,k} rows_{first_y+k,x})
-//     x_i          = level gain + offset, mirrored or not
+//     x_i          = level gain + offset, mirrored or not; 0 or N(0,1) where it is erased
 //     mixup        out_i = λ x_i + (1-λ) x_{B-1-i}
 //     cutmix       out_i = x_{B-1-i} inside the box, x_i outside
 //
@@ -29,11 +29,15 @@ typedef struct {
     float gain[3], offset[3];
 } DeviceImages;
 
+__device__ inline bool inside(const Crop& box, int y, int x) {
+    return y >= box.top && y < box.top + box.height && x >= box.left && x < box.left + box.width;
+}
+
 __device__ inline uint8_t box_pixel(const DeviceImages& images, const ImageDraw& draw, int channel, int y, int x) {
     int row = draw.box.top + y, column = draw.box.left + x;
-    bool inside = row >= 0 && row < images.height && column >= 0 && column < images.width;
+    bool image = inside({0, 0, images.height, images.width}, row, column);
     size_t plane = (size_t)draw.image * images.channels + channel;
-    return inside ? images.pixels[(plane * images.height + row) * images.width + column] : 0;
+    return image ? images.pixels[(plane * images.height + row) * images.width + column] : 0;
 }
 
 // Output o of an axis `length` pixels long; pixel(i) is what lies there
@@ -68,6 +72,7 @@ __device__ inline float value_of(const DeviceImages& images, const uint8_t* rows
                                  int channel, int y, int x) {
     ImageDraw draw = draws[b];
     int S = images.size.S, place = draw.mirrored ? S - 1 - x : x, plane = channel % images.channels;
+    if (inside(draw.erased, y, x)) { return erased_value(draw.noise, ((size_t)channel * S + y) * S + x); }
     uint8_t level;
     if (rows) {
         const uint8_t* column = rows + ((size_t)b * images.channels + plane) * images.height * S + place;
@@ -81,9 +86,7 @@ __device__ inline float value_of(const DeviceImages& images, const uint8_t* rows
 
 __device__ inline void mix_values(float* own, float* other, Mix mix, int y, int x) {
     float a = *own, b = *other, rest = 1 - mix.lambda;
-    bool in_box = y >= mix.box.top && y < mix.box.top + mix.box.height && x >= mix.box.left &&
-                  x < mix.box.left + mix.box.width;
-    if (mix.lambda >= 1 || (mix.cutmix && !in_box)) { return; }
+    if (mix.lambda >= 1 || (mix.cutmix && !inside(mix.box, y, x))) { return; }
     *own = mix.cutmix ? b : fmaf(mix.lambda, a, rest * b);
     *other = mix.cutmix ? a : fmaf(mix.lambda, b, rest * a);
 }

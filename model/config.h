@@ -16,6 +16,7 @@ enum { MLP_INIT_TRUNC02, MLP_INIT_VARIANCE_PRESERVING };
 enum { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
 enum { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
 enum { DATA_WHERE_IT_FITS, DATA_ON_GPU, DATA_ON_HOST };
+enum { ERASE_BY_NOISE, ERASE_BY_ZEROS };
 enum { NORMALIZE_DATASET, NORMALIZE_IMAGENET, NORMALIZE_HALF };
 
 #define RATIONAL_STARTS "identity|swish|gelu|gelu-as-released"
@@ -85,6 +86,8 @@ PAIR  (ratio, "ratio", "0.75,1.3333333", 0.01, 100, SAME, "RandomResizedCrop: ra
 CHOICE(train_interpolation, "train-interpolation", "random", "bilinear|bicubic|random", SAME, "resampling in training") \
 CHOICE(interpolation, "interpolation", "bicubic", "bilinear|bicubic", SAME, "resampling in evaluation") \
 REAL  (crop_pct, "crop-pct", "1", 0.1, 1, SAME, "evaluation: resize to size/X, then crop the centre") \
+REAL  (reprob, "reprob", "0", 0, 1, SAME, "random erasing: probability for each image") \
+CHOICE(remode, "remode", "pixel", "pixel|const", SAME, "what stands where it erased: noise at every value, or 0") \
 REAL  (mixup, "mixup", "0", 0, 100, SAME, "alpha of mixup; 0: off") \
 REAL  (cutmix, "cutmix", "0", 0, 100, SAME, "alpha of cutmix; 0: off") \
 REAL  (mixup_prob, "mixup-prob", "1", 0, 1, SAME, "probability that a batch is mixed") \

@@ -612,6 +612,7 @@ static void open_loaders(Trainer* t, LoaderOutput output) {
             .crop_padding = c->crop_padding, .random_resized_crop = c->rrc != 0,
             .scale = {(float)c->scale[0], (float)c->scale[1]}, .ratio = {(float)c->ratio[0], (float)c->ratio[1]},
             .train_interpolation = (Interpolation)c->train_interpolation, .flip = (float)c->hflip,
+            .erase = (float)c->reprob, .erase_by_noise = c->remode == ERASE_BY_NOISE,
             .mixup = (float)c->mixup, .cutmix = (float)c->cutmix,
             .mix_probability = (float)c->mixup_prob, .mix_switch = (float)c->mixup_switch_prob,
             .smoothing = (float)c->smoothing,

@@ -60,7 +60,7 @@ done <<'MODELS'
 --model kan-mini --depth 2
 --model vit-mini --hflip 0.5 --crop-padding 5 --mixup 0.8 --smoothing 0.1
 --model vit-mini --hflip 0.5 --crop-padding 4 --cutmix 1 --image-size 32 --patch 8
---model vit-mini --hflip 0.5 --rrc --mixup 0.8 --cutmix 1 --image-size 40 --patch 8 --data-on-gpu off
+--model vit-mini --hflip 0.5 --rrc --mixup 0.8 --cutmix 1 --reprob 0.5 --remode const --image-size 40 --patch 8 --data-on-gpu off
 MODELS
 
 # To 5 digits: step, loss and gradient norm of training; then step, loss and top-1 of the last evaluation
@@ -71,7 +71,7 @@ losses() {
 same_losses() { diff <(losses "$1") <(losses "$2"); }
 
 run=(--model kat-mini-g3b "${tiny[@]}" --steps 5 --log-every 1 --drop-path 0.3 --mixup 0.8 --cutmix 1 --hflip 0.5 --rrc --smoothing 0.1
-     --crop-pct 0.9 --model-ema-decay 0.9 --clip-grad 1 --grad-accum-steps 2 --depth 2 --min-lr 0.001 --warmup-epochs 0)
+     --reprob 0.25 --crop-pct 0.9 --model-ema-decay 0.9 --clip-grad 1 --grad-accum-steps 2 --depth 2 --min-lr 0.001 --warmup-epochs 0)
 check "a run on the CPU" "$cpu" "${run[@]}" --output "$work/cpu"
 check "a run on the GPU" "$gpu" "${run[@]}" --output "$work/gpu"
 check "the same losses in the first steps" same_losses "$work/cpu" "$work/gpu"
