@@ -41,7 +41,7 @@ CUDA_PROGRAMS = train_katcu train_katcu_emu
 TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard test_*.c dev/test/test_*.c)))
 SHELL_TESTS := $(wildcard dev/test/test_*.sh)
 
-.PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-cuda test test-asan clean
+.PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-cuda test test-asan test-gpu-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -57,8 +57,10 @@ help:
 	@echo 'make test-asan      the same under AddressSanitizer and UBSan, with less work in each test'
 	@echo 'make -C dev/test_cuda emu trainer    the CUDA kernels and trainer, run on the CPU, against the CPU'"'"'s'
 	@echo 'make -C dev/cuda_on_cpu test         what runs them there, with planted defects'
+	@echo 'make test-gpu-check                  scripts/gpu_check.sh in tiny sizes on the CPU'
 	@echo 'make clean          removes what make built'
 	@echo
+	@echo 'scripts/gpu_check.sh               tests and benchmarks on an NVIDIA GPU, in at most 8 minutes'
 	@echo 'scripts/run_cifar10_small.sh, scripts/run_ablation.sh      the recorded experiments'
 	@echo 'scripts/karat_cifar10.sh       ViT-Tiny and Fourier-KArAt on CIFAR-10 at 224² by the paper'"'"'s recipe: for a GPU'
 	@echo 'dev/bench/compare_torch.sh --install                       the same models in PyTorch beside this trainer'
@@ -147,6 +149,9 @@ bench-layers: $(BUILD)/layers
 
 bench-cuda: $(BUILD)/bench_cuda
 	@$< tiny && $< small && $< base
+
+test-gpu-check:
+	@scripts/gpu_check.sh --emulated --json $(BUILD)/gpu_check.json
 
 test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data
 	@TRAIN_KAT=$(abspath $(BUILD)/train_kat) CONVERT_DATA=$(abspath $(BUILD)/convert_data) \

@@ -1,5 +1,5 @@
-// make bench-cuda: what this GPU can do, whole training steps on it, and each operation of a step against its floor, all
-// measured in this one run, in bf16.
+// make bench-cuda: what this GPU can do, whole training steps on it, and each operation of a step against its floor,
+// all measured in this one run, in bf16.
 //
 //     ./bench_cuda SIZE [--rounds N] [--json FILE] [--small] [more flags of train_katcu, such as --batch-size 64]
 //

@@ -1,8 +1,8 @@
 """FlashKAT's group rational (Raffel and Chen, arXiv 2505.13813) in Triton, written from the paper's algorithm.
 
-What KAT's first kernel lacked, as the paper has it: the gradients of the coefficients are summed over a tile of rows of one
-group in the block before they are added, by atomics, to those in memory. Storage is fp32, as published: under autocast
-the input is cast before and the output is cast again by the layer that follows. Orders (5, 4), form A.
+What KAT's first kernel lacked, as the paper has it: the gradients of the coefficients are summed over a tile of rows of
+one group in the block before they are added, by atomics, to those in memory. Storage is fp32, as published: under
+autocast the input is cast before and the output is cast again by the layer that follows. Orders (5, 4), form A.
 """
 import torch
 import triton
@@ -87,7 +87,8 @@ class FlashRationalFunction(torch.autograd.Function):
         C, groups = inp.shape[-1], len(denominator)
         rows, width, tile = inp.numel() // C, C // groups, 32
         dout = dout.float().contiguous()
-        dinp, dnumerator, ddenominator = torch.empty_like(inp), torch.zeros_like(numerator), torch.zeros_like(denominator)
+        dinp = torch.empty_like(inp)
+        dnumerator, ddenominator = torch.zeros_like(numerator), torch.zeros_like(denominator)
         backward_kernel[(triton.cdiv(rows, tile), groups)](dinp, dnumerator, ddenominator, dout, inp, numerator,
                                                            denominator, rows, C, width, tile,
                                                            triton.next_power_of_2(width))

@@ -35,10 +35,10 @@ FIRST_STEPS = 3
 def config_of(size, options, small):
     C, H = (48, 3) if small else SIZES[size]
     config = {"image_size": 32 if small else 224, "patch": 16, "dim": C, "heads": H, "depth": 2 if small else 12,
-              "mlp_ratio": 4, "mlp": "gelu", "rational_m": 5, "rational_n": 4, "rational_groups": 8, "rational_form": "a",
-              "attn": "softmax", "grid": 1 if size == "base" else 3, "karat_rank": 12, "karat_mode": "block",
-              "basis": "fourier", "karat_base": "zero", "karat_scales": "on", "karat_bias": "off", "pool": "token",
-              "layer_scale": "0"}
+              "mlp_ratio": 4, "mlp": "gelu", "rational_m": 5, "rational_n": 4, "rational_groups": 8,
+              "rational_form": "a", "attn": "softmax", "grid": 1 if size == "base" else 3, "karat_rank": 12,
+              "karat_mode": "block", "basis": "fourier", "karat_base": "zero", "karat_scales": "on", "karat_bias": "off",
+              "pool": "token", "layer_scale": "0"}
     return config | options
 
 
@@ -128,7 +128,8 @@ def report(trained, json_file):
     for t in trained:
         ms = statistics.median(t.times)
         of_vit = base / ms if trained[0].name.startswith("vit") and "compiled" in trained[0].name else float("nan")
-        print(f"{t.name:<30} {batch:6d} {ms:9.3f} {1e3 * batch / ms:10.1f} {1e-9 * t.memory:8.3f}   {of_vit:.3f}", flush=True)
+        print(f"{t.name:<30} {batch:6d} {ms:9.3f} {1e3 * batch / ms:10.1f} {1e-9 * t.memory:8.3f}   {of_vit:.3f}",
+              flush=True)
         if json_file:
             row = {"part": "torch", "name": t.name, "batch": batch, "ms": round(ms, 4),
                    "images_s": round(1e3 * batch / ms, 1), "memory_gb": round(1e-9 * t.memory, 4),
