@@ -1,6 +1,6 @@
 // The operations of a training step, one by one, on the tensors of the models that dev/bench/bench_cuda.cu has trained
-// a few steps of: called as in train_vit.cu, on one block's tensors after the other's, so that what a block keeps is not
-// found in the second cache level (what all blocks share, gradients of activations, may be).
+// a few steps of: called as in train_vit.cu, on one block's tensors after the other's, so that what a block keeps is
+// not found in the second cache level (what all blocks share, gradients of activations, may be).
 //
 // The floor of an operation is the longer of two times: the bytes that it must move (each input read once, each output
 // written once) at the bandwidth of a copy, and the FLOPs of its products at the rate of a large product. Its share is

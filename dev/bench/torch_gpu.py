@@ -37,8 +37,8 @@ def config_of(size, options, small):
     config = {"image_size": 32 if small else 224, "patch": 16, "dim": C, "heads": H, "depth": 2 if small else 12,
               "mlp_ratio": 4, "mlp": "gelu", "rational_m": 5, "rational_n": 4, "rational_groups": 8,
               "rational_form": "a", "attn": "softmax", "grid": 1 if size == "base" else 3, "karat_rank": 12,
-              "karat_mode": "block", "basis": "fourier", "karat_base": "zero", "karat_scales": "on", "karat_bias": "off",
-              "pool": "token", "layer_scale": "0"}
+              "karat_mode": "block", "basis": "fourier", "karat_base": "zero", "karat_scales": "on",
+              "karat_bias": "off", "pool": "token", "layer_scale": "0"}
     return config | options
 
 

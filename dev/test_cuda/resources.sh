@@ -20,8 +20,9 @@ shorten() { sed -e 's/(RationalForm)0/A/g' -e 's/(RationalForm)1/paper/g' -e 's/
 
 for arch in sm_80 sm_90; do
     for test in test_*.cu; do
-        ${NVCC:-nvcc} -std=c++20 -O3 -arch=$arch -Xptxas -v -cubin -o "$work/$arch.$test" "$test" 2>"$work/log" ||
+        ${NVCC:-nvcc} -std=c++20 -O3 -arch=$arch -Xptxas -v -cubin -o "$work/cubin" "$test" 2>"$work/log" ||
             { cat "$work/log" >&2; exit 1; }
+        cp "$work/cubin" "$work/$arch.$test"
         c++filt <"$work/log" | awk -v arch=$arch '
             /Compiling entry function/ {
                 sub(/.*function .(void )?/, "")
