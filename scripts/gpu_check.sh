@@ -51,7 +51,7 @@ part() {
         0) ;;
         77) verdict="skipped: $(tail -n 1 "$work/log")" ;;
         124 | 137) verdict="FAILED: not done in $limit s" ;;
-        *) verdict="FAILED: $(grep . "$work/log" | tail -n 1 | cut -c 1-100)" ;;
+        *) verdict="FAILED: $(last_words)" ;;
         esac
         if [[ $verdict = FAILED* ]]; then tail -n 25 "$work/log"; fi
         if [[ $name = measured* ]]; then cat "$work/log"; fi
@@ -59,6 +59,12 @@ part() {
     if [[ $verdict = FAILED* ]]; then failed=$((failed + 1)); fi
     printf '%s|%s|%s\n' "$name" "$verdict" "$((SECONDS - start))" >>"$verdicts"
     printf -- '-- %-34s %s (%d s)\n' "$name" "$verdict" "$((SECONDS - start))"
+}
+
+# Of a part that failed: the sum of its tests, or its last line
+last_words() {
+    { grep -v '^make\|^$' "$work/log" | tail -n 1; grep -E '^[0-9]+ passed, [0-9]+ failed$' "$work/log"; } |
+        tail -n 1 | cut -c 1-100
 }
 
 limited() { timeout -k 5 "$limit" "$@"; }
@@ -115,6 +121,7 @@ sanitize() {
     cut -c 1-80 "$log"
     if grep -qv '^\(0\|124\|137\) ' "$log"; then
         tail -n 20 "$log".[0-9]*
+        echo "errors in" $(grep -v '^\(0\|124\|137\) ' "$log" | cut -d ' ' -f 2)
         return 1
     fi
     if grep -qv '^0 ' "$log"; then skip "$(grep -c '^0 ' "$log") of $(wc -l <"$log") programs were done in $limit s"; fi
@@ -198,7 +205,7 @@ if [ $emulated = no ]; then
     part "compute-sanitizer memcheck" 60 sanitize memcheck
     part "compute-sanitizer racecheck" 75 sanitize racecheck
 fi
-for size in "${bench_sizes[@]}"; do part "measured: $size" 60 measure "$size"; done
+for size in "${bench_sizes[@]}"; do part "measured: $size" 75 measure "$size"; done
 part "measured: PyTorch" 200 measure_torch
 echo
 sed 's/|\([0-9]*\)$/ (\1 s)/; s/|/: /' "$verdicts"
