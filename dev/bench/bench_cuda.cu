@@ -4,9 +4,9 @@
 //     ./bench_cuda SIZE [--rounds N] [--json FILE] [--small] [more flags of train_katcu, such as --batch-size 64]
 //
 // SIZE, tiny, small or base, stands for four models: vit, kat, and both with Fourier-KArAt (G = 3, of base 1). They are
-// on the device together, and every round times a few steps of each. A step is the trainer's own: the batch copied from
-// the host, forward, backward, the gradient's norm, update. Its FLOPs are its products alone (3 x forward), and MFU is
-// their rate as a share of that of a large product. dev/bench/bench_operations.cuh has the operations.
+// on the device together, and every round times a few steps of each. A step is the trainer's own, on one batch: its way
+// to the device, forward, backward, the gradient's norm, update. Its FLOPs are its products alone (3 x forward), and MFU
+// is their rate as a share of that of a large product. dev/bench/bench_operations.cuh has the operations.
 // --small: sizes for the emulation of CUDA on the CPU, which shows that all this runs, and whose times mean nothing.
 // --json appends an object a line.
 #pragma GCC diagnostic ignored "-Wunused-function" // the trainer's command line is not used here
@@ -136,38 +136,32 @@ static void measure_device(Bench* b) {
 // Whole steps
 
 // A preset sets the image size too, so the flags come after it
-static void build(Timed* timed, const Bench* b, bool first) {
+static Config configuration(const Bench* b, char* model) {
     char flag[] = "--model";
-    char* words[MAX_WORDS + 3] = {b->words[0], flag, timed->name};
-    Model* m = &timed->trainer.model;
+    char* words[MAX_WORDS + 3] = {b->words[0], flag, model};
     Config config;
     Error err;
-    size_t before = 0, after = 0, total = 0;
     for (int i = 1; i < b->count; i++) { words[i + 2] = b->words[i]; }
     if (!config_parse(&config, NULL, b->count + 2, words, &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    config.overfit_batch = 1; // takes trainer.first_batch
-    if (!first) { matmul_free(); } // the last model's: no product has been planned yet
-    CUDA_CHECK(cudaMemGetInfo(&before, &total));
-    if (!model_plan(m, &config, 1000, &err) || !model_allocate(m, &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    CUDA_CHECK(cudaMemGetInfo(&after, &total));
-    timed->memory = (double)before - (double)after;
-    timed->trainer.steps_per_epoch = 1;
-    timed->trainer.schedule = (Schedule){.lr = 1e-5, .min_lr = 1e-5, .warmup_lr = 0, .warmup = 0, .total = 1};
+    return config;
 }
 
-// Noise, as the loader would hand it over
-static Batch noise_batch(const Model* m) {
-    Dims d = m->dims;
-    size_t pixels = (size_t)m->B * 3 * d.S * d.S;
-    Batch batch = {};
-    batch.images = pinned_array<float>(pixels);
-    batch.targets = pinned_array<float>((size_t)m->B * d.K);
-    batch.labels = pinned_array<int>(m->B);
-    batch.count = m->B;
-    memset(batch.targets, 0, (size_t)m->B * d.K * sizeof(float));
-    for (size_t i = 0; i < pixels; i++) { batch.images[i] = (float)((i * 2654435761u >> 8) % 4096) / 1024 - 2; }
-    for (int i = 0; i < m->B; i++) { batch.labels[i] = i % d.K, batch.targets[(size_t)i * d.K + i % d.K] = 1; }
-    return batch;
+static void build(Timed* timed, const Bench* b, bool first) {
+    Trainer* t = &timed->trainer;
+    Config config = configuration(b, timed->name);
+    Error err;
+    size_t before = 0, after = 0, total = 0;
+    load_data(t, &config);
+    if (!first) { matmul_free(); } // the last model's: no product has been planned yet
+    CUDA_CHECK(cudaMemGetInfo(&before, &total));
+    if (!model_plan(&t->model, &config, config.classes, &err) || !model_allocate(&t->model, &err)) {
+        fail(EXIT_USAGE, "%s", err.text);
+    }
+    CUDA_CHECK(cudaMemGetInfo(&after, &total));
+    timed->memory = (double)before - (double)after;
+    open_loaders(t);
+    pin_images(&t->train_loader, true);
+    plan_steps(t);
 }
 
 static void run_step(Trainer* t) {
@@ -220,7 +214,9 @@ static void read_arguments(Bench* b, int argc, char** argv) {
     b->size = argc > 1 ? argv[1] : "tiny";
     b->rounds = 9;
     bool base = strcmp(b->size, "base") == 0;
-    append_words(b, {"bench_cuda", "--precision", "bf16", "--batch-size", base ? "128" : "256"});
+    append_words(b, {"bench_cuda", "--precision", "bf16", "--batch-size", base ? "128" : "256", "--classes", "1000",
+                     "--train-images", "512", "--test-images", "16", "--overfit-batch", "--steps", "1000000",
+                     "--lr", "1e-5", "--min-lr", "1e-5", "--warmup-epochs", "0"});
     for (int i = 2; i < argc; i++) {
         bool value = i + 1 < argc;
         if (strcmp(argv[i], "--small") == 0) {
@@ -253,9 +249,7 @@ int main(int argc, char** argv) {
         snprintf(timed[i].name, sizeof timed[i].name, "%s-%s%s", families[i], b.size, i < 2 ? "" : grid);
         build(&timed[i], &b, i == 0);
     }
-    Batch batch = noise_batch(&timed[0].trainer.model);
     for (Timed& t : timed) {
-        t.trainer.first_batch = &batch;
         time_steps(&t, 0, 1); // warms up
         time_copy(&t);
     }
