@@ -159,8 +159,7 @@ static void build(Timed* timed, const Bench* b, bool first) {
     }
     CUDA_CHECK(cudaMemGetInfo(&after, &total));
     timed->memory = (double)before - (double)after;
-    open_loaders(t);
-    pin_images(&t->train_loader, true);
+    open_input(t);
     plan_steps(t);
 }
 
