@@ -46,13 +46,15 @@ typedef struct { // the parameters' gradients, all +=; NULL where the parameter 
 BASIS_FUNCTION Basis karat_basis(KaratDims d) { return (Basis){d.basis, d.G, d.spline_order, d.spline_range}; }
 BASIS_FUNCTION int karat_coefficients(KaratDims d) { return basis_coefficients(karat_basis(d)); } // M
 BASIS_FUNCTION int karat_features_count(KaratDims d) { return karat_coefficients(d) + (d.base != KARAT_BASE_ZERO); }
-static inline bool karat_has_inner(KaratDims d) { return d.order != KARAT_PHI_W; }
-static inline bool karat_has_outer(KaratDims d) { return d.order != KARAT_W_PHI; }
-static inline bool karat_has_weight(KaratDims d) { return d.order != KARAT_PHI_PHI && !d.full_rank; }
+BASIS_FUNCTION bool karat_has_inner(KaratDims d) { return d.order != KARAT_PHI_W; }
+BASIS_FUNCTION bool karat_has_outer(KaratDims d) { return d.order != KARAT_W_PHI; }
+BASIS_FUNCTION bool karat_has_weight(KaratDims d) { return d.order != KARAT_PHI_PHI && !d.full_rank; }
+
+BASIS_FUNCTION bool karat_projects_sigma(KaratDims d) { return d.projection != PROJECT_NONE && !d.project_z; }
 
 // Whether sigma is formed, a tile of rows at a time (karat_sigma.h), or out = z (W^T V) at once
 static inline bool karat_forms_sigma(KaratDims d) {
-    return karat_has_outer(d) || d.full_rank || (d.projection != PROJECT_NONE && !d.project_z);
+    return karat_has_outer(d) || d.full_rank || karat_projects_sigma(d);
 }
 
 // A coefficient of a unit with its scale folded in: scale_basis_pq coef_pmq, and scale_base_pq for the base's feature,

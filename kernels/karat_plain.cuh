@@ -41,7 +41,7 @@ __device__ inline float karat_logit_backward(float* e, float* slopes, float x, c
     float base_slope = d.base != KARAT_BASE_ZERO ? karat_base(x, d.base).slope : 0, dx = 0;
     if (!basis_is_linear(d.basis)) {
         for (int p = 0; p < d.R; p++) {
-            float slope = karat_units_phi(x, coefs + p, d).slope;
+            float slope = karat_units_phi(x, coefs + p, d.R, d).slope;
             dx += dz[p] * (F > M ? slope + base_slope * coefs[M * d.R + p] : slope);
         }
         return dx;
@@ -87,7 +87,7 @@ __device__ inline void karat_plain_units(float* z, const float* x, const float* 
         for (int q = 0; q < d.N; q++) {
             const float* theta = coefs + (size_t)q * F * d.R + i % d.R;
             float value = x[i / d.R * d.N + q];
-            sum += karat_units_phi(value, theta, d).value;
+            sum += karat_units_phi(value, theta, d.R, d).value;
             if (F > M) { sum += theta[M * d.R] * karat_base(value, d.base).value; }
         }
         z[i] = sum;
@@ -98,13 +98,13 @@ static inline size_t karat_forward_plain_shared(KaratDims d) {
     return (PLAIN_ROWS * (size_t)(d.D + d.N + d.R) + PLAIN_THREADS * karat_feature_stride(d)) * sizeof(float);
 }
 
-// z and out of a tile of rows. Blocks (tile, head, sample). U (B,H,R+1,D), its last row beta^T V
+// z of a tile of rows. Blocks (tile, head, sample).
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
-karat_forward_plain(T* out, float* z, const T* qkv, const float* coefs, const float* U, KaratDims d) {
+karat_forward_plain(float* z, const T* qkv, const float* coefs, KaratDims d) {
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
-    size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h;
+    size_t ld = 3 * (size_t)d.C;
     const T* q = qkv + b * d.N * ld + h * d.D;
     float *queries = (float*)shared, *x = queries + PLAIN_ROWS * d.D, *tile_z = x + PLAIN_ROWS * d.N;
     float* features = tile_z + PLAIN_ROWS * d.R;
@@ -119,14 +119,8 @@ karat_forward_plain(T* out, float* z, const T* qkv, const float* coefs, const fl
         karat_plain_units(tile_z, x, coefs, d);
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < count * d.R; i += PLAIN_THREADS) { z[(bh * d.N + first) * d.R + i] = tile_z[i]; }
-    U += bh * (d.R + 1) * d.D;
-    for (int i = threadIdx.x; i < count * d.D; i += PLAIN_THREADS) {
-        int r = i / d.D, column = i % d.D;
-        float sum = U[d.R * d.D + column];
-        for (int p = 0; p < d.R; p++) { sum += tile_z[r * d.R + p] * U[p * d.D + column]; }
-        out[((size_t)b * d.N + first + r) * d.C + h * d.D + column] = from_float<T>(sum);
-    }
+    z += (((size_t)b * d.H + h) * d.N + first) * d.R;
+    for (int i = threadIdx.x; i < count * d.R; i += PLAIN_THREADS) { z[i] = tile_z[i]; }
 }
 
 // ---- Backward. The forward lines: A = Q K^T / sqrt(D); z = features(A) coefs
@@ -189,7 +183,7 @@ __device__ inline void karat_plain_units_gradient(float* dcoefs, const float* x,
         float sum[KARAT_UNIT_PARAMETERS] = {}, base_sum = 0;
         for (int k = 0; k < d.N; k++) {
             float value = x[r * d.N + k], dphi = dz[(size_t)k * d.R + p];
-            karat_units_gradient(sum, dphi, value, coefs + unit, d);
+            karat_units_gradient(sum, dphi, value, coefs + unit, d.R, d);
             if (F > M) { base_sum += dphi * karat_base(value, d.base).value; }
         }
         #pragma unroll

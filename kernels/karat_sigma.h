@@ -24,7 +24,7 @@ static inline size_t karat_sigma_work(KaratSigmaWork* w, float* base, size_t at,
     at = karat_take(&w->sigma, base, at, tile);
     at = karat_take(&w->dsigma, base, at, tile);
     w->P = w->sigma;
-    if (d.projection != PROJECT_NONE && !d.project_z) { at = karat_take(&w->P, base, at, tile); }
+    if (karat_projects_sigma(d)) { at = karat_take(&w->P, base, at, tile); }
     if (!karat_has_outer(d)) { return at; }
     at = karat_take(&w->features, base, at, M * tokens);
     at = karat_take(&w->slopes, base, at, M * tokens);

@@ -378,7 +378,8 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
 // ---- Launches
 
 static inline bool karat_fits_tensor(KaratDims d, bool bias) {
-    return d.basis == BASIS_FOURIER && d.base == KARAT_BASE_ZERO && d.R + bias <= KARAT_RANK &&
+    bool usual = d.order == KARAT_W_PHI && !d.full_rank && d.projection == PROJECT_NONE;
+    return usual && d.basis == BASIS_FOURIER && d.base == KARAT_BASE_ZERO && d.R + bias <= KARAT_RANK &&
            d.D % 8 == 0 && d.D <= KARAT_WIDTH && d.C % 8 == 0 && karat_tiles(d) <= KARAT_WARPS &&
            karat_backward_tensor_shared(d) <= shared_limit();
 }

@@ -1,5 +1,6 @@
 // KArAt's units that are not linear in their parameters (kernels/karat_units.h), rational and the wavelets, as the
-// plain form of karat.cuh evaluates them: one by one, in fp32. What is folded before a call lies at theta[m R] of a unit:
+// plain form of karat.cuh evaluates them: one by one, in fp32. What is folded before a call lies at theta[m step] of a
+// unit:
 //     rational  scale a0 .. scale a5, b1 .. b4        wavelet  scale w window, tau, 1/s        and scale_base last
 #pragma once
 #include "karat_dims.h"
@@ -30,21 +31,22 @@ __device__ inline BasisValue karat_units_wavelet(float x, KaratBasis kind) {
 }
 
 // phi(x) and phi'(x)
-__device__ inline BasisValue karat_units_phi(float x, const float* theta, KaratDims d) {
+__device__ inline BasisValue karat_units_phi(float x, const float* theta, int step, KaratDims d) {
     if (d.basis == BASIS_RATIONAL) {
-        BasisRational phi = basis_rational(x, theta, d.R);
+        BasisRational phi = basis_rational(x, theta, step);
         return {phi.value, phi.slope};
     }
-    float inverse = theta[2 * d.R];
-    BasisValue psi = karat_units_wavelet((x - theta[d.R]) * inverse, d.basis);
+    float inverse = theta[2 * step];
+    BasisValue psi = karat_units_wavelet((x - theta[step]) * inverse, d.basis);
     return {theta[0] * psi.value, theta[0] * psi.slope * inverse};
 }
 
 // dtheta += dphi times the derivatives of phi by its folded parameters; for tau and s without their factor -1/s, which
 // karat_units_unfold brings
-__device__ inline void karat_units_gradient(float* dtheta, float dphi, float x, const float* theta, KaratDims d) {
+__device__ inline void karat_units_gradient(float* dtheta, float dphi, float x, const float* theta, int step,
+                                            KaratDims d) {
     if (d.basis == BASIS_RATIONAL) {
-        BasisRational phi = basis_rational(x, theta, d.R);
+        BasisRational phi = basis_rational(x, theta, step);
         float by_a = dphi * phi.gain, by_b = dphi * phi.turn * x;
         for (int i = 0; i < RATIONAL_UNIT_NUMERATOR; i++, by_a *= x) { dtheta[i] += by_a; }
         for (int j = 0; j < RATIONAL_UNIT_DENOMINATOR; j++, by_b *= x) {
@@ -52,7 +54,7 @@ __device__ inline void karat_units_gradient(float* dtheta, float dphi, float x, 
         }
         return;
     }
-    float y = (x - theta[d.R]) * theta[2 * d.R];
+    float y = (x - theta[step]) * theta[2 * step];
     BasisValue psi = karat_units_wavelet(y, d.basis);
     float t = dphi * theta[0] * psi.slope;
     dtheta[0] += dphi * psi.value;

@@ -21,3 +21,12 @@ void cpu_karat(float* out, float* z, float* dqkv, KaratGrads grads, const float*
     karat_backward(dqkv, grads, dout, z, qkv, params, scratch, d);
     free(scratch);
 }
+
+void cpu_simplex(float* out, float* dx, const float* x, const float* dout, Projection kind, int rows, int N) {
+    float* scratch = alloc_floats(simplex_scratch(N), "test");
+    for (size_t at = 0; at < (size_t)rows * N; at += N) {
+        simplex_row_forward(out + at, x + at, kind, scratch, N);
+        simplex_row_backward(dx + at, dout + at, out + at, x + at, kind, N);
+    }
+    free(scratch);
+}

@@ -10,6 +10,8 @@ void cpu_attention(float* out, float* lse, float* dqkv, const float* qkv, const 
                    int D);
 void cpu_karat(float* out, float* z, float* dqkv, KaratGrads grads, const float* qkv, const float* dout,
                KaratParams params, KaratDims d);
+// out (rows,N) = projections of the rows of x, and dx from dout
+void cpu_simplex(float* out, float* dx, const float* x, const float* dout, Projection kind, int rows, int N);
 #ifdef __cplusplus
 }
 #endif

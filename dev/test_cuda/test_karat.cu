@@ -1,23 +1,29 @@
-// karat.cuh against karat.h: every basis, every base activation, one token, rows and ranks that no tile divides, more
-// samples than slots, heads that are part of a wider layer.
+// karat.cuh against karat.h: every basis, every base activation, every order of the operator, full rank, projections,
+// one token, rows and ranks that no tile divides, more samples than slots, heads that are part of a wider layer.
 #include "../../kernels/karat.cuh"
 #include "cpu_attention.h"
 #include "kernel_test.cuh"
 
-typedef struct { bool scales, bias; float logit_scale; } Options;
-static const Options FULL = {true, true, 1}, PLAIN = {false, false, 1}, LARGE_LOGITS = {true, true, 4};
+typedef struct { bool scales, bias; float logit_scale, start; } Options; // start: deviation of the coefficients
+static const Options FULL = {true, true, 1, 1}, PLAIN = {false, false, 1, 1}, LARGE_LOGITS = {true, true, 4, 1};
+// Functions of z want a z of a few units; in the smallest start some rows of sigma are in the l1 ball
+static const Options HALF = {true, true, 1, 0.5f}, LOW = {false, false, 1, 0.3f}, LOWEST = {true, true, 1, 0.2f};
 
-// Seen in fp32 and bf16: 1.2e-6 7.4e-3 fourier, 5.1e-6 4.8e-3 with large logits, 3.1e-6 3.7e-3 the other bases. One
-// token has one z, the terms of which may cancel.
-static const Limits FOURIER = {1e-5, 1e-2}, OTHERS = {2e-5, 1e-2}, LARGE = {3e-5, 1.5e-2}, ONE_TOKEN = {2e-5, 5e-2};
+// Seen in fp32 and bf16: 1.2e-6 6.7e-3 fourier, 5.5e-6 5.1e-3 with large logits, 7.5e-6 3.6e-3 the other bases
+// (rational), 1.1e-5 3.7e-3 where sigma is formed or z projected. One token has one z, the terms of which may cancel.
+static const Limits FOURIER = {1e-5, 1e-2}, OTHERS = {3e-5, 1e-2}, LARGE = {3e-5, 1.5e-2}, ONE_TOKEN = {2e-5, 5e-2};
+static const Limits SIGMA = {4e-5, 1e-2};
 
-typedef struct { Floats coef, scale_basis, scale_base, W, beta; } Tensors; // parameters, or their gradients
+typedef struct { // parameters, or their gradients
+    Floats coef, scale_basis, scale_base, W, beta, outer_coef, outer_scale_basis, outer_scale_base;
+} Tensors;
 
 static Tensors random_tensors(KaratDims d, float start) {
     size_t units = (size_t)d.H * d.R * d.N;
     return {random_values<float>(units * karat_coefficients(d), start), random_values<float>(units, 0.5f * start),
             random_values<float>(units, start), random_values<float>((size_t)d.H * d.N * d.R, 0.3f * start),
-            random_values<float>(d.N, 0.3f * start)};
+            random_values<float>(d.N, 0.3f * start), random_values<float>(units * karat_coefficients(d), start),
+            random_values<float>(units, 0.5f * start), random_values<float>(units, start)};
 }
 
 // |s| to 0.5 and above: of a wavelet as narrow as a random s can be, fp32 cannot follow the derivatives
@@ -29,22 +35,26 @@ static void widen_wavelets(Floats& coef, KaratDims d) {
 }
 
 struct DeviceTensors {
-    Device<float> coef, scale_basis, scale_base, W, beta;
+    Device<float> coef, scale_basis, scale_base, W, beta, outer_coef, outer_scale_basis, outer_scale_base;
     DeviceTensors(const Tensors& t)
-        : coef(t.coef), scale_basis(t.scale_basis), scale_base(t.scale_base), W(t.W), beta(t.beta) {}
+        : coef(t.coef), scale_basis(t.scale_basis), scale_base(t.scale_base), W(t.W), beta(t.beta),
+          outer_coef(t.outer_coef), outer_scale_basis(t.outer_scale_basis), outer_scale_base(t.outer_scale_base) {}
 };
 
 template <class Params, class Operator, class Source> static Params pointers(Source& t, Options o) {
     return {.inner = {&t.coef[0], o.scales ? &t.scale_basis[0] : nullptr, o.scales ? &t.scale_base[0] : nullptr},
-            .outer = {}, .proj_weight = &t.W[0], .proj_bias = o.bias ? &t.beta[0] : nullptr};
+            .outer = {&t.outer_coef[0], o.scales ? &t.outer_scale_basis[0] : nullptr,
+                      o.scales ? &t.outer_scale_base[0] : nullptr},
+            .proj_weight = &t.W[0], .proj_bias = o.bias ? &t.beta[0] : nullptr};
 }
 
 template <class T> static void test_problem(const char* what, KaratDims d, Options o, Limits limits) {
     size_t n = (size_t)d.B * d.N * d.C;
     Floats qkv = random_values<T>(3 * n, o.logit_scale), dout = random_values<T>(n), out(n, 0.5f), dqkv(3 * n, 0.5f);
     Floats z((size_t)d.B * d.H * d.N * d.R);
-    Tensors params = random_tensors(d, 1), grads = random_tensors(d, 0.25f);
+    Tensors params = random_tensors(d, o.start), grads = random_tensors(d, 0.25f);
     widen_wavelets(params.coef, d);
+    widen_wavelets(params.outer_coef, d);
     Device<T> d_qkv(qkv), d_dout(dout), d_out(out), d_dqkv(dqkv);
     Device<float> d_z(z.size()), scratch(karat_scratch(d));
     DeviceTensors d_params(params), d_grads(grads);
@@ -62,6 +72,9 @@ template <class T> static void test_problem(const char* what, KaratDims d, Optio
     check<T>(what, d_grads.scale_base, grads.scale_base, limits);
     check<T>(what, d_grads.W, grads.W, limits);
     check<T>(what, d_grads.beta, grads.beta, limits);
+    check<T>(what, d_grads.outer_coef, grads.outer_coef, limits);
+    check<T>(what, d_grads.outer_scale_basis, grads.outer_scale_basis, limits);
+    check<T>(what, d_grads.outer_scale_base, grads.outer_scale_base, limits);
 }
 
 static KaratDims dims(int B, int N, int C, int H, int D, int R, int G, KaratBase base) {
@@ -84,7 +97,7 @@ template <class T> static void test_fourier() {
     test_problem<T>(what, dims(2, 65, 128, 2, 64, 12, 3, KARAT_BASE_ZERO), FULL, FOURIER);
     test_problem<T>(what, dims(2, 65, 128, 2, 64, 12, 2, KARAT_BASE_ZERO), PLAIN, FOURIER);
     test_problem<T>(what, dims(3, 33, 32, 1, 32, 16, 11, KARAT_BASE_ZERO), PLAIN, FOURIER);
-    test_problem<T>(what, dims(1, 65, 64, 1, 64, 16, 1, KARAT_BASE_GELU), {true, false, 1}, FOURIER);
+    test_problem<T>(what, dims(1, 65, 64, 1, 64, 16, 1, KARAT_BASE_GELU), {true, false, 1, 1}, FOURIER);
     test_problem<T>(what, dims(1, 197, 64, 1, 64, 12, 3, KARAT_BASE_ZERO), FULL, FOURIER);
     test_problem<T>("fourier, large logits", dims(2, 17, 64, 2, 32, 12, 3, KARAT_BASE_ZERO), LARGE_LOGITS,
                     LARGE);
@@ -104,14 +117,66 @@ static void test_shared_memory() {
     CHECK(forward <= 163 << 10 && backward <= 163 << 10, "%zu and %zu bytes of shared memory", forward, backward);
 }
 
+// ---- Where sigma is formed, or z projected
+
+static KaratDims with_order(KaratDims d, KaratOrder order) {
+    d.order = order;
+    return d;
+}
+
+static KaratDims of_full_rank(KaratDims d) {
+    d.full_rank = true;
+    d.R = d.N;
+    return d;
+}
+
+static KaratDims projected(KaratDims d, Projection kind, bool z) {
+    d.projection = kind;
+    d.project_z = z;
+    return d;
+}
+
+template <class T> static void test_basis_behind(const char* what, KaratBasis basis) {
+    KaratDims odd = with_basis(dims(3, 5, 21, 1, 21, 3, 3, KARAT_BASE_IDENTITY), basis);
+    KaratDims heads = with_basis(dims(3, 17, 24, 2, 8, 12, 2, KARAT_BASE_GELU), basis); // of three
+    for (KaratOrder order : {KARAT_PHI_W, KARAT_PHI_PHI}) {
+        test_problem<T>(what, with_order(odd, order), LOW, OTHERS);
+        test_problem<T>(what, with_order(heads, order), HALF, OTHERS);
+    }
+    test_problem<T>(what, of_full_rank(odd), FULL, OTHERS);
+}
+
+template <class T> static void test_sigma() {
+    KaratDims d = dims(2, 17, 24, 2, 8, 5, 2, KARAT_BASE_SILU), one = dims(1, 1, 8, 1, 8, 1, 1, KARAT_BASE_ZERO);
+    KaratDims many = dims(70, 33, 16, 2, 8, 3, 1, KARAT_BASE_ZERO);
+    KaratDims wide = dims(1, 197, 64, 1, 64, 12, 3, KARAT_BASE_ZERO);
+    for (KaratOrder order : {KARAT_W_PHI, KARAT_PHI_W, KARAT_PHI_PHI}) {
+        for (Projection kind : {PROJECT_SIMPLEX, PROJECT_L1}) {
+            test_problem<T>("projected sigma", projected(with_order(d, order), kind, false), FULL, SIGMA);
+            test_problem<T>("projected z", projected(with_order(d, order), kind, true), FULL, SIGMA);
+        }
+        test_problem<T>("in the l1 ball", projected(with_order(d, order), PROJECT_L1, false), LOWEST, SIGMA);
+        test_problem<T>("sigma, one token", projected(with_order(one, order), PROJECT_L1, false), FULL, ONE_TOKEN);
+        test_problem<T>("many samples", projected(with_order(many, order), PROJECT_SIMPLEX, false), PLAIN, SIGMA);
+    }
+    test_problem<T>("197 tokens", with_order(wide, KARAT_PHI_W), HALF, SIGMA);
+    test_problem<T>("197 tokens", with_order(wide, KARAT_PHI_PHI), LOW, SIGMA);
+    test_problem<T>("full rank", projected(of_full_rank(d), PROJECT_SIMPLEX, false), FULL, SIGMA);
+    test_problem<T>("full rank", of_full_rank(dims(2, 65, 16, 1, 16, 0, 3, KARAT_BASE_ZERO)), PLAIN, SIGMA);
+}
+
 int main(int argc, char** argv) {
     test_shared_memory();
     test_fourier<float>();
     test_fourier<bf16>();
+    test_sigma<float>();
+    test_sigma<bf16>();
     char names[] = KARAT_BASES, *name = strtok(names, "|");
     for (int basis = 0; basis < BASIS_COUNT; basis++, name = strtok(NULL, "|")) {
         test_basis<float>(name, (KaratBasis)basis);
         test_basis<bf16>(name, (KaratBasis)basis);
+        test_basis_behind<float>(name, (KaratBasis)basis);
+        test_basis_behind<bf16>(name, (KaratBasis)basis);
     }
     return kernel_tests_finish(argc, argv);
 }
