@@ -3,8 +3,8 @@
 //     configuration -> parameter table -> data -> forward -> backward -> update -> log
 //
 // model/, data/ and runtime/ are shared with the CPU's trainer; a run begun by one goes on in the other. Kernels are in
-// kernels/*.cuh under the names of the CPU's functions, with a stream at the end. What has no kernel yet is refused
-// when the model is planned.
+// kernels/*.cuh under the names of the CPU's functions, with a stream at the end. Sizes that they do not take are
+// refused when the model is planned.
 //
 // Precision (--precision): the residual stream, parameters, their gradients, statistics and the optimiser are fp32
 // always. With fp32 and tf32 all else is too; with bf16 activations and their gradients are stored as bf16 (T below),
@@ -240,23 +240,22 @@ static KaratDims karat_dims(const Model* m, int B) {
                        .project_z = c->karat_projection != PROJECT_NONE && c->karat_project};
 }
 
-static KaratParams karat_params(Params p) {
-    return {.inner = {p.karat_coef, p.scale_basis, p.scale_base}, .outer = {},
+static KaratParams karat_params(Params p, KaratDims k) {
+    KaratOperator first = {p.karat_coef, p.scale_basis, p.scale_base};
+    KaratOperator second = {p.outer_coef, p.outer_scale_basis, p.outer_scale_base};
+    return {.inner = first, .outer = k.order == KARAT_PHI_W ? first : second,
             .proj_weight = p.karat_weight, .proj_bias = p.karat_bias};
 }
 
-static KaratGrads karat_grads(Params d) {
-    return {.inner = {d.karat_coef, d.scale_basis, d.scale_base}, .outer = {},
+static KaratGrads karat_grads(Params d, KaratDims k) {
+    KaratOperatorGrads first = {d.karat_coef, d.scale_basis, d.scale_base};
+    KaratOperatorGrads second = {d.outer_coef, d.outer_scale_basis, d.outer_scale_base};
+    return {.inner = first, .outer = k.order == KARAT_PHI_W ? first : second,
             .proj_weight = d.karat_weight, .proj_bias = d.karat_bias};
 }
 
-// What there are no kernels for
+// Sizes that no kernel takes
 static bool kernels_check(const Config* c, Dims d, Error* err) {
-    bool full = c->karat_full || c->karat_projection != PROJECT_NONE || c->karat_order != KARAT_W_PHI;
-    if (c->attn == ATTN_KARAT && full) {
-        return set_error(err, "the GPU has KArAt in the order w-phi alone, of low rank and without projection: "
-                         "use ./train_kat --device cpu for --karat-order, --karat-full and --karat-projection");
-    }
     if (c->precision == PRECISION_BF16 && (d.C % 8 || d.F % 8 || 3 * d.P * d.P % 8)) {
         return set_error(err, "with --precision bf16 --dim %d, the MLP's width %d and the values of a patch, %d, must "
                          "be multiples of 8: change them, or use --precision fp32", d.C, d.F, 3 * d.P * d.P);
@@ -284,11 +283,11 @@ static size_t attend_scratch(const Model* m) {
 // a.mix = the values of a.qkv, weighted
 template <class T> static void attend_forward(const Model* m, Params p, Acts<T> a, int B) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
+    KaratDims k = karat_dims(m, B);
     switch (m->config.attn) {
     case ATTN_KARAT: // softmax heads, if any, stand first
         if (softmax) { attention_forward(a.mix, a.lse, a.qkv, B, N, C, softmax, D, m->stream); }
-        karat_forward(a.mix + softmax * D, a.z, a.qkv + softmax * D, karat_params(p), m->scratch, karat_dims(m, B),
-                      m->stream);
+        karat_forward(a.mix + softmax * D, a.z, a.qkv + softmax * D, karat_params(p, k), m->scratch, k, m->stream);
         break;
     case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, B, N, C, H, D, m->stream); break;
     case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, C, H, m->stream); break;
@@ -304,13 +303,14 @@ template <class T> static void attend_forward(const Model* m, Params p, Acts<T> 
 template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, int B) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
     int first = softmax * D;
+    KaratDims k = karat_dims(m, B);
     switch (m->config.attn) {
     case ATTN_KARAT:
         if (softmax) {
             attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, softmax, D, m->stream);
         }
-        karat_backward(a.dqkv + first, karat_grads(d), a.dmix + first, a.z, a.qkv + first, karat_params(p), m->scratch,
-                       karat_dims(m, B), m->stream);
+        karat_backward(a.dqkv + first, karat_grads(d, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, k),
+                       m->scratch, k, m->stream);
         break;
     case ATTN_SOFTMAX:
         attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, H, D, m->stream);
@@ -451,9 +451,7 @@ static bool shared_check(const Model* m, Error* err) {
     Dims d = m->dims;
     KaratDims k = karat_dims(m, m->B);
     size_t bytes = 2 * PLAIN_ROWS * (size_t)(d.D + d.N) * sizeof(float);
-    if (m->config.attn == ATTN_KARAT) {
-        bytes = largest(bytes, largest(karat_forward_plain_shared(k), karat_backward_plain_shared(k)));
-    }
+    if (m->config.attn == ATTN_KARAT) { bytes = largest(bytes, karat_plain_shared(k)); }
     if (m->config.attn == ATTN_LINEAR) { bytes = linear_attention_shared(d.N, d.D); }
     CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
     return bytes <= (size_t)limit ||
