@@ -327,7 +327,7 @@ static size_t model_scratch(const Model* m) {
     Dims d = m->dims;
     int B = m->B, rows = B * d.N;
     RationalShape r = rational_shape(&m->config);
-    size_t most = largest(embed_tokens_scratch(B, d.N, d.C), residual_scratch(B, d.N, d.C));
+    size_t most = largest(embed_tokens_scratch(B, d.N, d.C), layer_scale_scratch(B, d.N, d.C));
     most = largest(most, linear_backward_scratch(rows, 3 * d.C));
     most = largest(most, linear_backward_scratch(rows, d.C));
     most = largest(most, linear_backward_scratch(rows, d.F));
@@ -459,11 +459,16 @@ static void model_free(Model* m) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward. p: parameters as kernels read them, w: as products do.
 
-// a.proj = attention(a.x), the branch before its residual
+// a.ln1 = norm1(a.x), where no join has left it: in the first block, and in one that is calculated again
+template <class T> static void norm1_forward(Model* m, Params p, Acts<T> a, int B) {
+    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, B * m->dims.N, m->dims.C,
+                      m->stream);
+    lap(m, PART_NORM);
+}
+
+// a.proj = attention(a.x), the branch before its residual, from a.ln1
 template <class T> static void attention_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
     int rows = B * m->dims.N, C = m->dims.C;
-    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, rows, C, m->stream);
-    lap(m, PART_NORM);
     linear_forward(a.qkv, a.ln1, w.qkv_weight, w.qkv_bias, rows, C, 3 * C, m->stream);
     lap(m, PART_QKV);
     attend_forward(m, p, a, B);
@@ -502,17 +507,26 @@ static const float* keep_of(const float* keep, int l, int branch, int B) {
     return keep ? keep + ((size_t)l * 2 + branch) * B : NULL;
 }
 
-// The input of block l + 1 from that of block l, in a.x; keep: drop path on the device, or NULL
+// Block l from a.x and a.ln1 up to a.fc2; keep: drop path on the device, or NULL
 template <class T> static void block_forward(Model* m, float* flat, int l, int B, const float* keep) {
     Params p = params_at(m, flat, l);
     Weights<T> w = weights_at<T>(m, flat, l);
     Acts<T> a = acts_at<T>(m, l);
-    Residual* x_next = acts_at<T>(m, l + 1).x;
     attention_branch_forward(m, p, w, a, B);
     join_and_normalise(m, p, a, B, keep_of(keep, l, 0, m->B));
     mlp_branch_forward(m, p, w, a, B);
-    residual_forward(x_next, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), B, m->dims.N, m->dims.C, m->stream);
-    lap(m, PART_RESIDUAL);
+}
+
+// Its output a.x_mid + a.fc2, and what reads that first, in one pass: norm1 of block l + 1, or the norm before the head
+template <class T> static void block_output(Model* m, float* flat, int l, int B, const float* keep) {
+    bool last = l == m->dims.L - 1;
+    Params p = params_at(m, flat, l), next = params_at(m, flat, last ? l : l + 1);
+    Acts<T> a = acts_at<T>(m, l), b = acts_at<T>(m, l + 1);
+    residual_layernorm_forward(b.x, last ? b.norm : b.ln1, last ? b.norm_mean : b.ln1_mean,
+                               last ? b.norm_rstd : b.ln1_rstd, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B),
+                               last ? p.norm_weight : next.norm1_weight, last ? p.norm_bias : next.norm1_bias, B,
+                               m->dims.N, m->dims.C, m->stream);
+    lap(m, PART_NORM);
 }
 
 // The residual stream's start, from m->images
@@ -530,9 +544,11 @@ template <class T> static void forward(Model* m, float* flat, int B, const float
     Weights<T> w = weights_at<T>(m, flat, 0);
     Acts<T> a = acts_at<T>(m, L);
     embed_forward(m, p, w, acts_at<T>(m, 0), B);
-    for (int l = 0; l < L; l++) { block_forward<T>(m, flat, l, B, keep); }
-    layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, a.x, p.norm_weight, p.norm_bias, B * N, C, m->stream);
-    lap(m, PART_NORM);
+    norm1_forward(m, p, acts_at<T>(m, 0), B);
+    for (int l = 0; l < L; l++) {
+        block_forward<T>(m, flat, l, B, keep);
+        block_output<T>(m, flat, l, B, keep);
+    }
     pool_forward(a.pooled, a.norm, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C, m->stream);
     linear_forward(a.logits, a.pooled, w.head_weight, p.head_bias, B, C, m->dims.K, m->stream);
     lap(m, PART_HEAD);
@@ -575,7 +591,21 @@ static double model_loss(Model* m, const float* targets, int B) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Backward: the forward read from its end. p, w, a: as in the forward; d: gradients of the parameters.
 
-// dx += d(mlp(x_mid)) given dbranch = d(fc2 output)
+// A branch joined the stream, which was then normalised: a.dx = dx + what comes through the norm from a.dln, and
+// a.dbranch, the gradient of that branch: of attention (0) or the MLP (1) of block l; l < 0: none joins before block 0.
+template <class T>
+static void joined_norm_backward(Model* m, float* dweight, float* dbias, const Residual* dx, const Residual* x,
+                                 const float* weight, const float* mean, const float* rstd, int l, int branch, int B,
+                                 const float* keep) {
+    Params p = params_at(m, m->params, l < 0 ? 0 : l);
+    Acts<T> a = acts_at<T>(m, 0);
+    layernorm_residual_backward(a.dx, l < 0 ? NULL : a.dbranch, dweight, dbias, dx, a.dln, x, weight, mean, rstd,
+                                branch == 0 ? p.ls1 : p.ls2, keep_of(keep, l < 0 ? 0 : l, branch, m->B), m->scratch, B,
+                                m->dims.N, m->dims.C, m->stream);
+    lap(m, PART_NORM);
+}
+
+// a.dln = d(norm2's output) given a.dbranch = d(fc2 output)
 template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B) {
     int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
@@ -592,12 +622,9 @@ template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T
                           rows, C, rational_shape(&m->config), m->stream);
         lap(m, PART_ACTIVATION);
     }
-    layernorm_backward(a.dx, d.norm2_weight, d.norm2_bias, a.dln, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd,
-                       m->scratch, rows, C, m->stream);
-    lap(m, PART_NORM);
 }
 
-// dx += d(attention(x)) given dbranch = d(proj output)
+// a.dln = d(norm1's output) given a.dbranch = d(proj output)
 template <class T> static void attention_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B) {
     int rows = B * m->dims.N, C = m->dims.C;
     linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, a.mix, w.proj_weight, m->scratch, rows, C, C,
@@ -608,24 +635,33 @@ template <class T> static void attention_branch_backward(Model* m, Params p, Wei
     linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, w.qkv_weight, m->scratch, rows, C, 3 * C,
                     m->stream);
     lap(m, PART_QKV);
-    layernorm_backward(a.dx, d.norm1_weight, d.norm1_bias, a.dln, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
-                       m->scratch, rows, C, m->stream);
-    lap(m, PART_NORM);
 }
 
-// Block l, given a.dx of its output: a.dx of its input
+// d(layer_scale) of one branch, given a.dx behind it
+template <class T>
+static void branch_scale_backward(Model* m, float* dlayer_scale, Acts<T> a, const T* branch, int B, const float* keep) {
+    if (!dlayer_scale) { return; }
+    layer_scale_backward(dlayer_scale, a.dx, branch, keep, m->scratch, B, m->dims.N, m->dims.C, m->stream);
+    lap(m, PART_RESIDUAL);
+}
+
+// Block l, given a.dx of its output and a.dbranch = d(a.fc2): a.dx of its input, and a.dbranch of the block before
 template <class T> static void block_backward(Model* m, int l, int B, const float* keep) {
-    int N = m->dims.N, C = m->dims.C;
     Params p = params_at(m, m->params, l), d = params_at(m, m->grads, l);
     Weights<T> w = weights_at<T>(m, m->params, l);
     Acts<T> a = acts_at<T>(m, l);
-    if (m->config.recompute && l < m->dims.L - 1) { block_forward<T>(m, m->params, l, B, keep); } // the last is there
-    residual_backward(a.dbranch, d.ls2, a.dx, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), m->scratch, B, N, C, m->stream);
-    lap(m, PART_RESIDUAL);
+    if (m->config.recompute && l < m->dims.L - 1) { // the last is there
+        norm1_forward(m, p, a, B);
+        block_forward<T>(m, m->params, l, B, keep);
+    }
+    branch_scale_backward(m, d.ls2, a, a.fc2, B, keep_of(keep, l, 1, m->B));
     mlp_branch_backward(m, p, w, d, a, B);
-    residual_backward(a.dbranch, d.ls1, a.dx, a.proj, p.ls1, keep_of(keep, l, 0, m->B), m->scratch, B, N, C, m->stream);
-    lap(m, PART_RESIDUAL);
+    joined_norm_backward<T>(m, d.norm2_weight, d.norm2_bias, a.dx, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd, l,
+                            0, B, keep);
+    branch_scale_backward(m, d.ls1, a, a.proj, B, keep_of(keep, l, 0, m->B));
     attention_branch_backward(m, p, w, d, a, B);
+    joined_norm_backward<T>(m, d.norm1_weight, d.norm1_bias, a.dx, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd, l - 1,
+                            1, B, keep);
 }
 
 // a.dbranch takes the gradient of a.tokens
@@ -647,10 +683,8 @@ template <class T> static void backward(Model* m, int B, const float* keep, floa
                     m->stream);
     pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C, m->stream);
     lap(m, PART_HEAD);
-    CUDA_CHECK(cudaMemsetAsync(a.dx, 0, (size_t)B * N * C * sizeof(Residual), m->stream));
-    layernorm_backward(a.dx, d.norm_weight, d.norm_bias, a.dln, a.x, p.norm_weight, a.norm_mean, a.norm_rstd,
-                       m->scratch, B * N, C, m->stream);
-    lap(m, PART_NORM);
+    joined_norm_backward<T>(m, d.norm_weight, d.norm_bias, NULL, a.x, p.norm_weight, a.norm_mean, a.norm_rstd, L - 1, 1,
+                            B, keep);
     for (int l = L - 1; l >= 0; l--) { block_backward<T>(m, l, B, keep); }
     embed_backward(m, d, acts_at<T>(m, 0), B);
 }
