@@ -105,6 +105,7 @@ REAL  (model_ema_decay, "model-ema-decay", "0", 0, 0.99999999, SAME, "running me
 INT   (seed, "seed", "42", 0, 2147483647, SAME, "the one seed of everything random") \
 SWITCH(recompute, "recompute", "off", FREE, "keep the blocks' inputs alone and compute the rest again: less memory, the same bits") \
 CHOICE(precision, "precision", "fp32", "fp32|tf32|bf16", SAME, "on the GPU: of products, or bf16 of activations too; the CPU has fp32") \
+SWITCH(cuda_graph, "cuda-graph", "on", FREE, "on the GPU: a step is captured once, and launched as a whole from then on") \
 INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
 GROUP("Output") \
 TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under runs/") \

@@ -1,5 +1,5 @@
-// residual.cuh against residual.h: stream and branch in fp32, bf16 and mixed, drop path on and off, both kinds of pooling,
-// C that is no multiple of 8.
+// residual.cuh against residual.h: stream and branch in fp32, bf16 and mixed, drop path on and off, both kinds of
+// pooling, C that is no multiple of 8.
 #include "../../kernels/residual.cuh"
 #include "kernel_test.cuh"
 
