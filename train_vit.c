@@ -10,6 +10,7 @@
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes. All tensors are
 // row-major fp32. Gradients carry a d in front; gradients of parameters are added to, gradients of activations are set,
 // except that of the residual stream, dx, to which every branch adds.
+#include "data/loader.h"
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
@@ -514,14 +515,14 @@ static const float* model_logits(const Model* m) { return acts_of_block(&m->acts
 static const float* model_losses(const Model* m) { return acts_of_block(&m->acts_table, m->acts, m->B, 0).losses; }
 
 // A micro-batch of a step: m->grads += the gradient of dloss * Σ_b loss_b, m->sums += its losses and hits
-static void model_gradients(Model* m, const float* images, const float* targets, const int* labels, int B,
-                            const float* keep, float dloss) {
-    model_forward(m, m->params, images, B, keep);
-    m->sums.loss += B * model_loss(m, targets, B);
+static void model_gradients(Model* m, const Batch* batch, const float* keep, float dloss) {
+    int B = batch->count, K = m->dims.K;
+    model_forward(m, m->params, batch->images, B, keep);
+    m->sums.loss += B * model_loss(m, batch->targets, B);
     for (int b = 0; b < B; b++) {
-        m->sums.hits += rank_of_label(model_logits(m) + (size_t)b * m->dims.K, m->dims.K, labels[b]) == 0;
+        m->sums.hits += rank_of_label(model_logits(m) + (size_t)b * K, K, batch->labels[b]) == 0;
     }
-    model_backward(m, targets, B, keep, dloss);
+    model_backward(m, batch->targets, B, keep, dloss);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -570,9 +571,7 @@ static StepSums model_step_sums(Model* m) {
 }
 
 // Nothing has to be brought here in advance
-static void model_prefetch(Model* m, const float* images, const float* targets, const int* labels, int B) {
-    (void)m, (void)images, (void)targets, (void)labels, (void)B;
-}
+static void model_prefetch(Model* m, const Batch* batch) { (void)m, (void)batch; }
 
 // A flat buffer as the host reads and writes it, and back
 static float* model_fetch(Model* m, float* flat) { (void)m; return flat; }

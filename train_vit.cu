@@ -16,6 +16,7 @@
 // read, and the next batch comes there on a stream of its own, while a step is calculated.
 //
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes, row-major.
+#include "data/loader.h"
 #include "kernels/activation.cuh"
 #include "kernels/adamw.cuh"
 #include "kernels/adamw.h" // all_finite
@@ -199,7 +200,7 @@ typedef struct {
     float* scratch;
     float* images;                // (B,3,S,S) of the batch that comes, on the device: free once its patches are made
     char *facts, *facts_coming, *facts_host; // of the batch; of the one that comes; pinned, where that is put together
-    const float* coming;          // images on the host whose copies are under way; NULL: none
+    const Batch* coming;          // whose copies are under way; NULL: none
     float* keep;                  // of facts_host
     StepSums *sums, *host_sums;   // of the step so far; pinned
     AdamWStep *adamw, *host_adamw; // of this step; pinned, for the host writes it once the step before has ended
@@ -533,14 +534,14 @@ static void copy_images(Model* m, const float* images, int B) {
 
 // Starts the copies of the batch that model_gradients gets next, and of m->keep as it is. Until that has returned the
 // caller leaves both as they are.
-static void model_prefetch(Model* m, const float* images, const float* targets, const int* labels, int B) {
+static void model_prefetch(Model* m, const Batch* batch) {
     Facts facts = facts_at(m, m->facts_host);
-    memcpy(facts.targets, targets, (size_t)B * m->dims.K * sizeof(float));
-    memcpy(facts.labels, labels, B * sizeof(int));
-    copy_images(m, images, B);
+    memcpy(facts.targets, batch->targets, (size_t)batch->count * m->dims.K * sizeof(float));
+    memcpy(facts.labels, batch->labels, batch->count * sizeof(int));
+    copy_images(m, batch->images, batch->count);
     copy(m->facts_coming, m->facts_host, facts_bytes(m), cudaMemcpyHostToDevice, m->copies);
     CUDA_CHECK(cudaEventRecord(m->copied, m->copies));
-    m->coming = images;
+    m->coming = batch;
 }
 
 // The batch that has come becomes the one that is calculated: a.patches of its images; its facts, unless it has none
@@ -843,14 +844,13 @@ template <class T> static void batch_gradients(Model* m, int B, bool drops, floa
 
 // A micro-batch of a step: m->grads += the gradient of dloss * Σ_b loss_b, m->sums += its losses and hits. keep is
 // m->keep, or NULL. What it was given may be overwritten when it returns, though the device has hardly begun.
-static void model_gradients(Model* m, const float* images, const float* targets, const int* labels, int B,
-                            const float* keep, float dloss) {
-    if (m->coming != images) { model_prefetch(m, images, targets, labels, B); } // another was taken in between
+static void model_gradients(Model* m, const Batch* batch, const float* keep, float dloss) {
+    if (m->coming != batch) { model_prefetch(m, batch); } // another was taken in between
     m->grads_zero = false;
     if (m->config.precision == PRECISION_BF16) {
-        batch_gradients<bf16>(m, B, keep != NULL, dloss);
+        batch_gradients<bf16>(m, batch->count, keep != NULL, dloss);
     } else {
-        batch_gradients<float>(m, B, keep != NULL, dloss);
+        batch_gradients<float>(m, batch->count, keep != NULL, dloss);
     }
     CUDA_CHECK(cudaEventSynchronize(m->copied));
 }

@@ -7,7 +7,7 @@
 //     model_zero_gradients, model_gradients     of the micro-batches of a step: forward, loss and backward
 //     model_update                              unless the norm of the gradients, or the loss, is not finite
 //     model_step_sums                           of the step: the first of these three to wait for a GPU
-//     model_prefetch                            says which batch model_gradients will get next
+//     model_prefetch                            says which batch model_gradients gets next
 //     model_fetch, model_store                  a flat buffer as the host reads and writes it, and back
 //     model_logits, model_losses                of the last batch, on the host
 //     name_bad_activation, print_memory
@@ -108,7 +108,7 @@ static const Batch* fetch_batch(Trainer* t, int64_t micro_batch) {
     m->profile.direction = PROFILE_FORWARD;
     const Batch* batch = next_batch(t);
     draw_drop_path(m, micro_batch);
-    model_prefetch(m, batch->images, batch->targets, batch->labels, batch->count);
+    model_prefetch(m, batch);
     lap(m, PART_DATA);
     return batch;
 }
@@ -131,8 +131,7 @@ static StepResult train_step(Trainer* t) {
     for (int i = 0; i < micro_batches; i++) {
         const Batch* batch = t->coming ? t->coming : fetch_batch(t, next);
         result.images += batch->count;
-        model_gradients(m, batch->images, batch->targets, batch->labels, batch->count, m->keep,
-                        1.0f / (float)(batch->count * micro_batches));
+        model_gradients(m, batch, m->keep, 1.0f / (float)(batch->count * micro_batches));
         if (i == micro_batches - 1) { model_update(m, result.lr, t->step + 1); }
         t->coming = ++next < end ? fetch_batch(t, next) : NULL;
     }
@@ -489,7 +488,7 @@ static int profile(Trainer* t) {
 static double first_gradients(Trainer* t, const Batch* batch) {
     Model* m = &t->model;
     model_zero_gradients(m);
-    model_gradients(m, batch->images, batch->targets, batch->labels, batch->count, NULL, 1.0f / (float)batch->count);
+    model_gradients(m, batch, NULL, 1.0f / (float)batch->count);
     return model_step_sums(m).loss / batch->count;
 }
 

@@ -129,9 +129,11 @@ memory_as_planned() {
     awk '$1 == "memory" { planned = $2 } $1 == "allocated" { used = $2 } END { print "planned", planned, "used", used
          exit !(planned > 0 && used / planned < 1.05 && used / planned > 0.95) }' "$work/memory.log"
 }
-check "memory is as planned" memory_as_planned
-check "memory is as planned, bf16" memory_as_planned --precision bf16 --model-ema-decay 0.9 --drop-path 0.1
-check "memory is as planned, --recompute" memory_as_planned --recompute --dim 192 --batch-size 16
+if emulated; then # a GPU gives it in pieces of some MB
+    check "memory is as planned" memory_as_planned
+    check "memory is as planned, bf16" memory_as_planned --precision bf16 --model-ema-decay 0.9 --drop-path 0.1
+    check "memory is as planned, --recompute" memory_as_planned --recompute --dim 192 --batch-size 16
+fi
 
 # A run that one begins and the other ends. What was planned as 2 steps goes on to 7: at a constant learning rate the
 # number of steps is in the file alone.
