@@ -589,14 +589,15 @@ template <class T> static void join_and_normalise(Model* m, Params p, Acts<T> a,
     lap(m, PART_NORM);
 }
 
-// a.fc2 = mlp(a.x_mid)
-template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
+// a.fc2 = mlp(a.x_mid). again: only for what the backward reads, a.fc2 if there is LayerScale
+template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B, bool again) {
     int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
     const T* inp = m->config.mlp == MLP_GR_KAN ? a.act1 : a.ln2;
     linear_forward(a.fc1, inp, w.fc1_weight, w.fc1_bias, rows, C, F, m->stream);
     lap(m, PART_FC1);
     activation_forward(m, p, a, rows);
     lap(m, PART_ACTIVATION);
+    if (again && !p.ls2) { return; }
     linear_forward(a.fc2, a.act2, w.fc2_weight, w.fc2_bias, rows, F, C, m->stream);
     lap(m, PART_FC2);
 }
@@ -605,14 +606,14 @@ static const float* keep_of(const float* keep, int l, int branch, int B) {
     return keep ? keep + ((size_t)l * 2 + branch) * B : NULL;
 }
 
-// Block l from a.x and a.ln1 up to a.fc2; keep: drop path on the device, or NULL
-template <class T> static void block_forward(Model* m, float* flat, int l, int B, const float* keep) {
+// Block l from a.x and a.ln1 up to a.fc2; keep: drop path on the device, or NULL; again: in the backward
+template <class T> static void block_forward(Model* m, float* flat, int l, int B, const float* keep, bool again) {
     Params p = params_at(m, flat, l);
     Weights<T> w = weights_at<T>(m, flat, l);
     Acts<T> a = acts_at<T>(m, l);
     attention_branch_forward(m, p, w, a, B);
     join_and_normalise(m, p, a, B, keep_of(keep, l, 0, m->B));
-    mlp_branch_forward(m, p, w, a, B);
+    mlp_branch_forward(m, p, w, a, B, again);
 }
 
 // Its output a.x_mid + a.fc2, and what reads that first, in one pass: norm1 of block l + 1, or the norm before the head
@@ -643,7 +644,7 @@ template <class T> static void forward(Model* m, float* flat, int B, const float
     embed_forward(m, p, w, acts_at<T>(m, 0), B);
     norm1_forward(m, p, acts_at<T>(m, 0), B);
     for (int l = 0; l < L; l++) {
-        block_forward<T>(m, flat, l, B, keep);
+        block_forward<T>(m, flat, l, B, keep, false);
         block_output<T>(m, flat, l, B, keep);
     }
     pool_forward(a.pooled, a.norm, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C, m->stream);
@@ -754,7 +755,7 @@ template <class T> static void block_backward(Model* m, int l, int B, const floa
     Acts<T> a = acts_at<T>(m, l);
     if (m->config.recompute && l < m->dims.L - 1) { // the last is there
         norm1_forward(m, p, a, B);
-        block_forward<T>(m, m->params, l, B, keep);
+        block_forward<T>(m, m->params, l, B, keep, true);
     }
     branch_scale_backward(m, d.ls2, a, a.fc2, B, keep_of(keep, l, 1, m->B));
     mlp_branch_backward(m, p, w, d, a, B);

@@ -104,6 +104,12 @@ same_run_as_cpu() { # FLAGS...
         "$gpu" "${run[@]}" --model vit-mini --steps 3 "$@" --output "$work/gpu_x" --overwrite &&
         same_losses "$work/cpu_x" "$work/gpu_x"
 }
+tensors() { tail -c +$((9 + $(od -A n -t u8 -N 8 "$1"))) "$1"; } # without the header, which has the options
+same_bits_again() {
+    "$gpu" "${run[@]}" --recompute --output "$work/again_in_backward" &&
+        cmp <(tensors "$work/gpu/last.safetensors") <(tensors "$work/again_in_backward/last.safetensors")
+}
+check "--recompute has the same bits" same_bits_again
 check "LayerScale, drop path, --recompute" same_run_as_cpu --layer-scale 0.5 --recompute
 check "LayerScale, drop path, mean of tokens" same_run_as_cpu --layer-scale 0.5 --pool avg --grad-accum-steps 1
 check "--overfit-batch" "$gpu" "${tiny[@]}" --model vit-mini --overfit-batch --steps 100 --lr 0.01 --warmup-epochs 0
@@ -111,7 +117,6 @@ check "--profile prints the parts" grep -q "^norm" <("$gpu" "${tiny[@]}" --profi
 
 # Weights that decay by -999 a step overflow. The last step is not applied: what is left is the step before it.
 overflow=("${tiny[@]}" --model vit-mini --lr 100 --min-lr 100 --weight-decay 10 --warmup-epochs 0 --checkpoint-every 1000)
-tensors() { tail -c +$((9 + $(od -A n -t u8 -N 8 "$1"))) "$1"; } # without the header, which has --steps
 stops_before_overflow() {
     "$gpu" "${overflow[@]}" --steps 40 --output "$work/overflow" >"$work/overflow.log" 2>&1
     [ $? = 1 ] && grep -q "The update was not applied" "$work/overflow.log" || return 1
