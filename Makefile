@@ -1,7 +1,7 @@
 # kat.c. `make` alone says what it can build and what it found on this machine.
 #
 #   CC=gcc|clang     ARCH=native          -march; x86-64-v3, say, for a program that is to run elsewhere
-#   BLAS=auto|openblas|none               OPENMP, CJSON, ZLIB, LIBCRYPTO = auto|yes|none
+#   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO = auto|yes|none
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
 #   NVCC=nvcc        CUDA_ARCH=sm_90        the GPU to compile for; default: the one here, or several where there is none
@@ -13,6 +13,7 @@ CC = gcc
 ARCH = native
 BLAS = auto
 OPENMP = auto
+DNNL = auto
 CJSON = auto
 ZLIB = auto
 LIBCRYPTO = auto
@@ -22,8 +23,8 @@ NVCC = nvcc
 CUDA_ARCH =
 EMU = plain
 
-SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' CJSON='$(CJSON)' ZLIB='$(ZLIB)' \
-           LIBCRYPTO='$(LIBCRYPTO)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
+SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' DNNL='$(DNNL)' CJSON='$(CJSON)' \
+           ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
 CONFIG := $(BUILD)/config.mk
 
 ifneq ($(MAKECMDGOALS),clean)
@@ -64,6 +65,7 @@ help:
 	@echo 'compiler   $(COMPILER_NOTE)'
 	@echo 'OpenMP     $(OPENMP_NOTE)'
 	@echo 'OpenBLAS   $(BLAS_NOTE)'
+	@echo 'oneDNN     $(DNNL_NOTE)'
 	@echo 'cJSON      $(CJSON_NOTE)'
 	@echo 'zlib       $(ZLIB_NOTE)'
 	@echo 'libcrypto  $(LIBCRYPTO_NOTE)'
@@ -96,10 +98,11 @@ $(BUILD)/test_%: dev/test/test_%.c $(CONFIG)
 $(BUILD)/test_%: test_%.c $(CONFIG)
 	$(COMPILE)
 
-# ---- On the GPU. Host code as for the CPU, but without OpenMP and OpenBLAS, which the device leaves no work for.
+# ---- On the GPU. Host code as for the CPU, but without OpenMP, OpenBLAS and oneDNN, which the device leaves
+# no work for.
 CUDA_WARNINGS = -Wall,-Wextra,-Wno-unknown-pragmas,-Wno-missing-field-initializers
-CUDA_FOUND_FLAGS = $(filter-out -DHAVE_OPENBLAS -DHAVE_LIBCRYPTO,$(filter -D% -I%,$(FOUND_FLAGS)))
-CUDA_LIBS = $(filter-out -L%openblas-openmp/ -lopenblas -lcrypto,$(FOUND_LIBS)) -lm -lpthread
+CUDA_FOUND_FLAGS = $(filter-out -DHAVE_OPENBLAS -DHAVE_DNNL -DHAVE_LIBCRYPTO,$(filter -D% -I%,$(FOUND_FLAGS)))
+CUDA_LIBS = $(filter-out -L%openblas-openmp/ -lopenblas -ldnnl -lcrypto,$(FOUND_LIBS)) -lm -lpthread
 CUDA_HOME = $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC))))
 
 # Of the card here; else of the generations that this toolkit knows, and PTX of the last for those to come

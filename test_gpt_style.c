@@ -619,7 +619,7 @@ static void open_trainer(Trainer* t, const char* flags) {
     if (!model_plan(&t->model, &c, t->train.classes, &err) || !model_allocate(&t->model, &err)) {
         fail(EXIT_USAGE, "%s", err.text);
     }
-    open_loaders(t);
+    open_loaders(t, LOAD_IMAGES);
     plan_steps(t);
     load_weights(t);
 }

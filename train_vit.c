@@ -8,8 +8,9 @@
 // batches, runtime/ is what is not about the model.
 //
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes. All tensors are
-// row-major fp32. Gradients carry a d in front; gradients of parameters are added to, gradients of activations are set,
-// except that of the residual stream, dx, to which every branch adds.
+// row-major fp32; --precision bf16 rounds the operands of linear layers where they are read. Gradients carry a d in
+// front; gradients of parameters are added to, gradients of activations are set, except that of the residual stream,
+// dx, to which every branch adds.
 #include "data/loader.h"
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
@@ -31,6 +32,7 @@
 #include "model/mimetic.h"
 #include "model/parameters.h"
 #include "model/step.h"
+#include "runtime/hand_over.h"
 #include "runtime/profile.h"
 #include <unistd.h>
 #ifdef _OPENMP
@@ -314,9 +316,11 @@ static size_t model_scratch(const Model* m) {
 
 // Sizes only: nothing is allocated, so that --dry-run can tell what a run would need.
 static bool model_plan(Model* m, const Config* config, int classes, Error* err) {
-    if (config->precision != PRECISION_FP32) {
-        return set_error(err, "--precision %s is for the GPU: use ./train_katcu, or leave it out",
-                         choice_name(config_option("precision")->choices, config->precision));
+    if (config->precision == PRECISION_TF32) {
+        return set_error(err, "--precision tf32 is for the GPU: use ./train_katcu, or leave it out");
+    }
+    if (config->precision == PRECISION_BF16 && config->gradcheck) {
+        return set_error(err, "--gradcheck takes differences of the loss that are lost in bf16: leave --precision out");
     }
     *m = (Model){.config = *config, .dims = dims_of(config, classes), .B = config->batch_size};
     if (!parameter_table(&m->table, config, m->dims, err)) { return false; }
@@ -326,6 +330,7 @@ static bool model_plan(Model* m, const Config* config, int classes, Error* err) 
 
 static bool model_allocate(Model* m, Error* err) {
     size_t total = m->table.total;
+    linear_use_bf16(m->config.precision == PRECISION_BF16);
     m->tensors = named_tensors(&m->table);
     m->tensor_count = tensor_count(&m->table);
     m->params = alloc_floats(total, "parameters");
@@ -425,6 +430,13 @@ static void model_forward(Model* m, float* flat, const float* images, int B, con
     lap(m, PART_HEAD);
 }
 
+// The loader makes them.
+static const float* model_images(Model* m, const Batch* batch) {
+    (void)m;
+    return batch->images;
+}
+static const float* model_fetch_images(Model* m, const Batch* batch) { return model_images(m, batch); }
+
 // Mean loss over B images with soft targets (B,K), after model_forward
 static double model_loss(Model* m, const float* targets, int B) {
     Acts a = acts_of_block(&m->acts_table, m->acts, m->B, 0);
@@ -517,7 +529,7 @@ static const float* model_losses(const Model* m) { return acts_of_block(&m->acts
 // A micro-batch of a step: m->grads += the gradient of dloss * Σ_b loss_b, m->sums += its losses and hits
 static void model_gradients(Model* m, const Batch* batch, const float* keep, float dloss) {
     int B = batch->count, K = m->dims.K;
-    model_forward(m, m->params, batch->images, B, keep);
+    model_forward(m, m->params, model_images(m, batch), B, keep);
     m->sums.loss += B * model_loss(m, batch->targets, B);
     for (int b = 0; b < B; b++) {
         m->sums.hits += rank_of_label(model_logits(m) + (size_t)b * K, K, batch->labels[b]) == 0;
@@ -609,6 +621,8 @@ static void print_memory(const Model* m, size_t data_bytes) {
            workspace, batches, images, program);
 }
 
+static const char program_name[] = "./train_kat";
+
 #include "model/run.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -624,6 +638,27 @@ static void start_with_sleeping_threads(char** argv) {
 #else
     (void)argv;
 #endif
+}
+
+// --device: ./train_katcu, if it lies beside this program and finds a GPU, goes on with the same arguments. Without it
+// auto says nothing.
+static void choose_device(const Config* c, char** argv) {
+    static const char* const trial[] = {"train_katcu", "--dry-run", "--classes", "10", NULL}; // fails without a GPU
+    char other[PATH_MAX];
+    bool automatic = c->device == DEVICE_AUTO, built = program_beside("train_katcu", other);
+    if (c->device == DEVICE_CUDA && !built) {
+        fail(EXIT_RUN_TIME, "--device cuda needs %s, which is not there: build it by make train_katcu, or use "
+             "--device cpu", other);
+    }
+    if (c->device == DEVICE_CPU || !built) { return; }
+    bool usable = !automatic || runs_well(other, trial);
+    if (automatic) {
+        printf("device     %s\n", usable ? "the GPU, by ./train_katcu" : "the CPU: ./train_katcu does not find a GPU");
+    }
+    if (!usable) { return; }
+    fflush(stdout);
+    execv(other, argv);
+    fail(EXIT_RUN_TIME, "cannot start %s: %s. Use --device cpu", other, strerror(errno));
 }
 
 static int threads_begin(const Config* c) {
@@ -643,6 +678,7 @@ int main(int argc, char** argv) {
     Error err;
     start_with_sleeping_threads(argv);
     Config config = configure(argc, argv);
+    choose_device(&config, argv);
     int threads = threads_begin(&config);
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }
@@ -654,7 +690,9 @@ int main(int argc, char** argv) {
            t.train.classes);
     printf("machine    %d threads, products by %s\n", threads, matmul_library());
     if (!model_allocate(&t.model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    open_loaders(&t);
+    bool bf16 = config.precision == PRECISION_BF16;
+    if (bf16) { printf("bf16       operands of the linear layers; %s\n", linear_bf16_unit()); }
+    open_loaders(&t, LOAD_IMAGES);
     plan_steps(&t);
     load_weights(&t);
     int code = run(&t);

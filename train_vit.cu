@@ -16,11 +16,16 @@
 // read, and the next batch comes there on a stream of its own, while a step is calculated.
 //
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes, row-major.
-#include "data/loader.h"
+#include "data/device_input.cuh"
 #include "kernels/activation.cuh"
 #include "kernels/adamw.cuh"
 #include "kernels/adamw.h" // all_finite
 #include "kernels/attention.cuh"
+#include "kernels/attention_linear.cuh"
+#include "kernels/attention_mixing.cuh"
+#include "kernels/attention_pointwise.cuh"
+#include "kernels/attention_rank.cuh"
+#include "kernels/kan.cuh"
 #include "kernels/karat.cuh"
 #include "kernels/layernorm.cuh"
 #include "kernels/loss.cuh"
@@ -60,7 +65,7 @@ A(ln2_mean,  float,    true, kept,    (size_t)d.N) \
 A(ln2_rstd,  float,    true, kept,    (size_t)d.N) \
 A(act1,      T,        c->mlp == MLP_GR_KAN, kept, (size_t)d.N * d.C) \
 A(fc1,       T,        true, kept,    (size_t)d.N * d.F) \
-A(act2,      T,        true, kept,    (size_t)d.N * d.F) \
+A(act2,      T,        c->mlp != MLP_KAN, kept, (size_t)d.N * d.F) \
 A(fc2,       T,        true, c->layer_scale > 0 ? kept : 1, (size_t)d.N * d.C) \
 A(norm,      T,        true, 1,       (size_t)d.N * d.C) \
 A(norm_mean, float,    true, 1,       (size_t)d.N) \
@@ -101,7 +106,9 @@ typedef struct {
 static size_t aligned(size_t bytes) { return ceil_div(bytes, (size_t)ALIGNMENT) * ALIGNMENT; }
 
 // Heads whose softmax the backward recomputes from its log-sum-exp
-static int softmax_heads(const Config* c, Dims d) { return c->attn == ATTN_SOFTMAX ? d.H : c->softmax_heads; }
+static int softmax_heads(const Config* c, Dims d) {
+    return c->attn == ATTN_SOFTMAX || c->attn == ATTN_SOFTMAX_RANK ? d.H : c->softmax_heads;
+}
 
 template <class T> static ActivationTable activation_table(const Config* c, Dims d, int B) {
     int kept = c->recompute ? 1 : d.L; // blocks whose inner activations are there at a time
@@ -197,10 +204,12 @@ typedef struct {
     float* mirrors[FLAT_BUFFERS];                       // the five on the host, (table.total), once they were asked for
     ActivationTable acts_table;
     char* acts;
+    DeviceInput input[2];         // where the batches of evaluation [0] and training [1] come from
+    float* host_images;           // once they were asked for
     float* scratch;
     float* images;                // (B,3,S,S) of the batch that comes, on the device: free once its patches are made
     char *facts, *facts_coming, *facts_host; // of the batch; of the one that comes; pinned, where that is put together
-    const Batch* coming;          // whose copies are under way; NULL: none
+    const Batch* coming;          // the one that comes; NULL: none
     float* keep;                  // of facts_host
     StepSums *sums, *host_sums;   // of the step so far; pinned
     AdamWStep *adamw, *host_adamw; // of this step; pinned, for the host writes it once the step before has ended
@@ -279,17 +288,11 @@ static KaratGrads karat_grads(Params d) {
 
 // What there are no kernels for
 static bool kernels_check(const Config* c, Dims d, Error* err) {
-    bool attn = c->attn == ATTN_SOFTMAX || c->attn == ATTN_KARAT;
     bool full = c->karat_full || c->karat_projection != PROJECT_NONE || c->karat_order != KARAT_W_PHI;
-    if (!attn) {
-        return set_error(err, "--attn %s is not there for the GPU: use ./train_kat",
-                         choice_name(config_option("attn")->choices, c->attn));
-    }
     if (c->attn == ATTN_KARAT && full) {
         return set_error(err, "the GPU has KArAt in the order w-phi alone, of low rank and without projection: "
-                         "use ./train_kat for --karat-order, --karat-full and --karat-projection");
+                         "use ./train_kat --device cpu for --karat-order, --karat-full and --karat-projection");
     }
-    if (c->mlp == MLP_KAN) { return set_error(err, "--mlp kan is not there for the GPU: use ./train_kat"); }
     if (c->precision == PRECISION_BF16 && (d.C % 8 || d.F % 8 || 3 * d.P * d.P % 8)) {
         return set_error(err, "with --precision bf16 --dim %d, the MLP's width %d and the values of a patch, %d, must "
                          "be multiples of 8: change them, or use --precision fp32", d.C, d.F, 3 * d.P * d.P);
@@ -297,31 +300,68 @@ static bool kernels_check(const Config* c, Dims d, Error* err) {
     return true;
 }
 
-// Workspace in floats for attend_forward and attend_backward
-static size_t attend_scratch(const Model* m) {
-    size_t softmax = attention_scratch(m->B, m->dims.N, softmax_heads(&m->config, m->dims));
-    return m->config.attn == ATTN_KARAT ? largest(karat_scratch(karat_dims(m, m->B)), softmax) : softmax;
+static PointwiseKind pointwise_kind(const Config* c) {
+    return c->attn == ATTN_SIGMOID ? POINTWISE_SIGMOID : POINTWISE_RELU;
 }
 
-// a.mix = the values of a.qkv, weighted; softmax heads, if any, stand first
+// Workspace in floats for attend_forward and attend_backward
+static size_t attend_scratch(const Model* m) {
+    Dims d = m->dims;
+    size_t softmax = attention_scratch(m->B, d.N, softmax_heads(&m->config, d));
+    switch (m->config.attn) {
+    case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B)), softmax);
+    case ATTN_MIXING: return mixing_scratch(m->B, d.N, d.H);
+    case ATTN_SOFTMAX_RANK: return rank_scratch(m->B, d.N, d.C, d.H, d.R);
+    case ATTN_LINEAR: return linear_attention_scratch(m->B, d.N, d.C, d.H);
+    default: return softmax;
+    }
+}
+
+// a.mix = the values of a.qkv, weighted
 template <class T> static void attend_forward(const Model* m, Params p, Acts<T> a, int B) {
-    int N = m->dims.N, C = m->dims.C, D = m->dims.D, softmax = softmax_heads(&m->config, m->dims);
-    if (softmax) { attention_forward(a.mix, a.lse, a.qkv, B, N, C, softmax, D, m->stream); }
-    if (m->config.attn == ATTN_KARAT) {
+    int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
+    switch (m->config.attn) {
+    case ATTN_KARAT: // softmax heads, if any, stand first
+        if (softmax) { attention_forward(a.mix, a.lse, a.qkv, B, N, C, softmax, D, m->stream); }
         karat_forward(a.mix + softmax * D, a.z, a.qkv + softmax * D, karat_params(p), m->scratch, karat_dims(m, B),
                       m->stream);
+        break;
+    case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, B, N, C, H, D, m->stream); break;
+    case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, C, H, m->stream); break;
+    case ATTN_SOFTMAX_RANK:
+        rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, C, H, m->dims.R, m->stream);
+        break;
+    case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, C, H, m->stream); break;
+    default: pointwise_forward(a.mix, a.qkv, pointwise_kind(&m->config), B, N, C, H, m->stream);
     }
 }
 
 // a.dqkv from a.dmix
 template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, int B) {
-    int N = m->dims.N, C = m->dims.C, D = m->dims.D, softmax = softmax_heads(&m->config, m->dims), first = softmax * D;
-    if (softmax) {
-        attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, softmax, D, m->stream);
-    }
-    if (m->config.attn == ATTN_KARAT) {
+    int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
+    int first = softmax * D;
+    switch (m->config.attn) {
+    case ATTN_KARAT:
+        if (softmax) {
+            attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, softmax, D, m->stream);
+        }
         karat_backward(a.dqkv + first, karat_grads(d), a.dmix + first, a.z, a.qkv + first, karat_params(p), m->scratch,
                        karat_dims(m, B), m->stream);
+        break;
+    case ATTN_SOFTMAX:
+        attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, H, D, m->stream);
+        break;
+    case ATTN_MIXING:
+        mixing_backward(a.dqkv, d.mixing, a.dmix, a.qkv, p.mixing, m->scratch, B, N, C, H, m->stream);
+        break;
+    case ATTN_SOFTMAX_RANK:
+        rank_backward(a.dqkv, d.rank_down, d.rank_up, a.dmix, a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch,
+                      B, N, C, H, m->dims.R, m->stream);
+        break;
+    case ATTN_LINEAR:
+        linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, C, H, m->stream);
+        break;
+    default: pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(&m->config), B, N, C, H, m->stream);
     }
 }
 
@@ -356,6 +396,28 @@ template <class T> static void activation_backward(const Model* m, Params p, Par
     }
 }
 
+// a.fc2 = two KAN layers of a.ln2, in the place of the MLP
+template <class T> static void kan_mlp_forward(Model* m, Weights<T> w, Acts<T> a, int rows) {
+    int C = m->dims.C, F = m->dims.F;
+    Basis basis = kan_basis(&m->config);
+    kan_forward(a.fc1, a.ln2, w.fc1_weight, w.fc1_spline, w.fc1_bias, m->scratch, rows, C, F, basis, m->stream);
+    lap(m, PART_FC1);
+    kan_forward(a.fc2, a.fc1, w.fc2_weight, w.fc2_spline, w.fc2_bias, m->scratch, rows, F, C, basis, m->stream);
+    lap(m, PART_FC2);
+}
+
+// a.dln from a.dbranch = d(a.fc2)
+template <class T> static void kan_mlp_backward(Model* m, Weights<T> w, Params d, Acts<T> a, int rows) {
+    int C = m->dims.C, F = m->dims.F;
+    Basis basis = kan_basis(&m->config);
+    kan_backward(a.dhidden, d.fc2_weight, d.fc2_spline, d.fc2_bias, a.dbranch, a.fc1, w.fc2_weight, w.fc2_spline,
+                 m->scratch, rows, F, C, basis, m->stream);
+    lap(m, PART_FC2);
+    kan_backward(a.dln, d.fc1_weight, d.fc1_spline, d.fc1_bias, a.dhidden, a.ln2, w.fc1_weight, w.fc1_spline,
+                 m->scratch, rows, C, F, basis, m->stream);
+    lap(m, PART_FC1);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Planning and allocation
 
@@ -372,6 +434,10 @@ static size_t model_scratch(const Model* m) {
     most = largest(most, layernorm_scratch(rows, d.C));
     most = largest(most, largest(rational_scratch(rows, d.F, r), rational_scratch(rows, d.C, r)));
     most = largest(most, prelu_scratch((size_t)rows * d.F));
+    if (m->config.mlp == MLP_KAN) {
+        Basis basis = kan_basis(&m->config);
+        most = largest(most, largest(kan_scratch(rows, d.C, d.F, basis), kan_scratch(rows, d.F, d.C, basis)));
+    }
     return largest(most, attend_scratch(m));
 }
 
@@ -424,10 +490,11 @@ static bool shared_check(const Model* m, Error* err) {
     if (m->config.attn == ATTN_KARAT) {
         bytes = largest(bytes, largest(karat_forward_plain_shared(k), karat_backward_plain_shared(k)));
     }
+    if (m->config.attn == ATTN_LINEAR) { bytes = linear_attention_shared(d.N, d.D); }
     CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
     return bytes <= (size_t)limit ||
            set_error(err, "attention over %d tokens wants %zu bytes of the GPU's shared memory, which has %d: use a "
-                     "larger --patch, a smaller --grid, or ./train_kat", d.N, bytes, limit);
+                     "larger --patch, a smaller --grid, or ./train_kat --device cpu", d.N, bytes, limit);
 }
 
 static void allocate_parameters(Model* m) {
@@ -482,7 +549,7 @@ static void model_store(Model* m, float* flat);
 static bool model_allocate(Model* m, Error* err) {
     if (!shared_check(m, err)) { return false; }
     CUDA_CHECK(cudaStreamCreate(&m->stream));
-    CUDA_CHECK(cudaStreamCreateWithFlags(&m->copies, cudaStreamNonBlocking));
+    CUDA_CHECK(cudaStreamCreate(&m->copies));
     CUDA_CHECK(cudaEventCreateWithFlags(&m->copied, cudaEventDisableTiming));
     CUDA_CHECK(cudaEventCreateWithFlags(&m->taken, cudaEventDisableTiming));
     matmul_init(m->config.precision == PRECISION_TF32);
@@ -513,6 +580,7 @@ static void model_free(Model* m) {
     for (void* p : device) { CUDA_CHECK(cudaFree(p)); }
     for (void* p : pinned) { CUDA_CHECK(cudaFreeHost(p)); }
     for (float* p : m->mirrors) { free(p); }
+    free(m->host_images);
     free(m->tensors);
     matmul_free();
     for (cudaEvent_t event : {m->copied, m->taken}) { CUDA_CHECK(cudaEventDestroy(event)); }
@@ -520,27 +588,38 @@ static void model_free(Model* m) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The batch, from the host to where a step reads it: by copies on a stream of their own, which wait until the batch
-// before was taken.
+// The batch, from the host to where a step reads it: on a stream of its own, beside the step before.
 
 static void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, stream));
 }
 
-static void copy_images(Model* m, const float* images, int B) {
+// A batch on its way to m->images, made on the device from what the loader drew, once the one before was taken. The
+// loader may change the batch after model_loss or model_gradients, which wait.
+static const float* model_images(Model* m, const Batch* batch) {
     CUDA_CHECK(cudaStreamWaitEvent(m->copies, m->taken, 0));
-    copy(m->images, images, (size_t)B * 3 * m->dims.S * m->dims.S * sizeof(float), cudaMemcpyHostToDevice, m->copies);
+    device_input_batch(m->images, &m->input[batch->train], batch, m->copies);
+    CUDA_CHECK(cudaEventRecord(m->copied, m->copies));
+    return m->images;
 }
 
-// Starts the copies of the batch that model_gradients gets next, and of m->keep as it is. Until that has returned the
+static const float* model_fetch_images(Model* m, const Batch* batch) {
+    size_t pixels = 3 * (size_t)m->dims.S * m->dims.S;
+    if (!m->host_images) { m->host_images = alloc_floats(m->B * pixels, "a copy of the images"); }
+    copy(m->host_images, m->images, batch->count * pixels * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
+    CUDA_CHECK(cudaStreamSynchronize(m->stream));
+    return m->host_images;
+}
+
+// Starts the way of the batch that model_gradients gets next, and of m->keep as it is. Until that has returned the
 // caller leaves both as they are.
 static void model_prefetch(Model* m, const Batch* batch) {
     Facts facts = facts_at(m, m->facts_host);
     memcpy(facts.targets, batch->targets, (size_t)batch->count * m->dims.K * sizeof(float));
     memcpy(facts.labels, batch->labels, batch->count * sizeof(int));
-    copy_images(m, batch->images, batch->count);
+    CUDA_CHECK(cudaStreamWaitEvent(m->copies, m->taken, 0));
     copy(m->facts_coming, m->facts_host, facts_bytes(m), cudaMemcpyHostToDevice, m->copies);
-    CUDA_CHECK(cudaEventRecord(m->copied, m->copies));
+    model_images(m, batch);
     m->coming = batch;
 }
 
@@ -593,6 +672,10 @@ template <class T> static void join_and_normalise(Model* m, Params p, Acts<T> a,
 template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B, bool again) {
     int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
     const T* inp = m->config.mlp == MLP_GR_KAN ? a.act1 : a.ln2;
+    if (m->config.mlp == MLP_KAN) {
+        kan_mlp_forward(m, w, a, rows);
+        return;
+    }
     linear_forward(a.fc1, inp, w.fc1_weight, w.fc1_bias, rows, C, F, m->stream);
     lap(m, PART_FC1);
     activation_forward(m, p, a, rows);
@@ -652,12 +735,10 @@ template <class T> static void forward(Model* m, float* flat, int B, const float
     lap(m, PART_HEAD);
 }
 
-// Logits (B,K) of images (B,3,S,S), without drop path. flat: the parameters or their running mean
+// Logits (B,K) of m->images (B,3,S,S), without drop path. flat: the parameters or their running mean
 static void model_forward(Model* m, float* flat, const float* images, int B, const float* keep) {
-    (void)keep;
+    (void)images, (void)keep;
     m->profile.direction = PROFILE_FORWARD;
-    copy_images(m, images, B);
-    CUDA_CHECK(cudaEventRecord(m->copied, m->copies));
     if (m->config.precision == PRECISION_BF16) {
         if (flat != m->params) { bf16_copy(m->low_ema, flat, m->layout.total, m->stream); }
         take_batch<bf16>(m, B, false);
@@ -712,14 +793,18 @@ static void joined_norm_backward(Model* m, float* dweight, float* dbias, const R
 template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B) {
     int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
-    linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, w.fc2_weight, m->scratch, rows, F, C,
-                    m->stream);
-    lap(m, PART_FC2);
-    activation_backward(m, p, d, a, rows);
-    lap(m, PART_ACTIVATION);
-    linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, w.fc1_weight, m->scratch, rows,
-                    C, F, m->stream);
-    lap(m, PART_FC1);
+    if (m->config.mlp == MLP_KAN) {
+        kan_mlp_backward(m, w, d, a, rows);
+    } else {
+        linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, w.fc2_weight, m->scratch, rows, F, C,
+                        m->stream);
+        lap(m, PART_FC2);
+        activation_backward(m, p, d, a, rows);
+        lap(m, PART_ACTIVATION);
+        linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, w.fc1_weight, m->scratch,
+                        rows, C, F, m->stream);
+        lap(m, PART_FC1);
+    }
     if (gr_kan) {
         rational_backward(a.dln, d.numerator1, d.denominator1, a.dln, a.ln2, p.numerator1, p.denominator1, m->scratch,
                           rows, C, rational_shape(&m->config), m->stream);
@@ -983,6 +1068,8 @@ static void print_memory(const Model* m, size_t data_bytes) {
            1e-6 * (double)data_bytes);
 }
 
+static const char program_name[] = "./train_katcu";
+
 #include "model/run.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -992,22 +1079,31 @@ static void require_gpu(void) {
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess || count == 0) {
-        fail(EXIT_RUN_TIME, "there is no GPU to train on (%s): ./train_kat trains on the CPU",
+        fail(EXIT_RUN_TIME, "there is no GPU to train on (%s): ./train_kat --device cpu trains without one",
              error == cudaSuccess ? "no device" : cudaGetErrorString(error));
     }
     CUDA_CHECK(cudaSetDevice(0));
 }
 
-// The loader's batches are read by the device as they lie. A page that two of them share can be pinned once only; what
-// stays unpinned is copied more slowly.
-static void pin_images(const Loader* loader, bool pin) {
-    const LoaderConfig* c = &loader->config;
-    size_t bytes = (size_t)c->batch_size * 3 * c->image_size * c->image_size * sizeof(float);
-    for (const Batch& batch : loader->batches) {
-        cudaError_t error = pin ? cudaHostRegister(batch.images, bytes, cudaHostRegisterDefault)
-                                : cudaHostUnregister(batch.images);
-        if (error != cudaSuccess) { cudaGetLastError(); }
-    }
+// The data set's images lie on the GPU if they fit beside the model, or if the user says so; else those of each batch
+// are copied there. Either way the batches are made on the GPU.
+static void open_input(Trainer* t) {
+    Model* m = &t->model;
+    size_t room = 0, total = 0, bytes = ((size_t)t->train.count + t->test.count) * image_bytes(&t->train);
+    CUDA_CHECK(cudaMemGetInfo(&room, &total));
+    int wish = m->config.data_on_gpu;
+    bool resident = wish == DATA_ON_GPU || (wish == DATA_WHERE_IT_FITS && bytes < room / 10 * 9);
+    open_loaders(t, resident ? LOAD_DRAWS : LOAD_DRAWS_AND_PIXELS);
+    device_input_open(&m->input[0], &t->test_loader);
+    device_input_open(&m->input[1], &t->train_loader);
+    printf("input      %.1f MB of images, %s; batches are made there\n", 1e-6 * (double)bytes,
+           resident ? "on the GPU" : "copied to the GPU batch by batch");
+}
+
+static void close_input(Trainer* t) {
+    for (DeviceInput& input : t->model.input) { device_input_close(&input); }
+    loader_close(&t->train_loader);
+    loader_close(&t->test_loader);
 }
 
 static double free_memory(void) { // of the GPU, in MB
@@ -1036,6 +1132,7 @@ int main(int argc, char** argv) {
     static Trainer t;
     Error err;
     Config config = configure(argc, argv);
+    if (config.device == DEVICE_CPU) { fail(EXIT_USAGE, "--device cpu is not for %s: use ./train_kat", program_name); }
     require_gpu();
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }
@@ -1047,17 +1144,12 @@ int main(int argc, char** argv) {
            t.train.classes);
     print_machine(&t.model);
     allocate_and_compare(&t.model);
-    open_loaders(&t);
-    pin_images(&t.train_loader, true);
-    pin_images(&t.test_loader, true);
+    open_input(&t);
     plan_steps(&t);
     load_weights(&t);
     int code = run(&t);
+    close_input(&t);
     model_free(&t.model);
-    pin_images(&t.train_loader, false);
-    pin_images(&t.test_loader, false);
-    loader_close(&t.train_loader);
-    loader_close(&t.test_loader);
     dataset_free(&t.train);
     dataset_free(&t.test);
     return code;

@@ -6,6 +6,8 @@
 //   resize                to image_size, if the size still differs (the same as evaluation with crop_pct 1)
 //   horizontal flip       with probability `flip`
 //   normalisation         (pixel/255 - mean) / std, grey repeated into three channels
+//   random erasing        with probability `erase`, a box of random area and shape becomes 0, or N(0,1) at every value
+//                         (Zhong et al., arXiv 1708.04896, as timm has it)
 // Evaluation: shorter side to floor(image_size / crop_pct), centre crop, normalisation; nothing is resampled where the
 // size agrees already.
 //
@@ -14,7 +16,9 @@
 //   cutmix  a box of area 1-λ comes from the partner; λ is corrected to the clipped box    (Yun et al., 1905.04899)
 //   targets λ t_i + (1-λ) t_{B-1-i}, t = smoothing/K off the label, 1 - smoothing + smoothing/K on it
 //
-// Every draw is a pure function of (seed, epoch, image) or, for a batch, of (seed, step).
+// Every draw is a pure function of (seed, epoch, image) or, for a batch, of (seed, step). What is drawn and what is made
+// of it are two steps, so that the second can be the GPU's (kernels/augment.cuh). Pixels are added by fmaf: the same bits
+// from every compiler, and there.
 #pragma once
 #include "../runtime/random.h"
 #include "resample.h"
@@ -27,6 +31,8 @@ typedef struct {
     float scale[2], ratio[2];          // of RandomResizedCrop: area as a fraction of the image, width / height
     Interpolation train_interpolation;
     float flip;                        // probability
+    float erase;                       // probability of random erasing
+    bool erase_by_noise;               // else by 0
     float mixup, cutmix;               // α of Beta(α,α); 0: off
     float mix_probability;             // of mixing a batch at all
     float mix_switch;                  // probability of cutmix when both are on
@@ -40,7 +46,8 @@ static inline Augment augment_none(void) {
 
 // ---- one image ----
 
-enum { AUGMENT_DRAWS = 32, DRAW_CHOICES = 0, DRAW_CROP = 1 /* and ten tries from here on */, CROP_TRIES = 10 };
+// DRAW_CROP and DRAW_ERASED_BOX: BOX_TRIES from there on
+enum { AUGMENT_DRAWS = 32, DRAW_CHOICES = 0, DRAW_CROP = 1, DRAW_ERASE = 11, DRAW_ERASED_BOX = 12, BOX_TRIES = 10 };
 
 typedef struct {
     uint64_t seed, image; // image: its index in the data set
@@ -52,6 +59,19 @@ static inline Random4 image_draw(ImageKey key, int draw) {
 }
 
 typedef struct { int top, left, height, width; } Crop;
+
+// What is drawn for one image
+typedef struct {
+    int image;              // which one: its index in the data set, or where else its pixels lie
+    Crop box;               // the part that is taken: black where a padded crop leaves the image
+    ResampleFilter filter;  // that brings it to its new size, where that is another
+    bool mirrored;
+    Crop erased;            // of the finished image; height 0: nothing is
+    uint64_t noise;         // seed of what stands there; 0: zeros
+} ImageDraw;
+
+// What becomes of every box: height x width pixels, of which S x S are taken from (top, left)
+typedef struct { int height, width, top, left, S; } Resize;
 
 static inline int round_even(double x) { return (int)nearbyint(x); } // Python's round
 
@@ -66,20 +86,36 @@ static inline Crop centre_box(int height, int width, const float ratio[2]) {
     return (Crop){(height - h) / 2, (width - w) / 2, h, w};
 }
 
-// RandomResizedCrop's box: area uniform in scale, aspect ratio log-uniform in ratio, position uniform.
-static inline Crop random_box(ImageKey key, int height, int width, const float scale[2], const float ratio[2]) {
+// A box with its area uniform in scale, aspect ratio log-uniform in ratio and position uniform; whether it fits
+static inline bool draw_box(Crop* box, Random4 r, int height, int width, const float scale[2], const float ratio[2]) {
     double log_low = log(ratio[0]), log_high = log(ratio[1]);
-    for (int i = 0; i < CROP_TRIES; i++) {
-        Random4 r = image_draw(key, DRAW_CROP + i);
-        double area = (double)height * width * (scale[0] + (scale[1] - scale[0]) * uniform_from(r.word[0]));
-        double aspect = exp(log_low + (log_high - log_low) * uniform_from(r.word[1]));
-        int w = round_even(sqrt(area * aspect)), h = round_even(sqrt(area / aspect));
-        if (w >= 1 && w <= width && h >= 1 && h <= height) {
-            return (Crop){(int)random_below((uint32_t)(height - h + 1), r.word[2]),
-                          (int)random_below((uint32_t)(width - w + 1), r.word[3]), h, w};
-        }
+    double area = (double)height * width * (scale[0] + (scale[1] - scale[0]) * uniform_from(r.word[0]));
+    double aspect = exp(log_low + (log_high - log_low) * uniform_from(r.word[1]));
+    int w = round_even(sqrt(area * aspect)), h = round_even(sqrt(area / aspect));
+    if (w < 1 || w > width || h < 1 || h > height) { return false; }
+    *box = (Crop){(int)random_below((uint32_t)(height - h + 1), r.word[2]),
+                  (int)random_below((uint32_t)(width - w + 1), r.word[3]), h, w};
+    return true;
+}
+
+// RandomResizedCrop's box
+static inline Crop random_box(ImageKey key, int height, int width, const float scale[2], const float ratio[2]) {
+    Crop box;
+    for (int i = 0; i < BOX_TRIES; i++) {
+        if (draw_box(&box, image_draw(key, DRAW_CROP + i), height, width, scale, ratio)) { return box; }
     }
     return centre_box(height, width, ratio);
+}
+
+// What random erasing takes of S x S: smaller than the image on either side, or nothing
+static inline Crop random_erasure(ImageKey key, int S) {
+    static const float scale[2] = {0.02f, 1 / 3.0f}, ratio[2] = {0.3f, 1 / 0.3f};
+    Crop box;
+    for (int i = 0; i < BOX_TRIES; i++) {
+        bool fits = draw_box(&box, image_draw(key, DRAW_ERASED_BOX + i), S, S, scale, ratio);
+        if (fits && box.height < S && box.width < S) { return box; }
+    }
+    return (Crop){0, 0, 0, 0};
 }
 
 // out (channels, height, width) = the image shifted by (top, left) in -padding..padding, black beyond its edges
@@ -95,21 +131,42 @@ static inline void shift_image(uint8_t* out, ImageView in, int top, int left) {
     }
 }
 
+// (pixel/255 - mean) / std as pixel gain + offset
+static inline void normalisation(float* gain, float* offset, float mean, float std) {
+    *gain = 1 / (255 * std);
+    *offset = -mean / std;
+}
+
 // out (3, S, S) from in (1 or 3, S, S)
 static inline void normalise(float* __restrict out, ImageView in, bool mirrored, const float mean[3],
                              const float std[3]) {
     const int S = in.width;
     for (int c = 0; c < 3; c++) {
-        const float gain = 1 / (255 * std[c]), offset = -mean[c] / std[c];
+        float gain, offset;
+        normalisation(&gain, &offset, mean[c], std[c]);
         for (int y = 0; y < S; y++) {
             const uint8_t* row = in.pixels + (c % in.channels) * in.plane_stride + y * in.row_stride;
             float* to = out + ((size_t)c * S + y) * S;
             if (mirrored) {
-                for (int x = 0; x < S; x++) { to[x] = row[S - 1 - x] * gain + offset; }
+                for (int x = 0; x < S; x++) { to[x] = fmaf(row[S - 1 - x], gain, offset); }
             } else {
-                for (int x = 0; x < S; x++) { to[x] = row[x] * gain + offset; }
+                for (int x = 0; x < S; x++) { to[x] = fmaf(row[x], gain, offset); }
             }
         }
+    }
+}
+
+// Value i of (3, S, S) where noise was drawn
+HOST_DEVICE static inline float erased_value(uint64_t noise, size_t i) {
+    return noise ? (float)random_normal(noise, STREAM_ERASE, 0, i) : 0;
+}
+
+// x (3, S, S)
+static inline void erase(float* x, const ImageDraw* draw, int S) {
+    Crop box = draw->erased;
+    for (int r = 0; r < 3 * box.height; r++) {
+        size_t row = ((size_t)(r / box.height) * S + box.top + r % box.height) * S + box.left;
+        for (int k = 0; k < box.width; k++) { x[row + k] = erased_value(draw->noise, row + k); }
     }
 }
 
@@ -130,44 +187,57 @@ typedef struct {
     void* tables;
 } ImageScratch;
 
-// Resize by the shorter side and crop the centre: S x S at crop_pct, untouched where it is that already.
-static inline ImageView resize_and_crop(ImageView in, int S, float crop_pct, ResampleFilter filter,
-                                        ImageScratch* scratch) {
-    Crop size = shorter_side(in.height, in.width, side_before_crop(S, crop_pct));
+// The shorter side to floor(S / crop_pct), then the centre: at crop_pct 1 an S x S image stays as it is.
+static inline Resize resize_and_crop(int height, int width, int S, float crop_pct) {
+    Crop size = shorter_side(height, width, side_before_crop(S, crop_pct));
+    int top = round_even((size.height - S) / 2.0), left = round_even((size.width - S) / 2.0);
+    return (Resize){size.height, size.width, top, left, S};
+}
+
+static inline ImageDraw draw_eval_image(int image, int height, int width, ResampleFilter filter) {
+    return (ImageDraw){.image = image, .box = {0, 0, height, width}, .filter = filter};
+}
+
+static inline ImageDraw draw_train_image(const Augment* a, ImageKey key, int height, int width, int S) {
+    Random4 choice = image_draw(key, DRAW_CHOICES);
+    bool bicubic = a->train_interpolation == INTERPOLATE_BICUBIC
+        || (a->train_interpolation == INTERPOLATE_RANDOM && choice.word[1] >> 31);
+    ImageDraw draw = draw_eval_image((int)key.image, height, width, bicubic ? FILTER_BICUBIC : FILTER_BILINEAR);
+    draw.mirrored = uniform_from(choice.word[0]) < a->flip;
+    if (a->random_resized_crop) {
+        draw.box = random_box(key, height, width, a->scale, a->ratio);
+    } else if (a->crop_padding > 0) {
+        Random4 r = image_draw(key, DRAW_CROP);
+        draw.box.top = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[0]) - a->crop_padding;
+        draw.box.left = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[1]) - a->crop_padding;
+    }
+    Random4 r = image_draw(key, DRAW_ERASE);
+    if (uniform_from(r.word[0]) < a->erase) {
+        draw.erased = random_erasure(key, S);
+        draw.noise = a->erase_by_noise ? (uint64_t)r.word[1] << 32 | r.word[2] | 1 : 0;
+    }
+    return draw;
+}
+
+// The part of an image that is taken; one that leaves the image has its size
+static inline ImageView take_box(ImageView in, Crop box, uint8_t* shifted) {
+    if (box.height < in.height || box.width < in.width || (box.top == 0 && box.left == 0)) {
+        return view_crop(in, box.top, box.left, box.height, box.width);
+    }
+    shift_image(shifted, in, box.top, box.left);
+    return view_of(shifted, in.channels, in.height, in.width);
+}
+
+// out (3, S, S) of one image as it was drawn
+static inline void make_image(float* out, ImageView in, const ImageDraw* draw, Resize size, const float mean[3],
+                              const float std[3], ImageScratch* scratch) {
+    in = take_box(in, draw->box, scratch->shifted);
     if (size.height != in.height || size.width != in.width) {
-        resample(scratch->resized, in, view_box(in), size.height, size.width, filter, scratch->tables);
+        resample(scratch->resized, in, view_box(in), size.height, size.width, draw->filter, scratch->tables);
         in = view_of(scratch->resized, in.channels, size.height, size.width);
     }
-    return view_crop(in, round_even((in.height - S) / 2.0), round_even((in.width - S) / 2.0), S, S);
-}
-
-static inline void prepare_eval_image(float* out, ImageView in, int S, float crop_pct, ResampleFilter filter,
-                                      const float mean[3], const float std[3], ImageScratch* scratch) {
-    normalise(out, resize_and_crop(in, S, crop_pct, filter, scratch), false, mean, std);
-}
-
-static inline void prepare_train_image(float* out, ImageView in, int S, const Augment* a, ImageKey key,
-                                       const float mean[3], const float std[3], ImageScratch* scratch) {
-    Random4 choice = image_draw(key, DRAW_CHOICES);
-    bool mirrored = uniform_from(choice.word[0]) < a->flip;
-    ResampleFilter filter = a->train_interpolation == INTERPOLATE_BICUBIC
-        || (a->train_interpolation == INTERPOLATE_RANDOM && choice.word[1] >> 31) ? FILTER_BICUBIC : FILTER_BILINEAR;
-    if (a->random_resized_crop) {
-        Crop box = random_box(key, in.height, in.width, a->scale, a->ratio);
-        ImageView crop = view_crop(in, box.top, box.left, box.height, box.width);
-        resample(scratch->resized, crop, view_box(crop), S, S, filter, scratch->tables);
-        in = view_of(scratch->resized, in.channels, S, S);
-    } else {
-        if (a->crop_padding > 0) {
-            Random4 r = image_draw(key, DRAW_CROP);
-            int top = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[0]) - a->crop_padding;
-            int left = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[1]) - a->crop_padding;
-            shift_image(scratch->shifted, in, top, left);
-            in = view_of(scratch->shifted, in.channels, in.height, in.width);
-        }
-        in = resize_and_crop(in, S, 1, filter, scratch);
-    }
-    normalise(out, in, mirrored, mean, std);
+    normalise(out, view_crop(in, size.top, size.left, size.S, size.S), draw->mirrored, mean, std);
+    erase(out, draw, size.S);
 }
 
 // ---- one batch ----
@@ -229,8 +299,8 @@ static inline void mix_images(float* images, Mix mix, int B, int S) {
             float lambda = mix.lambda, rest = 1 - lambda;
             for (size_t k = 0; k < pixels; k++) {
                 float a = x[k], b = y[k];
-                x[k] = lambda * a + rest * b;
-                y[k] = lambda * b + rest * a;
+                x[k] = fmaf(lambda, a, rest * b);
+                y[k] = fmaf(lambda, b, rest * a);
             }
         }
         for (int r = 0; r < 3 * mix.box.height; r++) {
@@ -246,11 +316,11 @@ static inline void mix_images(float* images, Mix mix, int B, int S) {
 
 // targets (B, K)
 static inline void mix_targets(float* targets, const int* labels, float lambda, float smoothing, int B, int K) {
-    float off = smoothing / K;
+    float off = smoothing / K, own = lambda * (1 - smoothing), other = (1 - lambda) * (1 - smoothing);
     for (int i = 0; i < B; i++) {
         float* t = targets + (size_t)i * K;
         for (int k = 0; k < K; k++) { t[k] = off; }
-        t[labels[i]] += lambda * (1 - smoothing);
-        t[labels[B - 1 - i]] += (1 - lambda) * (1 - smoothing);
+        t[labels[i]] += own;
+        t[labels[B - 1 - i]] += other;
     }
 }

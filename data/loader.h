@@ -12,6 +12,9 @@
 //   loader_close(&loader);
 //
 // loader_fill prepares any batch directly, in the caller's thread, into a Batch made by batch_create.
+//
+// A batch is drawn, then made: which images, boxes, mirrors and mix, then the pixels. A trainer on the GPU takes the
+// draws and makes the pixels itself (device_input.cuh).
 #pragma once
 #include "../runtime/clock.h"
 #include "../runtime/memory.h"
@@ -20,8 +23,15 @@
 #include <pthread.h>
 #include <signal.h>
 
+typedef enum {
+    LOAD_IMAGES,           // finished batches
+    LOAD_DRAWS,            // what was drawn, for who has the data set's pixels
+    LOAD_DRAWS_AND_PIXELS, // and copies of the images that it is about; ImageDraw.image is their place in the batch
+} LoaderOutput;
+
 typedef struct {
     int batch_size, image_size, num_classes;
+    LoaderOutput output;
     bool train;                        // shuffle and augment, or evaluate
     bool prefetch;                     // with a thread; without, loader_next prepares the batch itself
     uint64_t seed;
@@ -32,12 +42,16 @@ typedef struct {
 } LoaderConfig;
 
 typedef struct {
-    float* images;    // (B, 3, S, S)
+    float* images;    // (B, 3, S, S); NULL where draws are wanted
+    uint8_t* pixels;  // (B, channels, height, width), of the data set; NULL unless wanted
+    ImageDraw* draws; // (B)
+    Mix mix;
     float* targets;   // (B, num_classes), rows sum to 1
     int* labels;      // (B), before mixing
     int* indices;     // (B), position in the data set
     int count;        // images in this batch
     int64_t step;     // -1: nothing yet
+    bool train;       // of a loader for training
     // workspace of whoever fills it
     uint32_t* order;  // (n), the permutation of order_epoch
     int64_t order_epoch;
@@ -86,9 +100,10 @@ static inline bool augment_valid(const Augment* a, int height, int width, Error*
     if (!(a->mixup >= 0 && isfinite(a->mixup) && a->cutmix >= 0 && isfinite(a->cutmix))) {
         return set_error(err, "mixup %g and cutmix %g must be 0 (off) or positive", a->mixup, a->cutmix);
     }
-    const float fractions[] = {a->flip, a->mix_probability, a->mix_switch, a->smoothing};
-    const char* const names[] = {"flip probability", "mix probability", "mix switch probability", "label smoothing"};
-    for (int i = 0; i < 4; i++) {
+    const float fractions[] = {a->flip, a->mix_probability, a->mix_switch, a->smoothing, a->erase};
+    const char* const names[] = {"flip probability", "mix probability", "mix switch probability", "label smoothing",
+                                 "probability of random erasing"};
+    for (int i = 0; i < 5; i++) {
         if (!(fractions[i] >= 0 && fractions[i] <= 1)) {
             return set_error(err, "%s %g is not in 0..1", names[i], fractions[i]);
         }
@@ -121,27 +136,43 @@ static inline bool loader_config_valid(const Dataset* d, const LoaderConfig* c, 
 
 // ---- batches ----
 
+// Random boxes become S x S; anything else keeps its proportions until its centre is taken.
+static inline Resize loader_resize(const Loader* l) {
+    const LoaderConfig* c = &l->config;
+    int S = c->image_size;
+    if (c->train && c->augment.random_resized_crop) { return (Resize){S, S, 0, 0, S}; }
+    return resize_and_crop(l->dataset->height, l->dataset->width, S, c->train ? 1 : c->crop_pct);
+}
+
+static inline ImageScratch scratch_create(const Dataset* d, Resize size) {
+    return (ImageScratch){
+        .shifted = alloc_array(uint8_t, image_bytes(d), "an image"),
+        .resized = alloc_array(uint8_t, (size_t)d->channels * size.height * size.width, "a resized image"),
+        .tables = alloc_bytes(resample_scratch(d->height, d->width, size.height, size.width), "resize tables"),
+    };
+}
+
 static inline Batch batch_create(const Loader* l) {
     const Dataset* d = l->dataset;
     const LoaderConfig* c = &l->config;
     size_t B = (size_t)c->batch_size, S = (size_t)c->image_size;
-    Crop resized = shorter_side(d->height, d->width, side_before_crop(c->image_size, c->train ? 1 : c->crop_pct));
-    size_t whole = resample_scratch(d->height, d->width, resized.height, resized.width);
-    size_t square = resample_scratch(d->height, d->width, c->image_size, c->image_size); // random crops
-    Batch b = {.step = -1, .order_epoch = -1};
-    b.images = alloc_floats(B * 3 * S * S, "a batch's images");
+    Batch b = {.step = -1, .train = c->train, .order_epoch = -1};
+    if (c->output == LOAD_IMAGES) {
+        b.images = alloc_floats(B * 3 * S * S, "a batch's images");
+        b.scratch = scratch_create(d, loader_resize(l));
+    }
+    if (c->output == LOAD_DRAWS_AND_PIXELS) { b.pixels = alloc_array(uint8_t, B * image_bytes(d), "a batch's pixels"); }
+    b.draws = alloc_array(ImageDraw, B, "a batch's draws");
     b.targets = alloc_floats(B * (size_t)c->num_classes, "a batch's targets");
     b.labels = alloc_array(int, B, "a batch's labels");
     b.indices = alloc_array(int, B, "a batch's indices");
     if (c->train) { b.order = alloc_array(uint32_t, d->count, "an epoch's permutation"); }
-    b.scratch.shifted = alloc_array(uint8_t, image_bytes(d), "an image");
-    b.scratch.resized = alloc_array(uint8_t, (size_t)d->channels * resized.height * resized.width, "a resized image");
-    b.scratch.tables = alloc_bytes(whole > square ? whole : square, "resize tables");
     return b;
 }
 
 static inline void batch_free(Batch* b) {
-    free(b->images); free(b->targets); free(b->labels); free(b->indices); free(b->order);
+    free(b->images); free(b->pixels); free(b->draws);
+    free(b->targets); free(b->labels); free(b->indices); free(b->order);
     free(b->scratch.shifted); free(b->scratch.resized); free(b->scratch.tables);
     *b = (Batch){0};
 }
@@ -173,27 +204,47 @@ static inline void choose_images(const Loader* l, int64_t step, Batch* b) {
     }
 }
 
-// The batch of `step`, into b. Does not touch the loader.
-static inline void loader_fill(const Loader* l, int64_t step, Batch* b) {
+// All that is random about batch `step`
+static inline void draw_batch(const Loader* l, int64_t step, Batch* b) {
+    const Dataset* d = l->dataset;
+    const LoaderConfig* c = &l->config;
+    ResampleFilter eval_filter = c->eval_interpolation == INTERPOLATE_BICUBIC ? FILTER_BICUBIC : FILTER_BILINEAR;
+    for (int i = 0; i < b->count; i++) {
+        ImageKey key = {c->seed, (uint64_t)b->indices[i], (uint32_t)(step / l->steps_per_epoch)};
+        b->draws[i] = c->train ? draw_train_image(&c->augment, key, d->height, d->width, c->image_size)
+                               : draw_eval_image(b->indices[i], d->height, d->width, eval_filter);
+    }
+    b->mix = (Mix){.lambda = 1};
+    if (c->train) { b->mix = mix_draw(&c->augment, c->seed, (uint32_t)step, c->image_size); }
+}
+
+static inline void make_images(const Loader* l, Batch* b) {
     const Dataset* d = l->dataset;
     const LoaderConfig* c = &l->config;
     const int S = c->image_size;
-    ResampleFilter eval_filter = c->eval_interpolation == INTERPOLATE_BICUBIC ? FILTER_BICUBIC : FILTER_BILINEAR;
-    choose_images(l, step, b);
+    Resize size = loader_resize(l);
     for (int i = 0; i < b->count; i++) {
-        ImageView in = view_of(d->images + b->indices[i] * image_bytes(d), d->channels, d->height, d->width);
-        float* out = b->images + (size_t)i * 3 * S * S;
-        if (c->train) {
-            ImageKey key = {c->seed, (uint64_t)b->indices[i], (uint32_t)(step / l->steps_per_epoch)};
-            prepare_train_image(out, in, S, &c->augment, key, c->mean, c->std, &b->scratch);
-        } else {
-            prepare_eval_image(out, in, S, c->crop_pct, eval_filter, c->mean, c->std, &b->scratch);
-        }
+        ImageView in = view_of(d->images + b->draws[i].image * image_bytes(d), d->channels, d->height, d->width);
+        make_image(b->images + (size_t)i * 3 * S * S, in, &b->draws[i], size, c->mean, c->std, &b->scratch);
     }
-    Mix mix = {.lambda = 1};
-    if (c->train) { mix = mix_draw(&c->augment, c->seed, (uint32_t)step, S); }
-    mix_images(b->images, mix, b->count, S);
-    mix_targets(b->targets, b->labels, mix.lambda, c->train ? c->augment.smoothing : 0, b->count, c->num_classes);
+    mix_images(b->images, b->mix, b->count, S);
+}
+
+static inline void copy_pixels(const Dataset* d, Batch* b) {
+    for (int i = 0; i < b->count; i++) {
+        memcpy(b->pixels + i * image_bytes(d), d->images + b->draws[i].image * image_bytes(d), image_bytes(d));
+        b->draws[i].image = i;
+    }
+}
+
+// The batch of `step`, into b. Does not touch the loader.
+static inline void loader_fill(const Loader* l, int64_t step, Batch* b) {
+    const LoaderConfig* c = &l->config;
+    choose_images(l, step, b);
+    draw_batch(l, step, b);
+    if (c->output == LOAD_IMAGES) { make_images(l, b); }
+    if (c->output == LOAD_DRAWS_AND_PIXELS) { copy_pixels(l->dataset, b); }
+    mix_targets(b->targets, b->labels, b->mix.lambda, c->train ? c->augment.smoothing : 0, b->count, c->num_classes);
 }
 
 // ---- the thread ----

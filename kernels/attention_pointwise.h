@@ -9,8 +9,7 @@
 //     qkv (B,N,3,H,D)     out (B,N,C), C = H D
 #pragma once
 #include "attention.h"
-
-typedef enum { POINTWISE_SIGMOID, POINTWISE_RELU } PointwiseKind;
+#include "pointwise_kind.h"
 
 static inline size_t pointwise_scratch(int N) { return attention_scratch(N); }
 

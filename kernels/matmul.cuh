@@ -26,7 +26,10 @@ struct ProductShape {
     int m, n, k;
     bool transpose_a, transpose_b, bias;
     cudaDataType_t type, type_d; // of A and B; of D and bias
-    bool operator==(const ProductShape&) const = default;
+    bool operator==(const ProductShape& s) const {
+        return m == s.m && n == s.n && k == s.k && transpose_a == s.transpose_a && transpose_b == s.transpose_b &&
+               bias == s.bias && type == s.type && type_d == s.type_d;
+    }
 };
 
 struct ProductPlan {

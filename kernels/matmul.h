@@ -5,6 +5,8 @@
 // walks over the panels and over op(A), which is read where it lies while that costs less than packing it. A build for
 // narrow vectors leaves products to OpenBLAS's sgemm (HAVE_OPENBLAS), which picks its width when the program runs.
 //
+// linear_gemm() is that product, or the same with both operands rounded to bf16 (--precision bf16).
+//
 // The linear layers split their work by shape alone and run single-threaded products inside a parallel region, so that
 // the bits of every result are the same for any number of threads.
 #pragma once
@@ -14,6 +16,9 @@
 #include <stddef.h>
 #ifdef HAVE_OPENBLAS
 #include <cblas.h>
+#endif
+#ifdef HAVE_DNNL
+#include "onednn.h"
 #endif
 #ifdef _OPENMP
 #include <omp.h>
@@ -128,8 +133,9 @@ ALWAYS_INLINE void pack_panels(float* panels, int width, int count, int K, const
 }
 
 // C (rows, cols of it) = alpha tile + beta C; beta = 0 does not read C
-static inline void store_tile(float* C, int ldc, const float* tile, int rows, int cols, float alpha, float beta) {
-    for (int r = 0; r < rows; r++, C += ldc, tile += TILE_COLS) {
+static inline void store_tile(float* C, int ldc, const float* tile, int ldt, int rows, int cols, float alpha,
+                              float beta) {
+    for (int r = 0; r < rows; r++, C += ldc, tile += ldt) {
         if (beta == 0) {
             for (int c = 0; c < cols; c++) { C[c] = alpha * tile[c]; }
         } else {
@@ -142,8 +148,8 @@ static inline void store_tile(float* C, int ldc, const float* tile, int rows, in
 enum { BLOCK_M = 96, BLOCK_N = 256, BLOCK_K = 256, PACKING_REPAYS = 128 };
 static_assert(BLOCK_M % TILE_ROWS == 0 && BLOCK_N % TILE_COLS == 0, "blocks are whole tiles");
 
-static inline int block_depth(int K) {
-    int blocks = (K + BLOCK_K - 1) / BLOCK_K;
+static inline int block_depth(int K, int most) {
+    int blocks = (K + most - 1) / most;
     return blocks ? (K + blocks - 1) / blocks : 1;
 }
 
@@ -186,7 +192,7 @@ static inline void block_product(float* C, int ldc, LeftBlock a, const float* b,
                 block_tile(c, ldc, a, m, from_panel, depth, b, alpha, beta);
             } else {
                 block_tile(tile, TILE_COLS, a, m, from_panel, depth, b, 1, 0);
-                store_tile(c, ldc, tile, height, width, alpha, beta);
+                store_tile(c, ldc, tile, TILE_COLS, height, width, alpha, beta);
             }
         }
     }
@@ -201,7 +207,7 @@ static inline void own_gemm(bool transpose_a, bool transpose_b, int M, int N, in
                    .packed = transpose_a && N > PACKING_REPAYS};
     for (int n0 = 0; n0 < N; n0 += BLOCK_N) {
         int cols = min_int(BLOCK_N, N - n0);
-        for (int k0 = 0, depth = block_depth(K); k0 < K; k0 += depth) {
+        for (int k0 = 0, depth = block_depth(K, BLOCK_K); k0 < K; k0 += depth) {
             int rest = min_int(depth, K - k0);
             if (transpose_b) {
                 pack_panels(b_panels, TILE_COLS, cols, rest, B + (size_t)n0 * ldb + k0, ldb, 1);
@@ -262,6 +268,101 @@ static inline const char* matmul_library(void) {
     return "own loops";
 }
 
+// ---- Products of the linear layers. --precision bf16 rounds their operands to 8 significant bits where they are read;
+// fp32 holds the products of such numbers exactly and takes their sums, and what is stored stays fp32. oneDNN computes
+// them where the processor has a bf16 unit; elsewhere the rounded operands go through gemm, no faster than fp32 ones.
+typedef uint16_t Bf16;
+static struct { bool on, by_onednn; } bf16_products;
+
+// The nearest, ties to even; a NaN stays one
+ALWAYS_INLINE Bf16 bf16_from_float(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    uint32_t nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet_nan = bits >> 16 | 0x40;
+    return (Bf16)(x == x ? nearest : quiet_nan);
+}
+
+ALWAYS_INLINE float float_from_bf16(Bf16 x) {
+    uint32_t bits = (uint32_t)x << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// For every linear layer from now on; outside of parallel regions
+static inline void linear_use_bf16(bool on) {
+    bf16_products.on = on;
+#ifdef HAVE_DNNL
+    bf16_products.by_onednn = on && onednn_init() && onednn_has_bf16_unit();
+#endif
+}
+
+static inline const char* linear_bf16_unit(void) {
+    if (bf16_products.by_onednn) { return "products by oneDNN, on this processor's bf16 unit"; }
+    return "no faster than fp32: no bf16 unit here (avx512_bf16 or AMX), or no oneDNN in this build";
+}
+
+enum { BF16_M = 192, BF16_N = 192, BF16_K = 384 };
+
+// to (rows, columns) without gaps, from rows of x that are ld apart
+static inline void bf16_block(Bf16* to, const float* x, int ld, int rows, int columns) {
+    for (int r = 0; r < rows; r++, to += columns, x += ld) {
+        for (int c = 0; c < columns; c++) { to[c] = bf16_from_float(x[c]); }
+    }
+}
+
+// out (M,N) = op(a) op(b) of blocks, all without gaps
+static inline void bf16_block_product(float* out, bool transpose_a, bool transpose_b, int M, int N, int K,
+                                      const Bf16* a, const Bf16* b) {
+#ifdef HAVE_DNNL
+    OnednnShape shape = {transpose_a, transpose_b, M, N, K, dnnl_bf16};
+    if (bf16_products.by_onednn && onednn_product(out, a, b, shape)) { return; }
+#endif
+    float wide_a[BF16_M * BF16_K], wide_b[BF16_N * BF16_K];
+    for (int i = 0; i < M * K; i++) { wide_a[i] = float_from_bf16(a[i]); }
+    for (int i = 0; i < N * K; i++) { wide_b[i] = float_from_bf16(b[i]); }
+    gemm(transpose_a, transpose_b, M, N, K, 1, wide_a, transpose_a ? M : K, wide_b, transpose_b ? K : N, 0, out, N);
+}
+
+// gemm of rounded operands: a block of B stays while those of A pass. Not inlined, so that fp32 products do without its
+// blocks on their stack.
+__attribute__((noinline))
+static void bf16_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A, int lda,
+                      const float* B, int ldb, float beta, float* C, int ldc) {
+    Bf16 a[BF16_M * BF16_K] __attribute__((aligned(64))), b[BF16_N * BF16_K] __attribute__((aligned(64)));
+    float out[BF16_M * BF16_N] __attribute__((aligned(64)));
+    for (int n = 0; n < N; n += BF16_N) {
+        int columns = min_int(BF16_N, N - n);
+        for (int k = 0, most = block_depth(K, BF16_K); k < K; k += most) {
+            int depth = min_int(most, K - k);
+            if (transpose_b) {
+                bf16_block(b, B + (size_t)n * ldb + k, ldb, columns, depth);
+            } else {
+                bf16_block(b, B + (size_t)k * ldb + n, ldb, depth, columns);
+            }
+            for (int m = 0; m < M; m += BF16_M) {
+                int rows = min_int(BF16_M, M - m);
+                if (transpose_a) {
+                    bf16_block(a, A + (size_t)k * lda + m, lda, depth, rows);
+                } else {
+                    bf16_block(a, A + (size_t)m * lda + k, lda, rows, depth);
+                }
+                bf16_block_product(out, transpose_a, transpose_b, rows, columns, depth, a, b);
+                store_tile(C + (size_t)m * ldc + n, ldc, out, columns, rows, columns, alpha, k ? 1 : beta);
+            }
+        }
+    }
+}
+
+static inline void linear_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, const float* A, int lda,
+                               const float* B, int ldb, float beta, float* C, int ldc) {
+    if (bf16_products.on) {
+        bf16_gemm(transpose_a, transpose_b, M, N, K, 1, A, lda, B, ldb, beta, C, ldc);
+    } else {
+        gemm(transpose_a, transpose_b, M, N, K, 1, A, lda, B, ldb, beta, C, ldc);
+    }
+}
+
 // ---- The linear layer
 // Rows of a task for whoever splits by rows alone: enough tasks to balance 2 to 16 threads, enough rows for each to
 // repay packing the weight again.
@@ -292,7 +393,8 @@ static inline void linear_forward(float* out, const float* inp, const float* wei
         int rows = min_int(part, M - m), columns = min_int(LINEAR_TILE, OC - oc);
         float* o = out + (size_t)m * OC + oc;
         for (int i = 0; bias && i < rows; i++) { memcpy(o + (size_t)i * OC, bias + oc, columns * sizeof *o); }
-        gemm(false, true, rows, columns, C, 1, inp + (size_t)m * C, C, weight + (size_t)oc * C, C, bias ? 1 : 0, o, OC);
+        linear_gemm(false, true, rows, columns, C, inp + (size_t)m * C, C, weight + (size_t)oc * C, C, bias ? 1 : 0, o,
+                    OC);
     }
 }
 
@@ -302,8 +404,8 @@ static inline void linear_backward_input(float* dinp, const float* dout, const f
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < tasks; task++) {
         int m = task / tiles * part, c = task % tiles * LINEAR_TILE;
-        gemm(false, false, min_int(part, M - m), min_int(LINEAR_TILE, C - c), OC, 1, dout + (size_t)m * OC, OC,
-             weight + c, C, 0, dinp + (size_t)m * C + c, C);
+        linear_gemm(false, false, min_int(part, M - m), min_int(LINEAR_TILE, C - c), OC, dout + (size_t)m * OC, OC,
+                    weight + c, C, 0, dinp + (size_t)m * C + c, C);
     }
 }
 
@@ -326,7 +428,7 @@ static inline size_t linear_backward_scratch(int M, int C, int OC) {
 // dout
 static inline void linear_weight_task(float* dweight, float* dbias, const float* dout, const float* inp, float keep,
                                       int rows, int count, int C, int OC) {
-    gemm(true, false, count, C, rows, 1, dout, OC, inp, C, keep, dweight, C);
+    linear_gemm(true, false, count, C, rows, dout, OC, inp, C, keep, dweight, C);
     if (!dbias) { return; }
     for (int c = 0; keep == 0 && c < count; c++) { dbias[c] = 0; }
     for (int r = 0; r < rows; r++) {

@@ -25,6 +25,14 @@ template <class T> __device__ void plain_load(float* tile, const T* rows, size_t
     }
 }
 
+// tile (PLAIN_ROWS, N) = columns of a matrix (N, count); zeros beyond count
+template <class T> __device__ void plain_load_columns(float* tile, const T* columns, size_t ld, int count, int N) {
+    for (int i = threadIdx.x; i < PLAIN_ROWS * N; i += blockDim.x) {
+        int r = i % PLAIN_ROWS, n = i / PLAIN_ROWS;
+        tile[r * N + n] = r < count ? to_float(columns[n * ld + r]) : 0;
+    }
+}
+
 // x (PLAIN_ROWS, N) = scale tile (PLAIN_ROWS, D) matrix^T, matrix (N, D)
 template <class T>
 __device__ void plain_dots(float* x, float scale, const float* tile, const T* matrix, size_t ld, int N, int D) {
@@ -41,8 +49,8 @@ __device__ void plain_dots(float* x, float scale, const float* tile, const T* ma
 }
 
 // out (count, D) = scale x (PLAIN_ROWS, N) matrix, matrix (N, D)
-template <class T>
-__device__ void plain_sums(T* out, size_t ld_out, float scale, const float* x, const T* matrix, size_t ld, int N,
+template <class To, class T>
+__device__ void plain_sums(To* out, size_t ld_out, float scale, const float* x, const T* matrix, size_t ld, int N,
                            int count, int D) {
     constexpr int ROWS = 4; // of a thread
     for (int i = threadIdx.x; i < PLAIN_ROWS / ROWS * D; i += blockDim.x) {
@@ -55,7 +63,7 @@ __device__ void plain_sums(T* out, size_t ld_out, float scale, const float* x, c
         }
         #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            if (first + r < count) { out[(first + r) * ld_out + column] = from_float<T>(scale * sum[r]); }
+            if (first + r < count) { out[(first + r) * ld_out + column] = from_float<To>(scale * sum[r]); }
         }
     }
 }

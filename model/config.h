@@ -14,6 +14,9 @@ enum { KARAT_INIT_PAPER, KARAT_INIT_UNIT };
 enum { ATTN_INIT_TRUNC02, ATTN_INIT_MIMETIC };
 enum { MLP_INIT_TRUNC02, MLP_INIT_VARIANCE_PRESERVING };
 enum { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
+enum { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
+enum { DATA_WHERE_IT_FITS, DATA_ON_GPU, DATA_ON_HOST };
+enum { ERASE_BY_NOISE, ERASE_BY_ZEROS };
 enum { NORMALIZE_DATASET, NORMALIZE_IMAGENET, NORMALIZE_HALF };
 
 #define RATIONAL_STARTS "identity|swish|gelu|gelu-as-released"
@@ -73,6 +76,7 @@ GROUP("Data and augmentation") \
 TEXT  (data, "data|data-dir", "procedural", SAME, "procedural, or PREFIX of PREFIX.train.kds and PREFIX.test.kds") \
 INT   (train_images, "train-images", "0", 0, 100000000, SAME, "use only the first N training images; 0: all") \
 INT   (test_images, "test-images", "0", 0, 100000000, SAME, "evaluate on the first N test images; 0: all") \
+CHOICE(data_on_gpu, "data-on-gpu", "auto", "auto|on|off", FREE, "the images lie on the GPU; off: each batch's are copied; auto: if they fit") \
 CHOICE(normalize, "normalize", "dataset", "dataset|imagenet|half", SAME, "mean and deviation: the training set's, ImageNet's, 0.5") \
 INT   (crop_padding, "crop-padding", "0", 0, 256, SAME, "random crop from the image padded by N pixels a side") \
 REAL  (hflip, "hflip", "0", 0, 1, SAME, "probability of a horizontal flip") \
@@ -82,6 +86,8 @@ PAIR  (ratio, "ratio", "0.75,1.3333333", 0.01, 100, SAME, "RandomResizedCrop: ra
 CHOICE(train_interpolation, "train-interpolation", "random", "bilinear|bicubic|random", SAME, "resampling in training") \
 CHOICE(interpolation, "interpolation", "bicubic", "bilinear|bicubic", SAME, "resampling in evaluation") \
 REAL  (crop_pct, "crop-pct", "1", 0.1, 1, SAME, "evaluation: resize to size/X, then crop the centre") \
+REAL  (reprob, "reprob", "0", 0, 1, SAME, "random erasing: probability for each image") \
+CHOICE(remode, "remode", "pixel", "pixel|const", SAME, "what stands where it erased: noise at every value, or 0") \
 REAL  (mixup, "mixup", "0", 0, 100, SAME, "alpha of mixup; 0: off") \
 REAL  (cutmix, "cutmix", "0", 0, 100, SAME, "alpha of cutmix; 0: off") \
 REAL  (mixup_prob, "mixup-prob", "1", 0, 1, SAME, "probability that a batch is mixed") \
@@ -104,7 +110,8 @@ REAL  (clip_grad, "clip-grad", "0", 0, 1e9, SAME, "largest gradient norm; 0: off
 REAL  (model_ema_decay, "model-ema-decay", "0", 0, 0.99999999, SAME, "running mean of the weights, evaluated instead; 0: off") \
 INT   (seed, "seed", "42", 0, 2147483647, SAME, "the one seed of everything random") \
 SWITCH(recompute, "recompute", "off", FREE, "keep the blocks' inputs alone and compute the rest again: less memory, the same bits") \
-CHOICE(precision, "precision", "fp32", "fp32|tf32|bf16", SAME, "on the GPU: of products, or bf16 of activations too; the CPU has fp32") \
+CHOICE(precision, "precision", "fp32", "fp32|tf32|bf16", SAME, "of products; bf16: on the GPU of activations too, on the CPU of linear layers alone; tf32: GPU") \
+CHOICE(device, "device", "auto", "auto|cpu|cuda", FREE, "auto: ./train_katcu takes over where it is built and finds a GPU") \
 SWITCH(cuda_graph, "cuda-graph", "on", FREE, "on the GPU: a step is captured once, and launched as a whole from then on") \
 INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
 GROUP("Output") \
@@ -300,10 +307,10 @@ static inline bool config_parse(Config* c, const Config* saved, int argc, char**
     return options_parse(c, config_table, CONFIG_OPTIONS, argc, argv, err) && config_check(c, err);
 }
 
-static inline void config_help(FILE* out) {
-    fprintf(out, "Usage: ./train_kat [--option value]...\n"
+static inline void config_help(FILE* out, const char* program) {
+    fprintf(out, "Usage: %s [--option value]...\n"
                  "Trains a (Kolmogorov-Arnold) vision transformer. Without any option: a small KAT with\n"
-                 "Fourier-KArAt attention on a procedural data set.\n");
+                 "Fourier-KArAt attention on a procedural data set.\n", program);
     options_help(out, config_table, CONFIG_OPTIONS);
 }
 

@@ -3,6 +3,7 @@
 //     Model                                     with config, dims, table, tensors, tensor_count, B (images that there is
 //                                               room for), profile, keep (drop path, on the host), and the flat buffers
 //                                               params, grads, exp_avg, exp_avg_sq, ema (NULL: off), wherever they lie
+//     model_images, model_fetch_images          of a batch: as model_forward takes them, and on the host
 //     model_forward, model_loss                 of a batch, and nothing else
 //     model_zero_gradients, model_gradients     of the micro-batches of a step: forward, loss and backward
 //     model_update                              unless the norm of the gradients, or the loss, is not finite
@@ -10,7 +11,7 @@
 //     model_prefetch                            says which batch model_gradients gets next
 //     model_fetch, model_store                  a flat buffer as the host reads and writes it, and back
 //     model_logits, model_losses                of the last batch, on the host
-//     name_bad_activation, print_memory
+//     name_bad_activation, print_memory, program_name
 #pragma once
 #include "../data/loader.h"
 #include "../data/procedural.h"
@@ -158,7 +159,7 @@ static Evaluation evaluate(Trainer* t, float* flat, ClassCount* per_class /* (K)
     loader_seek(&t->test_loader, 0);
     while ((int64_t)loss.count < t->test.count) {
         const Batch* batch = loader_next(&t->test_loader);
-        model_forward(m, flat, batch->images, batch->count, NULL);
+        model_forward(m, flat, model_images(m, batch), batch->count, NULL);
         model_loss(m, batch->targets, batch->count);
         const float *logits = model_logits(m), *losses = model_losses(m);
         for (int b = 0; b < batch->count; b++) {
@@ -500,7 +501,7 @@ static int dump_state(Trainer* t, const char* path) {
     int count = 4 + 2 * m->tensor_count;
     SafeTensorOut* out = alloc_array(SafeTensorOut, count, "a dump");
     char(*names)[128] = (char(*)[128])alloc_array(char, (size_t)count * 128, "a dump");
-    out[0] = (SafeTensorOut){"input", 4, {batch->count, 3, d.S, d.S}, batch->images};
+    out[0] = (SafeTensorOut){"input", 4, {batch->count, 3, d.S, d.S}, model_fetch_images(m, batch)};
     out[1] = (SafeTensorOut){"target", 2, {batch->count, d.K}, batch->targets};
     out[2] = (SafeTensorOut){"logits", 2, {batch->count, d.K}, model_logits(m)};
     out[3] = (SafeTensorOut){"loss", 1, {1}, &loss};
@@ -531,7 +532,7 @@ typedef struct { Model* model; const Batch* batch; } CheckedLoss;
 static double loss_of_params(void* context) {
     CheckedLoss* c = (CheckedLoss*)context;
     model_store(c->model, c->model->params);
-    model_forward(c->model, c->model->params, c->batch->images, c->batch->count, NULL);
+    model_forward(c->model, c->model->params, model_images(c->model, c->batch), c->batch->count, NULL);
     return model_loss(c->model, c->batch->targets, c->batch->count);
 }
 
@@ -557,7 +558,7 @@ static Config configure(int argc, char** argv) {
     Error err;
     char given[OPTION_TEXT_SIZE], path[PATH_SIZE] = "";
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "help", given)) {
-        config_help(stdout);
+        config_help(stdout, program_name);
         exit(0);
     }
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "list", given)) {
@@ -607,17 +608,18 @@ static void choose_normalization(LoaderConfig* loader, const Dataset* data, int 
     memcpy(loader->std, std[normalize], sizeof loader->std);
 }
 
-static void open_loaders(Trainer* t) {
+static void open_loaders(Trainer* t, LoaderOutput output) {
     const Config* c = &t->model.config;
     Error err;
     LoaderConfig train = {
         .batch_size = c->batch_size, .image_size = c->image_size, .num_classes = t->model.dims.K,
-        .train = true, .prefetch = true, .seed = (uint64_t)c->seed,
+        .output = output, .train = true, .prefetch = true, .seed = (uint64_t)c->seed,
         .crop_pct = (float)c->crop_pct, .eval_interpolation = (Interpolation)c->interpolation,
         .augment = {
             .crop_padding = c->crop_padding, .random_resized_crop = c->rrc != 0,
             .scale = {(float)c->scale[0], (float)c->scale[1]}, .ratio = {(float)c->ratio[0], (float)c->ratio[1]},
             .train_interpolation = (Interpolation)c->train_interpolation, .flip = (float)c->hflip,
+            .erase = (float)c->reprob, .erase_by_noise = c->remode == ERASE_BY_NOISE,
             .mixup = (float)c->mixup, .cutmix = (float)c->cutmix,
             .mix_probability = (float)c->mixup_prob, .mix_switch = (float)c->mixup_switch_prob,
             .smoothing = (float)c->smoothing,

@@ -5,6 +5,12 @@
 #include <math.h>
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define HOST_DEVICE __host__ __device__
+#else
+#define HOST_DEVICE
+#endif
+
 // Who draws. A stream is never shared by two purposes.
 typedef enum {
     STREAM_INIT = 1,     // step: hash of the tensor's name, index: element
@@ -14,11 +20,13 @@ typedef enum {
     STREAM_DROP_PATH,    // step: micro-batch of the run, index: (block, branch, image)
     STREAM_PROCEDURAL,   // step: split, index: image * draws an image
     STREAM_CHECK,        // which elements a gradient check looks at
+    STREAM_ERASE,        // seed: drawn for each image, step: 0, index: value of the image (random erasing)
 } RandomStream;
 
 typedef struct { uint32_t word[4]; } Random4;
 
-static inline Random4 philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1) {
+HOST_DEVICE static inline Random4 philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0,
+                                             uint32_t k1) {
     for (int round = 0; round < 10; round++) {
         uint64_t product0 = (uint64_t)0xD2511F53u * c0, product1 = (uint64_t)0xCD9E8D57u * c2;
         uint32_t high0 = product0 >> 32, low0 = (uint32_t)product0, high1 = product1 >> 32, low1 = (uint32_t)product1;
@@ -29,7 +37,7 @@ static inline Random4 philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t
 }
 
 // Four independent 32-bit words. index uses 64 bits, step 32, stream 32, seed 64.
-static inline Random4 random_bits(uint64_t seed, RandomStream stream, uint32_t step, uint64_t index) {
+HOST_DEVICE static inline Random4 random_bits(uint64_t seed, RandomStream stream, uint32_t step, uint64_t index) {
     return philox4x32((uint32_t)index, (uint32_t)(index >> 32), step, (uint32_t)stream,
                       (uint32_t)seed, (uint32_t)(seed >> 32));
 }
@@ -41,7 +49,7 @@ static inline float random_uniform(uint64_t seed, RandomStream stream, uint32_t 
 }
 
 // N(0,1) by Box-Muller; the +0.5 keeps the logarithm's argument above 0.
-static inline double random_normal(uint64_t seed, RandomStream stream, uint32_t step, uint64_t index) {
+HOST_DEVICE static inline double random_normal(uint64_t seed, RandomStream stream, uint32_t step, uint64_t index) {
     Random4 r = random_bits(seed, stream, step, index);
     double u = (r.word[0] + 0.5) * 0x1p-32, v = r.word[1] * 0x1p-32;
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # What this machine can build with, found by compiling small programs:  probe.sh CONFIG.mk
-# Reads CC, ARCH, OPENMP, BLAS, CJSON, ZLIB, LIBCRYPTO and EXTRA_CFLAGS from the environment and writes make variables:
+# Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO and EXTRA_CFLAGS from the environment and writes make variables:
 # FOUND_FLAGS, FOUND_LIBS, and for each piece NAME_NOTE, the line that `make` prints. A file in which nothing is missing
 # stays as it is until one of these settings changes.
 set -u
 config=$1
-key="# CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO $EXTRA_CFLAGS"
+key="# CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO $EXTRA_CFLAGS"
 if [ "$(head -n 1 "$config" 2>/dev/null)" = "$key" ] && ! grep -q '✗' "$config"; then exit 0; fi
 
 mkdir -p "$(dirname "$config")"
@@ -79,6 +79,20 @@ library BLAS "$BLAS" openblas -lopenblas HAVE_OPENBLAS "own loops, slower: insta
         printf("%s (%s)", openblas_get_config(), flavours[openblas_get_parallel() % 3]);
         return out != 1;
     }'
+dnnl_program='
+    #include <oneapi/dnnl/dnnl.h>
+    #include <stdio.h>
+    int main(void) {
+        const dnnl_version_t* v = dnnl_version();
+        return printf("%d.%d.%d", v->major, v->minor, v->patch) < 0;
+    }'
+if [ "$DNNL" = auto ] && ! grep -qwsE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then
+    note DNNL "– not used: it is for --precision bf16 on processors with avx512_bf16 or AMX"
+elif [ "${flags%% *}" != -fopenmp ]; then
+    missing DNNL "$DNNL" "oneDNN would start threads of its own where OpenMP is missing"
+else
+    library DNNL "$DNNL" dnnl -ldnnl HAVE_DNNL "bf16 products in our own loops, slower: install libdnnl-dev" "$dnnl_program"
+fi
 library CJSON "$CJSON" libcjson -lcjson HAVE_CJSON "no reading of safetensors: install libcjson-dev" '
     #include <cjson/cJSON.h>
     #include <stdio.h>

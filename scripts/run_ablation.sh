@@ -3,6 +3,7 @@
 #
 #     scripts/run_ablation.sh                      after ./convert_data cifar10 FOLDER datasets
 #     SEEDS="1 2 3" STEPS=1000 JOBS=2 ROWS="softmax g3b" scripts/run_ablation.sh
+#     FLAGS="--precision bf16" OUT=runs/bf16 scripts/run_ablation.sh       flags for every row
 #
 # Every row is ViT with C = 48, H = 2, L = 2 and 4x4 patches (N = 65 tokens), and with Fourier-KArAt, grid 3, rank 12,
 # blockwise, unless it says otherwise. A run of 1000 steps of 64 images takes 1 to 2 minutes of one core. Runs that are
@@ -17,7 +18,8 @@ jobs=${JOBS:-$(nproc)}
 out=${OUT:-runs/ablation}
 data=${DATA:-datasets/cifar10}
 common="--model vit-mini-g3b --data $data --dim 48 --heads 2 --depth 2 --steps $steps --batch-size 64 --lr 1e-3
-        --warmup-epochs 0.2 --weight-decay 0.05 --clip-grad 1 --hflip 0.5 --eval-every 0 --log-every 100 --threads 1"
+        --warmup-epochs 0.2 --weight-decay 0.05 --clip-grad 1 --hflip 0.5 --eval-every 0 --log-every 100 --threads 1
+        ${FLAGS:-}"
 
 # name|what|flags
 table='softmax|softmax|--attn softmax

@@ -4,6 +4,7 @@
 # To be sourced; run as a program it installs everything that kat.c can use.
 
 build_packages=(gcc make pkg-config libopenblas-openmp-dev libcjson-dev zlib1g-dev libssl-dev)
+if grep -qwsE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then build_packages+=(libdnnl-dev); fi # of use to no other processor
 data_packages=(dataset-fashion-mnist gnuplot-nox)
 
 is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }

@@ -62,7 +62,7 @@ fi
 echo "$threads threads, images $size x $size, patch $patch, batch $batch, $rounds rounds of $steps steps"
 echo "model,program,round,ms" >"$csv"
 for model in $models; do
-    flags="--model $model --image-size $size --patch $patch --batch-size $batch --threads $threads"
+    flags="--model $model --image-size $size --patch $patch --batch-size $batch --threads $threads --device cpu"
     dump=$work/$model.safetensors
     ./train_kat $flags --dump-state "$dump" >"$work/$model.log" || { cat "$work/$model.log"; exit 1; }
     programs=("ours=stdbuf -oL ./train_kat $flags --overfit-batch --log-every 1 --steps 1000000 --lr 1e-6 --min-lr 1e-6 \

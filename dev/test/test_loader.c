@@ -27,6 +27,8 @@ static LoaderConfig everything_on(const Dataset* d, int batch_size, int image_si
     LoaderConfig c = loader_defaults(d, batch_size, image_size, true, 42);
     c.augment.random_resized_crop = true;
     c.augment.flip = 0.5f;
+    c.augment.erase = 0.25f;
+    c.augment.erase_by_noise = true;
     c.augment.mixup = 0.8f;
     c.augment.cutmix = 1;
     c.augment.smoothing = 0.1f;
@@ -289,6 +291,50 @@ static void test_resized_crop(void) {
     dataset_free(&d);
 }
 
+// What was erased is a box of 2 % to 1/3 of the image, up to rounding, and 0 or noise there; the rest is as without.
+static void test_erasing(bool by_noise) {
+    enum { S = 24, EPOCHS = 60, COUNT = 20 };
+    Dataset d = make_dataset(COUNT, 1, SIDE, SIDE);
+    LoaderConfig c = loader_defaults(&d, COUNT, S, true, 8);
+    c.prefetch = false;
+    c.augment.flip = 0.5f;
+    Loader plain, erasing;
+    open_loader(&plain, &d, &c);
+    c.augment.erase = 0.25f;
+    c.augment.erase_by_noise = by_noise;
+    open_loader(&erasing, &d, &c);
+    int erased = 0, wrong = 0, bad_box = 0, values = 0;
+    double sum = 0, squares = 0, area = 0;
+    for (int i = 0; i < EPOCHS * COUNT; i++) {
+        const Batch* a = i % COUNT == 0 ? loader_next(&plain) : &plain.batches[1 - plain.filling];
+        const Batch* b = i % COUNT == 0 ? loader_next(&erasing) : &erasing.batches[1 - erasing.filling];
+        Crop box = b->draws[i % COUNT].erased;
+        erased += box.height > 0;
+        area += (double)box.height * box.width / (S * S);
+        double ratio = box.height ? (double)box.width / box.height : 1;
+        bad_box += box.height && (box.height >= S || box.width >= S || ratio < 0.2 || ratio > 5);
+        for (int k = 0; k < 3 * S * S; k++) {
+            int y = k / S % S - box.top, x = k % S - box.left;
+            bool inside = y >= 0 && y < box.height && x >= 0 && x < box.width;
+            float got = b->images[i % COUNT * 3 * S * S + k], was = a->images[i % COUNT * 3 * S * S + k];
+            wrong += inside && !by_noise ? got != 0 : inside ? got == was || fabsf(got) > 6 : got != was;
+            values += inside;
+            sum += inside ? got : 0;
+            squares += inside ? got * got : 0;
+        }
+    }
+    CHECK(wrong == 0 && bad_box == 0, "%d values and %d boxes are wrong", wrong, bad_box);
+    CHECK_NEAR(erased / (double)(EPOCHS * COUNT), 0.25, 0.05, "share of erased images"); // observed 0.2425
+    CHECK_NEAR(area / erased, (0.02 + 1 / 3.0) / 2, 0.03, "mean area");                  // observed 0.1793
+    if (by_noise) { // 90,156 values: standard deviations 0.0033 and 0.0047; observed -0.0030 and 0.9965
+        CHECK_NEAR(sum / values, 0, 0.02, "mean of the noise");
+        CHECK_NEAR(squares / values, 1, 0.02, "its variance");
+    }
+    loader_close(&plain);
+    loader_close(&erasing);
+    dataset_free(&d);
+}
+
 // Shorter side to floor(S / crop_pct), then the centre: 10 x 15 at S = 18, 90 %, becomes 20 x 30, cut at (1, 6).
 static void test_eval_crop(void) {
     enum { S = 18 };
@@ -424,8 +470,8 @@ static void test_working_directory(void) {
 static void test_refusals(void) {
     Dataset d = make_dataset(N, 3, SIDE, SIDE);
     const LoaderConfig good = everything_on(&d, 10, 16);
-    LoaderConfig bad[16];
-    for (int i = 0; i < 16; i++) { bad[i] = good; }
+    LoaderConfig bad[17];
+    for (int i = 0; i < 17; i++) { bad[i] = good; }
     bad[0].batch_size = 0;
     bad[1].image_size = 0;
     bad[2].num_classes = CLASSES - 1;
@@ -442,7 +488,8 @@ static void test_refusals(void) {
     bad[13].augment.mixup = -1;
     bad[14].augment.smoothing = NAN;
     bad[15].augment.cutmix = INFINITY;
-    for (int i = 0; i < 16; i++) {
+    bad[16].augment.erase = -0.1f;
+    for (int i = 0; i < 17; i++) {
         Loader l;
         Error err = {""};
         bool opened = loader_open(&l, &d, &bad[i], &err);
@@ -492,6 +539,8 @@ int main(void) {
     test_random_boxes();
     test_resized_crop();
     test_eval_crop();
+    test_erasing(false);
+    test_erasing(true);
     test_odd_shapes();
     test_beta();
     test_mix(0.8f, 1, 1);

@@ -3,9 +3,11 @@
 # Needs TRAIN_KAT (the program; default ./train_kat). Prints "N passed, N failed" last.
 set -u
 cd "$(dirname "$0")/../.."
-train=$(realpath "${TRAIN_KAT:-./train_kat}")
+program=$(realpath "${TRAIN_KAT:-./train_kat}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+train=$work/train_kat # on the CPU, though there may be a GPU
+printf '#!/bin/sh\nexec "%s" --device cpu "$@"\n' "$program" >"$train" && chmod +x "$train"
 passed=0 failed=0
 
 check() { # check SENTENCE COMMAND...: the command must succeed
@@ -67,6 +69,33 @@ vit-base-g1u 10 85948186
 kan-tiny 1000 12790696
 COUNTS
 
+# ---- --device: who trains, shown by a train_katcu that says what it was asked for and is beside a copy of the program
+mkdir "$work/pair" && cp "$program" "$work/pair/train_kat"
+pair() { # pair CODE TEXT ARGUMENTS...
+    (cd / && train=$work/pair/train_kat && says "$@")
+}
+gpu_trainer() { # gpu_trainer STATUS: of its trial run
+    printf '#!/bin/sh\ncase "$*" in "--dry-run --classes 10") exit %s;; esac\necho "GPU: $*"\nexit 7\n' "$1" >"$work/pair/train_katcu"
+    chmod +x "$work/pair/train_katcu"
+}
+silent_about_devices() { "$work/pair/train_kat" --dry-run >"$work/silent.log" && ! grep -q "^device" "$work/silent.log"; }
+plan=(--model vit-mini --dry-run)
+check "cuda without train_katcu" pair 1 "build it by make train_katcu" "${plan[@]}" --device cuda
+check "auto without train_katcu is silent" silent_about_devices
+gpu_trainer 0
+check "auto takes the GPU" pair 7 "GPU: ${plan[*]}" "${plan[@]}"
+check "and says so" grep -qx "device     the GPU, by ./train_katcu" "$work/says.log"
+check "cuda takes the GPU" pair 7 "GPU: ${plan[*]} --device cuda" "${plan[@]}" --device cuda
+check "cpu does not" pair 0 "machine" "${tiny[@]}" --profile 1 --device cpu
+check "a wrong flag is found before" pair 2 "did you mean --epochs" --epocs 3
+check "--help names the program" pair 0 "Usage: ./train_kat [" --help
+gpu_trainer 1
+check "auto without a GPU stays" pair 0 "parameters" "${plan[@]}"
+check "and says so" grep -qx "device     the CPU: ./train_katcu does not find a GPU" "$work/says.log"
+check "cuda without a GPU leaves the word to train_katcu" pair 7 "GPU:" "${plan[@]}" --device cuda
+check "the device is no property of a run" bash -c "cd '$work/pair' && ./train_kat ${tiny[*]} --steps 1 --output run &&
+    ./train_kat --resume run --device cpu && rm train_katcu && ./train_kat --resume run && ./train_kat --eval run/last.safetensors"
+
 # ---- one run, never interrupted
 check "a run ends well" "$train" "${small[@]}" --output "$work/whole"
 for file in metrics.csv config.txt best.safetensors last.safetensors last.ema.safetensors last.resume.safetensors; do
@@ -95,13 +124,29 @@ check "a changed configuration is refused" says 2 "--lr was 0.001, is now 0.5" -
 check "a run with one thread" "$train" "${small[@]}" --threads 1 --output "$work/one"
 check "one thread, two threads: the same bytes" cmp "$work/one/last.resume.safetensors" "$work/whole/last.resume.safetensors"
 
+# ---- bf16: another run than in fp32, and the same for any number of threads and when it was stopped
+low=("${small[@]}" --steps 40 --precision bf16)
+check "a run in bf16, two threads" "$train" "${low[@]}" --threads 2 --output "$work/low"
+check "bf16 changes the run" bash -c "! diff -q <(head -3 '$work/low/metrics.csv' | cut -d, -f1-7) <(head -3 '$work/whole/metrics.csv' | cut -d, -f1-7)"
+"$train" "${low[@]}" --threads 1 --output "$work/low_stopped" >"$work/low_stopped.log" 2>&1 &
+pid=$!
+for _ in $(seq 100); do grep -q "^step" "$work/low_stopped.log" && break; sleep 0.1; done
+kill -INT $pid
+wait $pid
+check "a run in bf16 goes on, with one thread" "$train" --resume "$work/low_stopped" --threads 1
+check "bf16, stopped and with one thread: the same bytes" cmp "$work/low/last.resume.safetensors" "$work/low_stopped/last.resume.safetensors"
+check "resuming it in fp32 is refused" says 2 "--precision was bf16, is now fp32" --resume "$work/low" --precision fp32
+check "the line on bf16" says 0 "bf16       operands of the linear layers; " "${tiny[@]}" --steps 1 --precision bf16 --output "$work/line"
+check "gradcheck refuses bf16" says 2 "leave --precision out" "${tiny[@]}" --precision bf16 --gradcheck
+check "tf32 is refused" says 2 "./train_katcu" "${tiny[@]}" --precision tf32
+
 # ---- memory and time
 peak_is_near() { # of a run: within 5 % of what was printed before anything was allocated
     "$train" --data procedural --test-images 8 --train-images 32 --steps 2 "$@" --output "$work/memory" --overwrite >"$work/memory.log" 2>&1
     awk '$1 == "memory" { estimate = $2 } $1 == "peak" { peak = $3 } END { print "estimate", estimate, "peak", peak
          exit !(estimate > 0 && peak / estimate < 1.05 && peak / estimate > 0.95) }' "$work/memory.log"
 }
-if ! grep -qa __asan_init "$train"; then # it needs memory of its own
+if ! grep -qa __asan_init "$program"; then # it needs memory of its own
     check "peak memory is as estimated" peak_is_near --model vit-tiny-g3b --image-size 224 --patch 16 --batch-size 4
     check "peak memory is as estimated, with --recompute" peak_is_near --model kat-tiny --image-size 128 --patch 8 --batch-size 4 --recompute
 fi
@@ -138,6 +183,7 @@ check "init-from counts what it loaded" grep -Eq "[0-9]+ of [0-9]+ tensors loade
 check "init-from resizes the positions" grep -q "resized from 4x4 to 6x6 patches: pos_embed is (1,17,24) in the file, (1,37,24) here" "$work/larger.log"
 check "eval of a truncated file is refused" bash -c "head -c 5000 '$work/whole/last.safetensors' >'$work/cut.safetensors'; ! '$train' --eval '$work/cut.safetensors'"
 check "per-class evaluation" says 0 " of " --eval "$work/whole/best.safetensors" --per-class
+check "dump-state in bf16" says 0 "wrote" "${small[@]}" --precision bf16 --dump-state "$work/state.safetensors"
 check "dump-state writes a file" says 0 "wrote $work/state.safetensors" "${small[@]}" --dump-state "$work/state.safetensors"
 for name in input target logits loss param.cls_token grad.blocks.1.attn.karat.coef karat_mode rational_form; do
     check "the dump holds $name" grep -qa "\"$name\"" "$work/state.safetensors"

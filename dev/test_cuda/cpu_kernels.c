@@ -1,6 +1,5 @@
 // The table of cpu_kernels.h.
 #include "cpu_kernels.h"
-#include "../../data/augment.h"
 #include "../../kernels/activation.h"
 #include "../../kernels/adamw.h"
 #include "../../kernels/layernorm.h"
@@ -8,18 +7,6 @@
 #include "../../kernels/patch_embed.h"
 #include "../../kernels/rational.h"
 #include "../../kernels/residual.h"
-
-static void prepare_image(float* out, const uint8_t* pixels, int channels, int S, int top, int left, bool mirrored,
-                          const float mean[3], const float std[3]) {
-    uint8_t* shifted = malloc((size_t)channels * S * S);
-    shift_image(shifted, view_of(pixels, channels, S, S), top, left);
-    normalise(out, view_of(shifted, channels, S, S), mirrored, mean, std);
-    free(shifted);
-}
-
-static void mix_images_by(float* images, bool cutmix, float lambda, const int box[4], int B, int S) {
-    mix_images(images, (Mix){cutmix, lambda, {box[0], box[1], box[2], box[3]}}, B, S);
-}
 
 #define ENTRY(name) .name = name
 const CpuKernels cpu = {
@@ -32,5 +19,4 @@ const CpuKernels cpu = {
     ENTRY(extract_patches), ENTRY(patch_embed_backward), ENTRY(patch_embed_scratch),
     ENTRY(cross_entropy_forward), ENTRY(cross_entropy_backward), ENTRY(rank_of_label),
     ENTRY(adamw_update), ENTRY(ema_update), ENTRY(global_norm),
-    ENTRY(prepare_image), .mix_images = mix_images_by, ENTRY(mix_targets),
 };

@@ -53,13 +53,6 @@ typedef struct {
                          float beta2, float eps, float weight_decay, float grad_scale, int64_t t);
     void (*ema_update)(float* ema, const float* params, size_t n, float decay);
     double (*global_norm)(const float* grads, size_t n);
-
-    // One image (channels, S, S) shifted, mirrored and normalised, as data/augment.h does it in two steps; and its mixing,
-    // by a box where cutmix is set
-    void (*prepare_image)(float* out, const uint8_t* pixels, int channels, int S, int top, int left, bool mirrored,
-                          const float mean[3], const float std[3]);
-    void (*mix_images)(float* images, bool cutmix, float lambda, const int box[4], int B, int S);
-    void (*mix_targets)(float* targets, const int* labels, float lambda, float smoothing, int B, int K);
 } CpuKernels;
 
 #ifdef __cplusplus

@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 
 for arch in sm_80 sm_90; do
     for test in test_*.cu; do
-        ${NVCC:-nvcc} -std=c++17 -O3 -arch=$arch -Xptxas -v -cubin -o "$work/cubin" "$test" 2>"$work/log" ||
+        ${NVCC:-nvcc} -std=c++20 -O3 -arch=$arch -Xptxas -v -cubin -o "$work/cubin" "$test" 2>"$work/log" ||
             { cat "$work/log" >&2; exit 1; }
         c++filt <"$work/log" | awk -v arch=$arch '
             /Compiling entry function/ {

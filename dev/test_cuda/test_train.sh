@@ -3,9 +3,11 @@
 # first steps, runs that one begins and the other ends, and the same bytes in every run.
 # Needs TRAIN_KAT, TRAIN_KATCU and COMPARE (compare_dumps.c), the programs. Prints "N passed, N failed" last.
 set -u
-cpu=$(realpath "${TRAIN_KAT:-./train_kat}") gpu=$(realpath "${TRAIN_KATCU:-./train_katcu}") compare=$(realpath "$COMPARE")
+program=$(realpath "${TRAIN_KAT:-./train_kat}") gpu=$(realpath "${TRAIN_KATCU:-./train_katcu}") compare=$(realpath "$COMPARE")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+cpu=$work/train_kat # never the GPU
+printf '#!/bin/sh\nexec "%s" --device cpu "$@"\n' "$program" >"$cpu" && chmod +x "$cpu"
 export OMP_NUM_THREADS=1
 passed=0 failed=0
 
@@ -50,25 +52,37 @@ done <<'MODELS'
 --model vit-mini --layer-scale 0.1
 --model vit-mini --pool avg
 --model vit-mini --dim 21 --heads 3 --mlp relu
+--model vit-mini --attn sigmoid
+--model vit-mini --attn relu
+--model vit-mini --attn mixing --depth 2
+--model kat-mini --attn softmax-rank --depth 2
+--model vit-mini --attn linear --dim 21 --depth 2 --recompute
+--model kan-mini --depth 2
+--model vit-mini --hflip 0.5 --crop-padding 5 --mixup 0.8 --smoothing 0.1
+--model vit-mini --hflip 0.5 --crop-padding 4 --cutmix 1 --image-size 32 --patch 8
+--model vit-mini --hflip 0.5 --rrc --mixup 0.8 --cutmix 1 --reprob 0.5 --remode const --image-size 40 --patch 8 --data-on-gpu off
 MODELS
 
-# step, loss and gradient norm, to 5 digits
-losses() { awk -F, 'NR > 1 && $3 != "" { printf "%d %.5g %.5g\n", $1, $3, $7 }' "$1/metrics.csv"; }
+# To 5 digits: step, loss and gradient norm of training; then step, loss and top-1 of the last evaluation
+losses() {
+    awk -F, 'NR > 1 && $3 != "" { printf "%d %.5g %.5g\n", $1, $3, $7 }
+             $12 != "" { last = sprintf("%d %.5g %.5g", $1, $12, $14) } END { print last }' "$1/metrics.csv"
+}
 same_losses() { diff <(losses "$1") <(losses "$2"); }
 
-run=(--model kat-mini-g3b "${tiny[@]}" --steps 7 --log-every 1 --drop-path 0.3 --mixup 0.8 --model-ema-decay 0.9 --clip-grad 1
-     --grad-accum-steps 2 --depth 2 --min-lr 0.001 --warmup-epochs 0)
+run=(--model kat-mini-g3b "${tiny[@]}" --steps 7 --log-every 1 --drop-path 0.3 --mixup 0.8 --cutmix 1 --hflip 0.5 --rrc --smoothing 0.1
+     --reprob 0.25 --crop-pct 0.9 --model-ema-decay 0.9 --clip-grad 1 --grad-accum-steps 2 --depth 2 --min-lr 0.001 --warmup-epochs 0)
 check "a run on the CPU" "$cpu" "${run[@]}" --output "$work/cpu"
 check "a run on the GPU" "$gpu" "${run[@]}" --output "$work/gpu"
 check "the same losses in the first steps" same_losses "$work/cpu" "$work/gpu"
-# under the emulation with its threads in another order, and its streams as late as they may be
-check "another run on the GPU" env EMU_ORDER=reverse EMU_LATE=1 "$gpu" "${run[@]}" --output "$work/again"
+# under the emulation with its threads in another order, and its streams as late as they may be; images copied batch by batch
+check "another run on the GPU" env EMU_ORDER=reverse EMU_LATE=1 "$gpu" "${run[@]}" --data-on-gpu off --output "$work/again"
 for file in last.resume last last.ema best; do
     check "the same bytes in $file" cmp "$work/gpu/$file.safetensors" "$work/again/$file.safetensors"
 done
 
 # Real images, one epoch with a short last batch
-fashion=/usr/share/datasets/fashion-mnist convert=$(dirname "$cpu")/convert_data
+fashion=/usr/share/datasets/fashion-mnist convert=$(dirname "$program")/convert_data
 real=(--model kat-mini-g3b --data "$work/fashion-mnist" --image-size 28 --patch 4 --dim 24 --depth 2 --train-images 256
       --test-images 24 --batch-size 13 --steps 20 --log-every 1 --warmup-epochs 0 --hflip 0.5 --crop-padding 2)
 if [ -d $fashion ]; then
@@ -165,17 +179,26 @@ while IFS='|' read -r flags; do
     # shellcheck disable=SC2086
     check "$flags is refused" says 2 "./train_kat" "$gpu" "${tiny[@]}" $flags
 done <<'REFUSED'
---attn mixing
---attn linear
 --attn karat --karat-order phi-w
 --attn karat --karat-full on
 --attn karat --karat-projection simplex
---mlp kan
 REFUSED
-check "the CPU has fp32 alone" says 2 "./train_katcu" "$cpu" "${tiny[@]}" --precision bf16
+check "--device cpu is refused" says 2 "use ./train_kat" "$gpu" "${tiny[@]}" --device cpu
+check "--help names the program" says 0 "Usage: ./train_katcu [" "$gpu" --help
+check "the CPU has no tf32" says 2 "./train_katcu" "$cpu" "${tiny[@]}" --precision tf32
 
 # bf16 rounds to 2^-9: gradients of a batch of 4 are right to some percent
-check "gradients in bf16" dumps_agree 0.1 --model vit-mini --precision bf16
+while read -r flags; do
+    # shellcheck disable=SC2086
+    check "gradients in bf16 of $flags" dumps_agree 0.1 $flags --precision bf16
+done <<'MODELS'
+--model vit-mini
+--model vit-mini --attn sigmoid
+--model vit-mini --attn mixing
+--model vit-mini --attn softmax-rank
+--model vit-mini --attn linear
+--model kan-mini
+MODELS
 check "a run in bf16" "$gpu" "${run[@]}" --precision bf16 --output "$work/bf16"
 
 echo "$passed passed, $failed failed"

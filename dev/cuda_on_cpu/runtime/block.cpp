@@ -74,8 +74,8 @@ static std::string where_it_stands(const Thread& t) {
         std::string place = where_it_stands(threads[first]);
         for (last = first; last + 1 < thread_count && where_it_stands(threads[last + 1]) == place;) { last++; }
         std::string& numbers = groups[place];
-        numbers += (numbers.empty() ? "" : ",") + std::to_string(first);
-        if (last > first) { numbers += "-" + std::to_string(last); }
+        numbers.append(numbers.empty() ? "" : ",").append(std::to_string(first));
+        if (last > first) { numbers.append("-").append(std::to_string(last)); }
     }
     fprintf(stderr, "EMU ERROR: %s\n", what);
     for (auto& group : groups) {

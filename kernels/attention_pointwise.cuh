@@ -1,0 +1,269 @@
+// Attention without a normalisation on the GPU: kernels/attention_pointwise.h, for T = float or bf16. Per sample, head:
+//     A = Q K^T / sqrt(D)      P = f(A)      out = P V
+//     sigmoid   f(a) = 1 / (1 + e^(log N - a))      relu   f(a) = max(a, 0) / N
+//     backward: dP = dout V^T   dA = f'(A) dP   dV = P^T dout   dQ = dA K / sqrt(D)   dK = dA^T Q / sqrt(D)
+//     qkv (B,N,3,H,D)     out (B,N,C), C = H D
+// The forms, their blocks and the memory they move are those of attention.cuh; a row has no statistics here, so the
+// forward meets each tile once as it is, and the backward needs neither lse nor delta. Where rows of a tile lie beyond
+// the last token their keys, values, queries or gradients are zeros, which add nothing whatever f is.
+#pragma once
+#include "attention.cuh"
+#include "pointwise_kind.h"
+
+struct Pointwise {
+    PointwiseKind kind;
+    float log_N, inverse_N;
+};
+
+template <class T> __device__ inline float pointwise_value(Pointwise f, float a) {
+    if (f.kind == POINTWISE_RELU) { return f.inverse_N * (a < 0 ? 0 : a); } // this way round a NaN stays
+    if constexpr (sizeof(T) == sizeof(bf16)) {
+        return reciprocal(1 + __expf(f.log_N - a));
+    } else {
+        return 1 / (1 + expf(f.log_N - a));
+    }
+}
+
+__device__ inline float pointwise_slope(Pointwise f, float p) { // f'(a) from p = f(a)
+    return f.kind == POINTWISE_SIGMOID ? p * (1 - p) : p > 0 ? f.inverse_N : 0;
+}
+
+// ---- Plain form: blocks (tile of 16 rows, head, sample)
+
+template <class T>
+__global__ void __launch_bounds__(PLAIN_THREADS)
+pointwise_forward_plain(T* out, const T* qkv, Pointwise f, AttentionDims d) {
+    extern __shared__ float4 shared[];
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    size_t ld = 3 * (size_t)d.C;
+    const T* q = qkv + attention_at_q(d, b, h);
+    float *queries = (float*)shared, *P = queries + PLAIN_ROWS * d.D;
+    plain_load(queries, q + first * ld, ld, count, d.D);
+    __syncthreads();
+    plain_dots(P, 1 / sqrtf(d.D), queries, q + d.C, ld, d.N, d.D);
+    __syncthreads();
+    for (int i = threadIdx.x; i < count * d.N; i += PLAIN_THREADS) { P[i] = pointwise_value<T>(f, P[i]); }
+    __syncthreads();
+    plain_sums(out + attention_at(d, b, h) + (size_t)first * d.C, d.C, 1, P, q + 2 * d.C, ld, d.N, count, d.D);
+}
+
+// Two tiles (16, D) of factors and two of weights (16, N): A, which becomes P, and dP, which
+// becomes dA
+struct PointwiseTiles { float *left, *right, *P, *dA; };
+
+__device__ inline PointwiseTiles pointwise_tiles(float4* shared, AttentionDims d) {
+    float *left = (float*)shared, *P = left + 2 * PLAIN_ROWS * d.D;
+    return {left, left + PLAIN_ROWS * d.D, P, P + PLAIN_ROWS * d.N};
+}
+
+// dQ of 16 rows
+template <class T>
+__global__ void __launch_bounds__(PLAIN_THREADS)
+pointwise_backward_query_plain(T* dqkv, const T* dout, const T* qkv, Pointwise f, AttentionDims d) {
+    extern __shared__ float4 shared[];
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    size_t ld = 3 * (size_t)d.C, at_q = attention_at_q(d, b, h);
+    const T* q = qkv + at_q;
+    PointwiseTiles t = pointwise_tiles(shared, d);
+    float scale = 1 / sqrtf(d.D);
+    plain_load(t.left, q + first * ld, ld, count, d.D);
+    plain_load(t.right, dout + attention_at(d, b, h) + (size_t)first * d.C, d.C, count, d.D);
+    __syncthreads();
+    plain_dots(t.P, scale, t.left, q + d.C, ld, d.N, d.D);
+    plain_dots(t.dA, 1, t.right, q + 2 * d.C, ld, d.N, d.D);
+    __syncthreads();
+    for (int i = threadIdx.x; i < PLAIN_ROWS * d.N; i += PLAIN_THREADS) {
+        t.dA[i] *= pointwise_slope(f, pointwise_value<T>(f, t.P[i]));
+    }
+    __syncthreads();
+    plain_sums(dqkv + at_q + first * ld, ld, scale, t.dA, q + d.C, ld, d.N, count, d.D);
+}
+
+// dK and dV of 16 rows: the tiles are of A^T and dP^T
+template <class T>
+__global__ void __launch_bounds__(PLAIN_THREADS)
+pointwise_backward_key_plain(T* dqkv, const T* dout, const T* qkv, Pointwise f, AttentionDims d) {
+    extern __shared__ float4 shared[];
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h), at_q = attention_at_q(d, b, h);
+    const T *q = qkv + at_q, *k = q + d.C + first * ld;
+    PointwiseTiles t = pointwise_tiles(shared, d);
+    float scale = 1 / sqrtf(d.D);
+    plain_load(t.left, k, ld, count, d.D);
+    plain_load(t.right, k + d.C, ld, count, d.D);
+    __syncthreads();
+    plain_dots(t.P, scale, t.left, q, ld, d.N, d.D);
+    plain_dots(t.dA, 1, t.right, dout + at, d.C, d.N, d.D);
+    __syncthreads();
+    for (int i = threadIdx.x; i < PLAIN_ROWS * d.N; i += PLAIN_THREADS) {
+        float p = pointwise_value<T>(f, t.P[i]);
+        t.P[i] = p;
+        t.dA[i] *= pointwise_slope(f, p);
+    }
+    __syncthreads();
+    T* dk = dqkv + at_q + d.C + first * ld;
+    plain_sums(dk, ld, scale, t.dA, q, ld, d.N, count, d.D);
+    plain_sums(dk + d.C, ld, 1, t.P, dout + at, d.C, d.N, count, d.D);
+}
+
+// ---- Tensor-core form: blocks (up to ATTENTION_WARPS tiles of 16 rows, head, sample)
+
+template <int D>
+__global__ void __launch_bounds__(32 * ATTENTION_WARPS)
+pointwise_forward_tensor(bf16* out, const bf16* qkv, Pointwise f, AttentionDims d) {
+    __shared__ alignas(16) bf16 keys[ATTENTION_TILE * (D + 8)];
+    __shared__ alignas(16) bf16 values[ATTENTION_TILE * (D + 8)];
+    int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
+    int count = d.N - first; // rows; not positive for a warp that has none
+    size_t ld = 3 * (size_t)d.C;
+    const bf16* q = qkv + attention_at_q(d, b, h);
+    uint32_t queries[D / 16][4];
+    attention_load_left<D>(queries, q + first * ld, ld, count, d.D);
+    float sums[D / 16][8] = {}, scale = rsqrtf(d.D);
+    for (int tile = 0; tile < d.N; tile += ATTENTION_TILE) {
+        __syncthreads();
+        load_rows<D>(keys, q + d.C + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
+        load_rows<D>(values, q + 2 * d.C + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
+        __syncthreads();
+        for (int j = 0; j < ATTENTION_TILE && tile + j < d.N && count > 0; j += 16) {
+            float P[8] = {};
+            uint32_t factor[4];
+            attention_dots<D>(P, queries, keys + j * (D + 8));
+            for (int e = 0; e < 8; e++) { P[e] = pointwise_value<bf16>(f, scale * P[e]); }
+            block_to_left(factor, P);
+            attention_sums<D>(sums, factor, values + j * (D + 8));
+        }
+    }
+    attention_store<D>(out + attention_at(d, b, h) + (size_t)first * d.C, d.C, sums, 1, count, d.D);
+}
+
+template <int D>
+__global__ void __launch_bounds__(32 * ATTENTION_WARPS)
+pointwise_backward_query_tensor(bf16* dqkv, const bf16* dout, const bf16* qkv, Pointwise f, AttentionDims d) {
+    __shared__ alignas(16) bf16 keys[ATTENTION_TILE * (D + 8)];
+    __shared__ alignas(16) bf16 values[ATTENTION_TILE * (D + 8)];
+    int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
+    int count = d.N - first;
+    size_t ld = 3 * (size_t)d.C, at_q = attention_at_q(d, b, h);
+    const bf16* k = qkv + at_q + d.C;
+    uint32_t queries[D / 16][4], dout_rows[D / 16][4];
+    attention_load_left<D>(queries, qkv + at_q + first * ld, ld, count, d.D);
+    attention_load_left<D>(dout_rows, dout + attention_at(d, b, h) + (size_t)first * d.C, d.C, count, d.D);
+    float sums[D / 16][8] = {}, scale = rsqrtf(d.D);
+    for (int tile = 0; tile < d.N; tile += ATTENTION_TILE) {
+        __syncthreads();
+        load_rows<D>(keys, k + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
+        load_rows<D>(values, k + d.C + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
+        __syncthreads();
+        for (int j = 0; j < ATTENTION_TILE && tile + j < d.N && count > 0; j += 16) {
+            float slopes[8] = {}, dA[8] = {};
+            uint32_t factor[4];
+            attention_dots<D>(slopes, queries, keys + j * (D + 8));
+            for (int e = 0; e < 8; e++) { slopes[e] = pointwise_slope(f, pointwise_value<bf16>(f, scale * slopes[e])); }
+            attention_dots<D>(dA, dout_rows, values + j * (D + 8));
+            for (int e = 0; e < 8; e++) { dA[e] *= slopes[e]; }
+            block_to_left(factor, dA);
+            attention_sums<D>(sums, factor, keys + j * (D + 8));
+        }
+    }
+    attention_store<D>(dqkv + at_q + first * ld, ld, sums, scale, count, d.D);
+}
+
+// dK and dV: blocks are of A^T, rows of keys
+template <int D>
+__global__ void __launch_bounds__(32 * ATTENTION_WARPS)
+pointwise_backward_key_tensor(bf16* dqkv, const bf16* dout, const bf16* qkv, Pointwise f, AttentionDims d) {
+    __shared__ alignas(16) bf16 queries[ATTENTION_TILE * (D + 8)];
+    __shared__ alignas(16) bf16 dout_rows[ATTENTION_TILE * (D + 8)];
+    int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
+    int count = d.N - first;
+    size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h), at_q = attention_at_q(d, b, h);
+    size_t at_k = at_q + d.C + first * ld;
+    uint32_t keys[D / 16][4], values[D / 16][4];
+    attention_load_left<D>(keys, qkv + at_k, ld, count, d.D);
+    attention_load_left<D>(values, qkv + at_k + d.C, ld, count, d.D);
+    float dk[D / 16][8] = {}, dv[D / 16][8] = {}, scale = rsqrtf(d.D);
+    for (int tile = 0; tile < d.N; tile += ATTENTION_TILE) {
+        __syncthreads();
+        load_rows<D>(queries, qkv + at_q + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
+        load_rows<D>(dout_rows, dout + at + (size_t)tile * d.C, d.C, ATTENTION_TILE, d.N - tile, d.D);
+        __syncthreads();
+        for (int j = 0; j < ATTENTION_TILE && tile + j < d.N && count > 0; j += 16) {
+            float P[8] = {}, dA[8] = {};
+            uint32_t factor[4];
+            attention_dots<D>(P, keys, queries + j * (D + 8));
+            for (int e = 0; e < 8; e++) { P[e] = pointwise_value<bf16>(f, scale * P[e]); }
+            block_to_left(factor, P);
+            attention_sums<D>(dv, factor, dout_rows + j * (D + 8));
+            attention_dots<D>(dA, values, dout_rows + j * (D + 8));
+            for (int e = 0; e < 8; e++) { dA[e] *= pointwise_slope(f, P[e]); }
+            block_to_left(factor, dA);
+            attention_sums<D>(dk, factor, queries + j * (D + 8));
+        }
+    }
+    attention_store<D>(dqkv + at_k, ld, dk, scale, count, d.D);
+    attention_store<D>(dqkv + at_k + d.C, ld, dv, 1, count, d.D);
+}
+
+// ---- Launches
+
+template <int D>
+static void pointwise_launch_forward(bf16* out, const bf16* qkv, Pointwise f, AttentionDims d, cudaStream_t stream) {
+    dim3 grid(attention_blocks(d.N), d.H, d.B);
+    pointwise_forward_tensor<D><<<grid, 32 * attention_warps(d.N), 0, stream>>>(out, qkv, f, d);
+}
+
+template <int D>
+static void pointwise_launch_backward(bf16* dqkv, const bf16* dout, const bf16* qkv, Pointwise f, AttentionDims d,
+                                      cudaStream_t stream) {
+    dim3 grid(attention_blocks(d.N), d.H, d.B);
+    int threads = 32 * attention_warps(d.N);
+    pointwise_backward_query_tensor<D><<<grid, threads, 0, stream>>>(dqkv, dout, qkv, f, d);
+    pointwise_backward_key_tensor<D><<<grid, threads, 0, stream>>>(dqkv, dout, qkv, f, d);
+}
+
+static inline Pointwise pointwise_of(PointwiseKind kind, int N) { return {kind, logf((float)N), 1.0f / N}; }
+
+template <class T>
+static void pointwise_forward(T* out, const T* qkv, PointwiseKind kind, int B, int N, int C, int H,
+                              cudaStream_t stream) {
+    AttentionDims d = {B, N, C, H, C / H};
+    Pointwise f = pointwise_of(kind, N);
+    if constexpr (sizeof(T) == sizeof(bf16)) {
+        if (attention_fits_tensor(d)) {
+            auto launch = d.D <= 32 ? pointwise_launch_forward<32>
+                        : d.D <= 64 ? pointwise_launch_forward<64> : pointwise_launch_forward<128>;
+            launch(out, qkv, f, d, stream);
+            CUDA_CHECK_LAUNCH();
+            return;
+        }
+    }
+    size_t shared = PLAIN_ROWS * (size_t)(d.D + N) * sizeof(float);
+    dim3 grid(plain_tiles(N), H, B);
+    allow_shared(pointwise_forward_plain<T>, shared);
+    pointwise_forward_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(out, qkv, f, d);
+    CUDA_CHECK_LAUNCH();
+}
+
+template <class T>
+static void pointwise_backward(T* dqkv, const T* dout, const T* qkv, PointwiseKind kind, int B, int N, int C, int H,
+                               cudaStream_t stream) {
+    AttentionDims d = {B, N, C, H, C / H};
+    Pointwise f = pointwise_of(kind, N);
+    if constexpr (sizeof(T) == sizeof(bf16)) {
+        if (attention_fits_tensor(d)) {
+            auto launch = d.D <= 32 ? pointwise_launch_backward<32>
+                        : d.D <= 64 ? pointwise_launch_backward<64> : pointwise_launch_backward<128>;
+            launch(dqkv, dout, qkv, f, d, stream);
+            CUDA_CHECK_LAUNCH();
+            return;
+        }
+    }
+    size_t shared = 2 * PLAIN_ROWS * (size_t)(d.D + N) * sizeof(float);
+    dim3 grid(plain_tiles(N), H, B);
+    allow_shared(pointwise_backward_query_plain<T>, shared);
+    allow_shared(pointwise_backward_key_plain<T>, shared);
+    pointwise_backward_query_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(dqkv, dout, qkv, f, d);
+    pointwise_backward_key_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(dqkv, dout, qkv, f, d);
+    CUDA_CHECK_LAUNCH();
+}
