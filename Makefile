@@ -41,7 +41,7 @@ CUDA_PROGRAMS = train_katcu train_katcu_emu
 TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard test_*.c dev/test/test_*.c)))
 SHELL_TESTS := $(wildcard dev/test/test_*.sh)
 
-.PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers test test-asan clean
+.PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-cuda test test-asan test-gpu-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -52,12 +52,15 @@ help:
 	@echo 'make train_katcu_emu  the same on the CPU, thread by thread, for tests: needs the headers of CUDA'
 	@echo 'make bench          times training steps against this machine'"'"'s own sgemm rate'
 	@echo 'make bench-layers   shows which operations a training step spends its time in'
+	@echo 'make bench-cuda     times training steps and their operations on an NVIDIA GPU, against what it can do'
 	@echo 'make test           builds and runs every test'
 	@echo 'make test-asan      the same under AddressSanitizer and UBSan, with less work in each test'
 	@echo 'make -C dev/test_cuda emu trainer    the CUDA kernels and trainer, run on the CPU, against the CPU'"'"'s'
 	@echo 'make -C dev/cuda_on_cpu test         what runs them there, with planted defects'
+	@echo 'make test-gpu-check                  scripts/gpu_check.sh in tiny sizes on the CPU'
 	@echo 'make clean          removes what make built'
 	@echo
+	@echo 'scripts/gpu_check.sh               tests and benchmarks on an NVIDIA GPU, in at most 8 minutes'
 	@echo 'scripts/run_cifar10_small.sh, scripts/run_ablation.sh      the recorded experiments'
 	@echo 'scripts/karat_cifar10.sh       ViT-Tiny and Fourier-KArAt on CIFAR-10 at 224² by the paper'"'"'s recipe: for a GPU'
 	@echo 'dev/bench/compare_torch.sh --install                       the same models in PyTorch beside this trainer'
@@ -112,16 +115,28 @@ CUDA_CODE = $(foreach n,$(CUDA_KNOWN),-gencode arch=compute_$(n),code=sm_$(n)) \
             -gencode arch=compute_$(lastword $(CUDA_KNOWN)),code=compute_$(lastword $(CUDA_KNOWN))
 CUDA_TARGET = $(if $(CUDA_ARCH),-arch=$(CUDA_ARCH),$(if $(CUDA_CARD),-arch=sm_$(CUDA_CARD),$(CUDA_CODE)))
 
-$(BUILD)/train_katcu: train_vit.cu $(CONFIG)
-	@command -v $(NVCC) >/dev/null || { echo 'train_katcu needs the CUDA toolkit: install it, or set NVCC' >&2; exit 1; }
-	$(NVCC) -std=c++20 -O3 $(CUDA_TARGET) -Xcompiler $(CUDA_WARNINGS) $(CUDA_FOUND_FLAGS) -MMD -MP -MF $@.d -o $@ $< \
-	    $(CUDA_LIBS) -lcublasLt -Xlinker -rpath,$(CUDA_HOME)/lib64
+CUDA_COMPILE = $(NVCC) -std=c++20 -O3 $(CUDA_TARGET) -Xcompiler $(CUDA_WARNINGS) $(CUDA_FOUND_FLAGS) -MMD -MP -MF $@.d -o $@ $< \
+               $(CUDA_LIBS) -lcublasLt -Xlinker -rpath,$(CUDA_HOME)/lib64
+NEEDS_NVCC = @command -v $(NVCC) >/dev/null || { echo '$(@F) needs the CUDA toolkit: install it, or set NVCC' >&2; exit 1; }
 
-# emulation.mk knows what it is made of
+$(BUILD)/train_katcu: train_vit.cu $(CONFIG)
+	$(NEEDS_NVCC)
+	$(CUDA_COMPILE)
+
+$(BUILD)/bench_cuda: dev/bench/bench_cuda.cu $(CONFIG)
+	$(NEEDS_NVCC)
+	$(CUDA_COMPILE)
+
+# $(call EMULATE,source without .cu): emulation.mk knows what it is made of
+EMULATE = @$(MAKE) --no-print-directory -f dev/cuda_on_cpu/emulation.mk $(BUILD)/emu/$(EMU)/$(1)_emu EMU=$(EMU) \
+    EMU_BUILD=$(BUILD)/emu EMU_CXXFLAGS='-std=c++20 -Wno-missing-field-initializers $(CUDA_FOUND_FLAGS)' \
+    EMU_LDLIBS='$(CUDA_LIBS)' && { cmp -s $(BUILD)/emu/$(EMU)/$(1)_emu $@ || cp -f $(BUILD)/emu/$(EMU)/$(1)_emu $@; }
+
 $(BUILD)/train_katcu_emu: FORCE $(CONFIG)
-	@$(MAKE) --no-print-directory -f dev/cuda_on_cpu/emulation.mk $(BUILD)/emu/$(EMU)/train_vit_emu EMU=$(EMU) EMU_BUILD=$(BUILD)/emu \
-	    EMU_CXXFLAGS='-std=c++20 -Wno-missing-field-initializers $(CUDA_FOUND_FLAGS)' EMU_LDLIBS='$(CUDA_LIBS)'
-	@cmp -s $(BUILD)/emu/$(EMU)/train_vit_emu $@ || cp -f $(BUILD)/emu/$(EMU)/train_vit_emu $@
+	$(call EMULATE,train_vit)
+
+$(BUILD)/bench_cuda_emu: FORCE $(CONFIG)
+	$(call EMULATE,dev/bench/bench_cuda)
 
 .PHONY: FORCE
 FORCE:
@@ -131,6 +146,12 @@ bench: $(BUILD)/bench
 
 bench-layers: $(BUILD)/layers
 	@$<
+
+bench-cuda: $(BUILD)/bench_cuda
+	@$< tiny && $< small && $< base
+
+test-gpu-check:
+	@scripts/gpu_check.sh --emulated --json $(BUILD)/gpu_check.json
 
 test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data
 	@TRAIN_KAT=$(abspath $(BUILD)/train_kat) CONVERT_DATA=$(abspath $(BUILD)/convert_data) \

@@ -1128,6 +1128,7 @@ static void print_machine(const Model* m) {
            choice_name(config_option("precision")->choices, m->config.precision));
 }
 
+#ifndef TESTING
 int main(int argc, char** argv) {
     static Trainer t;
     Error err;
@@ -1154,3 +1155,4 @@ int main(int argc, char** argv) {
     dataset_free(&t.test);
     return code;
 }
+#endif

@@ -22,11 +22,6 @@ constexpr int KARAT_RANK_LD = KARAT_RANK + 8; // between rows (.,R) in shared me
 
 __host__ __device__ inline int karat_tiles(KaratDims d) { return (d.N + 15) / 16; }
 
-static inline bool karat_fits_tensor(KaratDims d, bool bias) {
-    return d.basis == BASIS_FOURIER && d.base == KARAT_BASE_ZERO && d.R + bias <= KARAT_RANK &&
-           d.D % 8 == 0 && d.D <= KARAT_WIDTH && d.C % 8 == 0 && karat_tiles(d) <= KARAT_WARPS;
-}
-
 // ---- Coefficients as a lane's registers hold them: (H, tiles of q, 2G, 32 lanes, 4 pairs), zeros beyond N and R
 
 // Of the forward, right factors (q,p): pairs of q. Of the backward, left factors (q,p): pairs of p.
@@ -93,25 +88,26 @@ __device__ inline void harmonic(int m, float cos1, float sin1, float* cosine, fl
 
 // ---- Products over all tokens
 
-// tile (padded, KARAT_RANK) in shared memory = rows (N,R), column R: extra (N); NULL: all `otherwise`
-__device__ inline void karat_load_rank(bf16* tile, const float* rows, const float* extra, float otherwise,
+// tile (padded, KARAT_RANK) in shared memory, ld apart, = rows (N,R), column R: extra (N); NULL: all `otherwise`
+__device__ inline void karat_load_rank(bf16* tile, int ld, const float* rows, const float* extra, float otherwise,
                                        KaratDims d) {
     for (int i = threadIdx.x; i < karat_tiles(d) * 16 * KARAT_RANK; i += blockDim.x) {
         int n = i / KARAT_RANK, p = i % KARAT_RANK;
         float value = 0;
         if (n < d.N && p <= d.R) { value = p < d.R ? rows[(size_t)n * d.R + p] : extra ? extra[n] : otherwise; }
-        tile[n * KARAT_RANK_LD + p] = __float2bfloat16(value);
+        tile[n * ld + p] = __float2bfloat16(value);
     }
 }
 
 // 16 columns of sums (KARAT_RANK, D) = rank^T matrix, rank (padded, KARAT_RANK), matrix (padded, D): U, dU. By a warp.
 template <int D>
-__device__ inline void karat_rank_product(bf16* sums, const bf16* rank, const bf16* matrix, int column, int tiles) {
+__device__ inline void karat_rank_product(bf16* sums, const bf16* rank, int ld, const bf16* matrix, int column,
+                                          int tiles) {
     float block[8] = {};
     #pragma unroll 1
     for (int tile = 0; tile < tiles; tile++) {
         uint32_t left[4], right[4];
-        load_left_transposed(left, rank + tile * 16 * KARAT_RANK_LD, KARAT_RANK_LD);
+        load_left_transposed(left, rank + tile * 16 * ld, ld);
         load_right(right, matrix + tile * 16 * (D + 8) + column, D + 8);
         block_multiply(block, left, right);
     }
@@ -161,9 +157,11 @@ karat_forward_tensor(bf16* out, float* z, const bf16* qkv, const uint32_t* coefs
     bf16* U = weights + tiles * 16 * KARAT_RANK_LD;
     load_rows<D>(keys, q + d.C, ld, tiles * 16, d.N, d.D);
     load_rows<D>(values, q + 2 * d.C, ld, tiles * 16, d.N, d.D);
-    karat_load_rank(weights, W + (size_t)h * d.N * d.R, beta, 0, d);
+    karat_load_rank(weights, KARAT_RANK_LD, W + (size_t)h * d.N * d.R, beta, 0, d);
     __syncthreads();
-    for (int i = warp; i < D / 16; i += blockDim.x / 32) { karat_rank_product<D>(U, weights, values, i * 16, tiles); }
+    for (int i = warp; i < D / 16; i += blockDim.x / 32) {
+        karat_rank_product<D>(U, weights, KARAT_RANK_LD, values, i * 16, tiles);
+    }
     uint32_t queries[D / 16][4], left[4];
     float block[8] = {}, sums[D / 16][8] = {};
     attention_load_left<D>(queries, q + first * ld, ld, count, d.D);
@@ -181,12 +179,13 @@ karat_forward_tensor(bf16* out, float* z, const bf16* qkv, const uint32_t* coefs
 
 // ---- Backward: blocks (slot, head) of a warp for each tile of rows
 
-template <int D> struct KaratShared { // bf16, rows D + 8, KARAT_RANK_LD and (dA) padded + 8 apart
+// For 197 tokens at D = 64 it is 162.5 KB, of the 163 that sm_80 has: hence weights without gaps
+template <int D> struct KaratShared { // bf16, rows D + 8, KARAT_RANK (weights), KARAT_RANK_LD (dz), padded + 8 (dA) apart
     bf16 *queries, *keys;   // (padded, D)
     bf16 *weights, *dz;     // (padded, KARAT_RANK); z until dz is there
+    bf16* dA;               // (padded, padded), dA^T, in the place of what follows: that is not read any more by then
+    bf16 *values, *dout;    // (padded, D)
     bf16 *U, *dU;           // (KARAT_RANK, D)
-    bf16 *values, *dout;    // (padded, D); not read any more when dA^T is written in their place
-    bf16* dA;               // (padded, padded), dA^T
 };
 
 template <int D> __host__ __device__ inline size_t karat_backward_cut(KaratShared<D>* s, bf16* at, KaratDims d) {
@@ -194,13 +193,20 @@ template <int D> __host__ __device__ inline size_t karat_backward_cut(KaratShare
     bf16* start = at;
     s->queries = at, at += rows;
     s->keys = at, at += rows;
-    s->weights = at, at += padded * KARAT_RANK_LD;
+    s->weights = at, at += padded * KARAT_RANK;
     s->dz = at, at += padded * KARAT_RANK_LD;
+    s->dA = at;
+    s->values = at, at += rows;
+    s->dout = at, at += rows;
     s->U = at, at += KARAT_RANK * (D + 8);
     s->dU = at, at += KARAT_RANK * (D + 8);
-    s->values = s->dA = at;
-    s->dout = at + rows;
-    return at - start + (2 * rows > square ? 2 * rows : square);
+    size_t before = at - s->dA;
+    return s->dA - start + (before > square ? before : square);
+}
+
+static inline size_t karat_backward_tensor_shared(KaratDims d) {
+    KaratShared<KARAT_WIDTH> unused;
+    return karat_backward_cut<KARAT_WIDTH>(&unused, nullptr, d) * sizeof(bf16);
 }
 
 // The forward lines: U = W^T V; out = z U. dz (to shared memory) and dV of a warp's rows; adds to dW (N,KARAT_RANK).
@@ -216,7 +222,7 @@ __device__ inline void karat_tensor_value_backward(float* dW, bf16* dv, KaratSha
         load_right_transposed(right, s.dU + i, D + 8);
         block_multiply(block_dW, left, right);
     }
-    load_left(left, s.weights + first * KARAT_RANK_LD, KARAT_RANK_LD);
+    load_left(left, s.weights + first * KARAT_RANK, KARAT_RANK);
     attention_sums<D>(sums, left, s.dU);
     attention_store<D>(dv, 3 * (size_t)d.C, sums, 1, d.N - first, d.D);
     store_block(s.dz + first * KARAT_RANK_LD, KARAT_RANK_LD, dz, 1, 0, 16, KARAT_RANK);
@@ -338,7 +344,7 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
     KaratShared<D> s;
     karat_backward_cut(&s, (bf16*)shared, d);
     coefs += (size_t)(h * tiles + first / 16) * 2 * d.G * 128;
-    karat_load_rank(s.weights, W + (size_t)h * d.N * d.R, beta, 0, d);
+    karat_load_rank(s.weights, KARAT_RANK, W + (size_t)h * d.N * d.R, beta, 0, d);
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
         const bf16* q = qkv + b * d.N * ld + h * d.D;
         bf16* dq = dqkv + b * d.N * ld + h * d.D + first * ld;
@@ -347,11 +353,14 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
         load_rows<D>(s.keys, q + d.C, ld, tiles * 16, d.N, d.D);
         load_rows<D>(s.values, q + 2 * d.C, ld, tiles * 16, d.N, d.D);
         load_rows<D>(s.dout, dout + (size_t)b * d.N * d.C + h * d.D, d.C, tiles * 16, d.N, d.D);
-        karat_load_rank(s.dz, z + ((size_t)b * d.H + h) * d.N * d.R, nullptr, beta ? 1 : 0, d);
+        karat_load_rank(s.dz, KARAT_RANK_LD, z + ((size_t)b * d.H + h) * d.N * d.R, nullptr, beta ? 1 : 0, d);
         __syncthreads();
         for (int i = first; i < 2 * D; i += tiles * 16) {
-            karat_rank_product<D>(i < D ? s.U : s.dU, i < D ? s.weights : s.dz, i < D ? s.values : s.dout, i % D,
-                                  tiles);
+            if (i < D) {
+                karat_rank_product<D>(s.U, s.weights, KARAT_RANK, s.values, i, tiles);
+            } else {
+                karat_rank_product<D>(s.dU, s.dz, KARAT_RANK_LD, s.dout, i - D, tiles);
+            }
         }
         __syncthreads();
         karat_tensor_value_backward<D>(dW + row * KARAT_RANK, dq + 2 * d.C, s, first, d);
@@ -367,6 +376,12 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
 }
 
 // ---- Launches
+
+static inline bool karat_fits_tensor(KaratDims d, bool bias) {
+    return d.basis == BASIS_FOURIER && d.base == KARAT_BASE_ZERO && d.R + bias <= KARAT_RANK &&
+           d.D % 8 == 0 && d.D <= KARAT_WIDTH && d.C % 8 == 0 && karat_tiles(d) <= KARAT_WARPS &&
+           karat_backward_tensor_shared(d) <= shared_limit();
+}
 
 static void karat_launch_fold(float* coefs, KaratParams params, bool right, KaratDims d, cudaStream_t stream) {
     int pairs = d.H * karat_tiles(d) * 2 * d.G * 128;
@@ -389,8 +404,7 @@ static void karat_launch_forward(bf16* out, float* z, const bf16* qkv, KaratPara
 template <int D, int GROUP, bool MANY>
 static void karat_launch_backward(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z,
                                   const bf16* qkv, KaratParams params, float* coefs, KaratDims d, cudaStream_t stream) {
-    KaratShared<D> unused;
-    size_t shared = karat_backward_cut<D>(&unused, nullptr, d) * sizeof(bf16);
+    size_t shared = karat_backward_tensor_shared(d);
     karat_launch_fold(coefs, params, false, d, stream);
     allow_shared(karat_backward_tensor<D, GROUP, MANY>, shared);
     karat_backward_tensor<D, GROUP, MANY><<<dim3(karat_slots(d), d.H), 32 * karat_tiles(d), shared, stream>>>(

@@ -49,6 +49,7 @@ suite "the emulation of CUDA on the CPU, with planted defects" -C dev/cuda_on_cp
 suite "CUDA kernels against the CPU's, emulated, in five orders of threads" -C dev/test_cuda emu
 suite "registers of the CUDA kernels, and no spills" -C dev/test_cuda resources
 suite "the CUDA trainer, emulated, against the CPU's" -C dev/test_cuda trainer
+suite "scripts/gpu_check.sh, emulated" test-gpu-check
 echo
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -32,7 +32,7 @@ refuse() { # FILE REASON: the offending line is on stderr
 rewrite() { # FILE: to its place in the mirror
     local target code
     target=$mirror$(realpath "$1")
-    target=${target/%.cu/.cpp}
+    if [ "$1" = "$source" ]; then target=${target/%.cu/.cpp}; fi # one that it includes keeps its name
     mkdir -p "$(dirname "$target")"
     { echo "#line 1 \"$1\""; sed -E -e "$dynamic" -e "$static" "$1" | sed -z -E "$launch"; } >"$target.$$"
     code=$(sed 's://.*::' "$target.$$")

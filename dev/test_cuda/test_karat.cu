@@ -97,7 +97,15 @@ template <class T> static void test_basis(const char* what, KaratBasis basis) {
     test_problem<T>(what, with_basis(dims(1, 33, 32, 1, 32, 4, 5, KARAT_BASE_SILU), basis), FULL, OTHERS);
 }
 
+// The models' 197 tokens fit into a block of sm_80, whatever the grid
+static void test_shared_memory() {
+    KaratDims d = dims(1, 197, 192, 3, 64, 12, 3, KARAT_BASE_ZERO);
+    size_t forward = karat_forward_tensor_shared(d, KARAT_WIDTH), backward = karat_backward_tensor_shared(d);
+    CHECK(forward <= 163 << 10 && backward <= 163 << 10, "%zu and %zu bytes of shared memory", forward, backward);
+}
+
 int main(int argc, char** argv) {
+    test_shared_memory();
     test_fourier<float>();
     test_fourier<bf16>();
     char names[] = KARAT_BASES, *name = strtok(names, "|");

@@ -41,7 +41,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
     p->warpSize = warpSize;
     p->regsPerBlock = 65536;
     p->sharedMemPerBlock = emu::SHARED_DEFAULT;
-    p->sharedMemPerBlockOptin = emu::SHARED_MAX;
+    p->sharedMemPerBlockOptin = emu::settings.shared;
     p->sharedMemPerMultiprocessor = 228 << 10;
     p->totalGlobalMem = (size_t)80 << 30;
     p->l2CacheSize = 50 << 20;
@@ -58,7 +58,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     case cudaDevAttrMaxThreadsPerMultiProcessor: *value = THREADS_PER_MULTIPROCESSOR; break;
     case cudaDevAttrWarpSize: *value = warpSize; break;
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = emu::SHARED_DEFAULT; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = emu::SHARED_MAX; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (int)emu::settings.shared; break;
     default: emu::fail("cudaDeviceGetAttribute: attribute %d is not emulated", (int)attribute);
     }
     return cudaSuccess;

@@ -19,6 +19,7 @@ namespace emu {
 enum class Order { forward, reverse, random, priority };
 struct Settings {
     Order order;
+    size_t shared; // bytes of shared memory that a block can have
     bool late;     // stream work runs only when something that must wait for it asks for it
     bool separate; // for emu_separate_tensors()
     bool trace;    // a line a launch

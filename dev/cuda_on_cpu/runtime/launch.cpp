@@ -15,7 +15,7 @@ static char* dynamic_array;
 static size_t dynamic_size, static_size, dynamic_limit = SHARED_DEFAULT;
 
 cudaError_t allow_dynamic_shared(int size) {
-    if (size < 0 || (size_t)size > SHARED_MAX) { return cudaErrorInvalidValue; }
+    if (size < 0 || (size_t)size > settings.shared) { return cudaErrorInvalidValue; }
     if ((size_t)size > dynamic_limit) { dynamic_limit = size; }
     return cudaSuccess;
 }
@@ -29,7 +29,7 @@ void enter_shared(void* array, size_t size, unsigned* last_block) {
     memset(array, 0xff, size);
     static_size += size;
     if (static_size > SHARED_DEFAULT) { fail("more than 48 KB of static shared memory"); }
-    if (static_size + dynamic_size > SHARED_MAX) { fail("more than 227 KB of shared memory"); }
+    if (static_size + dynamic_size > settings.shared) { fail("more than %zu KB of shared memory", settings.shared >> 10); }
     race_shared(array, size);
 }
 

@@ -1,5 +1,6 @@
 // What the environment asks for:
 //   EMU_ORDER=forward | reverse | random:SEED | priority:SEED
+//   EMU_SHARED=KB   shared memory that a block can have: 227 unless told
 //   EMU_LATE=1      run work on streams as late as its dependencies allow
 //   EMU_SEPARATE=1  emu_separate_tensors() says yes: an allocation a tensor
 //   EMU_TRACE=1     a line on stderr for every launch
@@ -41,6 +42,8 @@ static const char* environment(const char* name) {
 Settings settings;
 
 __attribute__((constructor)) static void read_environment() {
+    size_t kilobytes = strtoull(environment("EMU_SHARED"), nullptr, 10);
+    settings.shared = kilobytes ? kilobytes << 10 : SHARED_MAX;
     settings.order = read_order(environment("EMU_ORDER"));
     settings.late = !strcmp(environment("EMU_LATE"), "1");
     settings.separate = !strcmp(environment("EMU_SEPARATE"), "1");

@@ -1,0 +1,178 @@
+"""Training steps of PyTorch on a GPU, beside those of dev/bench/bench_cuda.cu, for scripts/gpu_check.sh:
+
+    torch_gpu.py [--sizes tiny,base,small] [--rounds 5] [--seconds 150] [--json FILE] [--device cuda] [--small]
+
+For each size: ViT through torch.compile with the fused attention of PyTorch; KAT with FlashKAT's rational
+(torch_flash_rational.py), as published and through torch.compile; Fourier-KArAt in ordinary PyTorch. All in bf16 by
+autocast, AdamW fused, the batch on the device, no norm of the gradient taken. The models are in turn in every round.
+Peak memory is what the model's own steps allocate. What does not run, or does not fit into the time, is said to; the
+exit status is 1 where the rational in Triton is wrong. --small: sizes for a CPU, to see that this runs.
+"""
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+import torch_models
+from torch_models import VisionTransformer
+
+try:
+    from torch_flash_rational import FlashRational, flash_error
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    NO_TRITON = None if torch.cuda.is_available() or interpreted else "Triton has no GPU (on a CPU: TRITON_INTERPRET=1)"
+except ImportError as error:
+    FlashRational, NO_TRITON = None, f"no Triton ({error})"
+
+SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # width, heads
+RATIONAL_TOLERANCE = 1e-4
+FIRST_STEPS = 3
+
+
+def config_of(size, options, small):
+    C, H = (48, 3) if small else SIZES[size]
+    config = {"image_size": 32 if small else 224, "patch": 16, "dim": C, "heads": H, "depth": 2 if small else 12,
+              "mlp_ratio": 4, "mlp": "gelu", "rational_m": 5, "rational_n": 4, "rational_groups": 8,
+              "rational_form": "a", "attn": "softmax", "grid": 1 if size == "base" else 3, "karat_rank": 12,
+              "karat_mode": "block", "basis": "fourier", "karat_base": "zero", "karat_scales": "on",
+              "karat_bias": "off", "pool": "token", "layer_scale": "0"}
+    return config | options
+
+
+def start_values(model):
+    """Zeros would make attention and rationals trivial: draws what the modules leave at zero."""
+    for name, p in model.named_parameters():
+        if name.endswith("weight_numerator"):
+            p.data.copy_(torch.tensor([[0.0, 0.5, 0.25, 0.05, 0.006, 0.0003]]))  # about swish
+        elif not p.data.any():
+            torch.nn.init.trunc_normal_(p, std=0.02)
+
+
+class Trained:
+    def __init__(self, name, config, flash, compiled, batch, device):
+        self.name, self.device, self.times = name, device, []
+        self.images, self.targets = batch
+        before = self.allocated(torch.cuda.memory_allocated)
+        plain = torch_models.Rational
+        try:
+            torch_models.Rational = FlashRational if flash else plain
+            model = VisionTransformer(config, self.targets.shape[1])
+        finally:
+            torch_models.Rational = plain
+        start_values(model)
+        model.to(device)
+        backend = "inductor" if device == "cuda" else "eager"  # a C++ compiler is not what is to be tested on a CPU
+        self.model = torch.compile(model, backend=backend) if compiled else model
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.05, fused=True)
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        loss = [self.step().item() for _ in range(FIRST_STEPS)][-1]
+        if not loss < 100:
+            raise RuntimeError(f"the loss is {loss}")
+        self.memory = self.allocated(torch.cuda.max_memory_allocated) - before
+
+    def allocated(self, function):
+        return function() if self.device == "cuda" else 0
+
+    def step(self):
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            loss = F.cross_entropy(self.model(self.images).float(), self.targets)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def time_round(self, steps):
+        self.synchronize()
+        start = time.perf_counter()
+        for _ in range(steps):
+            self.step()
+        self.synchronize()
+        self.times.append(1e3 * (time.perf_counter() - start) / steps)
+
+    def synchronize(self):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+def peers(size):
+    """name, options, FlashKAT's rational, compiled"""
+    karat = f"vit-{size}-g{1 if size == 'base' else 3}b"
+    return [(f"vit-{size}, compiled", {}, False, True),
+            (f"kat-{size}, FlashKAT", {"mlp": "gr-kan"}, True, False),
+            (f"{karat}, eager", {"attn": "karat"}, False, False),
+            (f"kat-{size}, FlashKAT, compiled", {"mlp": "gr-kan"}, True, True)]
+
+
+def build(size, batch, arguments, deadline):
+    trained = []
+    for name, options, flash, compiled in peers(size):
+        reason = "no time left" if time.monotonic() > deadline else NO_TRITON if flash else None
+        if reason is None:
+            try:
+                trained.append(Trained(name, config_of(size, options, arguments.small), flash, compiled, batch,
+                                       arguments.device))
+                continue
+            except Exception as error:  # whatever a compiler or the allocator says
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        print(f"{name:<30} skipped: {reason}", flush=True)
+    return trained
+
+
+def report(trained, json_file):
+    base = statistics.median(trained[0].times)
+    batch = len(trained[0].images)
+    for t in trained:
+        ms = statistics.median(t.times)
+        of_vit = base / ms if trained[0].name.startswith("vit") and "compiled" in trained[0].name else float("nan")
+        print(f"{t.name:<30} {batch:6d} {ms:9.3f} {1e3 * batch / ms:10.1f} {1e-9 * t.memory:8.3f}   {of_vit:.3f}",
+              flush=True)
+        if json_file:
+            row = {"part": "torch", "name": t.name, "batch": batch, "ms": round(ms, 4),
+                   "images_s": round(1e3 * batch / ms, 1), "memory_gb": round(1e-9 * t.memory, 4),
+                   "of_vit": round(of_vit, 4) if of_vit == of_vit else None}
+            json_file.write(json.dumps(row) + "\n")
+            json_file.flush()
+
+
+def time_size(size, arguments, deadline, json_file):
+    B = 2 if arguments.small else 128 if size == "base" else 256
+    side, classes = (32, 10) if arguments.small else (224, 1000)
+    images = torch.randn(B, 3, side, side, device=arguments.device)
+    targets = F.one_hot(torch.arange(B, device=arguments.device) % classes, classes).float()
+    trained = build(size, (images, targets), arguments, deadline)
+    for _ in range(arguments.rounds if trained else 0):
+        for t in trained:
+            t.time_round(1 if arguments.small else 5)
+    if trained:
+        report(trained, json_file)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", default="tiny,base,small")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=150)
+    parser.add_argument("--json")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--small", action="store_true")
+    arguments = parser.parse_args()
+    deadline = time.monotonic() + arguments.seconds
+    torch.set_float32_matmul_precision("high")
+    error = 0.0 if NO_TRITON else flash_error(arguments.device)
+    print(f"PyTorch {torch.__version__}, rational in Triton: "
+          + (NO_TRITON or f"differs by {error:.1e} from the plain module in double precision"))
+    if not error <= RATIONAL_TOLERANCE:
+        sys.exit(1)
+    print(f"\n{'step':<30} {'batch':>6} {'ms':>9} {'images/s':>10} {'GB':>8}   throughput of vit", flush=True)
+    json_file = open(arguments.json, "a") if arguments.json else None
+    for size in arguments.sizes.split(","):
+        time_size(size, arguments, deadline, json_file)
+        if arguments.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+main()
