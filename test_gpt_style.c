@@ -634,9 +634,7 @@ static void close_trainer(Trainer* t) {
 
 static void take_steps(Trainer* t, int steps, double* losses) {
     for (int i = 0; i < steps; i++) {
-        StepResult r = accumulate_gradients(t);
-        losses[i] = r.loss;
-        apply_update(t, &r);
+        losses[i] = train_step(t).loss;
     }
 }
 
@@ -649,7 +647,7 @@ static void test_overfit(const char* flags) {
     int steps = 0;
     for (; steps < 400 && !(loss < 0.01); steps++) {
         loss = first_gradients(&t, batch);
-        model_update(&t.model, 2e-3, 1, steps + 1);
+        model_update(&t.model, 2e-3, steps + 1);
     }
     CHECK(loss < 0.01, "%s: loss %.4f after %d steps on one batch", flags, loss, steps); // observed: 30 to 80 steps
     close_trainer(&t);

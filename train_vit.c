@@ -31,6 +31,7 @@
 #include "model/cost.h"
 #include "model/mimetic.h"
 #include "model/parameters.h"
+#include "model/step.h"
 #include "runtime/hand_over.h"
 #include "runtime/profile.h"
 #include <unistd.h>
@@ -140,6 +141,7 @@ typedef struct {
     float* scratch;
     float* keep; // (L, 2, B) drop path: 0 or 1/(1-rate) for each block, branch, image; NULL: all kept
     int B;       // images that the activations have room for
+    StepSums sums;
     Profile profile;
 } Model;
 
@@ -520,11 +522,26 @@ static void model_backward(Model* m, const float* targets, int B, const float* k
     lap(m, PART_PATCH_EMBED);
 }
 
+// Of the last batch, (B,K) and (B)
+static const float* model_logits(const Model* m) { return acts_of_block(&m->acts_table, m->acts, m->B, 0).logits; }
+static const float* model_losses(const Model* m) { return acts_of_block(&m->acts_table, m->acts, m->B, 0).losses; }
+
+// A micro-batch of a step: m->grads += the gradient of dloss * Σ_b loss_b, m->sums += its losses and hits
+static void model_gradients(Model* m, const Batch* batch, const float* keep, float dloss) {
+    int B = batch->count, K = m->dims.K;
+    model_forward(m, m->params, model_images(m, batch), B, keep);
+    m->sums.loss += B * model_loss(m, batch->targets, B);
+    for (int b = 0; b < B; b++) {
+        m->sums.hits += rank_of_label(model_logits(m) + (size_t)b * K, K, batch->labels[b]) == 0;
+    }
+    model_backward(m, batch->targets, B, keep, dloss);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Update
 
 // t: number of this update, from 1. Rows of the table that lie together and agree on decay are one span.
-static void model_update(Model* m, double lr, float grad_scale, int64_t t) {
+static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) {
     const Config* c = &m->config;
     for (int i = 0; i < PARAMETER_ROWS;) {
         const Parameter* first = &m->table.row[i];
@@ -540,6 +557,16 @@ static void model_update(Model* m, double lr, float grad_scale, int64_t t) {
     if (m->ema) { ema_update(m->ema, m->params, m->table.total, (float)c->model_ema_decay); }
 }
 
+// By the gradients of the step's micro-batches, brought down to --clip-grad; not where they or the loss are not finite
+static void model_update(Model* m, double lr, int64_t t) {
+    double clip = m->config.clip_grad, norm = global_norm(m->grads, m->table.total);
+    m->sums.norm = norm;
+    if (isfinite(norm) && isfinite(m->sums.loss)) {
+        update_parameters(m, lr, clip > 0 && norm > clip ? (float)(clip / norm) : 1, t);
+    }
+    lap(m, PART_UPDATE);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // What model/run.h needs besides
 
@@ -548,15 +575,19 @@ static void model_zero_gradients(Model* m) {
     lap(m, PART_UPDATE);
 }
 
-static double model_gradient_norm(const Model* m) { return global_norm(m->grads, m->table.total); }
+// Of the step since they were asked for last
+static StepSums model_step_sums(Model* m) {
+    StepSums sums = m->sums;
+    m->sums = (StepSums){0};
+    return sums;
+}
+
+// Nothing has to be brought here in advance
+static void model_prefetch(Model* m, const Batch* batch) { (void)m, (void)batch; }
 
 // A flat buffer as the host reads and writes it, and back
 static float* model_fetch(Model* m, float* flat) { (void)m; return flat; }
 static void model_store(Model* m, float* flat) { (void)m, (void)flat; }
-
-// Of the last batch, (B,K) and (B)
-static const float* model_logits(const Model* m) { return acts_of_block(&m->acts_table, m->acts, m->B, 0).logits; }
-static const float* model_losses(const Model* m) { return acts_of_block(&m->acts_table, m->acts, m->B, 0).losses; }
 
 // Names the first activation of the last batch, in the order of the forward, that holds a NaN or Inf; false: none does
 static bool name_bad_activation(const Model* m, int B, char name[160]) {

@@ -10,8 +10,10 @@
 // always. With fp32 and tf32 all else is too; with bf16 activations and their gradients are stored as bf16 (T below),
 // and products read a bf16 copy of the parameters that the update writes.
 //
-// Everything of a step is put on one stream, from memory that was allocated before. The host waits where it reads the
-// losses and logits, and the gradient norm.
+// Everything of a step is put on one stream, in memory that was allocated before; the host waits once for it, to read
+// its loss and gradient norm. Two parts repeat without a change, forward to backward and the update: each is captured
+// into a CUDA graph and then launched as a whole (--cuda-graph). What differs from step to step lies in memory that they
+// read, and the next batch comes there on a stream of its own, while a step is calculated.
 //
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes, row-major.
 #include "data/device_input.cuh"
@@ -35,6 +37,7 @@
 #include "model/cost.h"
 #include "model/mimetic.h"
 #include "model/parameters.h"
+#include "model/step.h"
 #include "runtime/profile.h"
 
 typedef float Residual; // storage of the residual stream
@@ -69,7 +72,6 @@ A(norm_mean, float,    true, 1,       (size_t)d.N) \
 A(norm_rstd, float,    true, 1,       (size_t)d.N) \
 A(pooled,    T,        true, 1,       (size_t)d.C) \
 A(logits,    float,    true, 1,       (size_t)d.K) \
-A(probs,     float,    true, 1,       (size_t)d.K) \
 A(losses,    float,    true, 1,       1)
 
 #define BACKWARD_TABLE(A) \
@@ -80,7 +82,8 @@ A(dmix,      T,        true, 1, (size_t)d.N * d.C) \
 A(dqkv,      T,        true, 1, (size_t)d.N * 3 * d.C) \
 A(dhidden,   T,        true, 1, (size_t)d.N * d.F) \
 A(dpooled,   T,        true, 1, (size_t)d.C) \
-A(dlogits,   T,        true, 1, (size_t)d.K)
+A(dlogits,   T,        true, 1, (size_t)d.K) \
+A(hits,      float,    true, 1, 1)                               /* 1: the label has the largest logit; 0 */
 
 #define ACTIVATION_TABLE(A) SAVED_TABLE(A) BACKWARD_TABLE(A)
 #define ACTIVATION_FIELD(field, type, ...) type* field;
@@ -174,6 +177,21 @@ static Pointers tensors_of_block(const ParameterTable* table, const DeviceLayout
 
 enum { FLAT_BUFFERS = 5 };
 
+// What a batch brings beside its images, in one buffer, so that it moves in one copy
+typedef struct {
+    float* keep;    // (L, 2, B) drop path: 0 or 1/(1-rate) for each block, branch, image; NULL: all kept
+    float* targets; // (B,K)
+    int* labels;    // (B)
+} Facts;
+
+// A part of a step, captured
+typedef struct {
+    int B;                // the batch it was captured for, and how: what a launch cannot change
+    float dloss;
+    bool drops, called;   // called: once, as it is
+    cudaGraphExec_t exec; // NULL: not captured
+} StepGraph;
+
 typedef struct {
     Config config;
     Dims dims;
@@ -187,16 +205,23 @@ typedef struct {
     ActivationTable acts_table;
     char* acts;
     DeviceInput input[2];         // where the batches of evaluation [0] and training [1] come from
-    float *images, *targets;      // of the batch, on the device: (B,3,S,S), (B,K)
     float* host_images;           // once they were asked for
     float* scratch;
-    double *norm, *norm_scratch;  // of the gradients
-    float* grad_scale;            // what clips them
-    float *keep, *keep_device;    // (L, 2, B) drop path: 0 or 1/(1-rate) for each block, branch, image; NULL: all kept
+    float* images;                // (B,3,S,S) of the batch that comes, on the device: free once its patches are made
+    char *facts, *facts_coming, *facts_host; // of the batch; of the one that comes; pinned, where that is put together
+    const Batch* coming;          // the one that comes; NULL: none
+    float* keep;                  // of facts_host
+    StepSums *sums, *host_sums;   // of the step so far; pinned
+    AdamWStep *adamw, *host_adamw; // of this step; pinned, for the host writes it once the step before has ended
+    uint8_t* decays;              // whether each BLOCK parameters decay
+    double* norm_scratch;
+    float* grad_scale;            // what clips the gradients
+    bool grads_zero;
     float *host_logits, *host_losses; // pinned: (B,K), (B)
-    double* host_norm;
     int B;                        // images that the activations have room for
-    cudaStream_t stream;
+    cudaStream_t stream, copies;
+    cudaEvent_t copied, taken;    // a batch has come; it was taken to where the step reads it
+    StepGraph gradients_graph, update_graph;
     Profile profile;
 } Model;
 
@@ -223,6 +248,17 @@ template <class T> static Weights<T> weights_at(const Model* m, float* flat, int
     } else {
         return tensors_of_block<Weights<T>>(&m->table, &m->layout, flat, l);
     }
+}
+
+static size_t keep_size(const Model* m) { return m->config.drop_path > 0 ? (size_t)m->dims.L * 2 * m->B : 0; }
+
+static size_t facts_bytes(const Model* m) {
+    return sizeof(float) * (keep_size(m) + (size_t)m->B * m->dims.K) + sizeof(int) * m->B;
+}
+
+static Facts facts_at(const Model* m, char* bytes) {
+    float* targets = (float*)bytes + keep_size(m);
+    return {keep_size(m) ? (float*)bytes : NULL, targets, (int*)(targets + (size_t)m->B * m->dims.K)};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -390,7 +426,7 @@ static size_t model_scratch(const Model* m) {
     Dims d = m->dims;
     int B = m->B, rows = B * d.N;
     RationalShape r = rational_shape(&m->config);
-    size_t most = largest(embed_tokens_scratch(B, d.N, d.C), residual_scratch(B, d.N, d.C));
+    size_t most = largest(embed_tokens_scratch(B, d.N, d.C), layer_scale_scratch(B, d.N, d.C));
     most = largest(most, linear_backward_scratch(rows, 3 * d.C));
     most = largest(most, linear_backward_scratch(rows, d.C));
     most = largest(most, linear_backward_scratch(rows, d.F));
@@ -476,19 +512,33 @@ static void allocate_parameters(Model* m) {
 
 static void allocate_batch(Model* m) {
     Dims d = m->dims;
-    size_t B = m->B, keeps = m->config.drop_path > 0 ? (size_t)d.L * 2 * B : 0;
+    size_t B = m->B;
     m->acts = device_array<char>(m->acts_table.total, "activations");
-    m->images = device_array<float>(B * 3 * d.S * d.S, "images");
-    m->targets = device_array<float>(B * d.K, "targets");
     m->scratch = device_array<float>(model_scratch(m), "workspace");
-    m->norm_scratch = device_array<double>(global_norm_scratch(m->layout.total), "workspace");
-    m->norm = device_array<double>(1, "the gradient norm");
-    m->grad_scale = device_array<float>(1, "the gradient norm");
-    m->keep = keeps ? pinned_array<float>(keeps) : NULL;
-    m->keep_device = keeps ? device_array<float>(keeps, "drop path") : NULL;
+    m->images = device_array<float>(B * 3 * d.S * d.S, "images");
+    m->facts = device_array<char>(facts_bytes(m), "targets");
+    m->facts_coming = device_array<char>(facts_bytes(m), "targets");
+    m->facts_host = pinned_array<char>(facts_bytes(m));
+    m->keep = facts_at(m, m->facts_host).keep;
     m->host_logits = pinned_array<float>(B * d.K);
     m->host_losses = pinned_array<float>(B);
-    m->host_norm = pinned_array<double>(1);
+}
+
+static_assert((int)ALIGNMENT % BLOCK == 0, "a tensor begins where a block of the update does");
+
+static void allocate_update(Model* m) {
+    m->sums = device_zeros<StepSums>(1, "the sums of a step");
+    m->adamw = device_array<AdamWStep>(1, "AdamW");
+    m->grad_scale = device_array<float>(1, "the gradient norm");
+    m->norm_scratch = device_array<double>(global_norm_scratch(m->layout.total), "workspace");
+    m->host_sums = pinned_array<StepSums>(1);
+    m->host_adamw = pinned_array<AdamWStep>(1);
+    m->decays = device_zeros<uint8_t>(m->layout.total / BLOCK, "weight decay");
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        const Parameter* p = &m->table.row[i];
+        size_t blocks = m->layout.stride[i] * p->copies / BLOCK;
+        if (p->decays) { CUDA_CHECK(cudaMemset(m->decays + m->layout.offset[i] / BLOCK, 1, blocks)); }
+    }
 }
 
 static float* model_fetch(Model* m, float* flat);
@@ -497,9 +547,13 @@ static void model_store(Model* m, float* flat);
 static bool model_allocate(Model* m, Error* err) {
     if (!shared_check(m, err)) { return false; }
     CUDA_CHECK(cudaStreamCreate(&m->stream));
+    CUDA_CHECK(cudaStreamCreate(&m->copies));
+    CUDA_CHECK(cudaEventCreateWithFlags(&m->copied, cudaEventDisableTiming));
+    CUDA_CHECK(cudaEventCreateWithFlags(&m->taken, cudaEventDisableTiming));
     matmul_init(m->config.precision == PRECISION_TF32);
     allocate_parameters(m);
     allocate_batch(m);
+    allocate_update(m);
     float* params = model_fetch(m, m->params);
     if (!params_init(&m->table, &m->config, params, err)) { return false; }
     bool replaced = *m->config.eval || *m->config.resume; // every parameter will come from a file
@@ -510,27 +564,86 @@ static bool model_allocate(Model* m, Error* err) {
     return true;
 }
 
+static void forget_graph(StepGraph* graph) {
+    if (graph->exec) { CUDA_CHECK(cudaGraphExecDestroy(graph->exec)); }
+    *graph = {};
+}
+
 static void model_free(Model* m) {
-    void* device[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->low_ema, m->acts, m->images,
-                      m->targets, m->scratch, m->norm_scratch, m->norm, m->grad_scale, m->keep_device};
-    void* pinned[] = {m->keep, m->host_logits, m->host_losses, m->host_norm};
+    void* device[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->low_ema, m->acts, m->scratch,
+                      m->images, m->facts, m->facts_coming, m->sums, m->adamw, m->decays, m->norm_scratch,
+                      m->grad_scale};
+    void* pinned[] = {m->facts_host, m->host_logits, m->host_losses, m->host_sums, m->host_adamw};
+    for (StepGraph* graph : {&m->gradients_graph, &m->update_graph}) { forget_graph(graph); }
     for (void* p : device) { CUDA_CHECK(cudaFree(p)); }
     for (void* p : pinned) { CUDA_CHECK(cudaFreeHost(p)); }
     for (float* p : m->mirrors) { free(p); }
     free(m->host_images);
     free(m->tensors);
     matmul_free();
-    CUDA_CHECK(cudaStreamDestroy(m->stream));
+    for (cudaEvent_t event : {m->copied, m->taken}) { CUDA_CHECK(cudaEventDestroy(event)); }
+    for (cudaStream_t stream : {m->stream, m->copies}) { CUDA_CHECK(cudaStreamDestroy(stream)); }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The batch, from the host to where a step reads it: on a stream of its own, beside the step before.
+
+static void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, stream));
+}
+
+// A batch on its way to m->images, made on the device from what the loader drew, once the one before was taken. The
+// loader may change the batch after model_loss or model_gradients, which wait.
+static const float* model_images(Model* m, const Batch* batch) {
+    CUDA_CHECK(cudaStreamWaitEvent(m->copies, m->taken, 0));
+    device_input_batch(m->images, &m->input[batch->train], batch, m->copies);
+    CUDA_CHECK(cudaEventRecord(m->copied, m->copies));
+    return m->images;
+}
+
+static const float* model_fetch_images(Model* m, const Batch* batch) {
+    size_t pixels = 3 * (size_t)m->dims.S * m->dims.S;
+    if (!m->host_images) { m->host_images = alloc_floats(m->B * pixels, "a copy of the images"); }
+    copy(m->host_images, m->images, batch->count * pixels * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
+    CUDA_CHECK(cudaStreamSynchronize(m->stream));
+    return m->host_images;
+}
+
+// Starts the way of the batch that model_gradients gets next, and of m->keep as it is. Until that has returned the
+// caller leaves both as they are.
+static void model_prefetch(Model* m, const Batch* batch) {
+    Facts facts = facts_at(m, m->facts_host);
+    memcpy(facts.targets, batch->targets, (size_t)batch->count * m->dims.K * sizeof(float));
+    memcpy(facts.labels, batch->labels, batch->count * sizeof(int));
+    CUDA_CHECK(cudaStreamWaitEvent(m->copies, m->taken, 0));
+    copy(m->facts_coming, m->facts_host, facts_bytes(m), cudaMemcpyHostToDevice, m->copies);
+    model_images(m, batch);
+    m->coming = batch;
+}
+
+// The batch that has come becomes the one that is calculated: a.patches of its images; its facts, unless it has none
+template <class T> static void take_batch(Model* m, int B, bool has_facts) {
+    CUDA_CHECK(cudaStreamWaitEvent(m->stream, m->copied, 0));
+    if (has_facts) { copy(m->facts, m->facts_coming, facts_bytes(m), cudaMemcpyDeviceToDevice, m->stream); }
+    lap(m, PART_DATA);
+    extract_patches(acts_at<T>(m, 0).patches, m->images, B, m->dims.S, m->dims.P, m->stream);
+    CUDA_CHECK(cudaEventRecord(m->taken, m->stream));
+    m->coming = NULL;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward. p: parameters as kernels read them, w: as products do.
 
-// a.proj = attention(a.x), the branch before its residual
+// a.ln1 = norm1(a.x), where no join has left it: in the first block, and in one that is calculated again
+template <class T> static void norm1_forward(Model* m, Params p, Acts<T> a, int B) {
+    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, B * m->dims.N, m->dims.C,
+                      m->stream);
+    lap(m, PART_NORM);
+}
+
+// a.proj = attention(a.x), the branch before its residual, from a.ln1
 template <class T> static void attention_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
     int rows = B * m->dims.N, C = m->dims.C;
-    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, rows, C, m->stream);
-    lap(m, PART_NORM);
     linear_forward(a.qkv, a.ln1, w.qkv_weight, w.qkv_bias, rows, C, 3 * C, m->stream);
     lap(m, PART_QKV);
     attend_forward(m, p, a, B);
@@ -553,8 +666,8 @@ template <class T> static void join_and_normalise(Model* m, Params p, Acts<T> a,
     lap(m, PART_NORM);
 }
 
-// a.fc2 = mlp(a.x_mid)
-template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
+// a.fc2 = mlp(a.x_mid). again: only for what the backward reads, a.fc2 if there is LayerScale
+template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B, bool again) {
     int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
     const T* inp = m->config.mlp == MLP_GR_KAN ? a.act1 : a.ln2;
     if (m->config.mlp == MLP_KAN) {
@@ -565,6 +678,7 @@ template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T>
     lap(m, PART_FC1);
     activation_forward(m, p, a, rows);
     lap(m, PART_ACTIVATION);
+    if (again && !p.ls2) { return; }
     linear_forward(a.fc2, a.act2, w.fc2_weight, w.fc2_bias, rows, F, C, m->stream);
     lap(m, PART_FC2);
 }
@@ -573,23 +687,31 @@ static const float* keep_of(const float* keep, int l, int branch, int B) {
     return keep ? keep + ((size_t)l * 2 + branch) * B : NULL;
 }
 
-// The input of block l + 1 from that of block l, in a.x; keep: drop path on the device, or NULL
-template <class T> static void block_forward(Model* m, float* flat, int l, int B, const float* keep) {
+// Block l from a.x and a.ln1 up to a.fc2; keep: drop path on the device, or NULL; again: in the backward
+template <class T> static void block_forward(Model* m, float* flat, int l, int B, const float* keep, bool again) {
     Params p = params_at(m, flat, l);
     Weights<T> w = weights_at<T>(m, flat, l);
     Acts<T> a = acts_at<T>(m, l);
-    Residual* x_next = acts_at<T>(m, l + 1).x;
     attention_branch_forward(m, p, w, a, B);
     join_and_normalise(m, p, a, B, keep_of(keep, l, 0, m->B));
-    mlp_branch_forward(m, p, w, a, B);
-    residual_forward(x_next, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), B, m->dims.N, m->dims.C, m->stream);
-    lap(m, PART_RESIDUAL);
+    mlp_branch_forward(m, p, w, a, B, again);
 }
 
-// The residual stream's start, from m->images
+// Its output a.x_mid + a.fc2, and what reads that first, in one pass: norm1 of block l + 1, or the norm before the head
+template <class T> static void block_output(Model* m, float* flat, int l, int B, const float* keep) {
+    bool last = l == m->dims.L - 1;
+    Params p = params_at(m, flat, l), next = params_at(m, flat, last ? l : l + 1);
+    Acts<T> a = acts_at<T>(m, l), b = acts_at<T>(m, l + 1);
+    residual_layernorm_forward(b.x, last ? b.norm : b.ln1, last ? b.norm_mean : b.ln1_mean,
+                               last ? b.norm_rstd : b.ln1_rstd, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B),
+                               last ? p.norm_weight : next.norm1_weight, last ? p.norm_bias : next.norm1_bias, B,
+                               m->dims.N, m->dims.C, m->stream);
+    lap(m, PART_NORM);
+}
+
+// The residual stream's start, from a.patches
 template <class T> static void embed_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
     int S = m->dims.S, P = m->dims.P, N = m->dims.N, C = m->dims.C, patches = (S / P) * (S / P);
-    extract_patches(a.patches, m->images, B, S, P, m->stream);
     linear_forward(a.tokens, a.patches, w.patch_weight, w.patch_bias, B * patches, 3 * P * P, C, m->stream);
     embed_tokens_forward(a.x, a.tokens, p.cls_token, p.pos_embed, B, N, C, m->stream);
     lap(m, PART_PATCH_EMBED);
@@ -601,45 +723,27 @@ template <class T> static void forward(Model* m, float* flat, int B, const float
     Weights<T> w = weights_at<T>(m, flat, 0);
     Acts<T> a = acts_at<T>(m, L);
     embed_forward(m, p, w, acts_at<T>(m, 0), B);
-    for (int l = 0; l < L; l++) { block_forward<T>(m, flat, l, B, keep); }
-    layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, a.x, p.norm_weight, p.norm_bias, B * N, C, m->stream);
-    lap(m, PART_NORM);
+    norm1_forward(m, p, acts_at<T>(m, 0), B);
+    for (int l = 0; l < L; l++) {
+        block_forward<T>(m, flat, l, B, keep, false);
+        block_output<T>(m, flat, l, B, keep);
+    }
     pool_forward(a.pooled, a.norm, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C, m->stream);
     linear_forward(a.logits, a.pooled, w.head_weight, p.head_bias, B, C, m->dims.K, m->stream);
     lap(m, PART_HEAD);
 }
 
-static void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
-    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, stream));
-}
-
-// A batch as model_forward takes it: made on the device, in m->images, from what the loader drew. The loader may change
-// the batch after model_loss, which waits.
-static const float* model_images(Model* m, const Batch* batch) {
-    device_input_batch(m->images, &m->input[batch->train], batch, m->stream);
-    return m->images;
-}
-
-static const float* model_fetch_images(Model* m, const Batch* batch) {
-    size_t pixels = 3 * (size_t)m->dims.S * m->dims.S;
-    if (!m->host_images) { m->host_images = alloc_floats(m->B * pixels, "a copy of the images"); }
-    copy(m->host_images, m->images, batch->count * pixels * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
-    CUDA_CHECK(cudaStreamSynchronize(m->stream));
-    return m->host_images;
-}
-
-// Logits (B,K) of m->images (B,3,S,S). flat: the parameters or their running mean; keep: m->keep, or NULL.
+// Logits (B,K) of m->images (B,3,S,S), without drop path. flat: the parameters or their running mean
 static void model_forward(Model* m, float* flat, const float* images, int B, const float* keep) {
-    (void)images;
-    Dims d = m->dims;
+    (void)images, (void)keep;
     m->profile.direction = PROFILE_FORWARD;
-    if (keep) { copy(m->keep_device, keep, (size_t)d.L * 2 * m->B * sizeof(float), cudaMemcpyHostToDevice, m->stream); }
-    lap(m, PART_DATA);
     if (m->config.precision == PRECISION_BF16) {
         if (flat != m->params) { bf16_copy(m->low_ema, flat, m->layout.total, m->stream); }
-        forward<bf16>(m, flat, B, keep ? m->keep_device : NULL);
+        take_batch<bf16>(m, B, false);
+        forward<bf16>(m, flat, B, NULL);
     } else {
-        forward<float>(m, flat, B, keep ? m->keep_device : NULL);
+        take_batch<float>(m, B, false);
+        forward<float>(m, flat, B, NULL);
     }
 }
 
@@ -647,21 +751,43 @@ static void model_forward(Model* m, float* flat, const float* images, int B, con
 static double model_loss(Model* m, const float* targets, int B) {
     int K = m->dims.K;
     Acts<float> a = acts_at<float>(m, 0); // for what is fp32 in any precision
-    size_t bytes = (size_t)B * K * sizeof(float);
-    copy(m->targets, targets, bytes, cudaMemcpyHostToDevice, m->stream);
-    cross_entropy_forward(a.losses, a.probs, a.logits, m->targets, B, K, m->stream);
+    Facts facts = facts_at(m, m->facts);
+    copy(facts.targets, targets, (size_t)B * K * sizeof(float), cudaMemcpyHostToDevice, m->stream);
+    cross_entropy<float>(a.losses, NULL, NULL, a.logits, facts.targets, NULL, 0, B, K, m->stream);
     copy(m->host_losses, a.losses, B * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
-    copy(m->host_logits, a.logits, bytes, cudaMemcpyDeviceToHost, m->stream);
     CUDA_CHECK(cudaStreamSynchronize(m->stream));
     double sum = 0;
     for (int b = 0; b < B; b++) { sum += m->host_losses[b]; }
     return sum / B;
 }
 
+// Of the last batch: (B,K), and (B) as model_loss brought them
+static const float* model_logits(const Model* m) {
+    size_t bytes = (size_t)m->B * m->dims.K * sizeof(float);
+    copy(m->host_logits, acts_at<float>(m, 0).logits, bytes, cudaMemcpyDeviceToHost, m->stream);
+    CUDA_CHECK(cudaStreamSynchronize(m->stream));
+    return m->host_logits;
+}
+static const float* model_losses(const Model* m) { return m->host_losses; }
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Backward: the forward read from its end. p, w, a: as in the forward; d: gradients of the parameters.
 
-// dx += d(mlp(x_mid)) given dbranch = d(fc2 output)
+// A branch joined the stream, which was then normalised: a.dx = dx + what comes through the norm from a.dln, and
+// a.dbranch, the gradient of that branch: of attention (0) or the MLP (1) of block l; l < 0: none joins before block 0.
+template <class T>
+static void joined_norm_backward(Model* m, float* dweight, float* dbias, const Residual* dx, const Residual* x,
+                                 const float* weight, const float* mean, const float* rstd, int l, int branch, int B,
+                                 const float* keep) {
+    Params p = params_at(m, m->params, l < 0 ? 0 : l);
+    Acts<T> a = acts_at<T>(m, 0);
+    layernorm_residual_backward(a.dx, l < 0 ? NULL : a.dbranch, dweight, dbias, dx, a.dln, x, weight, mean, rstd,
+                                branch == 0 ? p.ls1 : p.ls2, keep_of(keep, l < 0 ? 0 : l, branch, m->B), m->scratch, B,
+                                m->dims.N, m->dims.C, m->stream);
+    lap(m, PART_NORM);
+}
+
+// a.dln = d(norm2's output) given a.dbranch = d(fc2 output)
 template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B) {
     int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
@@ -682,12 +808,9 @@ template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T
                           rows, C, rational_shape(&m->config), m->stream);
         lap(m, PART_ACTIVATION);
     }
-    layernorm_backward(a.dx, d.norm2_weight, d.norm2_bias, a.dln, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd,
-                       m->scratch, rows, C, m->stream);
-    lap(m, PART_NORM);
 }
 
-// dx += d(attention(x)) given dbranch = d(proj output)
+// a.dln = d(norm1's output) given a.dbranch = d(proj output)
 template <class T> static void attention_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B) {
     int rows = B * m->dims.N, C = m->dims.C;
     linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, a.mix, w.proj_weight, m->scratch, rows, C, C,
@@ -698,24 +821,33 @@ template <class T> static void attention_branch_backward(Model* m, Params p, Wei
     linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, w.qkv_weight, m->scratch, rows, C, 3 * C,
                     m->stream);
     lap(m, PART_QKV);
-    layernorm_backward(a.dx, d.norm1_weight, d.norm1_bias, a.dln, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
-                       m->scratch, rows, C, m->stream);
-    lap(m, PART_NORM);
 }
 
-// Block l, given a.dx of its output: a.dx of its input
+// d(layer_scale) of one branch, given a.dx behind it
+template <class T>
+static void branch_scale_backward(Model* m, float* dlayer_scale, Acts<T> a, const T* branch, int B, const float* keep) {
+    if (!dlayer_scale) { return; }
+    layer_scale_backward(dlayer_scale, a.dx, branch, keep, m->scratch, B, m->dims.N, m->dims.C, m->stream);
+    lap(m, PART_RESIDUAL);
+}
+
+// Block l, given a.dx of its output and a.dbranch = d(a.fc2): a.dx of its input, and a.dbranch of the block before
 template <class T> static void block_backward(Model* m, int l, int B, const float* keep) {
-    int N = m->dims.N, C = m->dims.C;
     Params p = params_at(m, m->params, l), d = params_at(m, m->grads, l);
     Weights<T> w = weights_at<T>(m, m->params, l);
     Acts<T> a = acts_at<T>(m, l);
-    if (m->config.recompute && l < m->dims.L - 1) { block_forward<T>(m, m->params, l, B, keep); } // the last is there
-    residual_backward(a.dbranch, d.ls2, a.dx, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), m->scratch, B, N, C, m->stream);
-    lap(m, PART_RESIDUAL);
+    if (m->config.recompute && l < m->dims.L - 1) { // the last is there
+        norm1_forward(m, p, a, B);
+        block_forward<T>(m, m->params, l, B, keep, true);
+    }
+    branch_scale_backward(m, d.ls2, a, a.fc2, B, keep_of(keep, l, 1, m->B));
     mlp_branch_backward(m, p, w, d, a, B);
-    residual_backward(a.dbranch, d.ls1, a.dx, a.proj, p.ls1, keep_of(keep, l, 0, m->B), m->scratch, B, N, C, m->stream);
-    lap(m, PART_RESIDUAL);
+    joined_norm_backward<T>(m, d.norm2_weight, d.norm2_bias, a.dx, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd, l,
+                            0, B, keep);
+    branch_scale_backward(m, d.ls1, a, a.proj, B, keep_of(keep, l, 0, m->B));
     attention_branch_backward(m, p, w, d, a, B);
+    joined_norm_backward<T>(m, d.norm1_weight, d.norm1_bias, a.dx, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd, l - 1,
+                            1, B, keep);
 }
 
 // a.dbranch takes the gradient of a.tokens
@@ -727,72 +859,118 @@ template <class T> static void embed_backward(Model* m, Params d, Acts<T> a, int
     lap(m, PART_PATCH_EMBED);
 }
 
+// From a.logits on, the loss included
 template <class T> static void backward(Model* m, int B, const float* keep, float dloss) {
     int N = m->dims.N, C = m->dims.C, L = m->dims.L, K = m->dims.K;
     Params p = params_at(m, m->params, 0), d = params_at(m, m->grads, 0);
     Weights<T> w = weights_at<T>(m, m->params, 0);
     Acts<T> a = acts_at<T>(m, L);
-    cross_entropy_backward(a.dlogits, a.probs, m->targets, dloss, B, K, m->stream);
+    Facts facts = facts_at(m, m->facts);
+    cross_entropy(a.losses, a.hits, a.dlogits, a.logits, facts.targets, facts.labels, dloss, B, K, m->stream);
+    add_batch(&m->sums->loss, &m->sums->hits, a.losses, a.hits, B, m->stream);
     linear_backward(a.dpooled, d.head_weight, d.head_bias, a.dlogits, a.pooled, w.head_weight, m->scratch, B, C, K,
                     m->stream);
     pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C, m->stream);
     lap(m, PART_HEAD);
-    CUDA_CHECK(cudaMemsetAsync(a.dx, 0, (size_t)B * N * C * sizeof(Residual), m->stream));
-    layernorm_backward(a.dx, d.norm_weight, d.norm_bias, a.dln, a.x, p.norm_weight, a.norm_mean, a.norm_rstd,
-                       m->scratch, B * N, C, m->stream);
-    lap(m, PART_NORM);
+    joined_norm_backward<T>(m, d.norm_weight, d.norm_bias, NULL, a.x, p.norm_weight, a.norm_mean, a.norm_rstd, L - 1, 1,
+                            B, keep);
     for (int l = L - 1; l >= 0; l--) { block_backward<T>(m, l, B, keep); }
     embed_backward(m, d, acts_at<T>(m, 0), B);
 }
 
-// Adds to m->grads the gradient of dloss * Σ_b loss_b, after model_forward and model_loss with the same arguments: what
-// they copied to the device is still there.
-static void model_backward(Model* m, const float* targets, int B, const float* keep, float dloss) {
-    (void)targets;
-    m->profile.direction = PROFILE_BACKWARD;
-    const float* keep_device = keep ? m->keep_device : NULL;
-    if (m->config.precision == PRECISION_BF16) {
-        backward<bf16>(m, B, keep_device, dloss);
+// ---------------------------------------------------------------------------------------------------------------------
+// The step, in two parts that repeat
+
+// Whether part() could be captured; if not, steps do without from here on
+template <class Part> static bool capture(Model* m, StepGraph* graph, Part part) {
+    cudaGraph_t captured = NULL;
+    cudaError_t error = cudaStreamBeginCapture(m->stream, cudaStreamCaptureModeThreadLocal);
+    if (error == cudaSuccess) {
+        part();
+        error = cudaStreamEndCapture(m->stream, &captured);
+    }
+    if (error == cudaSuccess) { error = cudaGraphInstantiate(&graph->exec, captured, 0); }
+    if (captured) { CUDA_CHECK(cudaGraphDestroy(captured)); }
+    if (error == cudaSuccess) { return true; }
+    cudaGetLastError();
+    printf("graph      steps are not captured: %s\n", cudaGetErrorString(error));
+    m->config.cuda_graph = false;
+    return false;
+}
+
+// part() itself the first time, when libraries and kernels are loaded and products planned; then its graph. The laps of
+// --profile wait for the device, which a graph cannot.
+template <class Part> static void repeat(Model* m, StepGraph* graph, Part part) {
+    bool first = !graph->called;
+    graph->called = true;
+    if (first || m->profile.on || !m->config.cuda_graph || (!graph->exec && !capture(m, graph, part))) {
+        part();
     } else {
-        backward<float>(m, B, keep_device, dloss);
+        CUDA_CHECK(cudaGraphLaunch(graph->exec, m->stream));
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Update
-
-// t: number of this update, from 1. Rows of the table that lie together and agree on decay are one span. The factor
-// that clips is on the device, from model_gradient_norm.
-static void model_update(Model* m, double lr, float grad_scale, int64_t t) {
-    (void)grad_scale;
-    const Config* c = &m->config;
-    for (int i = 0; i < PARAMETER_ROWS;) {
-        size_t at = m->layout.offset[i];
-        bool decays = m->table.row[i].decays;
-        while (i < PARAMETER_ROWS && m->table.row[i].decays == decays) { i++; }
-        size_t count = (i < PARAMETER_ROWS ? m->layout.offset[i] : m->layout.total) - at;
-        if (!count) { continue; }
-        adamw_update(m->params + at, m->exp_avg + at, m->exp_avg_sq + at, m->ema ? m->ema + at : NULL,
-                     m->low ? m->low + at : NULL, m->grads + at, count, (float)lr, (float)c->opt_betas[0],
-                     (float)c->opt_betas[1], (float)c->opt_eps, decays ? (float)c->weight_decay : 0,
-                     (float)c->model_ema_decay, m->grad_scale, t, m->stream);
+template <class T> static void batch_gradients(Model* m, int B, bool drops, float dloss) {
+    StepGraph* graph = &m->gradients_graph;
+    if (graph->B != B || graph->dloss != dloss || graph->drops != drops) {
+        forget_graph(graph);
+        *graph = {B, dloss, drops, false, NULL};
     }
+    take_batch<T>(m, B, true);
+    repeat(m, graph, [=] {
+        const float* keep = drops ? facts_at(m, m->facts).keep : NULL;
+        m->profile.direction = PROFILE_FORWARD;
+        forward<T>(m, m->params, B, keep);
+        m->profile.direction = PROFILE_BACKWARD;
+        backward<T>(m, B, keep, dloss);
+    });
+}
+
+// A micro-batch of a step: m->grads += the gradient of dloss * Σ_b loss_b, m->sums += its losses and hits. keep is
+// m->keep, or NULL. What it was given may be overwritten when it returns, though the device has hardly begun.
+static void model_gradients(Model* m, const Batch* batch, const float* keep, float dloss) {
+    if (m->coming != batch) { model_prefetch(m, batch); } // another was taken in between
+    m->grads_zero = false;
+    if (m->config.precision == PRECISION_BF16) {
+        batch_gradients<bf16>(m, batch->count, keep != NULL, dloss);
+    } else {
+        batch_gradients<float>(m, batch->count, keep != NULL, dloss);
+    }
+    CUDA_CHECK(cudaEventSynchronize(m->copied));
+}
+
+// By the gradients of the step's micro-batches, clipped, which are zero then; not where their norm is not finite. t:
+// number of this update, from 1.
+static void model_update(Model* m, double lr, int64_t t) {
+    const Config* c = &m->config;
+    AdamW constants = {(float)c->opt_betas[0], (float)c->opt_betas[1], (float)c->opt_eps, (float)c->model_ema_decay};
+    *m->host_adamw = adamw_step((float)lr, constants.beta1, constants.beta2, (float)c->weight_decay, t);
+    repeat(m, &m->update_graph, [=] {
+        copy(m->adamw, m->host_adamw, sizeof(AdamWStep), cudaMemcpyHostToDevice, m->stream);
+        global_norm(&m->sums->norm, m->grad_scale, m->grads, m->norm_scratch, m->layout.total, c->clip_grad, m->stream);
+        adamw_update(m->params, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->grads, m->decays, m->layout.total,
+                     constants, m->adamw, m->grad_scale, m->stream);
+        lap(m, PART_UPDATE);
+    });
+    m->grads_zero = true; // or the step was not applied, and none follows
+}
+
+// Of the step since they were asked for last: here the host waits
+static StepSums model_step_sums(Model* m) {
+    copy(m->host_sums, m->sums, sizeof(StepSums), cudaMemcpyDeviceToHost, m->stream);
+    CUDA_CHECK(cudaMemsetAsync(m->sums, 0, sizeof(StepSums), m->stream));
+    CUDA_CHECK(cudaStreamSynchronize(m->stream));
+    return *m->host_sums;
+}
+
+static void model_zero_gradients(Model* m) {
+    if (m->grads_zero) { return; }
+    CUDA_CHECK(cudaMemsetAsync(m->grads, 0, m->layout.total * sizeof(float), m->stream));
+    m->grads_zero = true;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What model/run.h needs besides
-
-static void model_zero_gradients(Model* m) {
-    CUDA_CHECK(cudaMemsetAsync(m->grads, 0, m->layout.total * sizeof(float), m->stream));
-    lap(m, PART_UPDATE);
-}
-
-static double model_gradient_norm(const Model* m) {
-    global_norm(m->norm, m->grad_scale, m->grads, m->norm_scratch, m->layout.total, m->config.clip_grad, m->stream);
-    copy(m->host_norm, m->norm, sizeof(double), cudaMemcpyDeviceToHost, m->stream);
-    CUDA_CHECK(cudaStreamSynchronize(m->stream));
-    return *m->host_norm;
-}
 
 // The host's copy of a flat buffer, in the order of the parameter table
 static float* mirror_of(Model* m, const float* flat) {
@@ -826,10 +1004,6 @@ static void model_store(Model* m, float* flat) {
     copy_tensors(m, flat, mirror_of(m, flat), cudaMemcpyHostToDevice);
     if (m->low && flat == m->params) { bf16_copy(m->low, flat, m->layout.total, m->stream); }
 }
-
-// Of the last batch, (B,K) and (B), as model_loss brought them
-static const float* model_logits(const Model* m) { return m->host_logits; }
-static const float* model_losses(const Model* m) { return m->host_losses; }
 
 // Whether so many elements of an activation are all finite; they are brought to the host
 static bool activation_finite(const Model* m, const Activation* a, const char* values, size_t count) {
@@ -866,18 +1040,30 @@ static bool name_bad_activation(const Model* m, int B, char name[160]) {
     return false;
 }
 
-static void print_memory(const Model* m, size_t data_bytes) {
+// On the GPU, in MB
+typedef struct { double params, grads, moments, saved, workspace, batch, total; } DeviceMemory;
+
+static DeviceMemory device_memory(const Model* m) {
     bool ema = m->config.model_ema_decay > 0, low = m->config.precision == PRECISION_BF16;
-    double total = (double)m->layout.total, params = 1e-6 * total * (low ? 6 : 4), grads = 1e-6 * total * 4;
-    double moments = 1e-6 * total * ((ema ? 12 : 8) + (low && ema ? 2 : 0));
-    double saved = 1e-6 * (double)m->acts_table.saved;
-    double workspace = 1e-6 * (double)(m->acts_table.total - m->acts_table.saved + PRODUCT_WORKSPACE) +
-                       4e-6 * (double)model_scratch(m);
-    double batch = 4e-6 * m->B * (3.0 * m->dims.S * m->dims.S + m->dims.K);
+    double total = 1e-6 * (double)m->layout.total;
+    DeviceMemory plan = {};
+    plan.params = total * (low ? 6 : 4);
+    plan.grads = total * 4;
+    plan.moments = total * ((ema ? 12 : 8) + (low && ema ? 2 : 0));
+    plan.saved = 1e-6 * (double)m->acts_table.saved;
+    plan.workspace = 1e-6 * (double)(m->acts_table.total - m->acts_table.saved + PRODUCT_WORKSPACE) +
+                     4e-6 * (double)model_scratch(m);
+    plan.batch = 4e-6 * m->B * (3.0 * m->dims.S * m->dims.S) + 2e-6 * (double)facts_bytes(m);
+    plan.total = plan.params + plan.grads + plan.moments + plan.saved + plan.workspace + plan.batch;
+    return plan;
+}
+
+static void print_memory(const Model* m, size_t data_bytes) {
+    DeviceMemory plan = device_memory(m);
     printf("memory     %.1f MB on the GPU: parameters %.1f, gradients %.1f, AdamW%s %.1f, activations %.1f, "
-           "workspace %.1f, batch %.1f; images on the host %.1f\n",
-           params + grads + moments + saved + workspace + batch, params, grads, ema ? " and EMA" : "",
-           moments, saved, workspace, batch, 1e-6 * (double)data_bytes);
+           "workspace %.1f, batch %.1f; images on the host %.1f\n", plan.total, plan.params, plan.grads,
+           m->config.model_ema_decay > 0 ? " and EMA" : "", plan.moments, plan.saved, plan.workspace, plan.batch,
+           1e-6 * (double)data_bytes);
 }
 
 static const char program_name[] = "./train_katcu";
@@ -918,6 +1104,20 @@ static void close_input(Trainer* t) {
     loader_close(&t->test_loader);
 }
 
+static double free_memory(void) { // of the GPU, in MB
+    size_t available = 0, all = 0;
+    CUDA_CHECK(cudaMemGetInfo(&available, &all));
+    return 1e-6 * (double)available;
+}
+
+// The GPU gives memory in larger pieces than it is asked for, which shows in small models
+static void allocate_and_compare(Model* m) {
+    Error err;
+    double before = free_memory();
+    if (!model_allocate(m, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    printf("allocated  %.1f MB on the GPU, %.1f were planned\n", before - free_memory(), device_memory(m).total);
+}
+
 static void print_machine(const Model* m) {
     cudaDeviceProp device;
     CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
@@ -942,7 +1142,7 @@ int main(int argc, char** argv) {
     printf("data       %s: %d training and %d test images, %d classes\n", config.data, t.train.count, t.test.count,
            t.train.classes);
     print_machine(&t.model);
-    if (!model_allocate(&t.model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    allocate_and_compare(&t.model);
     open_input(&t);
     plan_steps(&t);
     load_weights(&t);

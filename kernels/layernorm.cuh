@@ -8,8 +8,10 @@
 //
 //     residual_layernorm_forward             x_out = x + keep layer_scale branch,   out = layernorm(x_out)
 //     residual_layernorm_rational_forward    the same, and rational_out = F(out)
+//     layernorm_residual_backward            backward: dx_out = dx + d(layernorm),   dbranch = keep layer_scale dx_out
 //
-// Bytes moved an element, all in 16 bits: forward 4, with a residual 8, with a rational 2 more; backward 8.
+// Bytes moved an element, all in 16 bits: forward 4, with a residual 8, with a rational 2 more; backward 8, with a
+// residual 10.
 // The backward sums dweight and dbias in two stages: each warp over its rows in shared memory and the warps of a block
 // into a row of partial sums, then those by partials.cuh.
 #pragma once
@@ -181,10 +183,34 @@ template <int W> __device__ inline void add_to_shared(float* sums, const float (
     store_shared(sums, sum, c, C);
 }
 
+// The gradient of the stream, which LayerNorm adds to, and of the branch that joined it just before. inp may be out, or
+// NULL: zero; branch, layer_scale (C) and keep (B) may be NULL.
+template <class R, class T> struct StreamGradient {
+    R* out;
+    const R* inp;
+    T* branch;
+    const float *layer_scale, *keep;
+    int N;
+    template <int W> __device__ void read(float (&d)[W], int row, int c, int C) const {
+        for (int i = 0; i < W; i++) { d[i] = 0; }
+        if (inp) { load(d, inp + (size_t)row * C + c); }
+    }
+    template <int W> __device__ void write(float (&d)[W], int row, int c, int C) const {
+        size_t at = (size_t)row * C + c;
+        round_to<R>(d);
+        store(out + at, d);
+        if (!branch) { return; }
+        float k = keep ? keep[row / N] : 1, scale[W];
+        if (layer_scale) { load(scale, layer_scale + c); }
+        for (int i = 0; i < W; i++) { d[i] *= layer_scale ? k * scale[i] : k; }
+        store(branch + at, d);
+    }
+};
+
 // One row. dx += rstd (dnorm - mean(dnorm) - norm mean(dnorm norm)), dnorm = dout weight; dweight and dbias (C) +=
 template <int W, class R, class T>
-__device__ void layernorm_backward_row(R* dx, float* dweight, float* dbias, const T* dout, const R* x,
-                                       const float* weight, float mean, float rstd, int C) {
+__device__ void layernorm_backward_row(StreamGradient<R, T> dx, float* dweight, float* dbias, const T* dout, const R* x,
+                                       const float* weight, float mean, float rstd, int row, int C) {
     float sum = 0, sum_norm = 0, d[W], norm[W], w[W], dstream[W];
     for (int c = threadIdx.x * W; c < C; c += WARP * W) {
         load(d, dout + c);
@@ -202,13 +228,13 @@ __device__ void layernorm_backward_row(R* dx, float* dweight, float* dbias, cons
         load(d, dout + c);
         load(norm, x + c);
         load_shared(w, weight, c, C);
-        load(dstream, dx + c);
+        dx.read(dstream, row, c, C);
         for (int i = 0; i < W; i++) {
             norm[i] = (norm[i] - mean) * rstd;
             dstream[i] += rstd * (d[i] * w[i] - sum - norm[i] * sum_norm);
             norm[i] *= d[i];
         }
-        store(dx + c, dstream);
+        dx.write(dstream, row, c, C);
         add_to_shared(dweight, norm, c, C);
         add_to_shared(dbias, d, c, C);
     }
@@ -217,8 +243,8 @@ __device__ void layernorm_backward_row(R* dx, float* dweight, float* dbias, cons
 // partials (gridDim.x, 2C): row blockIdx.x = the block's sums of dweight and dbias
 template <int W, class R, class T>
 __global__ void __launch_bounds__(LAYERNORM_WARPS * WARP, LAYERNORM_WARPS_RESIDENT / LAYERNORM_WARPS)
-layernorm_backward_kernel(R* dinp, float* partials, const T* dout, const R* inp, const float* weight, const float* mean,
-                          const float* rstd, int rows, int C) {
+layernorm_backward_kernel(StreamGradient<R, T> dx, float* partials, const T* dout, const R* inp, const float* weight,
+                          const float* mean, const float* rstd, int rows, int C) {
     extern __shared__ float4 layernorm_shared[];
     float *weight_here = (float*)layernorm_shared, *sums = weight_here + C; // (C), (warps, 2C), both as shared_place has them
     int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, threads = warps * WARP;
@@ -228,7 +254,7 @@ layernorm_backward_kernel(R* dinp, float* partials, const T* dout, const R* inp,
     float *dweight = sums + (size_t)warp * 2 * C, *dbias = dweight + C;
     for (int row = blockIdx.x * warps + warp; row < rows; row += gridDim.x * warps) {
         size_t at = (size_t)row * C;
-        layernorm_backward_row<W>(dinp + at, dweight, dbias, dout + at, inp + at, weight_here, mean[row], rstd[row], C);
+        layernorm_backward_row<W>(dx, dweight, dbias, dout + at, inp + at, weight_here, mean[row], rstd[row], row, C);
     }
     __syncthreads();
     for (int i = warp * WARP + lane; i < 2 * C; i += threads) {
@@ -248,18 +274,38 @@ static inline size_t layernorm_scratch(int rows, int C) {
     return (size_t)layernorm_blocks(rows, layernorm_backward_warps(C)) * 2 * C;
 }
 
+template <class R, class T>
+inline void layernorm_backward_launch(StreamGradient<R, T> dx, float* dweight, float* dbias, const T* dout,
+                                      const R* inp, const float* weight, const float* mean, const float* rstd,
+                                      float* scratch, int rows, int C, cudaStream_t stream) {
+    int warps = layernorm_backward_warps(C), blocks = layernorm_blocks(rows, warps);
+    size_t shared = (1 + 2 * warps) * C * sizeof(float);
+    dim3 block(WARP, warps);
+    with_width(vectorises(C, dx.out, dx.inp, dx.branch, dx.layer_scale, dout, inp), [=](auto width) {
+        layernorm_backward_kernel<width.value><<<blocks, block, shared, stream>>>(dx, scratch, dout, inp, weight, mean,
+                                                                                  rstd, rows, C);
+    });
+    CUDA_CHECK_LAUNCH();
+    add_partials(dweight, C, dbias, C, scratch, blocks, stream);
+}
+
 // out = (inp - mean) rstd weight + bias: dinp += (the residual stream), dweight (C) and dbias (C) +=
 template <class R, class T>
 inline void layernorm_backward(R* dinp, float* dweight, float* dbias, const T* dout, const R* inp, const float* weight,
                                const float* mean, const float* rstd, float* scratch, int rows, int C,
                                cudaStream_t stream) {
-    int warps = layernorm_backward_warps(C), blocks = layernorm_blocks(rows, warps);
-    size_t shared = (1 + 2 * warps) * C * sizeof(float);
-    dim3 block(WARP, warps);
-    with_width(vectorises(C, dinp, dout, inp), [=](auto width) {
-        layernorm_backward_kernel<width.value><<<blocks, block, shared, stream>>>(dinp, scratch, dout, inp, weight,
-                                                                                  mean, rstd, rows, C);
-    });
-    CUDA_CHECK_LAUNCH();
-    add_partials(dweight, C, dbias, C, scratch, blocks, stream);
+    StreamGradient<R, T> dx = {dinp, dinp, nullptr, nullptr, nullptr, 1};
+    layernorm_backward_launch(dx, dweight, dbias, dout, inp, weight, mean, rstd, scratch, rows, C, stream);
+}
+
+// inp (B, N, C) = ... + keep layer_scale branch, out = layernorm(inp): dinp_out = dinp + what comes through the norm,
+// dbranch = keep layer_scale dinp_out, dweight (C) and dbias (C) +=. dinp may be dinp_out, or NULL where the norm alone
+// reads the stream; dbranch is NULL where no branch joined it.
+template <class R, class T>
+inline void layernorm_residual_backward(R* dinp_out, T* dbranch, float* dweight, float* dbias, const R* dinp,
+                                        const T* dout, const R* inp, const float* weight, const float* mean,
+                                        const float* rstd, const float* layer_scale, const float* keep, float* scratch,
+                                        int B, int N, int C, cudaStream_t stream) {
+    StreamGradient<R, T> dx = {dinp_out, dinp, dbranch, layer_scale, keep, N};
+    layernorm_backward_launch(dx, dweight, dbias, dout, inp, weight, mean, rstd, scratch, B * N, C, stream);
 }

@@ -1,12 +1,12 @@
-// Cross entropy against soft targets on the GPU; loss.h has the maths.
+// Cross entropy against soft targets on the GPU, forward and backward in one; loss.h has the maths.
 //
 //     loss_b = Σ_k target_k (log Σ_j e^z_j - z_k),   dlogits = dloss (softmax(z) Σ target - target)
 //
-// A block takes a row of K classes. logits, targets, losses and probs are fp32; dlogits goes into the backward of the
-// head and is stored as T. In training cross_entropy does both directions at once and moves 8 + sizeof(T) bytes an
-// element (later readings of a row find it in the cache); the single functions have the names of loss.h.
+// A block takes a row of K classes. logits, targets and losses are fp32; dlogits goes into the backward of the head and
+// is stored as T. Bytes moved an element: 8 + sizeof(T); later readings of a row find it in the cache.
 #pragma once
 #include "cuda_common.cuh"
+#include <math.h>
 
 struct RowOfLogits {
     float largest, sum, targets, loss; // sum: Σ e^(z - largest); targets: their sum
@@ -28,58 +28,59 @@ __device__ inline RowOfLogits row_of_logits(const float* z, const float* target,
     return {largest, sum, targets, targets * logf(sum) - weighted};
 }
 
-__global__ void cross_entropy_forward_kernel(float* losses, float* probs, const float* logits, const float* targets,
-                                             int K) {
-    size_t at = (size_t)blockIdx.x * K;
-    RowOfLogits row = row_of_logits(logits + at, targets + at, K);
-    float scale = 1 / row.sum;
-    for (int k = threadIdx.x; k < K; k += BLOCK) { probs[at + k] = expf(logits[at + k] - row.largest) * scale; }
-    if (threadIdx.x == 0) { losses[blockIdx.x] = row.loss; }
-}
-
-// losses (B); probs (B, K) = softmax(logits (B, K)) is kept for the backward
-static inline void cross_entropy_forward(float* losses, float* probs, const float* logits, const float* targets, int B,
-                                         int K, cudaStream_t stream) {
-    cross_entropy_forward_kernel<<<B, BLOCK, 0, stream>>>(losses, probs, logits, targets, K);
-    CUDA_CHECK_LAUNCH();
+// rank_of_label of loss.h, for every thread
+__device__ inline float rank_in_row(const float* z, int K, int label) {
+    float rank = 0;
+    for (int k = threadIdx.x; k < K; k += BLOCK) { rank += k < label ? !(z[k] < z[label]) : !(z[k] <= z[label]); }
+    return block_sum(rank);
 }
 
 template <class T>
-__global__ void cross_entropy_backward_kernel(T* dlogits, const float* probs, const float* targets, float dloss,
-                                              int K) {
+__global__ void cross_entropy_kernel(float* losses, float* hits, T* dlogits, const float* logits, const float* targets,
+                                     const int* labels, float dloss, int K) {
     size_t at = (size_t)blockIdx.x * K;
-    float total = 0;
-    for (int k = threadIdx.x; k < K; k += BLOCK) { total += targets[at + k]; }
-    total = block_sum(total);
-    for (int k = threadIdx.x; k < K; k += BLOCK) {
-        dlogits[at + k] = from_float<T>(dloss * (probs[at + k] * total - targets[at + k]));
+    RowOfLogits row = row_of_logits(logits + at, targets + at, K);
+    if (dlogits) {
+        float scale = row.targets / row.sum, weight = isfinite(row.loss) ? dloss : NAN;
+        for (int k = threadIdx.x; k < K; k += BLOCK) {
+            dlogits[at + k] = from_float<T>(weight * (expf(logits[at + k] - row.largest) * scale - targets[at + k]));
+        }
+    }
+    bool hit = labels && rank_in_row(logits + at, K, labels[blockIdx.x]) == 0;
+    if (threadIdx.x == 0) {
+        losses[blockIdx.x] = row.loss;
+        if (labels) { hits[blockIdx.x] = hit; }
     }
 }
 
-// dlogits (B, K) = dloss (probs Σ target - target); dloss is what each sample's loss weighs, 1/B for their mean
+// losses (B) =; dlogits (B, K) =, dloss being what each sample's loss weighs, 1/B for their mean; hits (B) = 1 where
+// the label has the largest logit, else 0. dlogits may be NULL, labels and hits too. A loss that is not finite has NaN
+// for its gradient, so that the norm of all gradients tells.
 template <class T>
-inline void cross_entropy_backward(T* dlogits, const float* probs, const float* targets, float dloss, int B, int K,
-                                   cudaStream_t stream) {
-    cross_entropy_backward_kernel<<<B, BLOCK, 0, stream>>>(dlogits, probs, targets, dloss, K);
+inline void cross_entropy(float* losses, float* hits, T* dlogits, const float* logits, const float* targets,
+                          const int* labels, float dloss, int B, int K, cudaStream_t stream) {
+    cross_entropy_kernel<<<B, BLOCK, 0, stream>>>(losses, hits, dlogits, logits, targets, labels, dloss, K);
     CUDA_CHECK_LAUNCH();
 }
 
-template <class T>
-__global__ void cross_entropy_kernel(float* losses, T* dlogits, const float* logits, const float* targets, float dloss,
-                                     int K) {
-    size_t at = (size_t)blockIdx.x * K;
-    RowOfLogits row = row_of_logits(logits + at, targets + at, K);
-    float scale = row.targets / row.sum;
-    for (int k = threadIdx.x; k < K; k += BLOCK) {
-        dlogits[at + k] = from_float<T>(dloss * (expf(logits[at + k] - row.largest) * scale - targets[at + k]));
+__global__ void add_batch_kernel(double* loss, double* hits, const float* batch_losses, const float* batch_hits,
+                                 int B) {
+    double loss_here = 0, hits_here = 0;
+    for (int b = threadIdx.x; b < B; b += BLOCK) {
+        loss_here += batch_losses[b];
+        hits_here += batch_hits[b];
     }
-    if (threadIdx.x == 0) { losses[blockIdx.x] = row.loss; }
+    loss_here = block_sum(loss_here);
+    hits_here = block_sum(hits_here);
+    if (threadIdx.x == 0) {
+        *loss += loss_here;
+        *hits += hits_here;
+    }
 }
 
-// Forward and backward in one: losses (B) =, dlogits (B, K) =
-template <class T>
-inline void cross_entropy(float* losses, T* dlogits, const float* logits, const float* targets, float dloss, int B,
-                          int K, cudaStream_t stream) {
-    cross_entropy_kernel<<<B, BLOCK, 0, stream>>>(losses, dlogits, logits, targets, dloss, K);
+// loss (1) and hits (1) += the sums over a batch, of (B) each
+static inline void add_batch(double* loss, double* hits, const float* batch_losses, const float* batch_hits, int B,
+                             cudaStream_t stream) {
+    add_batch_kernel<<<1, BLOCK, 0, stream>>>(loss, hits, batch_losses, batch_hits, B);
     CUDA_CHECK_LAUNCH();
 }

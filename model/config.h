@@ -112,6 +112,7 @@ INT   (seed, "seed", "42", 0, 2147483647, SAME, "the one seed of everything rand
 SWITCH(recompute, "recompute", "off", FREE, "keep the blocks' inputs alone and compute the rest again: less memory, the same bits") \
 CHOICE(precision, "precision", "fp32", "fp32|tf32|bf16", SAME, "of products; bf16: on the GPU of activations too, on the CPU of linear layers alone; tf32: GPU") \
 CHOICE(device, "device", "auto", "auto|cpu|cuda", FREE, "auto: ./train_katcu takes over where it is built and finds a GPU") \
+SWITCH(cuda_graph, "cuda-graph", "on", FREE, "on the GPU: a step is captured once, and launched as a whole from then on") \
 INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
 GROUP("Output") \
 TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under runs/") \

@@ -4,7 +4,11 @@
 //                                               room for), profile, keep (drop path, on the host), and the flat buffers
 //                                               params, grads, exp_avg, exp_avg_sq, ema (NULL: off), wherever they lie
 //     model_images, model_fetch_images          of a batch: as model_forward takes them, and on the host
-//     model_forward, model_loss, model_backward, model_update, model_zero_gradients, model_gradient_norm
+//     model_forward, model_loss                 of a batch, and nothing else
+//     model_zero_gradients, model_gradients     of the micro-batches of a step: forward, loss and backward
+//     model_update                              unless the norm of the gradients, or the loss, is not finite
+//     model_step_sums                           of the step: the first of these three to wait for a GPU
+//     model_prefetch                            says which batch model_gradients gets next
 //     model_fetch, model_store                  a flat buffer as the host reads and writes it, and back
 //     model_logits, model_losses                of the last batch, on the host
 //     name_bad_activation, print_memory, program_name
@@ -61,6 +65,7 @@ typedef struct {
     Dataset train, test;
     Loader train_loader, test_loader;
     const Batch* first_batch; // what --overfit-batch repeats
+    const Batch* coming;      // the next step's first, once it was fetched
     char output[OPTION_TEXT_SIZE];
     Schedule schedule;
     int64_t step, total_steps, steps_per_epoch; // step: updates done
@@ -98,42 +103,49 @@ static void draw_drop_path(Model* m, int64_t micro_batch) {
     }
 }
 
-// Forward and backward over the micro-batches of one step: gradients of the mean loss. Nothing is updated.
-static StepResult accumulate_gradients(Trainer* t) {
+// The next micro-batch, with its draws. It may be fetched as soon as model_gradients has returned from the one before.
+static const Batch* fetch_batch(Trainer* t, int64_t micro_batch) {
     Model* m = &t->model;
-    int micro_batches = m->config.grad_accum_steps;
-    StepResult result = {0};
-    model_zero_gradients(m);
-    for (int i = 0; i < micro_batches; i++) {
-        m->profile.direction = PROFILE_FORWARD;
-        const Batch* batch = next_batch(t);
-        lap(m, PART_DATA);
-        draw_drop_path(m, t->step * micro_batches + i);
-        model_forward(m, m->params, model_images(m, batch), batch->count, m->keep);
-        result.loss += model_loss(m, batch->targets, batch->count) / micro_batches;
-        model_backward(m, batch->targets, batch->count, m->keep, 1.0f / (float)(batch->count * micro_batches));
-        const float* logits = model_logits(m);
-        for (int b = 0; b < batch->count; b++) {
-            result.hits += rank_of_label(logits + (size_t)b * m->dims.K, m->dims.K, batch->labels[b]) == 0;
-        }
-        result.images += batch->count;
-    }
-    result.grad_norm = model_gradient_norm(m);
-    lap(m, PART_UPDATE);
-    double at = m->config.sched_on_updates ? (double)t->step : (double)(t->step / t->steps_per_epoch);
-    result.lr = learning_rate(&t->schedule, at);
-    return result;
+    m->profile.direction = PROFILE_FORWARD;
+    const Batch* batch = next_batch(t);
+    draw_drop_path(m, micro_batch);
+    model_prefetch(m, batch);
+    lap(m, PART_DATA);
+    return batch;
 }
 
-static void apply_update(Trainer* t, const StepResult* r) {
-    double clip = t->model.config.clip_grad;
-    float scale = clip > 0 && r->grad_norm > clip ? (float)(clip / r->grad_norm) : 1;
+static double step_learning_rate(const Trainer* t) {
+    double at = t->model.config.sched_on_updates ? (double)t->step : (double)(t->step / t->steps_per_epoch);
+    return learning_rate(&t->schedule, at);
+}
+
+static bool step_finite(const StepResult* r) { return isfinite(r->loss) && isfinite(r->grad_norm); }
+
+// Forward and backward over the micro-batches of one step, and the update by the gradients of their mean loss. Where
+// something is not finite nothing is updated and the step does not count.
+static StepResult train_step(Trainer* t) {
+    Model* m = &t->model;
+    int micro_batches = m->config.grad_accum_steps;
+    int64_t next = t->step * micro_batches, end = t->total_steps * micro_batches;
+    StepResult result = {.lr = step_learning_rate(t)};
+    model_zero_gradients(m);
+    for (int i = 0; i < micro_batches; i++) {
+        const Batch* batch = t->coming ? t->coming : fetch_batch(t, next);
+        result.images += batch->count;
+        model_gradients(m, batch, m->keep, 1.0f / (float)(batch->count * micro_batches));
+        if (i == micro_batches - 1) { model_update(m, result.lr, t->step + 1); }
+        t->coming = ++next < end ? fetch_batch(t, next) : NULL;
+    }
+    StepSums sums = model_step_sums(m);
+    result.loss = sums.loss / (double)result.images;
+    result.grad_norm = sums.norm;
+    result.hits = (int64_t)sums.hits;
+    if (!step_finite(&result)) { return result; }
     t->step++;
-    model_update(&t->model, r->lr, scale, t->step);
-    lap(&t->model, PART_UPDATE);
-    running_add(&t->loss, r->loss);
-    t->hits += r->hits;
-    t->seen += r->images;
+    running_add(&t->loss, result.loss);
+    t->hits += result.hits;
+    t->seen += result.images;
+    return result;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -401,9 +413,8 @@ static int train(Trainer* t) {
     loader_seek(&t->train_loader, t->step * t->model.config.grad_accum_steps);
     Clock clock = clock_start(t);
     while (t->step < t->total_steps && !stop_requested) {
-        StepResult r = accumulate_gradients(t);
-        if (!isfinite(r.loss) || !isfinite(r.grad_norm)) { stop_not_finite(t, &r); }
-        apply_update(t, &r);
+        StepResult r = train_step(t);
+        if (!step_finite(&r)) { stop_not_finite(t, &r); }
         after_step(t, csv, &r, &clock);
     }
     fclose(csv);
@@ -421,15 +432,14 @@ static int train(Trainer* t) {
 static int overfit(Trainer* t) {
     const double goal = 0.01;
     while (t->step < t->total_steps) {
-        StepResult r = accumulate_gradients(t);
         long long step = t->step;
-        if (!isfinite(r.loss) || !isfinite(r.grad_norm)) { fail(EXIT_RUN_TIME, "step %lld is not finite", step + 1); }
+        StepResult r = train_step(t);
+        if (!step_finite(&r)) { fail(EXIT_RUN_TIME, "step %lld is not finite", step + 1); }
         if (due(step, t->model.config.log_every) || r.loss < goal) { printf("step %lld: loss %.6f\n", step, r.loss); }
         if (r.loss < goal) {
             printf("the first batch is learned: loss below %g\n", goal);
             return 0;
         }
-        apply_update(t, &r);
     }
     printf("the first batch is not learned to loss %g in %lld steps: give more --steps or another --lr\n", goal,
            (long long)t->total_steps);
@@ -466,8 +476,7 @@ static int profile(Trainer* t) {
     int steps = m->config.profile;
     for (int i = -1; i < steps; i++) { // the first step warms up
         if (i == 0) { profile_start(&m->profile); }
-        StepResult r = accumulate_gradients(t);
-        apply_update(t, &r);
+        train_step(t);
     }
     print_profile(m, &m->profile, steps, (double)m->B * m->config.grad_accum_steps);
     return 0;
@@ -480,10 +489,8 @@ static int profile(Trainer* t) {
 static double first_gradients(Trainer* t, const Batch* batch) {
     Model* m = &t->model;
     model_zero_gradients(m);
-    model_forward(m, m->params, model_images(m, batch), batch->count, NULL);
-    double loss = model_loss(m, batch->targets, batch->count);
-    model_backward(m, batch->targets, batch->count, NULL, 1.0f / (float)batch->count);
-    return loss;
+    model_gradients(m, batch, NULL, 1.0f / (float)batch->count);
+    return model_step_sums(m).loss / batch->count;
 }
 
 static int dump_state(Trainer* t, const char* path) {

@@ -164,9 +164,8 @@ static void build(Timed* timed, const Bench* b, bool first) {
 }
 
 static void run_step(Trainer* t) {
-    StepResult result = accumulate_gradients(t);
-    if (!isfinite(result.grad_norm)) { fail(EXIT_RUN_TIME, "%s: gradient not finite", t->model.config.model); }
-    apply_update(t, &result);
+    StepResult result = train_step(t);
+    if (!step_finite(&result)) { fail(EXIT_RUN_TIME, "%s: gradient not finite", t->model.config.model); }
 }
 
 static void time_steps(Timed* timed, int round, int steps) {

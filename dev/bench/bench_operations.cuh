@@ -110,18 +110,15 @@ static void time_stream(Operations* o) {
     int B = m->B, N = m->dims.N, C = m->dims.C, L = m->dims.L;
     double n = (double)B * N * C;
     cudaStream_t s = m->stream;
-    operation(o, "layernorm", L + 1, n * (S + E), 0, [=](BlockTensors t, int) {
+    operation(o, "layernorm", 1, n * (S + E), 0, [=](BlockTensors t, int) {
         layernorm_forward(t.a.ln1, t.a.ln1_mean, t.a.ln1_rstd, t.a.x, t.p.norm1_weight, t.p.norm1_bias, B * N, C, s);
     });
-    operation(o, "layernorm backward", 2 * L + 1, n * (E + 3 * S), 0, [=](BlockTensors t, int) {
-        layernorm_backward(t.a.dx, t.d.norm1_weight, t.d.norm1_bias, t.a.dln, t.a.x, t.p.norm1_weight, t.a.ln1_mean,
-                           t.a.ln1_rstd, m->scratch, B * N, C, s);
+    operation(o, "residual, next norm", L, n * (2 * S + 2 * E), 0, [=](BlockTensors, int l) {
+        block_output<bf16>(m, m->params, l, B, NULL);
     });
-    operation(o, "residual", L, n * (E + 2 * S), 0, [=](BlockTensors t, int l) {
-        residual_forward(acts_at<bf16>(m, l + 1).x, t.a.x_mid, t.a.fc2, t.p.ls2, nullptr, B, N, C, s);
-    });
-    operation(o, "residual backward", 2 * L, n * (E + S), 0, [=](BlockTensors t, int) {
-        residual_backward(t.a.dbranch, t.d.ls2, t.a.dx, t.a.fc2, t.p.ls2, nullptr, m->scratch, B, N, C, s);
+    operation(o, "norm, residual backward", 2 * L + 1, n * (2 * E + 3 * S), 0, [=](BlockTensors t, int l) {
+        joined_norm_backward<bf16>(m, t.d.norm1_weight, t.d.norm1_bias, t.a.dx, t.a.x, t.p.norm1_weight, t.a.ln1_mean,
+                                   t.a.ln1_rstd, l, 1, B, NULL);
     });
 }
 
@@ -178,13 +175,13 @@ static void time_ends(Operations* o) {
         pool_forward(t.a.pooled, t.a.norm, false, t.p.cls_token != NULL, B, N, C, s);
         linear_forward(t.a.logits, t.a.pooled, t.w.head_weight, t.p.head_bias, B, C, K, s);
     });
-    operation(o, "loss, forward and backward", 1, (16.0 + E) * B * K, 0, [=](BlockTensors t, int) {
-        cross_entropy_forward(t.a.losses, t.a.probs, t.a.logits, m->targets, B, K, s);
-        cross_entropy_backward(t.a.dlogits, t.a.probs, m->targets, 1.0f / B, B, K, s);
+    operation(o, "loss, forward and backward", 1, (8.0 + E) * B * K, 0, [=](BlockTensors t, int) {
+        Facts facts = facts_at(m, m->facts);
+        cross_entropy(t.a.losses, t.a.hits, t.a.dlogits, t.a.logits, facts.targets, facts.labels, 1.0f / B, B, K, s);
     });
-    operation(o, "zeros for the gradients", 1, 4 * params, 0, [=](BlockTensors, int) { model_zero_gradients(m); });
-    operation(o, "gradient norm", 1, 4 * params, 0, [=](BlockTensors, int) { model_gradient_norm(m); });
-    operation(o, "update", 1, (28 + E) * params, 0, [=](BlockTensors, int) { model_update(m, 1e-6, 1, 10); });
+    operation(o, "gradient norm, update", 1, (36 + E) * params, 0, [=](BlockTensors, int) {
+        model_update(m, 1e-6, 10);
+    });
 }
 
 static Operations operations_of(Bench* b, Timed* timed) {

@@ -73,8 +73,7 @@ static void dpatches(Block s) {
                          s.m->scratch, s.B, s.S, s.P, s.C);
 }
 static void update(Block s) {
-    global_norm(s.m->grads, s.m->table.total);
-    model_update(s.m, 1e-6, 1, 1);
+    model_update(s.m, 1e-6, 1);
     memset(s.m->grads, 0, s.m->table.total * sizeof(float));
 }
 

@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
     test_cublas_lt();
     test_streams();
     test_graph();
+    test_graph_parameter();
     test_arena();
     printf("checksum %016llx\n", (unsigned long long)output_checksum);
     return tests_finish();

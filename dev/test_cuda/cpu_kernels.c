@@ -17,6 +17,6 @@ const CpuKernels cpu = {
     ENTRY(residual_forward), ENTRY(residual_backward), ENTRY(residual_scratch), ENTRY(pool_forward),
     ENTRY(pool_backward),
     ENTRY(extract_patches), ENTRY(patch_embed_backward), ENTRY(patch_embed_scratch),
-    ENTRY(cross_entropy_forward), ENTRY(cross_entropy_backward),
+    ENTRY(cross_entropy_forward), ENTRY(cross_entropy_backward), ENTRY(rank_of_label),
     ENTRY(adamw_update), ENTRY(ema_update), ENTRY(global_norm),
 };

@@ -47,6 +47,7 @@ typedef struct {
 
     void (*cross_entropy_forward)(float* losses, float* probs, const float* logits, const float* targets, int B, int K);
     void (*cross_entropy_backward)(float* dlogits, const float* probs, const float* targets, float dloss, int B, int K);
+    int (*rank_of_label)(const float* logits, int K, int label);
 
     void (*adamw_update)(float* params, float* m, float* v, const float* grads, size_t n, float lr, float beta1,
                          float beta2, float eps, float weight_decay, float grad_scale, int64_t t);

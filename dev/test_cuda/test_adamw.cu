@@ -1,40 +1,71 @@
-// adamw.cuh against adamw.h: three steps with decay and clipping, moving average and bf16 copy on and off, sizes from
-// one element to more than the grid of the norm.
+// adamw.cuh against adamw.h: three steps with and without decay and clipping, moving average and bf16 copy on and off,
+// sizes from one element to more than the grid of the norm; gradients that are not finite change nothing.
 #include "../../kernels/adamw.cuh"
 #include "kernel_test.cuh"
 
 // Seen: params 2.2e-7, m 1.2e-7, v 7.9e-8, average 1.5e-7, norm and scale exact, bf16 copy 2.5e-3
-static const Limits VALUES = {1e-6, 1e-6}, COPY = {4e-3, 4e-3};
+static const Limits VALUES = {1e-6, 1e-6}, COPY = {4e-3, 4e-3}, EXACT = {0, 0};
 
+struct Optimizer { // on the device, as the trainer has it
+    Device<float> params, m, v, ema, scale;
+    Device<bf16> low;
+    DeviceArray<uint8_t> decays;
+    DeviceArray<double> norm, norm_scratch;
+    Optimizer(const Floats& start, const std::vector<uint8_t>& decays)
+        : params(start), m(Floats(start.size())), v(Floats(start.size())), ema(start), scale(1), low(start),
+          decays(decays), norm({0}), norm_scratch(std::vector<double>(global_norm_scratch(start.size()))) {}
+    double step(Device<float>& grads, double clip, bool average, bool copy, AdamWStep step) {
+        double got;
+        DeviceArray<AdamWStep> d_step({step});
+        global_norm(norm, scale, grads, norm_scratch, grads.n, clip, 0);
+        adamw_update(params, m, v, average ? ema.data : nullptr, copy ? low.data : nullptr, grads, decays, grads.n,
+                     {0.9f, 0.999f, 1e-8f, 0.9f}, d_step, scale, 0);
+        CUDA_CHECK(cudaMemcpy(&got, norm, sizeof got, cudaMemcpyDeviceToHost));
+        return got;
+    }
+};
+
+// The first half of the blocks decays, the rest does not
 static void test_steps(size_t n, float weight_decay, double clip, bool average, bool copy) {
+    size_t blocks = ceil_div(n, (size_t)BLOCK), half = blocks == 1 ? n : blocks / 2 * BLOCK;
+    std::vector<uint8_t> decays(blocks);
+    for (size_t i = 0; i < blocks; i++) { decays[i] = i * BLOCK < half; }
     Floats params = random_values<float>(n), m(n), v(n), ema = params, grads;
-    Device<float> d_params(params), d_m(m), d_v(v), d_ema(ema), d_scale(1);
-    Device<bf16> d_low(n);
-    double *norm, *scratch, got;
-    CUDA_CHECK(cudaMalloc((void**)&norm, sizeof(double)));
-    CUDA_CHECK(cudaMalloc((void**)&scratch, global_norm_scratch(n) * sizeof(double)));
+    Optimizer device(params, decays);
     for (int t = 1; t <= 3; t++) {
         grads = random_values<float>(n);
         Device<float> d_grads(grads);
         double want = cpu.global_norm(grads.data(), n);
         float scale = clip > 0 && want > clip ? (float)(clip / want) : 1;
-        cpu.adamw_update(params.data(), m.data(), v.data(), grads.data(), n, 1e-2f, 0.9f, 0.999f, 1e-8f, weight_decay,
-                         scale, t);
+        for (size_t at = 0; at < n; at = at ? n : half) {
+            cpu.adamw_update(&params[at], &m[at], &v[at], &grads[at], at ? n - half : half, 1e-2f, 0.9f, 0.999f, 1e-8f,
+                             at ? 0 : weight_decay, scale, t);
+        }
         cpu.ema_update(ema.data(), params.data(), n, 0.9f);
-        global_norm(norm, d_scale, d_grads, scratch, n, clip, 0);
-        adamw_update(d_params, d_m, d_v, average ? d_ema.data : nullptr, copy ? d_low.data : nullptr, d_grads, n, 1e-2f,
-                     0.9f, 0.999f, 1e-8f, weight_decay, 0.9f, d_scale, t, 0);
-        CUDA_CHECK(cudaMemcpy(&got, norm, sizeof got, cudaMemcpyDeviceToHost));
+        double got = device.step(d_grads, clip, average, copy, adamw_step(1e-2f, 0.9f, 0.999f, weight_decay, t));
         check_values<float>("global_norm", {(float)got}, {(float)want}, VALUES);
-        check<float>("grad_scale", d_scale, {scale}, VALUES);
+        check<float>("grad_scale", device.scale, {scale}, VALUES);
+        check<float>("gradients", d_grads, Floats(n), EXACT);
     }
-    check<float>("params", d_params, params, VALUES);
-    check<float>("m", d_m, m, VALUES);
-    check<float>("v", d_v, v, VALUES);
-    if (average) { check<float>("ema", d_ema, ema, VALUES); }
-    if (copy) { check<bf16>("bf16 copy", d_low, params, COPY); }
-    CUDA_CHECK(cudaFree(norm));
-    CUDA_CHECK(cudaFree(scratch));
+    check<float>("params", device.params, params, VALUES);
+    check<float>("m", device.m, m, VALUES);
+    check<float>("v", device.v, v, VALUES);
+    if (average) { check<float>("ema", device.ema, ema, VALUES); }
+    if (copy) { check<bf16>("bf16 copy", device.low, params, COPY); }
+}
+
+static void test_not_finite(float bad, double clip) {
+    size_t n = 1000;
+    Floats params = random_values<float>(n), grads = random_values<float>(n);
+    grads[n - 1] = bad;
+    Device<float> d_grads(grads);
+    Optimizer device(params, std::vector<uint8_t>(4, 1));
+    double norm = device.step(d_grads, clip, true, true, adamw_step(1e-2f, 0.9f, 0.999f, 0.05f, 1));
+    CHECK(!isfinite(norm), "the norm with %g among the gradients is %g", bad, norm);
+    Floats got = d_grads.host();
+    CHECK(memcmp(got.data(), grads.data(), n * sizeof(float)) == 0, "%g: the gradients have changed", bad);
+    for (Device<float>* kept : {&device.params, &device.ema}) { check<float>("not applied", *kept, params, EXACT); }
+    for (Device<float>* kept : {&device.m, &device.v}) { check<float>("not applied", *kept, Floats(n), EXACT); }
 }
 
 int main(int argc, char** argv) {
@@ -42,5 +73,8 @@ int main(int argc, char** argv) {
     test_steps(1000, 0.05f, 1, true, true);
     test_steps(50021, 0.05f, 1, true, false);
     test_steps(257, 0.05f, 1e6, false, true);
+    test_not_finite(NAN, 0);
+    test_not_finite(NAN, 1);
+    test_not_finite(INFINITY, 1);
     return kernel_tests_finish(argc, argv);
 }

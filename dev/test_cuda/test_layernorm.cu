@@ -1,5 +1,6 @@
 // layernorm.cuh against layernorm.h, residual.h and rational.h: stream and activations in fp32 and bf16 and mixed, rows
-// that no grid divides, C that is no multiple of 8, means far from zero, every optional input left out.
+// that no grid divides, C that is no multiple of 8, means far from zero, every optional input left out. Forms that join
+// the stream equal one function after the other.
 #include "../../kernels/layernorm.cuh"
 #include "kernel_test.cuh"
 
@@ -72,6 +73,39 @@ template <class R, class T> static void test_fused(int B, int N, int C, bool sca
     check<T>("fused rstd", d_rstd, rstds, STATISTICS);
 }
 
+// The backward of norm and residual in one, against one after the other: dx NULL where `begins`, no branch where not
+// `joins`
+template <class R, class T>
+static void test_fused_backward(int B, int N, int C, bool scales, bool drops, bool begins, bool joins) {
+    size_t n = (size_t)B * N * C;
+    Floats x = random_values<R>(n), dx = begins ? Floats(n) : random_values<R>(n), dout = random_values<T>(n);
+    Floats weight = random_values<float>(C), bias(C), scale = random_values<float>(C), keep(B), dbranch(n), dscale(C);
+    Floats dweight = random_values<float>(C), dbias = random_values<float>(C), out(n), means(B * N), rstds(B * N);
+    for (int i = 0; i < B; i++) { keep[i] = i % 3 == 1 ? 0 : 1.25f; }
+    cpu.layernorm_forward(out.data(), means.data(), rstds.data(), x.data(), weight.data(), bias.data(), B * N, C);
+    Device<R> d_x(x), d_dx(dx), d_sum(n);
+    Device<T> d_dout(dout), d_dbranch(n);
+    Device<float> d_weight(weight), d_mean(means), d_rstd(rstds), d_scale(scale), d_keep(keep), d_dweight(dweight);
+    Device<float> d_dbias(dbias), scratch(layernorm_scratch(B * N, C));
+    R* out_of_place = begins ? d_sum.data : d_dx.data; // else it is added to in place
+
+    Floats cpu_scratch(cpu.layernorm_scratch(B * N, C));
+    cpu.layernorm_backward(dx.data(), dweight.data(), dbias.data(), dout.data(), x.data(), weight.data(), means.data(),
+                           rstds.data(), cpu_scratch.data(), B * N, C);
+    layernorm_residual_backward<R, T>(out_of_place, joins ? d_dbranch.data : nullptr, d_dweight, d_dbias,
+                                      begins ? nullptr : d_dx.data, d_dout, d_x, d_weight, d_mean, d_rstd,
+                                      scales ? d_scale.data : nullptr, drops ? d_keep.data : nullptr, scratch, B, N, C,
+                                      0);
+    check<R>("fused backward dinp", begins ? d_sum : d_dx, dx, STREAM);
+    check<T>("fused backward dweight", d_dweight, dweight, SUMS);
+    check<T>("fused backward dbias", d_dbias, dbias, SUMS);
+    if (!joins) { return; }
+    dx = (begins ? d_sum : d_dx).host(); // one ulp of bf16 apart where the sum lay halfway: go on from the same
+    cpu.residual_backward(dbranch.data(), dscale.data(), dx.data(), dbranch.data(), scales ? scale.data() : nullptr,
+                          drops ? keep.data() : nullptr, Floats(cpu.residual_scratch(B, N, C)).data(), B, N, C);
+    check<T>("fused backward dbranch", d_dbranch, dbranch, VALUES);
+}
+
 template <class R, class T> static void test_storage() {
     test_layernorm<R, T>(1, 8, 0);
     test_layernorm<R, T>(3, 65, 10);
@@ -83,6 +117,11 @@ template <class R, class T> static void test_storage() {
     test_fused<R, T>(4, 17, 96, true, false, {3, 3, 1, RATIONAL_FORM_A});
     test_fused<R, T>(4, 5, 96, false, true, {5, 4, 8, RATIONAL_FORM_A}); // 12 channels a group: not fused
     test_fused<R, T>(4, 5, 35, true, true, {6, 5, 5, RATIONAL_FORM_A});
+    test_fused_backward<R, T>(1, 1, 8, false, false, true, true);
+    test_fused_backward<R, T>(3, 17, 65, true, true, false, true);
+    test_fused_backward<R, T>(4, 65, 192, false, true, true, true);
+    test_fused_backward<R, T>(2, 5, 96, true, false, false, true);
+    test_fused_backward<R, T>(5, 17, 40, false, true, false, false);
 }
 
 int main(int argc, char** argv) {

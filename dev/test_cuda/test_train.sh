@@ -77,7 +77,7 @@ losses() {
 }
 same_losses() { diff <(losses "$1") <(losses "$2"); }
 
-run=(--model kat-mini-g3b "${tiny[@]}" --steps 5 --log-every 1 --drop-path 0.3 --mixup 0.8 --cutmix 1 --hflip 0.5 --rrc --smoothing 0.1
+run=(--model kat-mini-g3b "${tiny[@]}" --steps 7 --log-every 1 --drop-path 0.3 --mixup 0.8 --cutmix 1 --hflip 0.5 --rrc --smoothing 0.1
      --reprob 0.25 --crop-pct 0.9 --model-ema-decay 0.9 --clip-grad 1 --grad-accum-steps 2 --depth 2 --min-lr 0.001 --warmup-epochs 0)
 check "a run on the CPU" "$cpu" "${run[@]}" --output "$work/cpu"
 check "a run on the GPU" "$gpu" "${run[@]}" --output "$work/gpu"
@@ -101,10 +101,70 @@ else
     echo "SKIPPED, not passed: 20 steps on 256 images (package dataset-fashion-mnist is not there)"
 fi
 
-# A run that one begins and the other ends. What was planned as 2 steps goes on to 5: at a constant learning rate the
+# Kernels launched one by one, and as graphs: the same. The graphs' first steps are single kernels too.
+same_run() { # FOLDER COMMAND...
+    "${@:2}" "${run[@]}" --output "$work/$1" && cmp "$work/gpu/last.resume.safetensors" "$work/$1/last.resume.safetensors"
+}
+check "the same bytes without graphs" same_run kernels "$gpu" --cuda-graph off
+check "and late" same_run kernels_late env EMU_ORDER=priority:1 EMU_LATE=1 "$gpu" --cuda-graph off
+emulated() { [[ $gpu == *_emu ]]; }
+graph_launches() { # 7 steps of 2 micro-batches, all but the first of each
+    EMU_TRACE=1 "$gpu" "${run[@]}" --output "$work/trace" 2>&1 | grep -c '^EMU GRAPH' | grep -x $((13 + 6))
+}
+without_graphs() {
+    same_run no_graphs env EMU_GRAPHS=0 "$gpu" >"$work/no_graphs.log" && grep "steps are not captured" "$work/no_graphs.log"
+}
+if emulated; then
+    check "the number of graphs launched" graph_launches
+    check "the same bytes where graphs cannot be captured" without_graphs
+fi
+
+# What the kernels join: branches with their factors, dropped or not, kept or calculated again
+same_run_as_cpu() { # FLAGS...
+    "$cpu" "${run[@]}" --model vit-mini --steps 3 "$@" --output "$work/cpu_x" --overwrite &&
+        "$gpu" "${run[@]}" --model vit-mini --steps 3 "$@" --output "$work/gpu_x" --overwrite &&
+        same_losses "$work/cpu_x" "$work/gpu_x"
+}
+tensors() { tail -c +$((9 + $(od -A n -t u8 -N 8 "$1"))) "$1"; } # without the header, which has the options
+same_bits_again() {
+    "$gpu" "${run[@]}" --recompute --output "$work/again_in_backward" &&
+        cmp <(tensors "$work/gpu/last.safetensors") <(tensors "$work/again_in_backward/last.safetensors")
+}
+check "--recompute has the same bits" same_bits_again
+check "LayerScale, drop path, --recompute" same_run_as_cpu --layer-scale 0.5 --recompute
+check "LayerScale, drop path, mean of tokens" same_run_as_cpu --layer-scale 0.5 --pool avg --grad-accum-steps 1
+check "--overfit-batch" "$gpu" "${tiny[@]}" --model vit-mini --overfit-batch --steps 100 --lr 0.01 --warmup-epochs 0
+check "--profile prints the parts" grep -q "^norm" <("$gpu" "${tiny[@]}" --profile 2)
+
+# Weights that decay by -999 a step overflow. The last step is not applied: what is left is the step before it.
+overflow=("${tiny[@]}" --model vit-mini --lr 100 --min-lr 100 --weight-decay 10 --warmup-epochs 0 --checkpoint-every 1000)
+stops_before_overflow() {
+    "$gpu" "${overflow[@]}" --steps 40 --output "$work/overflow" >"$work/overflow.log" 2>&1
+    [ $? = 1 ] && grep -q "The update was not applied" "$work/overflow.log" || return 1
+    local step
+    step=$(sed -n 's/.*step \([0-9]*\) is not finite.*/\1/p' "$work/overflow.log")
+    echo "not finite in step $step"
+    [ "$step" -gt 2 ] && "$gpu" "${overflow[@]}" --steps $((step - 1)) --output "$work/before" &&
+        cmp <(tensors "$work/overflow/last.safetensors") <(tensors "$work/before/last.safetensors")
+}
+check "an update that is not finite is not applied" stops_before_overflow
+
+# Stopped behind the allocation, by weights that are not there
+memory_as_planned() {
+    "$gpu" --model kat-mini-g3b --train-images 64 --test-images 4 "$@" --init-from "$work/none" >"$work/memory.log" 2>&1
+    awk '$1 == "memory" { planned = $2 } $1 == "allocated" { used = $2 } END { print "planned", planned, "used", used
+         exit !(planned > 0 && used / planned < 1.05 && used / planned > 0.95) }' "$work/memory.log"
+}
+if emulated; then # a GPU gives it in pieces of some MB
+    check "memory is as planned" memory_as_planned
+    check "memory is as planned, bf16" memory_as_planned --precision bf16 --model-ema-decay 0.9 --drop-path 0.1
+    check "memory is as planned, --recompute" memory_as_planned --recompute --dim 192 --batch-size 16
+fi
+
+# A run that one begins and the other ends. What was planned as 2 steps goes on to 7: at a constant learning rate the
 # number of steps is in the file alone.
 begin_and_end() { # FIRST SECOND FOLDER
-    "$1" "${run[@]}" --steps 2 --output "$work/$3" && sed -i 's/"steps":"2"/"steps":"5"/' "$work/$3/last.resume.safetensors" &&
+    "$1" "${run[@]}" --steps 2 --output "$work/$3" && sed -i 's/"steps":"2"/"steps":"7"/' "$work/$3/last.resume.safetensors" &&
         "$2" --resume "$work/$3"
 }
 check "begun on the CPU, ended on the GPU" begin_and_end "$cpu" "$gpu" begun_by_cpu

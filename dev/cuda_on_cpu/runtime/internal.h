@@ -23,6 +23,7 @@ struct Settings {
     bool late;     // stream work runs only when something that must wait for it asks for it
     bool separate; // for emu_separate_tensors()
     bool trace;    // a line a launch
+    bool graphs;   // streams can be captured
 };
 extern Settings settings; // read once, before main
 bool random_order();
@@ -63,6 +64,7 @@ void enqueue(cudaStream_t stream, std::function<void()> work);
 bool is_capturing(cudaStream_t stream);
 void finish_stream(cudaStream_t stream);
 void finish_everything();
+void refuse_in_capture(const char* what, bool even_if_relaxed = false); // stops if any stream is captured
 void require_one_host_thread();
 bool on_cuda_thread(); // false on other host threads, a data loader's say: their loads and stores are not a kernel's
 

@@ -76,6 +76,7 @@ extern "C" {
 
 cudaError_t cudaMalloc(void** p, size_t size) {
     require_one_host_thread();
+    refuse_in_capture("cudaMalloc");
     if (posix_memalign(p, 256, size ? size : 1)) { return remember_error(cudaErrorMemoryAllocation); }
     memset(*p, 0xff, size);
     Allocation& a = allocations[(uintptr_t)*p] = {(uintptr_t)*p, size, nullptr};
@@ -95,6 +96,7 @@ cudaError_t cudaFree(void* p) {
 }
 
 cudaError_t cudaMallocHost(void** p, size_t size) {
+    refuse_in_capture("cudaMallocHost");
     if (posix_memalign(p, 256, size ? size : 1)) { return remember_error(cudaErrorMemoryAllocation); }
     memset(*p, 0xff, size);
     pinned[(uintptr_t)*p] = size;
@@ -103,6 +105,7 @@ cudaError_t cudaMallocHost(void** p, size_t size) {
 cudaError_t cudaHostAlloc(void** p, size_t size, unsigned) { return cudaMallocHost(p, size); }
 
 cudaError_t cudaHostRegister(void* p, size_t size, unsigned) {
+    refuse_in_capture("cudaHostRegister");
     pinned[(uintptr_t)p] = size;
     return cudaSuccess;
 }
@@ -124,17 +127,21 @@ cudaError_t cudaFreeHost(void* p) {
 // Pageable host memory is staged: the source is read at once, and the host waits for a copy back. Pinned memory is read
 // and written when the copy runs.
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, cudaMemcpyKind kind, cudaStream_t stream) {
-    if (kind == cudaMemcpyHostToDevice && !is_pinned(from) && !is_capturing(stream)) {
+    bool pageable = (kind == cudaMemcpyHostToDevice && !is_pinned(from)) ||
+                    (kind == cudaMemcpyDeviceToHost && !is_pinned(to));
+    if (pageable && is_capturing(stream)) { fail("a copy of pageable memory in the capture of a graph"); }
+    if (pageable && kind == cudaMemcpyHostToDevice) {
         auto staged = std::make_shared<std::vector<char>>((const char*)from, (const char*)from + size);
         enqueue(stream, [=] { copy(to, staged->data(), size, kind); });
         return cudaSuccess;
     }
     enqueue(stream, [=] { copy(to, from, size, kind); });
-    if (kind == cudaMemcpyDeviceToHost && !is_pinned(to) && !is_capturing(stream)) { finish_stream(stream); }
+    if (pageable) { finish_stream(stream); }
     return cudaSuccess;
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcpyKind kind) {
+    refuse_in_capture("cudaMemcpy");
     enqueue(nullptr, [=] { copy(to, from, size, kind); });
     finish_stream(nullptr);
     return cudaSuccess;
@@ -142,6 +149,7 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcpyKind k
 
 cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
                          cudaMemcpyKind kind) {
+    refuse_in_capture("cudaMemcpy2D");
     enqueue(nullptr, [=] {
         for (size_t row = 0; row < height; row++) {
             copy((char*)to + row * to_pitch, (const char*)from + row * from_pitch, width, kind);

@@ -4,6 +4,7 @@
 //   EMU_LATE=1      run work on streams as late as its dependencies allow
 //   EMU_SEPARATE=1  emu_separate_tensors() says yes: an allocation a tensor
 //   EMU_TRACE=1     a line on stderr for every launch
+//   EMU_GRAPHS=0    the capture of a graph fails, as with a driver that has none
 #include "internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,7 @@ __attribute__((constructor)) static void read_environment() {
     settings.late = !strcmp(environment("EMU_LATE"), "1");
     settings.separate = !strcmp(environment("EMU_SEPARATE"), "1");
     settings.trace = !strcmp(environment("EMU_TRACE"), "1");
+    settings.graphs = strcmp(environment("EMU_GRAPHS"), "0") != 0;
 }
 
 bool random_order() { return settings.order == Order::random || settings.order == Order::priority; }

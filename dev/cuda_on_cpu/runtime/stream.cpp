@@ -18,6 +18,8 @@ typedef std::shared_ptr<Operation> OperationPtr;
 // The toolkit's headers name these types and leave their contents to us.
 struct CUgraph_st {
     std::vector<OperationPtr> operations; // in the order of their capture, which is one in which they can run
+    cudaStream_t origin = nullptr;        // where the capture began
+    bool relaxed = false;                 // calls that are not put on a stream are allowed meanwhile
 };
 struct CUgraphExec_st {
     std::vector<OperationPtr> operations;
@@ -83,8 +85,8 @@ static void run_all(std::vector<OperationPtr> todo) {
     }
 }
 
-// Runs what `target` needs, itself included, and nothing else.
-static void finish(const OperationPtr& target) {
+// What `target` comes after, at any distance, and itself, as far as it has not run
+static std::unordered_set<const Operation*> needed_by(const OperationPtr& target) {
     std::vector<OperationPtr> visit{target};
     std::unordered_set<const Operation*> needed;
     while (!visit.empty()) {
@@ -93,14 +95,29 @@ static void finish(const OperationPtr& target) {
         if (operation->done || !needed.insert(operation.get()).second) { continue; }
         visit.insert(visit.end(), operation->after.begin(), operation->after.end());
     }
+    return needed;
+}
+
+// Runs what `target` needs, itself included, and nothing else.
+static void finish(const OperationPtr& target) {
+    std::unordered_set<const Operation*> needed = needed_by(target);
     std::vector<OperationPtr> todo, rest;
     for (auto& operation : pending) { (needed.count(operation.get()) ? todo : rest).push_back(operation); }
     pending = rest;
     run_all(todo);
 }
 
+void refuse_in_capture(const char* what, bool even_if_relaxed) {
+    for (CUstream_st* stream : streams) {
+        if (stream->capture && (even_if_relaxed || !stream->capture->relaxed)) {
+            fail("%s during the capture of a graph", what);
+        }
+    }
+}
+
 void finish_everything() {
     require_one_host_thread();
+    refuse_in_capture("synchronisation", true);
     std::vector<OperationPtr> todo;
     todo.swap(pending);
     run_all(todo);
@@ -110,7 +127,7 @@ bool is_capturing(cudaStream_t stream) { return stream_of(stream)->capture; }
 
 void finish_stream(cudaStream_t stream) {
     require_one_host_thread();
-    if (is_capturing(stream)) { fail("synchronisation during the capture of a graph"); }
+    if (is_capturing(stream)) { fail("synchronisation during the capture of a graph, with its stream"); }
     OperationPtr last = stream_of(stream)->last;
     if (last && !last->done) { finish(last); }
 }
@@ -122,7 +139,9 @@ static std::vector<OperationPtr> predecessors(CUstream_st* stream) {
     if (stream->capture) { return after; }
     if (stream == &default_stream) {
         for (CUstream_st* other : streams) {
-            if (!other->non_blocking && !other->capture && other->last) { after.push_back(other->last); }
+            if (other->non_blocking) { continue; }
+            if (other->capture) { fail("the default stream is used while a stream that waits for it is captured"); }
+            if (other->last) { after.push_back(other->last); }
         }
     } else if (!stream->non_blocking && default_stream.last) {
         after.push_back(default_stream.last);
@@ -157,6 +176,8 @@ void enqueue(cudaStream_t stream, std::function<void()> work) { enqueue_after(st
 // A launch of a graph: copies of its operations with the dependencies among them; the first ones come after what the
 // stream holds, and what the stream gets next comes after them all.
 static void launch_graph(const std::vector<OperationPtr>& operations, CUstream_st* stream) {
+    if (stream->capture) { fail("the launch of a graph into the capture of another is not emulated"); }
+    if (settings.trace) { fprintf(stderr, "EMU GRAPH of %zu operations\n", operations.size()); }
     std::unordered_map<Operation*, OperationPtr> copies;
     auto end = std::make_shared<Operation>();
     end->work = [] {};
@@ -176,11 +197,23 @@ static void launch_graph(const std::vector<OperationPtr>& operations, CUstream_s
 }
 
 // A query finds late work unfinished once, and then finished: a loop that polls must come to its end.
-static cudaError_t query(const OperationPtr& operation) {
+static cudaError_t query(const OperationPtr& operation, bool captured) {
     require_one_host_thread();
+    if (captured) { fail("a query during the capture of a graph, of what is captured"); }
     if (!operation || operation->done) { return cudaSuccess; }
     finish(operation);
     return cudaErrorNotReady;
+}
+
+// All streams that the capture has drawn in must have been waited for, directly or not, by the one that it began on.
+static void check_joined(const CUgraph_st* graph) {
+    std::unordered_set<const Operation*> joined;
+    if (graph->origin->last) { joined = needed_by(graph->origin->last); }
+    for (CUstream_st* s : streams) {
+        if (s->capture == graph && s->last && !joined.count(s->last.get())) {
+            fail("the capture ends before a stream that it has drawn in was joined again");
+        }
+    }
 }
 
 static double now() {
@@ -203,7 +236,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     finish_stream(stream);
     return cudaSuccess;
 }
-cudaError_t cudaStreamQuery(cudaStream_t stream) { return query(stream_of(stream)->last); }
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return query(stream_of(stream)->last, is_capturing(stream)); }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
     *stream = new CUstream_st;
@@ -239,10 +272,11 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (event->capture) { fail("synchronisation with an event that was recorded in the capture of a graph"); }
     if (event->operation && !event->operation->done) { finish(event->operation); }
     return cudaSuccess;
 }
-cudaError_t cudaEventQuery(cudaEvent_t event) { return query(event->operation); }
+cudaError_t cudaEventQuery(cudaEvent_t event) { return query(event->operation, event->capture); }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t first, cudaEvent_t second) {
     for (cudaEvent_t event : {first, second}) {
         if (!event->operation) { return remember_error(cudaErrorInvalidResourceHandle); }
@@ -265,17 +299,22 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
     CUstream_st* s = stream_of(stream);
-    if (s == &default_stream) { return remember_error(cudaErrorStreamCaptureUnsupported); }
+    if (!settings.graphs) { return remember_error(cudaErrorNotSupported); }
+    if (s == &default_stream || s->capture) { return remember_error(cudaErrorStreamCaptureUnsupported); }
     finish_stream(stream); // what is pending there would have to be remembered beside the capture
     s->capture = new CUgraph_st;
+    s->capture->origin = stream;
+    s->capture->relaxed = mode == cudaStreamCaptureModeRelaxed;
     s->last = nullptr;
     return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     *graph = stream_of(stream)->capture;
     if (!*graph) { return remember_error(cudaErrorIllegalState); }
+    if ((*graph)->origin != stream) { fail("a capture ends on another stream than it began on"); }
+    check_joined(*graph);
     for (CUstream_st* s : streams) {
         if (s->capture != *graph) { continue; }
         s->capture = nullptr;

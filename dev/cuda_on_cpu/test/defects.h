@@ -33,6 +33,13 @@
     D(shared_above_limit,          "xxxxxxx", "p cudaFuncSetAttribute",  "more than 48 KB of shared memory asked for") \
     D(operand_too_short,           "xxxxxxx", "p cublasLt A",            "a matmul that reads past its operand") \
     D(second_stream_not_joined,    ".....x.", "l FAILED",                "a stream goes on before a graph beside it") \
+    D(capture_not_joined,          "xxxxxxx", "p joined again",          "a capture ends while a stream is apart") \
+    D(sync_in_capture,             "xxxxxxx", "p with its stream",       "the host waits for a captured stream") \
+    D(device_sync_in_capture,      "xxxxxxx", "p synchronisation",       "the host waits for everything, capturing") \
+    D(allocation_in_capture,       "xxxxxxx", "p cudaMalloc during",     "an allocation during a capture") \
+    D(default_stream_in_capture,   "xxxxxxx", "p the default stream",    "the default stream during a capture") \
+    D(pageable_in_capture,         "xxxxxxx", "p pageable memory",       "a captured copy from pageable memory") \
+    D(pinned_written_too_early,    ".....x.", "l FAILED",                "a graph's parameter is written too early") \
     D(neighbour_read_in_place,     "......x", "r not ordered",           "x[i] += x[i + 1] across blocks, in place")
 
 enum Defect {

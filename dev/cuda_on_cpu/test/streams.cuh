@@ -1,4 +1,4 @@
-// Two streams that an event orders, and a graph captured across both.
+// Two streams that an event orders, a graph captured across both, and one whose launches differ by what they read.
 #pragma once
 #include "support.cuh"
 
@@ -69,7 +69,7 @@ static void test_graph() {
     scale_kernel<<<grid, 256, 0, s.first>>>(b.data, a.data, 2.0f, n);
     s.second_waits_for_first();
     scale_kernel<<<grid, 256, 0, s.second>>>(a.data, b.data, 0.25f, n);
-    s.first_waits_for_second();
+    if (!PLANTED_HOST(capture_not_joined)) { s.first_waits_for_second(); }
     CUDA_CHECK(cudaStreamEndCapture(s.first, &graph));
     CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
     for (int i = 0; i < launches; i++) { CUDA_CHECK(cudaGraphLaunch(executable, s.first)); }
@@ -79,4 +79,53 @@ static void test_graph() {
     check_output("a graph, launched three times", b, want, 0.0);
     CUDA_CHECK(cudaGraphExecDestroy(executable));
     CUDA_CHECK(cudaGraphDestroy(graph));
+}
+
+// out += factor inp
+__global__ void add_scaled_kernel(float* out, const float* inp, const float* factor, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) { out[i] += *factor * inp[i]; }
+}
+
+static void plant_in_capture(cudaStream_t stream, float* device, float* pageable) {
+    if (PLANTED_HOST(sync_in_capture)) { CUDA_CHECK(cudaStreamSynchronize(stream)); }
+    if (PLANTED_HOST(device_sync_in_capture)) { CUDA_CHECK(cudaDeviceSynchronize()); }
+    if (PLANTED_HOST(allocation_in_capture)) { Device<float> made(1); }
+    if (PLANTED_HOST(default_stream_in_capture)) { CUDA_CHECK(cudaMemsetAsync(device, 0, sizeof(float), 0)); }
+    if (PLANTED_HOST(pageable_in_capture)) {
+        CUDA_CHECK(cudaMemcpyAsync(device, pageable, sizeof(float), cudaMemcpyHostToDevice, stream));
+    }
+}
+
+// The graph copies its factor from pinned memory, which the host writes anew for each launch.
+static void test_graph_parameter() {
+    int n = 1000, grid = CEIL_DIV(n, 256);
+    cudaStream_t stream;
+    float *factor, pageable = 1;
+    CUDA_CHECK(cudaStreamCreate(&stream)); // one that the default stream waits for
+    CUDA_CHECK(cudaMallocHost((void**)&factor, sizeof(float)));
+    auto values = random_values<float>(n);
+    std::vector<double> want(n);
+    for (int i = 0; i < n; i++) { want[i] = (1.0 + 2.0 + 4.0) * values[i]; }
+    Device<float> inp(values), out(n), device_factor(1);
+    out.zero();
+    CUDA_CHECK(cudaDeviceSynchronize());
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    CUDA_CHECK(cudaMemcpyAsync(device_factor.data, factor, sizeof(float), cudaMemcpyHostToDevice, stream));
+    plant_in_capture(stream, device_factor.data, &pageable);
+    add_scaled_kernel<<<grid, 256, 0, stream>>>(out.data, inp.data, device_factor.data, n);
+    CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+    CUDA_CHECK(cudaGraphInstantiate(&executable, graph, 0));
+    CUDA_CHECK(cudaGraphDestroy(graph));
+    for (float value : {1.0f, 2.0f, 4.0f}) {
+        *factor = value;
+        CUDA_CHECK(cudaGraphLaunch(executable, stream));
+        if (!PLANTED_HOST(pinned_written_too_early)) { CUDA_CHECK(cudaStreamSynchronize(stream)); }
+    }
+    check_output("a graph with a parameter", out, want, 1e-6);
+    CUDA_CHECK(cudaGraphExecDestroy(executable));
+    CUDA_CHECK(cudaFreeHost(factor));
+    CUDA_CHECK(cudaStreamDestroy(stream));
 }

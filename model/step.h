@@ -1,0 +1,8 @@
+// What a step leaves to be read: sums over the images of its micro-batches, and the norm of its gradients. The step is
+// applied only where loss and norm are finite.
+#pragma once
+
+typedef struct {
+    double loss, hits; // hits: images whose label has the largest logit
+    double norm;
+} StepSums;
