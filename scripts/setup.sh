@@ -41,4 +41,16 @@ install_missing() {
     done
 }
 
+# find_cuobjdump: sets CUOBJDUMP, which dev/test_cuda/resources.sh counts instructions with, to the toolkit's or, where pip
+# can get that, to PyPI's in build/cuobjdump; only where nvcc is. Without it that check is skipped.
+find_cuobjdump() {
+    command -v nvcc >/dev/null && ! command -v cuobjdump >/dev/null && command -v python3 >/dev/null || return 0
+    local folder=build/cuobjdump packages=(nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm)
+    if [ -z "$(find $folder -name nvdisasm 2>/dev/null)" ]; then
+        timeout 180 python3 -m pip install -q --no-deps --target $folder "${packages[@]}" >/dev/null 2>&1 || return 0
+    fi
+    CUOBJDUMP=$(realpath "$(find $folder -name cuobjdump -type f | head -n 1)")
+    export CUOBJDUMP
+}
+
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then install_missing "${build_packages[@]}" "${data_packages[@]}"; fi

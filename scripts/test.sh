@@ -12,6 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/setup.sh
 
 install_missing "${build_packages[@]}" "${data_packages[@]}"
+find_cuobjdump
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0 failed=0

@@ -4,7 +4,8 @@
 # the table is not that of resources.txt, if that was made by the same release of nvcc; --update writes that file.
 # Where there is a cuobjdump, a second table, and a file instructions.txt, tell what the loops of the rational and of
 # attention's kernels are made of (loops.awk says how), and the rational's backward has to keep within its limits. It is
-# looked for in CUOBJDUMP, beside nvcc and on the path; PyPI has it as nvidia-cuda-cuobjdump.
+# looked for in CUOBJDUMP, beside nvcc and on the path; PyPI has it as nvidia-cuda-cuobjdump, with the
+# nvidia-cuda-nvdisasm that it calls.
 # The last line is "N passed, N failed", one a kernel.
 set -eu
 cd "$(dirname "$0")"
