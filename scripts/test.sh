@@ -4,7 +4,8 @@
 #   2. all tests with less work in each, under AddressSanitizer and UBSan,
 #   3. all tests with less work in each, for any x86-64 with AVX2, without OpenBLAS,
 #   4. all tests with less work in each, for any x86-64,
-#   5. the CUDA kernels, on the CPU, where the CUDA toolkit's headers are (dev/cuda_on_cpu).
+#   5. the CUDA kernels and trainer, on the CPU, where the CUDA toolkit's headers are (dev/cuda_on_cpu): in several orders
+#      of their threads, under AddressSanitizer, and for races where clang++ is; what nvcc makes of them, where it is.
 # The last line, "N passed, N failed", sums them; the exit status is 1 if anything failed. On a machine that is no
 # x86-64, 3 is run for this machine's own processor and 4 is left out.
 set -u
@@ -48,6 +49,12 @@ if [ "$(uname -m)" = x86_64 ]; then
 fi
 suite "the emulation of CUDA on the CPU, with planted defects" -C dev/cuda_on_cpu test
 suite "CUDA kernels against the CPU's, emulated, in five orders of threads" -C dev/test_cuda emu
+suite "the same under AddressSanitizer and UBSan, in one order" -C dev/test_cuda emu EMU=asan ORDERS=forward
+if command -v clang++ >/dev/null; then
+    suite "the same, looking for races" -C dev/test_cuda emu EMU=race ORDERS=forward
+else
+    echo "SKIPPED, not passed: races in the CUDA kernels (no clang++)"
+fi
 suite "registers of the CUDA kernels, and no spills" -C dev/test_cuda resources
 suite "the CUDA trainer, emulated, against the CPU's" -C dev/test_cuda trainer
 suite "scripts/gpu_check.sh, emulated" test-gpu-check
