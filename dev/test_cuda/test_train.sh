@@ -194,6 +194,9 @@ while read -r flags; do
     check "gradients in bf16 of $flags" dumps_agree 0.1 $flags --precision bf16
 done <<'MODELS'
 --model vit-mini
+--model kat-mini --depth 2
+--model vit-mini-g3b
+--model kat-mini-g3b --dim 64 --heads 2 --image-size 32
 --model vit-mini --attn sigmoid
 --model vit-mini --attn mixing
 --model vit-mini --attn softmax-rank
