@@ -46,6 +46,7 @@ for seed in $seeds; do for model in $models; do
         if [ -e "$run/last.resume.safetensors" ]; then arguments=(--resume "$run")
         else arguments=(--model "$model" $flags --seed "$seed" --output "$run" --overwrite ${FLAGS:-}); fi
         ./train_kat "${arguments[@]}" >>"$run.log" 2>&1 || { echo "$model seed $seed failed: see $run.log" >&2; exit 1; }
+        grep -q '^best top-1' "$run.log" || { echo "$model seed $seed was stopped: the same command goes on" >&2; exit 1; }
     fi
     echo "$model seed $seed: $(grep '^best' "$run.log" | cut -d';' -f1)"
 done; done

@@ -8,6 +8,7 @@
 #pragma GCC diagnostic ignored "-Wunused-function" // the trainer's command line is not used here
 #define TESTING
 #include "../../train_vit.c"
+#include "median.h"
 
 enum { MAX_ROUNDS = 101, MAX_MODELS = 8, MAX_WORDS = 64 };
 
@@ -23,18 +24,6 @@ typedef struct {
     int count;
     double sgemm[MAX_ROUNDS]; // GFLOP/s
 } Bench;
-
-static int compare_doubles(const void* a, const void* b) {
-    double x = *(const double*)a, y = *(const double*)b;
-    return (x > y) - (x < y);
-}
-
-static double median(const double* values, int count) {
-    double sorted[MAX_ROUNDS];
-    memcpy(sorted, values, sizeof *values * (size_t)count);
-    qsort(sorted, (size_t)count, sizeof *sorted, compare_doubles);
-    return count % 2 ? sorted[count / 2] : 0.5 * (sorted[count / 2 - 1] + sorted[count / 2]);
-}
 
 // GFLOP/s of a large product on all threads: the library's own threading where there is one, else our linear layer.
 static double sgemm_rate(void) {

@@ -15,6 +15,7 @@
 #endif
 #define TESTING
 #include "../../train_vit.cu"
+#include "median.h"
 
 enum { MAX_ROUNDS = 51, MODELS = 4, MAX_WORDS = 64, STEPS = 3 }; // STEPS: of one model in a round
 
@@ -36,18 +37,6 @@ typedef struct {
     cudaEvent_t start, stop;
     double bandwidth, bf16_rate, tf32_rate; // bytes/s of a copy, read and written; FLOP/s of a large product
 } Bench;
-
-static int compare_doubles(const void* a, const void* b) {
-    double x = *(const double*)a, y = *(const double*)b;
-    return (x > y) - (x < y);
-}
-
-static double median(const double* values, int count) {
-    double sorted[MAX_ROUNDS];
-    memcpy(sorted, values, sizeof *values * (size_t)count);
-    qsort(sorted, (size_t)count, sizeof *sorted, compare_doubles);
-    return count % 2 ? sorted[count / 2] : 0.5 * (sorted[count / 2 - 1] + sorted[count / 2]);
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Timing by events
