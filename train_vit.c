@@ -3,9 +3,9 @@
 //     configuration -> parameter table -> data -> forward -> backward -> update -> log
 //
 // Here is the model: its activations, forward, backward and update, and main. model/config.h holds the option table,
-// model/parameters.h the parameter table, model/run.h the training loop, evaluation and checkpoints, which the CUDA
-// trainer shares; kernels/ has one file an operation with its maths on top, data/ brings images from files into
-// batches, runtime/ is what is not about the model.
+// model/parameters.h the parameter table; trainer/ has what a run does around its model (steps, evaluation, checkpoints,
+// its folder), which the CUDA trainer shares; kernels/ has one file an operation with its maths on top, data/ brings
+// images from files into batches, runtime/ is what is not about the model.
 //
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes. All tensors are
 // row-major fp32; --precision bf16 rounds the operands of linear layers where they are read. Gradients carry a d in
@@ -568,7 +568,7 @@ static void model_update(Model* m, double lr, int64_t t) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What model/run.h needs besides
+// What trainer/run.h needs besides
 
 static void model_zero_gradients(Model* m) {
     memset(m->grads, 0, m->table.total * sizeof(float));
@@ -623,7 +623,7 @@ static void print_memory(const Model* m, size_t data_bytes) {
 
 static const char program_name[] = "./train_kat";
 
-#include "model/run.h"
+#include "trainer/run.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // From the command line to a run

@@ -970,7 +970,7 @@ static void model_zero_gradients(Model* m) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What model/run.h needs besides
+// What trainer/run.h needs besides
 
 // The host's copy of a flat buffer, in the order of the parameter table
 static float* mirror_of(Model* m, const float* flat) {
@@ -1068,7 +1068,7 @@ static void print_memory(const Model* m, size_t data_bytes) {
 
 static const char program_name[] = "./train_katcu";
 
-#include "model/run.h"
+#include "trainer/run.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // From the command line to a run

@@ -1,0 +1,103 @@
+// The files of a run that hold tensors: weights, and what a resumed run goes on with.
+#pragma once
+#include "../runtime/checkpoint.h"
+#include "trainer.h"
+
+enum { PATH_SIZE = OPTION_TEXT_SIZE + 64 }; // a folder or prefix that the user gave, and a name of ours
+
+static void output_path(const Trainer* t, const char* name, char path[PATH_SIZE]) {
+    snprintf(path, PATH_SIZE, "%s/%s", t->output, name);
+}
+
+// The configuration and the step; to be freed
+static Metadata* run_metadata(const Trainer* t) {
+    Metadata* metadata = alloc_array(Metadata, 1, "metadata");
+    metadata_add_config(metadata, &t->model.config, config_table, CONFIG_OPTIONS);
+    metadata_add(metadata, "step", "%lld", (long long)t->step);
+    return metadata;
+}
+
+static void save_buffers(const Trainer* t, const char* name, const TensorBuffer* buffers, int count,
+                         const Metadata* metadata) {
+    char path[PATH_SIZE];
+    Error err;
+    output_path(t, name, path);
+    if (!checkpoint_save(path, t->model.tensors, t->model.tensor_count, buffers, count, metadata, &err)) {
+        fail(EXIT_RUN_TIME, "%s", err.text);
+    }
+}
+
+static void save_weights(Trainer* t, const char* name, float* flat) {
+    Metadata* metadata = run_metadata(t);
+    TensorBuffer weights = {"", model_fetch(&t->model, flat)};
+    save_buffers(t, name, &weights, 1, metadata);
+    free(metadata);
+}
+
+// The buffers that a resumed run goes on with: where the model has them, and where the host does
+typedef struct { float* flat[4]; TensorBuffer buffers[4]; int count; } ResumeState;
+static ResumeState resume_state(Model* m) {
+    static const char* const prefixes[] = {"param.", "exp_avg.", "exp_avg_sq.", "ema."};
+    ResumeState state = {.flat = {m->params, m->exp_avg, m->exp_avg_sq, m->ema}, .count = m->ema ? 4 : 3};
+    for (int i = 0; i < state.count; i++) {
+        state.buffers[i] = (TensorBuffer){prefixes[i], model_fetch(m, state.flat[i])};
+    }
+    return state;
+}
+
+// The file to resume from comes last: a run that is killed in between goes on from an earlier step and writes all again.
+static void save_last(Trainer* t) {
+    Model* m = &t->model;
+    save_weights(t, "last.safetensors", m->params);
+    if (m->ema) { save_weights(t, "last.ema.safetensors", m->ema); }
+    Metadata* metadata = run_metadata(t);
+    metadata_add(metadata, "best", "%lld %.17g", (long long)t->best_step, t->best_top1);
+    metadata_add(metadata, "window", "%.17g %.17g %.17g %lld %lld", t->loss.count, t->loss.mean, t->loss.squares,
+                 (long long)t->hits, (long long)t->seen);
+    ResumeState state = resume_state(m);
+    save_buffers(t, "last.resume.safetensors", state.buffers, state.count, metadata);
+    free(metadata);
+}
+
+static SafeTensors open_or_fail(const char* path) {
+    SafeTensors file;
+    Error err;
+    if (!safetensors_open(&file, path, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    return file;
+}
+
+// Reads back the metadata of save_last; false where some of it is missing.
+static bool read_position(Trainer* t, const SafeTensors* file) {
+    const char* step = safetensors_metadata(file, "step");
+    const char* best = safetensors_metadata(file, "best");
+    const char* window = safetensors_metadata(file, "window");
+    Running* loss = &t->loss;
+    long long at = -1, best_step = 0, hits = 0, seen = 0;
+    bool read = step && sscanf(step, "%lld", &at) == 1 &&
+        best && sscanf(best, "%lld %lf", &best_step, &t->best_top1) == 2 &&
+        window && sscanf(window, "%lf %lf %lf %lld %lld", &loss->count, &loss->mean, &loss->squares, &hits, &seen) == 5;
+    t->step = at;
+    t->best_step = best_step;
+    t->hits = hits;
+    t->seen = seen;
+    return read && at >= 0;
+}
+
+static void load_resume(Trainer* t, const char* folder) {
+    Model* m = &t->model;
+    char path[PATH_SIZE];
+    Error err;
+    snprintf(path, sizeof path, "%s/last.resume.safetensors", folder);
+    SafeTensors file = open_or_fail(path);
+    ResumeState state = resume_state(m);
+    for (int i = 0; i < state.count; i++) {
+        if (!checkpoint_load(&file, m->tensors, m->tensor_count, state.buffers[i], &err)) {
+            fail(EXIT_RUN_TIME, "%s: %s", path, err.text);
+        }
+        model_store(m, state.flat[i]);
+    }
+    if (!read_position(t, &file)) {
+        fail(EXIT_RUN_TIME, "%s does not say at which step it was saved: it is not a file to resume from", path);
+    }
+    safetensors_close(&file);
+}

@@ -1,0 +1,51 @@
+// Evaluation over the whole test split.
+#pragma once
+#include "../kernels/loss.h"
+#include "trainer.h"
+
+typedef struct { int64_t images, hits; } ClassCount;
+
+static Evaluation evaluate(Trainer* t, float* flat, ClassCount* per_class /* (K) or NULL */) {
+    Model* m = &t->model;
+    Running loss = {0}, top1 = {0}, top5 = {0};
+    loader_seek(&t->test_loader, 0);
+    while ((int64_t)loss.count < t->test.count) {
+        const Batch* batch = loader_next(&t->test_loader);
+        model_forward(m, flat, model_images(m, batch), batch->count, NULL);
+        model_loss(m, batch->targets, batch->count);
+        const float *logits = model_logits(m), *losses = model_losses(m);
+        for (int b = 0; b < batch->count; b++) {
+            int rank = rank_of_label(logits + (size_t)b * m->dims.K, m->dims.K, batch->labels[b]);
+            running_add(&loss, losses[b]);
+            running_add(&top1, 100.0 * (rank < 1));
+            running_add(&top5, 100.0 * (rank < 5));
+            if (per_class) {
+                per_class[batch->labels[b]].images++;
+                per_class[batch->labels[b]].hits += rank < 1;
+            }
+        }
+    }
+    return (Evaluation){
+        .loss = loss.mean, .loss_se = running_error(&loss), .top1 = top1.mean, .top1_se = running_error(&top1),
+        .top5 = top5.mean, .top5_se = running_error(&top5), .images = (int64_t)loss.count,
+    };
+}
+
+static void print_classes(const Dataset* data, const ClassCount* counts) {
+    for (int k = 0; k < data->classes; k++) {
+        long long images = counts[k].images;
+        double share = images ? (double)counts[k].hits / (double)images : 0;
+        double error = images ? sqrt(share * (1 - share) / (double)images) : 0;
+        printf("  %-24s %6.2f ± %.2f %% of %lld\n", data->class_names[k], 100 * share, 100 * error, images);
+    }
+}
+
+static Evaluation evaluate_and_print(Trainer* t, float* flat, const char* what) {
+    Model* m = &t->model;
+    ClassCount* counts = alloc_array(ClassCount, m->dims.K, "class counts");
+    Evaluation e = evaluate(t, flat, counts);
+    print_evaluation(what, &e);
+    if (m->config.per_class) { print_classes(&t->test, counts); }
+    free(counts);
+    return e;
+}

@@ -1,0 +1,28 @@
+// What a run is and costs, told before anything is allocated.
+#pragma once
+#include "../model/cost.h"
+#include "../model/parameters.h"
+#include <stdio.h>
+#include <sys/resource.h>
+
+// FLOPs of one image, forward and backward; the backward is twice the forward.
+static double train_flops(const Model* m) { return 3 * 2 * model_macs(&m->config, m->dims); }
+
+// What the process has held at most, from the operating system, in MB
+static double peak_memory(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return 1024e-6 * (double)usage.ru_maxrss;
+}
+
+static void print_plan(const Model* m, size_t data_bytes) {
+    const Config* c = &m->config;
+    Dims d = m->dims;
+    printf("model      %s: C %d, %d blocks, %d heads, %d tokens, %d classes; attention %s, mlp %s\n",
+           c->model, d.C, d.L, d.H, d.N, d.K, choice_name(config_option("attn")->choices, c->attn),
+           choice_name(config_option("mlp")->choices, c->mlp));
+    printf("parameters %zu in %d tensors\n", m->table.total, tensor_count(&m->table));
+    print_memory(m, data_bytes);
+    printf("compute    %.4f GMAC an image forward, %.3f GFLOP to train on it\n", 1e-9 * model_macs(c, d),
+           1e-9 * train_flops(m));
+}

@@ -1,0 +1,26 @@
+// What a trainer does once its model is there: train, or what was asked for instead.
+#pragma once
+#include "configure.h"
+#include "dump.h"
+#include "evaluate.h"
+#include "folder.h"
+#include "gradcheck.h"
+#include "overfit.h"
+#include "profile.h"
+#include "train.h"
+#include "trainer.h"
+#include "weights.h"
+
+static int run(Trainer* t) {
+    const Config* c = &t->model.config;
+    if (*c->eval) {
+        evaluate_and_print(t, t->model.params, c->eval);
+        return 0;
+    }
+    if (*c->dump_state) { return dump_state(t, c->dump_state); }
+    if (c->gradcheck) { return gradcheck(t); }
+    if (c->overfit_batch) { return overfit(t); }
+    if (c->profile) { return profile(t); }
+    open_output(t);
+    return train(t);
+}

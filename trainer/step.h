@@ -1,0 +1,76 @@
+// One step of training: its micro-batches with their draws, forward and backward, and the update.
+#pragma once
+#include "../runtime/random.h"
+#include "trainer.h"
+
+typedef struct { double loss, grad_norm, lr; int64_t hits, images; } StepResult;
+
+static const Batch* next_batch(Trainer* t) {
+    if (!t->model.config.overfit_batch) { return loader_next(&t->train_loader); }
+    if (!t->first_batch) { t->first_batch = loader_next(&t->train_loader); }
+    return t->first_batch;
+}
+
+// Which branches of this micro-batch are dropped: rate rising linearly over the blocks.
+static void draw_drop_path(Model* m, int64_t micro_batch) {
+    int L = m->dims.L;
+    for (int i = 0; m->keep && i < L * 2 * m->B; i++) {
+        int l = i / (2 * m->B);
+        float rate = L > 1 ? (float)(m->config.drop_path * l / (L - 1)) : 0;
+        float u = random_uniform((uint64_t)m->config.seed, STREAM_DROP_PATH, (uint32_t)micro_batch, (uint64_t)i);
+        m->keep[i] = u < rate ? 0 : 1 / (1 - rate);
+    }
+}
+
+// The next micro-batch, with its draws. It may be fetched as soon as model_gradients has returned from the one before.
+static const Batch* fetch_batch(Trainer* t, int64_t micro_batch) {
+    Model* m = &t->model;
+    m->profile.direction = PROFILE_FORWARD;
+    const Batch* batch = next_batch(t);
+    draw_drop_path(m, micro_batch);
+    model_prefetch(m, batch);
+    lap(m, PART_DATA);
+    return batch;
+}
+
+static double step_learning_rate(const Trainer* t) {
+    double at = t->model.config.sched_on_updates ? (double)t->step : (double)(t->step / t->steps_per_epoch);
+    return learning_rate(&t->schedule, at);
+}
+
+static bool step_finite(const StepResult* r) { return isfinite(r->loss) && isfinite(r->grad_norm); }
+
+// Forward and backward over the micro-batches of one step, and the update by the gradients of their mean loss. Where
+// something is not finite nothing is updated and the step does not count.
+static StepResult train_step(Trainer* t) {
+    Model* m = &t->model;
+    int micro_batches = m->config.grad_accum_steps;
+    int64_t next = t->step * micro_batches, end = t->total_steps * micro_batches;
+    StepResult result = {.lr = step_learning_rate(t)};
+    model_zero_gradients(m);
+    for (int i = 0; i < micro_batches; i++) {
+        const Batch* batch = t->coming ? t->coming : fetch_batch(t, next);
+        result.images += batch->count;
+        model_gradients(m, batch, m->keep, 1.0f / (float)(batch->count * micro_batches));
+        if (i == micro_batches - 1) { model_update(m, result.lr, t->step + 1); }
+        t->coming = ++next < end ? fetch_batch(t, next) : NULL;
+    }
+    StepSums sums = model_step_sums(m);
+    result.loss = sums.loss / (double)result.images;
+    result.grad_norm = sums.norm;
+    result.hits = (int64_t)sums.hits;
+    if (!step_finite(&result)) { return result; }
+    t->step++;
+    running_add(&t->loss, result.loss);
+    t->hits += result.hits;
+    t->seen += result.images;
+    return result;
+}
+
+// Gradients of the mean loss over one batch in m->grads, no drop path; returns the loss.
+static double first_gradients(Trainer* t, const Batch* batch) {
+    Model* m = &t->model;
+    model_zero_gradients(m);
+    model_gradients(m, batch, NULL, 1.0f / (float)batch->count);
+    return model_step_sums(m).loss / batch->count;
+}

@@ -1,0 +1,109 @@
+// The training loop: steps, the log, evaluations and checkpoints as they fall due.
+#pragma once
+#include "../runtime/clock.h"
+#include "checkpoints.h"
+#include "evaluate.h"
+#include "not_finite.h"
+#include "step.h"
+#include <signal.h>
+
+// The first Ctrl-C (or SIGTERM) ends the run after the step or evaluation under way, with a checkpoint; the second
+// ends it at once.
+static volatile sig_atomic_t stop_requested;
+static void request_stop(int signal_number) {
+    stop_requested = 1;
+    signal(signal_number, SIG_DFL);
+}
+
+typedef struct { double start, waited; int64_t step; } Clock; // of the window since the last row
+
+static Clock clock_start(const Trainer* t) {
+    return (Clock){.start = seconds_now(), .waited = loader_wait_seconds(&t->train_loader), .step = t->step};
+}
+
+static Progress progress_of(const Trainer* t, const StepResult* r, const Clock* clock) {
+    double seconds = seconds_now() - clock->start;
+    double steps = (double)(t->step - clock->step), images = steps * (double)r->images;
+    return (Progress){
+        .step = t->step, .epoch = (double)t->step / (double)t->steps_per_epoch, .loss = t->loss,
+        .accuracy = t->seen ? 100.0 * (double)t->hits / (double)t->seen : 0,
+        .lr = r->lr, .grad_norm = r->grad_norm,
+        .ms_per_step = 1e3 * seconds / steps, .images_per_second = images / seconds,
+        .gflops = 1e-9 * images * t->flops_per_image / seconds,
+        .wait_percent = 100 * (loader_wait_seconds(&t->train_loader) - clock->waited) / seconds,
+    };
+}
+
+static void show_progress(Trainer* t, FILE* csv, const StepResult* r, Clock* clock) {
+    bool row = t->step % t->model.config.log_every == 0 || t->step == t->total_steps;
+    Progress p = progress_of(t, r, clock);
+    print_progress(&p, t->total_steps, 1e-3 * p.ms_per_step * (double)(t->total_steps - t->step), row);
+    if (!row) { return; }
+    metrics_train(csv, &p);
+    t->loss = (Running){0};
+    t->hits = t->seen = 0;
+    *clock = clock_start(t);
+}
+
+static void evaluate_epoch(Trainer* t, FILE* csv) {
+    float* weights = t->model.ema ? t->model.ema : t->model.params;
+    double epoch = (double)t->step / (double)t->steps_per_epoch;
+    char what[64];
+    snprintf(what, sizeof what, "epoch %.2f, test%s", epoch, t->model.ema ? " (EMA)" : "");
+    Evaluation e = evaluate_and_print(t, weights, what);
+    metrics_test(csv, t->step, epoch, &e);
+    if (e.top1 > t->best_top1 || !t->best_step) {
+        t->best_top1 = e.top1;
+        t->best_step = t->step;
+        save_weights(t, "best.safetensors", weights);
+    }
+}
+
+static void keep_checkpoint(Trainer* t) {
+    char name[64];
+    snprintf(name, sizeof name, "epoch-%lld.safetensors", (long long)(t->step / t->steps_per_epoch));
+    save_weights(t, name, t->model.ema ? t->model.ema : t->model.params);
+}
+
+// True when what is due every so many units (0: never) is due at the end of this one.
+static bool due(int64_t at, int64_t every) { return every > 0 && at % every == 0; }
+
+static void after_step(Trainer* t, FILE* csv, const StepResult* r, Clock* clock) {
+    const Config* c = &t->model.config;
+    bool last = t->step == t->total_steps, epoch_ends = t->step % t->steps_per_epoch == 0;
+    int64_t epoch = t->step / t->steps_per_epoch;
+    show_progress(t, csv, r, clock);
+    double paused = seconds_now();
+    if (last || (epoch_ends && due(epoch, c->eval_every))) { evaluate_epoch(t, csv); }
+    if (epoch_ends && due(epoch, c->keep_every)) { keep_checkpoint(t); }
+    bool save = c->checkpoint_every ? due(t->step, c->checkpoint_every) : epoch_ends;
+    if (last || save) { save_last(t); }
+    clock->start += seconds_now() - paused; // evaluation and files do not count as training time
+}
+
+static int train(Trainer* t) {
+    Error err;
+    char path[PATH_SIZE];
+    output_path(t, "metrics.csv", path);
+    FILE* csv = metrics_open(path, t->step, &err);
+    if (!csv) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    signal(SIGINT, request_stop);
+    signal(SIGTERM, request_stop);
+    loader_seek(&t->train_loader, t->step * t->model.config.grad_accum_steps);
+    Clock clock = clock_start(t);
+    while (t->step < t->total_steps && !stop_requested) {
+        StepResult r = train_step(t);
+        if (!step_finite(&r)) { stop_not_finite(t, &r); }
+        after_step(t, csv, &r, &clock);
+    }
+    fclose(csv);
+    if (stop_requested) {
+        save_last(t);
+        printf("\nstopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);
+        return 0;
+    }
+    printf("peak memory %.1f MB\n", peak_memory());
+    printf("best top-1 %.2f %% at step %lld; files in %s: metrics.csv, config.txt, best.safetensors, "
+           "last.safetensors\n", t->best_top1, (long long)t->best_step, t->output);
+    return 0;
+}

@@ -1,0 +1,94 @@
+// What a run holds, and how it comes from data and configuration. The rooms of trainer/ are shared by the trainers on the
+// CPU (train_vit.c) and on the GPU (train_vit.cu); each includes them, by run.h, behind its model, which is
+//                                               room for), profile, keep (drop path, on the host), and the flat buffers
+//                                               params, grads, exp_avg, exp_avg_sq, ema (NULL: off), wherever they lie
+//     model_images, model_fetch_images          of a batch: as model_forward takes them, and on the host
+//     model_forward, model_loss                 of a batch, and nothing else
+//     model_zero_gradients, model_gradients     of the micro-batches of a step: forward, loss and backward
+//     model_update                              unless the norm of the gradients, or the loss, is not finite
+//     model_step_sums                           of the step: the first of these three to wait for a GPU
+//     model_prefetch                            says which batch model_gradients gets next
+//     model_fetch, model_store                  a flat buffer as the host reads and writes it, and back
+//     model_logits, model_losses                of the last batch, on the host
+#pragma once
+#include "../data/loader.h"
+#include "../data/procedural.h"
+#include "../model/parameters.h"
+#include "../runtime/log.h"
+#include "../runtime/schedule.h"
+#include "plan.h"
+
+typedef struct {
+    Model model;
+    Dataset train, test;
+    Loader train_loader, test_loader;
+    const Batch* first_batch; // what --overfit-batch repeats
+    const Batch* coming;      // the next step's first, once it was fetched
+    char output[OPTION_TEXT_SIZE];
+    Schedule schedule;
+    int64_t step, total_steps, steps_per_epoch; // step: updates done
+    double best_top1;
+    int64_t best_step;
+    Running loss;        // of the steps since the last row of the log
+    int64_t hits, seen;  // images among them: right ones, all
+    double flops_per_image;
+} Trainer;
+
+static void load_data(Trainer* t, const Config* c) {
+    Error err;
+    if (!dataset_open(&t->train, &t->test, c->data, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    if (c->train_images && c->train_images < t->train.count) { t->train.count = c->train_images; }
+    if (c->test_images && c->test_images < t->test.count) { t->test.count = c->test_images; }
+    if (c->classes && c->classes < t->train.classes) {
+        fail(EXIT_USAGE, "--classes %d is fewer than the %d of %s: leave it out", c->classes, t->train.classes,
+             c->data);
+    }
+}
+
+static void choose_normalization(LoaderConfig* loader, const Dataset* data, int normalize) {
+    static const float imagenet_mean[] = {0.485f, 0.456f, 0.406f}, imagenet_std[] = {0.229f, 0.224f, 0.225f};
+    static const float half[] = {0.5f, 0.5f, 0.5f};
+    const float* const mean[] = {
+        [NORMALIZE_DATASET] = data->mean, [NORMALIZE_IMAGENET] = imagenet_mean, [NORMALIZE_HALF] = half};
+    const float* const std[] = {
+        [NORMALIZE_DATASET] = data->std, [NORMALIZE_IMAGENET] = imagenet_std, [NORMALIZE_HALF] = half};
+    memcpy(loader->mean, mean[normalize], sizeof loader->mean);
+    memcpy(loader->std, std[normalize], sizeof loader->std);
+}
+
+static void open_loaders(Trainer* t, LoaderOutput output) {
+    const Config* c = &t->model.config;
+    Error err;
+    LoaderConfig train = {
+        .batch_size = c->batch_size, .image_size = c->image_size, .num_classes = t->model.dims.K,
+        .output = output, .train = true, .prefetch = true, .seed = (uint64_t)c->seed,
+        .crop_pct = (float)c->crop_pct, .eval_interpolation = (Interpolation)c->interpolation,
+        .augment = {
+            .crop_padding = c->crop_padding, .random_resized_crop = c->rrc != 0,
+            .scale = {(float)c->scale[0], (float)c->scale[1]}, .ratio = {(float)c->ratio[0], (float)c->ratio[1]},
+            .train_interpolation = (Interpolation)c->train_interpolation, .flip = (float)c->hflip,
+            .erase = (float)c->reprob, .erase_by_noise = c->remode == ERASE_BY_NOISE,
+            .mixup = (float)c->mixup, .cutmix = (float)c->cutmix,
+            .mix_probability = (float)c->mixup_prob, .mix_switch = (float)c->mixup_switch_prob,
+            .smoothing = (float)c->smoothing,
+        },
+    };
+    choose_normalization(&train, &t->train, c->normalize);
+    LoaderConfig test = train;
+    test.train = false;
+    if (!loader_open(&t->train_loader, &t->train, &train, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    if (!loader_open(&t->test_loader, &t->test, &test, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+}
+
+static void plan_steps(Trainer* t) {
+    const Config* c = &t->model.config;
+    t->steps_per_epoch = t->train_loader.steps_per_epoch / c->grad_accum_steps;
+    if (t->steps_per_epoch < 1) { t->steps_per_epoch = 1; }
+    t->total_steps = c->steps ? c->steps : c->epochs * t->steps_per_epoch;
+    double unit = c->sched_on_updates ? 1 : 1.0 / (double)t->steps_per_epoch; // the schedule counts steps, or epochs
+    t->schedule = (Schedule){
+        .lr = c->lr, .min_lr = c->min_lr, .warmup_lr = c->warmup_lr,
+        .warmup = c->warmup_epochs * (double)t->steps_per_epoch * unit, .total = (double)t->total_steps * unit,
+    };
+    t->flops_per_image = train_flops(&t->model);
+}

@@ -1,0 +1,29 @@
+// The weights that a run starts from: its own, or another file's.
+#pragma once
+#include "../model/pos_embed.h"
+#include "checkpoints.h"
+
+static void load_weights(Trainer* t) {
+    Model* m = &t->model;
+    Error err;
+    const char* path = *m->config.eval ? m->config.eval : m->config.init_from;
+    if (*m->config.resume) {
+        load_resume(t, m->config.resume);
+        return;
+    }
+    float* params = model_fetch(m, m->params);
+    if (*path) {
+        SafeTensors file = open_or_fail(path);
+        TensorBuffer weights = {"", params};
+        bool ok = *m->config.eval
+            ? checkpoint_load(&file, m->tensors, m->tensor_count, weights, &err)
+            : checkpoint_load_matching(&file, m->tensors, m->tensor_count, params, adapt_pos_embed, &err);
+        if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
+        safetensors_close(&file);
+        model_store(m, m->params);
+    }
+    if (m->ema) {
+        memcpy(model_fetch(m, m->ema), params, m->table.total * sizeof(float));
+        model_store(m, m->ema);
+    }
+}
