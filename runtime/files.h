@@ -1,10 +1,14 @@
-// Files and folders.
+// Files and folders: folders made with their parents, files that are written whole or not at all, and a lock on a folder.
 #pragma once
 #include "error.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #ifndef PATH_MAX
 #define PATH_MAX 4096
@@ -13,6 +17,19 @@
 static inline bool is_folder(const char* path) {
     struct stat status;
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+// Anything of that name, be it a link to nothing
+static inline bool path_exists(const char* path) {
+    struct stat status;
+    return lstat(path, &status) == 0;
+}
+
+// Two names of one file or folder, however they are spelled
+static inline bool same_file(const char* a, const char* b) {
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
 }
 
 // As mkdir -p
@@ -27,4 +44,148 @@ static inline bool make_folders(const char* path, Error* err) {
         return set_error(err, "cannot make the folder %s: %s. Choose another folder", part, reason);
     }
     return true;
+}
+
+static inline const char* write_advice(int error) {
+    switch (error) {
+    case ENOSPC: case EDQUOT: case EFBIG: return "free some space there, or write elsewhere";
+    case ENOENT: case ENOTDIR: return "make its folder first";
+    case EACCES: case EPERM: case EROFS: return "choose a folder that you may write to";
+    case EISDIR: return "give the name of a file";
+    default: return "check the disk, or write elsewhere";
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A file that is written whole: under a temporary name beside it, synced, then renamed, so that its name stands for a
+// whole file at any time, the old one or the new one. A link is followed to what it names. Devices and pipes cannot be
+// replaced: they are written through.
+//
+//   WholeFile f;
+//   if (!whole_file_begin(&f, path, &err)) { ... }
+//   fwrite(..., f.file);                            // an error stays in the stream
+//   if (!whole_file_end(&f, &err)) { ... }          // what was there before is unchanged
+
+typedef struct {
+    FILE* file;
+    char path[PATH_MAX], temporary[PATH_MAX]; // temporary is empty where the file is written through
+} WholeFile;
+
+// The path behind a link; what is not a link stays as it is. A link to nothing is an error.
+static inline bool follow_link(const char* path, char target[PATH_MAX]) {
+    struct stat status;
+    if (lstat(path, &status) == 0 && S_ISLNK(status.st_mode)) { return realpath(path, target) != NULL; }
+    int length = snprintf(target, PATH_MAX, "%s", path);
+    if (length >= PATH_MAX) { errno = ENAMETOOLONG; }
+    return length < PATH_MAX;
+}
+
+static inline FILE* whole_file_open(WholeFile* f, const char* path) {
+    struct stat status;
+    f->temporary[0] = 0;
+    if (!follow_link(path, f->path)) { return NULL; }
+    bool special = stat(f->path, &status) == 0 && !S_ISREG(status.st_mode); // of a folder, fopen says that it is one
+    if (special) { return fopen(f->path, "wb"); }
+    if (snprintf(f->temporary, sizeof f->temporary, "%s.tmp", f->path) >= (int)sizeof f->temporary) {
+        errno = ENAMETOOLONG;
+        return NULL;
+    }
+    // O_NOFOLLOW and O_NONBLOCK: a link or pipe that has the temporary name is not written to
+    int fd = open(f->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    return fd < 0 ? NULL : fdopen(fd, "wb");
+}
+
+static inline bool whole_file_begin(WholeFile* f, const char* path, Error* err) {
+    f->file = whole_file_open(f, path);
+    return f->file || set_error(err, "cannot write %s: %s; what was there is unchanged: %s", path, strerror(errno),
+                                write_advice(errno));
+}
+
+// The folder's entry must reach the disk as well, or a power cut could undo the rename.
+static inline bool sync_folder_of(const char* path) {
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", path);
+    char* slash = strrchr(folder, '/');
+    if (slash) { slash[slash == folder] = 0; }
+    int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL); // EINVAL: a file system without it
+    int error = errno;
+    if (fd >= 0) { close(fd); }
+    errno = error;
+    return ok;
+}
+
+// Flushed, synced and closed; false: errno says why not
+static inline bool whole_file_close(WholeFile* f) {
+    bool ok = !ferror(f->file) && fflush(f->file) == 0;
+    bool synced = ok && (!f->temporary[0] || fsync(fileno(f->file)) == 0);
+    int error = errno;
+    if (fclose(f->file) != 0 && synced) { return false; }
+    errno = error;
+    return synced;
+}
+
+static inline bool whole_file_end(WholeFile* f, Error* err) {
+    bool closed = whole_file_close(f);
+    if (closed && !f->temporary[0]) { return true; }
+    if (!closed || rename(f->temporary, f->path) != 0) {
+        int error = errno;
+        if (f->temporary[0]) { unlink(f->temporary); }
+        return set_error(err, "cannot write %s: %s; what was there is unchanged: %s", f->path, strerror(error),
+                         write_advice(error));
+    }
+    return sync_folder_of(f->path) ||
+           set_error(err, "%s is written, but its folder cannot be synced to disk: %s; check the disk", f->path,
+                     strerror(errno));
+}
+
+static inline bool copy_file(const char* from, const char* to, Error* err) {
+    WholeFile out;
+    char bytes[1 << 14];
+    size_t got;
+    FILE* in = fopen(from, "rb");
+    if (!in) { return set_error(err, "cannot read %s: %s; check the path", from, strerror(errno)); }
+    if (!whole_file_begin(&out, to, err)) {
+        fclose(in);
+        return false;
+    }
+    while ((got = fread(bytes, 1, sizeof bytes, in)) > 0) { fwrite(bytes, 1, got, out.file); }
+    bool read = !ferror(in);
+    fclose(in);
+    if (read) { return whole_file_end(&out, err); }
+    whole_file_close(&out);
+    if (out.temporary[0]) { unlink(out.temporary); }
+    return set_error(err, "cannot read %s to its end: check the disk", from);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A folder that is one process's: the lock lies on the file .lock in it, which says whose it is, and goes with the process.
+
+enum { LOCK_NONE = -1, LOCK_HELD_BY_OTHER = -2 };
+
+static inline void lock_describe(int fd) {
+    char host[256] = "";
+    gethostname(host, sizeof host - 1);
+    if (ftruncate(fd, 0) == 0) { dprintf(fd, "process %ld on %s\n", (long)getpid(), host); }
+}
+
+// The lock's descriptor, which holds it until it is closed; LOCK_HELD_BY_OTHER; LOCK_NONE where the file system knows
+// no locks or lets nobody write. err says why there is none.
+static inline int folder_lock(const char* folder, Error* err) {
+    char path[PATH_MAX], owner[300] = "";
+    snprintf(path, sizeof path, "%s/.lock", folder);
+    int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        lock_describe(fd);
+        return fd;
+    }
+    int error = errno;
+    if (fd >= 0 && error == EWOULDBLOCK) {
+        ssize_t length = read(fd, owner, sizeof owner - 1);
+        owner[length > 0 ? strcspn(owner, "\n") : 0] = 0;
+    }
+    if (fd >= 0) { close(fd); }
+    set_error(err, "the folder %s %s%s", folder, error == EWOULDBLOCK ? "is in use by " : "cannot be locked: ",
+              error == EWOULDBLOCK ? (*owner ? owner : "another process") : strerror(error));
+    return error == EWOULDBLOCK ? LOCK_HELD_BY_OTHER : LOCK_NONE;
 }

@@ -10,6 +10,7 @@
 // cJSON; writing needs no library. The machine is taken to be little endian.
 #pragma once
 #include "error.h"
+#include "files.h"
 #include "memory.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -525,66 +526,19 @@ static inline void safetensors_put(FILE* out, const char* header, size_t length,
     }
 }
 
-static inline const char* safetensors_write_advice(int error) {
-    switch (error) {
-    case ENOSPC: case EDQUOT: case EFBIG: return "free some space there, or write elsewhere";
-    case ENOENT: case ENOTDIR: return "make its folder first";
-    case EACCES: case EPERM: case EROFS: return "choose a folder that you may write to";
-    default: return "check the disk, or write elsewhere";
-    }
-}
-
-// The folder's entry must reach the disk as well, or a power cut could undo the rename.
-static inline bool safetensors_sync_folder(const char* path) {
-    char* folder = strdup(path);
-    char* slash = strrchr(folder, '/');
-    if (slash) { slash[slash == folder] = 0; }
-    int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL); // EINVAL: a file system without it
-    int error = errno;
-    if (fd >= 0) { close(fd); }
-    free(folder);
-    errno = error;
-    return ok;
-}
-
-// false: errno says why, and the temporary file is gone
-static inline bool safetensors_replace(const char* path, const char* temporary, const char* header, size_t length,
-                                       const SafeTensorOut* tensors, int count) {
-    FILE* out = fopen(temporary, "wb");
-    if (!out) { return false; }
-    safetensors_put(out, header, length, tensors, count);
-    bool ok = !ferror(out) && fflush(out) == 0 && fsync(fileno(out)) == 0;
-    int error = errno;
-    if (fclose(out) != 0 && ok) {
-        ok = false;
-        error = errno;
-    }
-    if (ok && rename(temporary, path) == 0) { return true; }
-    if (ok) { error = errno; }
-    unlink(temporary);
-    errno = error;
-    return false;
-}
-
-// Writes PATH.tmp, then renames it: PATH is always a whole file, the old one or the new one. Equal input, equal bytes.
-// Names must differ from one another; data of an empty tensor may be NULL.
+// PATH is always a whole file, the old one or the new one (files.h). Equal input, equal bytes. Names must differ from one
+// another; data of an empty tensor may be NULL.
 static inline bool safetensors_save(const char* path, const SafeTensorOut* tensors, int count,
                                     const char* const (*metadata)[2], int metadata_count, Error* err) {
-    size_t length = 0, room = strlen(path) + sizeof ".tmp";
+    size_t length = 0;
+    WholeFile out;
     char* header = safetensors_header(tensors, count, metadata, metadata_count, &length);
     if (!header) { return set_error(err, "no memory to write %s; close other programs", path); }
-    char* temporary = alloc_array(char, room, "a file name");
-    snprintf(temporary, room, "%s.tmp", path);
-    bool ok = safetensors_replace(path, temporary, header, length, tensors, count);
-    if (!ok) {
-        set_error(err, "cannot write %s: %s; what was there is unchanged: %s", path, strerror(errno),
-                  safetensors_write_advice(errno));
-    } else if (!safetensors_sync_folder(path)) {
-        ok = set_error(err, "%s is written, but its folder cannot be synced to disk: %s; check the disk", path,
-                       strerror(errno));
+    bool ok = whole_file_begin(&out, path, err);
+    if (ok) {
+        safetensors_put(out.file, header, length, tensors, count);
+        ok = whole_file_end(&out, err);
     }
-    free(temporary);
     free(header);
     return ok;
 }
