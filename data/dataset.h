@@ -24,6 +24,7 @@
 #include "../runtime/error.h"
 #include <assert.h> // static_assert
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -143,6 +144,15 @@ static inline void dataset_measure(Dataset* d) {
     }
 }
 
+// The header takes what the fields say, and the checksum of all.
+static inline void dataset_seal(const Dataset* d) {
+    DatasetHeader* h = (DatasetHeader*)d->file;
+    memcpy(h->mean, d->mean, sizeof h->mean);
+    memcpy(h->std, d->std, sizeof h->std);
+    memcpy(h->name, d->name, sizeof h->name);
+    h->checksum = dataset_checksum(d->file + 16, d->file_bytes - 16);
+}
+
 static inline bool labels_valid(const Dataset* d, const char* path, Error* err) {
     for (int i = 0; i < d->count; i++) {
         if (d->labels[i] >= d->classes) {
@@ -168,12 +178,7 @@ static inline bool dataset_write(const Dataset* d, const char* path, Error* err)
 // Written under a temporary name, then renamed: whoever reads `path` sees the old file or the whole new one.
 static inline bool dataset_save(const Dataset* d, const char* path, Error* err) {
     if (!labels_valid(d, path, err)) { return false; }
-    DatasetHeader* h = (DatasetHeader*)d->file;
-    memcpy(h->mean, d->mean, sizeof h->mean);
-    memcpy(h->std, d->std, sizeof h->std);
-    memcpy(h->name, d->name, sizeof h->name);
-    h->checksum = dataset_checksum(d->file + 16, d->file_bytes - 16);
-
+    dataset_seal(d);
     char temporary[4096];
     if (snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid()) >= (int)sizeof temporary) {
         return set_error(err, "the path %.100s... is too long: choose a shorter one", path);
@@ -253,7 +258,8 @@ static inline bool dataset_read(Dataset* d, FILE* f, const char* path, Error* er
 
 static inline bool dataset_load(Dataset* d, const char* path, Error* err) {
     *d = (Dataset){0};
-    FILE* f = fopen(path, "rb");
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK); // a fifo is refused, not waited for
+    FILE* f = descriptor < 0 ? NULL : fdopen(descriptor, "rb");
     if (!f) {
         return set_error(err, "cannot open %s: %s; ./convert_data makes data sets, and --data procedural needs no file",
                          path, strerror(errno));
@@ -262,4 +268,42 @@ static inline bool dataset_load(Dataset* d, const char* path, Error* err) {
     fclose(f);
     if (!ok) { dataset_free(d); }
     return ok;
+}
+
+// ---- What ties a checkpoint to the data that it was trained on ----
+
+enum { FINGERPRINT_SIZE = 17 };
+
+// 16 hex digits: the checksum in the header, hence of the whole split, however many of its images are used
+static inline const char* dataset_fingerprint(const Dataset* d, char text[FINGERPRINT_SIZE]) {
+    snprintf(text, FINGERPRINT_SIZE, "%016llx", (unsigned long long)((const DatasetHeader*)d->file)->checksum);
+    return text;
+}
+
+// The class names, a newline between them; the caller frees it. NULL: no memory
+static inline char* dataset_class_text(const Dataset* d) {
+    char* text = (char*)calloc((size_t)d->classes, CLASS_NAME_BYTES);
+    for (int k = 0, at = 0; k < d->classes && text; k++) {
+        if (k) { text[at++] = '\n'; }
+        for (const char* c = d->class_names[k]; *c; c++) { text[at++] = *c == '\n' ? ' ' : *c; }
+    }
+    return text;
+}
+
+// Whether what one split has learned can be tested on the other. The sizes of their images may differ.
+static inline bool splits_agree(const Dataset* train, const Dataset* test, const char* train_path,
+                                const char* test_path, Error* err) {
+    if (train->classes != test->classes || train->channels != test->channels) {
+        return set_error(err, "%s and %s do not belong together (%d and %d classes, %d and %d channels): "
+                         "convert them again", train_path, test_path, train->classes, test->classes, train->channels,
+                         test->channels);
+    }
+    for (int k = 0; k < train->classes; k++) {
+        const char *a = train->class_names[k], *b = test->class_names[k];
+        if (strcmp(a, b) != 0) {
+            return set_error(err, "%s and %s do not belong together: class %d is '%s' in one and '%s' in the other: "
+                             "convert them again", train_path, test_path, k, a, b);
+        }
+    }
+    return true;
 }

@@ -157,6 +157,8 @@ static inline bool dataset_procedural(Dataset* train, Dataset* test, Error* err)
     dataset_measure(train);
     memcpy(test->mean, train->mean, sizeof test->mean);
     memcpy(test->std, train->std, sizeof test->std);
+    dataset_seal(train);
+    dataset_seal(test);
     return true;
 }
 
@@ -174,9 +176,7 @@ static inline bool dataset_open(Dataset* train, Dataset* test, const char* where
         dataset_free(train);
         return false;
     }
-    if (train->classes != test->classes || train->channels != test->channels) {
-        set_error(err, "%s and %s do not belong together (%d and %d classes, %d and %d channels): convert them again",
-                  train_path, test_path, train->classes, test->classes, train->channels, test->channels);
+    if (!splits_agree(train, test, train_path, test_path, err)) {
         dataset_free(train);
         dataset_free(test);
         return false;

@@ -109,6 +109,21 @@ static void test_impossible_fields(const uint8_t* good, size_t count) {
     free(bytes);
 }
 
+// What is no regular file is refused at once: a fifo is not waited for, a device not read without end.
+static void test_special_files(void) {
+    Dataset d;
+    Error err = {""};
+    const char* fifo = in_folder("fifo.kds");
+    const char* const paths[] = {fifo, test_folder, "/dev/zero", "/dev/null"};
+    if (mkfifo(fifo, 0600) != 0) { perror(fifo); }
+    alarm(20);
+    for (int i = 0; i < 4; i++) {
+        CHECK(!dataset_load(&d, paths[i], &err) && strstr(err.text, "not a regular file"), "%s: %s", paths[i],
+              err.text);
+    }
+    alarm(0);
+}
+
 static void test_refusals(void) {
     Dataset d = make_dataset(3), other;
     Error err;
@@ -121,7 +136,7 @@ static void test_refusals(void) {
 
     CHECK(!dataset_load(&other, in_folder("absent.kds"), &err) && strstr(err.text, "cannot open"), "a missing file: %s",
           err.text);
-    CHECK(!dataset_load(&other, test_folder, &err), "a folder was loaded");
+    test_special_files();
     CHECK(!dataset_create(&other, "odd", 1, 1, 2, 8, 8, &err), "two channels were accepted");
     CHECK(!dataset_create(&other, "odd", -1, 1, 3, 8, 8, &err), "-1 images were accepted");
     d.labels[5] = 3;
@@ -195,6 +210,8 @@ static void test_procedural(void) {
     CHECK(sums[0] == 0x7C3216E2A669439Au && sums[1] == 0x902EDF5DECB9E152u,
           "procedural images changed: 0x%016llX 0x%016llX", (unsigned long long)sums[0], (unsigned long long)sums[1]);
     CHECK(memcmp(train.mean, test.mean, sizeof train.mean) == 0, "both splits are normalised by the training split");
+    char fingerprint[FINGERPRINT_SIZE];
+    CHECK(strcmp(dataset_fingerprint(&train, fingerprint), "ade55aea03b418af") == 0, "fingerprint %s", fingerprint);
     CHECK_NEAR(accuracy_of_colour(&train, &test), 0.1, 0.05, "accuracy from mean colour alone"); // observed 0.1195
 #ifdef _OPENMP
     omp_set_num_threads(3);
@@ -206,6 +223,29 @@ static void test_procedural(void) {
     }
     dataset_free(&train);
     dataset_free(&test);
+}
+
+// The fingerprint is the file's: of any part of the images, under any name; another pixel gives another.
+static void test_fingerprint(void) {
+    Dataset d = make_dataset(3), back;
+    Error err;
+    char first[FINGERPRINT_SIZE], again[FINGERPRINT_SIZE], changed[FINGERPRINT_SIZE];
+    CHECK(dataset_save(&d, in_folder("a.kds"), &err) && dataset_save(&d, in_folder("b.kds"), &err), "%s", err.text);
+    dataset_fingerprint(&d, first);
+    if (CHECK(dataset_load(&back, in_folder("b.kds"), &err), "%s", err.text)) {
+        back.count = 2; // as --train-images does
+        CHECK(strlen(first) == 16 && strcmp(first, dataset_fingerprint(&back, again)) == 0, "%s and %s", first, again);
+        dataset_free(&back);
+    }
+    d.images[6 * image_bytes(&d)]++;
+    CHECK(dataset_save(&d, in_folder("a.kds"), &err), "%s", err.text);
+    CHECK(strcmp(first, dataset_fingerprint(&d, changed)) != 0, "another pixel, the same fingerprint %s", first);
+
+    snprintf(d.class_names[1], CLASS_NAME_BYTES, "two\nlines, one name");
+    char* text = dataset_class_text(&d);
+    CHECK(text && strcmp(text, "class 0\ntwo lines, one name\nclass 2") == 0, "class names: %s", text);
+    free(text);
+    dataset_free(&d);
 }
 
 static void test_open(void) {
@@ -220,6 +260,10 @@ static void test_open(void) {
         dataset_free(&train);
         dataset_free(&test);
     }
+    snprintf(d.class_names[2], CLASS_NAME_BYTES, "klasse 2");
+    CHECK(dataset_save(&d, in_folder("pair.test.kds"), &err), "%s", err.text);
+    CHECK(!dataset_open(&train, &test, in_folder("pair"), &err)
+          && strstr(err.text, "class 2 is 'class 2' in one and 'klasse 2' in the other"), "class names: %s", err.text);
     CHECK(dataset_save(&other, in_folder("pair.test.kds"), &err), "%s", err.text);
     CHECK(!dataset_open(&train, &test, in_folder("pair"), &err) && strstr(err.text, "belong together"), "pair: %s",
           err.text);
@@ -235,6 +279,7 @@ int main(void) {
     test_refusals();
     test_failed_write();
     test_procedural();
+    test_fingerprint();
     test_open();
     remove_test_folder();
     return tests_finish();
