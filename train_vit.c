@@ -677,7 +677,7 @@ int main(int argc, char** argv) {
     static Trainer t;
     Error err;
     start_with_sleeping_threads(argv);
-    Config config = configure(argc, argv);
+    Config config = configure(argc, argv, &t.origin);
     choose_device(&config, argv);
     int threads = threads_begin(&config);
     bool counts_only = config.dry_run && config.classes;
@@ -686,6 +686,7 @@ int main(int argc, char** argv) {
     if (!model_plan(&t.model, &config, classes, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     print_plan(&t.model, t.train.file_bytes + t.test.file_bytes);
     if (config.dry_run) { return 0; }
+    check_data(&t);
     printf("data       %s: %d training and %d test images, %d classes\n", config.data, t.train.count, t.test.count,
            t.train.classes);
     printf("machine    %d threads, products by %s\n", threads, matmul_library());
@@ -694,6 +695,7 @@ int main(int argc, char** argv) {
     if (bf16) { printf("bf16       operands of the linear layers; %s\n", linear_bf16_unit()); }
     open_loaders(&t, LOAD_IMAGES);
     plan_steps(&t);
+    if (trains(&config)) { take_folder(&t); }
     load_weights(&t);
     int code = run(&t);
     loader_close(&t.train_loader);

@@ -1130,7 +1130,7 @@ static void print_machine(const Model* m) {
 int main(int argc, char** argv) {
     static Trainer t;
     Error err;
-    Config config = configure(argc, argv);
+    Config config = configure(argc, argv, &t.origin);
     if (config.device == DEVICE_CPU) { fail(EXIT_USAGE, "--device cpu is not for %s: use ./train_kat", program_name); }
     require_gpu();
     bool counts_only = config.dry_run && config.classes;
@@ -1139,12 +1139,14 @@ int main(int argc, char** argv) {
     if (!model_plan(&t.model, &config, classes, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     print_plan(&t.model, t.train.file_bytes + t.test.file_bytes);
     if (config.dry_run) { return 0; }
+    check_data(&t);
     printf("data       %s: %d training and %d test images, %d classes\n", config.data, t.train.count, t.test.count,
            t.train.classes);
     print_machine(&t.model);
     allocate_and_compare(&t.model);
     open_input(&t);
     plan_steps(&t);
+    if (trains(&config)) { take_folder(&t); }
     load_weights(&t);
     int code = run(&t);
     close_input(&t);

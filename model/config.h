@@ -21,6 +21,8 @@ enum { NORMALIZE_DATASET, NORMALIZE_IMAGENET, NORMALIZE_HALF };
 
 #define RATIONAL_STARTS "identity|swish|gelu|gelu-as-released"
 #define SAME RESUME_SAME
+#define LENGTH RESUME_LENGTH
+#define INPUT RESUME_PATH
 #define FREE RESUME_FREE
 
 //  GROUP(title)
@@ -73,7 +75,7 @@ INT   (kan_grid, "kan-grid", "2", 1, 64, SAME, "intervals G of the splines") \
 INT   (kan_order, "kan-order", "3", 0, 7, SAME, "order k of the splines") \
 REAL  (kan_range, "kan-range", "4", 1e-3, 1e6, SAME, "knots from -R to R, then k more a side") \
 GROUP("Data and augmentation") \
-TEXT  (data, "data|data-dir", "procedural", SAME, "procedural, or PREFIX of PREFIX.train.kds and PREFIX.test.kds") \
+TEXT  (data, "data|data-dir", "procedural", INPUT, "procedural, or PREFIX of PREFIX.train.kds and PREFIX.test.kds") \
 INT   (train_images, "train-images", "0", 0, 100000000, SAME, "use only the first N training images; 0: all") \
 INT   (test_images, "test-images", "0", 0, 100000000, SAME, "evaluate on the first N test images; 0: all") \
 CHOICE(data_on_gpu, "data-on-gpu", "auto", "auto|on|off", FREE, "the images lie on the GPU; off: each batch's are copied; auto: if they fit") \
@@ -94,8 +96,8 @@ REAL  (mixup_prob, "mixup-prob", "1", 0, 1, SAME, "probability that a batch is m
 REAL  (mixup_switch_prob, "mixup-switch-prob", "0.5", 0, 1, SAME, "probability of cutmix where both are on") \
 REAL  (smoothing, "smoothing", "0", 0, 0.99, SAME, "label smoothing") \
 GROUP("Training") \
-INT   (epochs, "epochs", "5", 1, 1000000, SAME, "passes over the training set") \
-INT   (steps, "steps", "0", 0, 2000000000, SAME, "optimizer steps, instead of --epochs; 0: off") \
+INT   (epochs, "epochs", "5", 1, 1000000, LENGTH, "passes over the training set") \
+INT   (steps, "steps", "0", 0, 2000000000, LENGTH, "optimizer steps, instead of --epochs; 0: off") \
 INT   (batch_size, "batch-size", "64", 1, 65536, SAME, "images a micro-batch") \
 INT   (grad_accum_steps, "grad-accum-steps", "1", 1, 4096, SAME, "micro-batches a step") \
 REAL  (lr, "lr", "0.001", 0, 100, SAME, "peak learning rate") \
@@ -116,15 +118,16 @@ SWITCH(cuda_graph, "cuda-graph", "on", FREE, "on the GPU: a step is captured onc
 INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
 GROUP("Output") \
 TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under runs/") \
-SWITCH(overwrite, "overwrite", "off", FREE, "start anew in a folder that holds a run") \
+SWITCH(overwrite, "overwrite", "off", FREE, "start anew in a folder that holds a run, and remove that run") \
 INT   (log_every, "log-every|log-interval", "50", 1, 1000000, SAME, "steps between rows of metrics.csv and progress lines") \
 INT   (eval_every, "eval-every", "1", 0, 1000000, SAME, "epochs between evaluations; 0: only at the end") \
 INT   (checkpoint_every, "checkpoint-every", "0", 0, 1000000000, FREE, "steps between checkpoints; 0: every epoch") \
 INT   (keep_every, "keep-every", "0", 0, 1000000, FREE, "epochs between kept files epoch-N.safetensors; 0: none") \
 SWITCH(per_class, "per-class", "off", FREE, "evaluation prints every class") \
 GROUP("What to do (default: train)") \
-TEXT  (resume, "resume", "", FREE, "go on with the run in this folder, bit by bit as if never interrupted") \
-TEXT  (init_from, "init-from|initial-checkpoint", "", SAME, "start from the tensors of a safetensors file, by name") \
+TEXT  (resume, "resume", "", FREE, "go on with the run in this folder, bit by bit as if never interrupted; for longer with --epochs or --steps") \
+SWITCH(continue_run, "continue", "off", FREE, "go on with the run in --output if there is one, else start it: for queues") \
+TEXT  (init_from, "init-from|initial-checkpoint", "", INPUT, "start from the tensors of a safetensors file, by name") \
 TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file and stop") \
 TEXT  (dump_state, "dump-state", "", FREE, "write the first batch, parameters, gradients to this file and stop") \
 SWITCH(overfit_batch, "overfit-batch", "off", SAME, "train on the first batch only: the loss must go to 0") \
@@ -160,6 +163,8 @@ static const Option config_table[] = {
 };
 enum { CONFIG_OPTIONS = sizeof config_table / sizeof config_table[0] };
 #undef SAME
+#undef LENGTH
+#undef INPUT
 #undef FREE
 
 static inline const Option* config_option(const char* name) { return option_find(config_table, CONFIG_OPTIONS, name); }

@@ -8,7 +8,7 @@
 // Every file is written under a temporary name, synced and renamed: an old one is whole until the new one is.
 #pragma once
 #include "memory.h"
-#include "options.h"
+#include "metadata.h"
 #include "safetensors.h"
 
 typedef struct {
@@ -20,55 +20,6 @@ typedef struct {
 
 // A flat buffer whose tensors are stored under prefix + name.
 typedef struct { const char* prefix; float* flat; } TensorBuffer;
-
-enum { METADATA_MAX = 128, METADATA_KEY_SIZE = 48 };
-typedef struct {
-    char key[METADATA_MAX][METADATA_KEY_SIZE], value[METADATA_MAX][OPTION_TEXT_SIZE];
-    int count;
-} Metadata;
-
-// An option's name as a key: "karat-mode" as "karat_mode"
-static inline void metadata_key(char key[METADATA_KEY_SIZE], const char* name) {
-    snprintf(key, METADATA_KEY_SIZE, "%s", name);
-    for (char* c = key; *c; c++) { *c = *c == '-' ? '_' : *c; }
-}
-
-__attribute__((format(printf, 3, 4)))
-static inline void metadata_add(Metadata* m, const char* key, const char* format, ...) {
-    if (m->count == METADATA_MAX) {
-        fail(EXIT_RUN_TIME, "more than %d entries of metadata: raise METADATA_MAX", METADATA_MAX);
-    }
-    metadata_key(m->key[m->count], key);
-    va_list args;
-    va_start(args, format);
-    vsnprintf(m->value[m->count++], sizeof m->value[0], format, args);
-    va_end(args);
-}
-
-// The options that shape the result
-static inline void metadata_add_config(Metadata* m, const void* config, const Option* table, int count) {
-    for (int i = 0; i < count; i++) {
-        char text[OPTION_TEXT_SIZE];
-        if (table[i].type == OPTION_GROUP || table[i].resume == RESUME_FREE) { continue; }
-        metadata_add(m, option_name(&table[i]), "%s", option_text(config, &table[i], text));
-    }
-}
-
-// Sets the options that the file has; the others stay as they are.
-static inline bool metadata_read_config(const SafeTensors* file, void* config, const Option* table, int count,
-                                        Error* err) {
-    for (int i = 0; i < count; i++) {
-        char key[METADATA_KEY_SIZE];
-        metadata_key(key, option_name(&table[i]));
-        const char* text = table[i].type == OPTION_GROUP ? NULL : safetensors_metadata(file, key);
-        if (text && !option_set(config, &table[i], text, err)) { return false; }
-    }
-    return true;
-}
-
-static inline void metadata_pairs(const Metadata* m, const char* pairs[METADATA_MAX][2]) {
-    for (int i = 0; i < m->count; i++) { pairs[i][0] = m->key[i]; pairs[i][1] = m->value[i]; }
-}
 
 // Every tensor of every buffer
 static inline bool checkpoint_save(const char* path, const NamedTensor* tensors, int count,
@@ -84,9 +35,7 @@ static inline bool checkpoint_save(const char* path, const NamedTensor* tensors,
         out[i] = (SafeTensorOut){.name = names[i], .rank = t->rank, .data = buffer->flat + t->offset};
         memcpy(out[i].shape, t->shape, sizeof t->shape);
     }
-    const char* pairs[METADATA_MAX][2];
-    metadata_pairs(metadata, pairs);
-    bool ok = safetensors_save(path, out, total, pairs, metadata->count, err);
+    bool ok = safetensors_save(path, out, total, (const char* const (*)[2])metadata->pairs, metadata->count, err);
     free(names);
     free(out);
     return ok;

@@ -1,13 +1,13 @@
 // How errors travel. A function that can fail on input returns false and writes one sentence into an Error: what is
 // wrong, where, and one thing to do. Only the programs themselves (train_vit.c, data/convert.c) end the process:
-// exit 1 for run time, exit 2 for usage.
+// exit 1 for run time, 2 for usage, 3 for a run that a signal stopped and that can go on.
 #pragma once
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { EXIT_RUN_TIME = 1, EXIT_USAGE = 2 };
+enum { EXIT_RUN_TIME = 1, EXIT_USAGE = 2, EXIT_STOPPED = 3 };
 
 typedef struct {
     char text[1024];

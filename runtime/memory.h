@@ -23,3 +23,9 @@ static inline float* alloc_floats(size_t count, const char* what) {
 
 // count elements of any type
 #define alloc_array(type, count, what) ((type*)alloc_bytes((size_t)(count) * sizeof(type), what))
+
+// To be freed
+static inline char* copy_text(const char* text, const char* what) {
+    char* copy = alloc_array(char, strlen(text) + 1, what);
+    return strcpy(copy, text);
+}

@@ -21,8 +21,13 @@ typedef enum {
 } OptionType;
 enum { OPTION_TEXT_SIZE = 512 };
 
-// Whether a resumed run must have the same value: anything that shapes the weights must.
-typedef enum { RESUME_SAME, RESUME_FREE } OptionResume;
+// What becomes of an option when a run is saved and goes on
+typedef enum {
+    RESUME_SAME,   // shapes the result: checkpoints have it, and a resumed run keeps it
+    RESUME_LENGTH, // how long the run is: checkpoints have it, and a resumed run may be made longer
+    RESUME_PATH,   // where its input lies: config.txt has it, checkpoints never do
+    RESUME_FREE,   // config.txt tells it, a resumed run has its own
+} OptionResume;
 
 typedef struct {
     OptionType type;
@@ -139,6 +144,15 @@ static inline bool option_set(void* config, const Option* option, const char* te
     return true;
 }
 
+// The shortest text that is read back as the same number
+static inline void real_text(double number, char text[32]) {
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, 32, "%.*g", digits, number);
+        if (strtod(text, NULL) == number) { return; }
+    }
+}
+
+// As a user would type it, in all its digits
 static inline const char* option_text(const void* config, const Option* option, char text[OPTION_TEXT_SIZE]) {
     const void* field = (const char*)config + option->offset;
     const double* real = (const double*)field;
@@ -146,8 +160,12 @@ static inline const char* option_text(const void* config, const Option* option, 
     text[0] = 0;
     switch (option->type) {
     case OPTION_INT: snprintf(text, OPTION_TEXT_SIZE, "%d", *whole); break;
-    case OPTION_REAL: snprintf(text, OPTION_TEXT_SIZE, "%.10g", *real); break;
-    case OPTION_PAIR: snprintf(text, OPTION_TEXT_SIZE, "%.10g,%.10g", real[0], real[1]); break;
+    case OPTION_REAL: real_text(*real, text); break;
+    case OPTION_PAIR:
+        real_text(real[0], text);
+        strcat(text, ",");
+        real_text(real[1], text + strlen(text));
+        break;
     case OPTION_TEXT: snprintf(text, OPTION_TEXT_SIZE, "%s", (const char*)field); break;
     case OPTION_CHOICE: snprintf(text, OPTION_TEXT_SIZE, "%s", choice_name(option->choices, *whole)); break;
     case OPTION_SWITCH: snprintf(text, OPTION_TEXT_SIZE, "%s", *whole ? "on" : "off"); break;
@@ -264,7 +282,7 @@ static inline bool options_same(const void* saved, const void* now, const Option
     err->text[0] = 0;
     for (int i = 0; i < count; i++) {
         char was[OPTION_TEXT_SIZE], is[OPTION_TEXT_SIZE];
-        if (table[i].type == OPTION_GROUP || table[i].resume == RESUME_FREE) { continue; }
+        if (table[i].type == OPTION_GROUP || table[i].resume != RESUME_SAME) { continue; }
         if (strcmp(option_text(saved, &table[i], was), option_text(now, &table[i], is)) == 0) { continue; }
         if (used < sizeof err->text) {
             used += snprintf(err->text + used, sizeof err->text - used, "%s--%s was %s, is now %s",
@@ -272,4 +290,20 @@ static inline bool options_same(const void* saved, const void* now, const Option
         }
     }
     return used == 0;
+}
+
+// Reads "name value" lines, of the options whose OptionResume is in the set `which` of bits. Names that the table lacks,
+// another version's, are passed over.
+static inline bool options_read(FILE* in, void* config, const Option* table, int count, unsigned which, Error* err) {
+    char line[OPTION_TEXT_SIZE + 80];
+    while (fgets(line, sizeof line, in)) {
+        char* value = line + strcspn(line, " \n");
+        bool has_value = *value == ' ';
+        *value = 0;
+        const Option* option = has_value ? option_find(table, count, line) : NULL;
+        if (!option || !(which >> option->resume & 1)) { continue; }
+        value[1 + strcspn(value + 1, "\n")] = 0;
+        if (!option_set(config, option, value + 1, err)) { return false; }
+    }
+    return !ferror(in) || set_error(err, "%s", strerror(errno));
 }

@@ -3,17 +3,20 @@
 #include "../runtime/checkpoint.h"
 #include "trainer.h"
 
-enum { PATH_SIZE = OPTION_TEXT_SIZE + 64 }; // a folder or prefix that the user gave, and a name of ours
+#define RESUME_FILE "last.resume.safetensors"
 
 static void output_path(const Trainer* t, const char* name, char path[PATH_SIZE]) {
     snprintf(path, PATH_SIZE, "%s/%s", t->output, name);
 }
 
-// The configuration and the step; to be freed
-static Metadata* run_metadata(const Trainer* t) {
-    Metadata* metadata = alloc_array(Metadata, 1, "metadata");
-    metadata_add_config(metadata, &t->model.config, config_table, CONFIG_OPTIONS);
-    metadata_add(metadata, "step", "%lld", (long long)t->step);
+// Configuration, data and step
+static Metadata run_metadata(const Trainer* t) {
+    const LoaderConfig* loader = &t->train_loader.config;
+    Metadata metadata = {0};
+    metadata_add_config(&metadata, &t->model.config, config_table, CONFIG_OPTIONS);
+    add_data(&metadata, &t->train, &t->test, loader->mean, loader->std);
+    metadata_print(&metadata, "step", "%lld", (long long)t->step);
+    if (*t->extended) { metadata_add(&metadata, "extended", t->extended); }
     return metadata;
 }
 
@@ -28,10 +31,10 @@ static void save_buffers(const Trainer* t, const char* name, const TensorBuffer*
 }
 
 static void save_weights(Trainer* t, const char* name, float* flat) {
-    Metadata* metadata = run_metadata(t);
+    Metadata metadata = run_metadata(t);
     TensorBuffer weights = {"", model_fetch(&t->model, flat)};
-    save_buffers(t, name, &weights, 1, metadata);
-    free(metadata);
+    save_buffers(t, name, &weights, 1, &metadata);
+    metadata_free(&metadata);
 }
 
 // The buffers that a resumed run goes on with: where the model has them, and where the host does
@@ -45,18 +48,25 @@ static ResumeState resume_state(Model* m) {
     return state;
 }
 
+// What this run was read from, of an earlier one in its folder, goes once the run can go on without it.
+static void drop_superseded(Trainer* t) {
+    if (*t->superseded) { unlink(t->superseded); }
+    t->superseded[0] = 0;
+}
+
 // The file to resume from comes last: a run that is killed in between goes on from an earlier step and writes all again.
 static void save_last(Trainer* t) {
     Model* m = &t->model;
     save_weights(t, "last.safetensors", m->params);
     if (m->ema) { save_weights(t, "last.ema.safetensors", m->ema); }
-    Metadata* metadata = run_metadata(t);
-    metadata_add(metadata, "best", "%lld %.17g", (long long)t->best_step, t->best_top1);
-    metadata_add(metadata, "window", "%.17g %.17g %.17g %lld %lld", t->loss.count, t->loss.mean, t->loss.squares,
-                 (long long)t->hits, (long long)t->seen);
+    Metadata metadata = run_metadata(t);
+    metadata_print(&metadata, "best", "%lld %.17g", (long long)t->best_step, t->best_top1);
+    metadata_print(&metadata, "window", "%.17g %.17g %.17g %lld %lld", t->loss.count, t->loss.mean, t->loss.squares,
+                   (long long)t->hits, (long long)t->seen);
     ResumeState state = resume_state(m);
-    save_buffers(t, "last.resume.safetensors", state.buffers, state.count, metadata);
-    free(metadata);
+    save_buffers(t, RESUME_FILE, state.buffers, state.count, &metadata);
+    metadata_free(&metadata);
+    drop_superseded(t);
 }
 
 static SafeTensors open_or_fail(const char* path) {
@@ -87,7 +97,7 @@ static void load_resume(Trainer* t, const char* folder) {
     Model* m = &t->model;
     char path[PATH_SIZE];
     Error err;
-    snprintf(path, sizeof path, "%s/last.resume.safetensors", folder);
+    snprintf(path, sizeof path, "%s/" RESUME_FILE, folder);
     SafeTensors file = open_or_fail(path);
     ResumeState state = resume_state(m);
     for (int i = 0; i < state.count; i++) {

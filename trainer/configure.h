@@ -1,39 +1,105 @@
 // From the command line to a configuration.
 #pragma once
-#include "../model/config.h"
 #include "../model/list.h"
-#include "checkpoints.h"
+#include "folder.h"
 
-// Flags, over what the file of --resume or --eval says. Ends the program on --help, --list and errors.
-static Config configure(int argc, char** argv) {
-    Config c, saved;
-    Error err;
-    char given[OPTION_TEXT_SIZE], path[PATH_SIZE] = "";
-    if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "help", given)) {
+// --help and --list end the program.
+static void tell_and_exit(int argc, char** argv) {
+    char given[OPTION_TEXT_SIZE];
+    bool help = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "help", given);
+    if (!help && !options_peek(config_table, CONFIG_OPTIONS, argc, argv, "list", given)) { return; }
+    if (help) {
         config_help(stdout, program_name);
-        exit(0);
-    }
-    if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "list", given)) {
+    } else {
         config_list(stdout);
-        exit(0);
     }
-    bool resumes = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "resume", given) && *given;
-    if (resumes) {
-        snprintf(path, sizeof path, "%s/last.resume.safetensors", given);
-    } else if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "eval", given)) {
-        snprintf(path, sizeof path, "%s", given);
-    }
-    if (!options_defaults(&saved, config_table, CONFIG_OPTIONS, &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    if (*path) {
-        SafeTensors file = open_or_fail(path);
-        if (!metadata_read_config(&file, &saved, config_table, CONFIG_OPTIONS, &err)) {
-            fail(EXIT_RUN_TIME, "%s: %s", path, err.text);
+    exit(0);
+}
+
+static Config parse_or_fail(const Config* saved, int argc, char** argv) {
+    Config c;
+    Error err;
+    if (!config_parse(&c, saved, argc, argv, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    return c;
+}
+
+// The folder of the run to go on with, by --resume FOLDER, by --resume FOLDER/last.resume.safetensors, or by --continue
+// where the run has a checkpoint; false: there is none to go on with
+static bool folder_to_resume(int argc, char** argv, char folder[FOLDER_SIZE]) {
+    char given[OPTION_TEXT_SIZE];
+    if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "resume", given) && *given) {
+        char* name = strrchr(given, '/') ? strrchr(given, '/') + 1 : given;
+        bool state = strcmp(name, RESUME_FILE) == 0;
+        if (!state && path_exists(given) && !is_folder(given)) {
+            fail(EXIT_USAGE, "--resume %s: give the folder of the run, or its " RESUME_FILE "; --init-from starts a new run "
+                 "from the weights of a file", given);
         }
-        safetensors_close(&file);
+        if (state) { *name = 0; }
+        snprintf(folder, FOLDER_SIZE, "%s", *given ? given : ".");
+        return true;
     }
-    if (!config_parse(&c, *path ? &saved : NULL, argc, argv, &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    if (resumes && !options_same(&saved, &c, config_table, CONFIG_OPTIONS, &err)) {
+    if (!options_peek(config_table, CONFIG_OPTIONS, argc, argv, "continue", given) || strcmp(given, "on") != 0) {
+        return false;
+    }
+    Config c = parse_or_fail(NULL, argc, argv);
+    named_folder(&c, 1, folder);
+    return folder_has(folder, RESUME_FILE);
+}
+
+static void read_origin(Origin* o, const char* path) {
+    SafeTensors file = open_or_fail(path);
+    Error err;
+    if (!origin_read(o, &file, &err)) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
+    safetensors_close(&file);
+}
+
+// Where the inputs of a run lie stands in its folder alone: in config.txt
+static void read_inputs(Config* c, const char* folder) {
+    char path[PATH_SIZE];
+    Error err;
+    snprintf(path, sizeof path, "%s/config.txt", folder);
+    FILE* in = fopen(path, "r");
+    if (in && !options_read(in, c, config_table, CONFIG_OPTIONS, 1u << RESUME_PATH, &err)) {
+        fail(EXIT_RUN_TIME, "%s: %s", path, err.text);
+    }
+    if (in) { fclose(in); }
+}
+
+// Flags over what the run had: they may repeat it, say where its data lie, and make it longer.
+static Config configure_resumed(Origin* o, const char* folder, int argc, char** argv) {
+    char path[PATH_SIZE], given[OPTION_TEXT_SIZE];
+    Error err;
+    if (!folder_has(folder, RESUME_FILE)) {
+        fail(EXIT_RUN_TIME, "--resume %s: there is no " RESUME_FILE " to go on with: give the folder of a run that has "
+             "saved, or start it without --resume", folder);
+    }
+    snprintf(path, sizeof path, "%s/" RESUME_FILE, folder);
+    read_origin(o, path);
+    read_inputs(&o->config, folder);
+    Config c = parse_or_fail(&o->config, argc, argv);
+    if (!options_same(&o->config, &c, config_table, CONFIG_OPTIONS, &err)) {
         fail(EXIT_USAGE, "a resumed run keeps its configuration, but %s: leave these flags out", err.text);
     }
+    if (strcmp(c.init_from, o->config.init_from) != 0) {
+        fail(EXIT_USAGE, "--init-from starts a new run, and %s holds one to go on with: leave out one of the two", folder);
+    }
+    bool epochs = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "epochs", given);
+    if (epochs && !options_peek(config_table, CONFIG_OPTIONS, argc, argv, "steps", given)) { c.steps = 0; }
+    snprintf(c.resume, sizeof c.resume, "%s", folder);
     return c;
+}
+
+// Flags, over what the file of --resume, --continue or --eval says. Ends the program on --help, --list and errors.
+static Config configure(int argc, char** argv, Origin* o) {
+    char given[OPTION_TEXT_SIZE], folder[FOLDER_SIZE];
+    Error err;
+    tell_and_exit(argc, argv);
+    if (!options_defaults(&o->config, config_table, CONFIG_OPTIONS, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    if (folder_to_resume(argc, argv, folder)) { return configure_resumed(o, folder, argc, argv); }
+    if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "eval", given)) {
+        read_origin(o, given);
+        read_inputs(&o->config, folder_of(given, folder));
+    }
+    if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "normalize", given)) { o->normalizes = false; }
+    return parse_or_fail(&o->config, argc, argv);
 }

@@ -23,16 +23,14 @@ static int dump_state(Trainer* t, const char* path) {
         out[4 + i] = (SafeTensorOut){.name = names[i], .rank = p->rank, .data = flat + p->offset};
         memcpy(out[4 + i].shape, p->shape, sizeof p->shape);
     }
-    Metadata* metadata = alloc_array(Metadata, 1, "metadata");
-    metadata_add_config(metadata, &m->config, config_table, CONFIG_OPTIONS);
-    const char* pairs[METADATA_MAX][2];
+    Metadata metadata = {0};
     Error err;
-    metadata_pairs(metadata, pairs);
-    if (!safetensors_save(path, out, count, pairs, metadata->count, &err)) {
+    metadata_add_config(&metadata, &m->config, config_table, CONFIG_OPTIONS);
+    if (!safetensors_save(path, out, count, (const char* const (*)[2])metadata.pairs, metadata.count, &err)) {
         fail(EXIT_RUN_TIME, "%s", err.text);
     }
     printf("wrote %s: loss %.6f on %d images\n", path, loss, batch->count);
-    free(metadata);
+    metadata_free(&metadata);
     free(names);
     free(out);
     return 0;

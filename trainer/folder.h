@@ -1,50 +1,216 @@
-// A run's folder: which it is, what may be replaced there, and the configuration in it.
+// A run's folder: which it is, whose it is, what may be replaced there, and the configuration in it. The folder is this
+// process's from take_folder() on; what an earlier run left there goes in prepare_folder(), once the weights are read.
 #pragma once
 #include "../runtime/files.h"
 #include "checkpoints.h"
-#include <unistd.h>
+#include <dirent.h>
 
-static bool folder_holds_run(const char* folder) {
+static bool folder_has(const char* folder, const char* name) {
     char path[PATH_SIZE];
-    snprintf(path, sizeof path, "%s/metrics.csv", folder);
-    return access(path, F_OK) == 0;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path_exists(path);
 }
 
-// What an earlier run left must not be taken for this one's: resumed before its first checkpoint, it would go on with
-// that.
-static void remove_run(const Trainer* t) {
-    static const char* const names[] = {"last.resume.safetensors", "last.safetensors", "last.ema.safetensors",
-                                        "best.safetensors", "metrics.csv"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        char path[PATH_SIZE];
-        output_path(t, names[i], path);
-        if (unlink(path) != 0 && errno != ENOENT) {
-            fail(EXIT_RUN_TIME, "cannot remove %s: %s", path, strerror(errno));
-        }
-    }
+// "." for what lies in the working directory
+static const char* folder_of(const char* path, char folder[FOLDER_SIZE]) {
+    const char* slash = strrchr(path, '/');
+    int length = !slash ? 0 : slash == path ? 1 : (int)(slash - path);
+    snprintf(folder, FOLDER_SIZE, "%.*s", length ? length : 1, length ? path : ".");
+    return folder;
 }
 
-// Where the run leaves its files: --output, else the folder that it resumes, else a new one.
-static void open_output(Trainer* t) {
-    const Config* c = &t->model.config;
+// --output, or the n-th choice for a run without it
+static void named_folder(const Config* c, int n, char folder[FOLDER_SIZE]) {
     const char* data = strrchr(c->data, '/') ? strrchr(c->data, '/') + 1 : c->data;
-    snprintf(t->output, sizeof t->output, "%s", *c->output ? c->output : c->resume);
-    bool resumes = *c->resume && strcmp(t->output, c->resume) == 0;
-    for (int n = 1; !*t->output || (!*c->output && !*c->resume && folder_holds_run(t->output)); n++) {
-        int used = snprintf(t->output, sizeof t->output, "runs/%.120s-%.120s-s%d", data, c->model, c->seed);
-        if (n > 1) { snprintf(t->output + used, sizeof t->output - (size_t)used, "-%d", n); }
+    if (*c->output) {
+        snprintf(folder, FOLDER_SIZE, "%s", c->output);
+        return;
     }
-    if (!resumes && !c->overwrite && folder_holds_run(t->output)) {
-        fail(EXIT_USAGE, "--output %s already holds a run: go on with --resume %s, start anew with --overwrite, "
-             "or choose another folder", t->output, t->output);
+    int used = snprintf(folder, FOLDER_SIZE, "runs/%.120s-%.120s-s%d", data, c->model, c->seed);
+    if (n > 1) { snprintf(folder + used, FOLDER_SIZE - (size_t)used, "-%d", n); }
+}
+
+static bool is_unfinished(const char* name) {
+    size_t length = strlen(name);
+    return length > 4 && strcmp(name + length - 4, ".tmp") == 0;
+}
+
+// Whether a run gives a file this name, or had not finished it
+static bool is_run_file(const char* name) {
+    static const char* const names[] = {"metrics.csv", "config.txt", "best.safetensors", "last.safetensors",
+                                        "last.ema.safetensors", RESUME_FILE};
+    char stem[256];
+    int epoch, used = 0;
+    snprintf(stem, sizeof stem, "%.*s", (int)(strlen(name) - (is_unfinished(name) ? 4 : 0)), name);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(stem, names[i]) == 0) { return true; }
     }
-    Error err;
-    if (!make_folders(t->output, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-    if (!resumes) { remove_run(t); }
+    return sscanf(stem, "epoch-%d.safetensors%n", &epoch, &used) == 1 && used && !stem[used];
+}
+
+static DIR* open_folder_or_fail(const char* folder) {
+    DIR* entries = opendir(folder);
+    if (!entries) { fail(EXIT_RUN_TIME, "cannot list the folder %s: %s. Choose another --output", folder, strerror(errno)); }
+    return entries;
+}
+
+// The first whole file of a run there; false: there is none
+static bool first_run_file(const char* folder, char name[256]) {
+    DIR* entries = open_folder_or_fail(folder);
+    bool found = false;
+    for (struct dirent* e; !found && (e = readdir(entries));) {
+        found = is_run_file(e->d_name) && !is_unfinished(e->d_name);
+        snprintf(name, 256, "%s", e->d_name);
+    }
+    closedir(entries);
+    return found;
+}
+
+// A file that stands in the way of a new run is removed; but not what only stands for one elsewhere.
+static void remove_run_file(Trainer* t, const char* name) {
     char path[PATH_SIZE];
+    struct stat status;
+    output_path(t, name, path);
+    if (lstat(path, &status) != 0) { return; }
+    if (!S_ISREG(status.st_mode)) {
+        fail(EXIT_RUN_TIME, "%s is no plain file (a link, a pipe or a folder), and --overwrite removes only those: remove it "
+             "yourself, or choose another --output", path);
+    }
+    if (*t->model.config.init_from && same_file(path, t->model.config.init_from)) {
+        snprintf(t->superseded, sizeof t->superseded, "%s", path);
+    } else if (unlink(path) != 0) {
+        fail(EXIT_RUN_TIME, "cannot remove %s: %s", path, strerror(errno));
+    }
+}
+
+// Of an earlier run in the folder all, or what it had not finished. The file to resume from goes first: half of a run can
+// then not be taken for one.
+static void remove_run(Trainer* t, bool all) {
+    DIR* entries = open_folder_or_fail(t->output);
+    if (all) { remove_run_file(t, RESUME_FILE); }
+    for (struct dirent* e; (e = readdir(entries));) {
+        if (is_run_file(e->d_name) && (all || is_unfinished(e->d_name))) { remove_run_file(t, e->d_name); }
+    }
+    closedir(entries);
+}
+
+// Whether all that is there is the beginning of this very run, which has not come to its first checkpoint
+static bool holds_beginning(const Trainer* t) {
+    const unsigned all = 1u << RESUME_SAME | 1u << RESUME_LENGTH | 1u << RESUME_PATH;
+    const Config* c = &t->model.config;
+    char path[PATH_SIZE];
+    Config there;
+    Error err;
     output_path(t, "config.txt", path);
-    FILE* f = fopen(path, "w");
-    if (!f) { fail(EXIT_RUN_TIME, "cannot write %s: %s", path, strerror(errno)); }
-    config_write(f, c);
-    if (fclose(f) != 0) { fail(EXIT_RUN_TIME, "cannot write %s: %s", path, strerror(errno)); }
+    FILE* in = folder_has(t->output, RESUME_FILE) ? NULL : fopen(path, "r");
+    if (!in) { return false; }
+    bool read = options_defaults(&there, config_table, CONFIG_OPTIONS, &err) &&
+                options_read(in, &there, config_table, CONFIG_OPTIONS, all, &err);
+    fclose(in);
+    return read && options_same(&there, c, config_table, CONFIG_OPTIONS, &err) && there.epochs == c->epochs &&
+           there.steps == c->steps && strcmp(there.data, c->data) == 0 && strcmp(there.init_from, c->init_from) == 0;
+}
+
+static void refuse_to_replace(const Trainer* t) {
+    const Config* c = &t->model.config;
+    char name[256];
+    if (c->overwrite || !first_run_file(t->output, name) || (c->continue_run && holds_beginning(t))) { return; }
+    if (folder_has(t->output, RESUME_FILE)) {
+        fail(EXIT_USAGE, "--output %s already holds a run (%s): go on with --resume %s, start anew with --overwrite, or "
+             "choose another folder", t->output, name, t->output);
+    }
+    fail(EXIT_USAGE, "--output %s already holds a file of a run (%s): choose another folder, or remove all such files with "
+         "--overwrite", t->output, name);
+}
+
+// A folder that this process has made cannot be another's.
+static void make_new_folder(Trainer* t) {
+    Error err;
+    if (!make_folders("runs", &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    for (int n = 1;; n++) {
+        named_folder(&t->model.config, n, t->output);
+        if (mkdir(t->output, 0777) == 0) { return; }
+        if (errno != EEXIST) { fail(EXIT_RUN_TIME, "cannot make the folder %s: %s. Give --output", t->output, strerror(errno)); }
+    }
+}
+
+static void lock_folder(const Trainer* t) {
+    Error err;
+    int lock = folder_lock(t->output, &err);
+    if (lock == LOCK_HELD_BY_OTHER) {
+        fail(EXIT_RUN_TIME, "%s: wait until that run ends, or choose another folder with --output", err.text);
+    }
+    if (lock == LOCK_NONE) { printf("note       %s: start no second run there\n", err.text); }
+}
+
+// Where the run leaves its files: --output, else the folder that it resumes, else a new one. Nothing in it is touched yet.
+static void take_folder(Trainer* t) {
+    const Config* c = &t->model.config;
+    Error err;
+    if (!*c->output && !*c->resume && !c->continue_run) {
+        make_new_folder(t);
+    } else if (*c->resume && !*c->output) {
+        snprintf(t->output, sizeof t->output, "%s", c->resume);
+    } else {
+        named_folder(c, 1, t->output);
+    }
+    if (!make_folders(t->output, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    lock_folder(t);
+    t->in_place = *c->resume && same_file(c->resume, t->output);
+    if (!t->in_place) { refuse_to_replace(t); }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Once the weights are read
+
+// A run that goes on in another folder takes along what its last line and its plots need.
+static void bring_along(Trainer* t) {
+    static const char* const names[] = {"metrics.csv", "best.safetensors"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char from[PATH_SIZE], to[PATH_SIZE];
+        Error err;
+        snprintf(from, sizeof from, "%s/%s", t->model.config.resume, names[i]);
+        output_path(t, names[i], to);
+        if (path_exists(from) && !copy_file(from, to, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    }
+}
+
+static void save_config(const Trainer* t) {
+    char path[PATH_SIZE];
+    WholeFile out;
+    Error err;
+    output_path(t, "config.txt", path);
+    if (!whole_file_begin(&out, path, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    config_write(out.file, &t->model.config);
+    if (*t->extended) { fprintf(out.file, "# made longer at %s\n", t->extended); }
+    if (!whole_file_end(&out, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+}
+
+// The step of best.safetensors, -1 where there is none
+static long long step_of_best(const Trainer* t) {
+    char path[PATH_SIZE];
+    SafeTensors file;
+    Error err;
+    output_path(t, "best.safetensors", path);
+    if (!safetensors_open(&file, path, &err)) { return -1; }
+    const char* step = safetensors_metadata(&file, "step");
+    long long at = step ? atoll(step) : -1;
+    safetensors_close(&file);
+    return at;
+}
+
+// The best weights are chosen anew where their file is gone, or where it is of a later step than the one that the run goes
+// on from and that step will not come again as it was.
+static void check_best(Trainer* t) {
+    bool same_length = t->total_steps == steps_of(t, &t->origin.config);
+    long long at = t->best_step ? step_of_best(t) : 0;
+    if (at < 0 || (at != t->best_step && !same_length)) { t->best_step = 0; }
+}
+
+static void prepare_folder(Trainer* t) {
+    const Config* c = &t->model.config;
+    remove_run(t, !t->in_place);
+    if (!t->in_place && *c->resume) { bring_along(t); }
+    if (*c->resume) { check_best(t); }
+    save_config(t);
 }

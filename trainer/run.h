@@ -11,6 +11,11 @@
 #include "trainer.h"
 #include "weights.h"
 
+// Whether the configuration asks for a run with a folder of its own
+static bool trains(const Config* c) {
+    return !*c->eval && !*c->dump_state && !c->gradcheck && !c->overfit_batch && !c->profile;
+}
+
 static int run(Trainer* t) {
     const Config* c = &t->model.config;
     if (*c->eval) {
@@ -21,6 +26,6 @@ static int run(Trainer* t) {
     if (c->gradcheck) { return gradcheck(t); }
     if (c->overfit_batch) { return overfit(t); }
     if (c->profile) { return profile(t); }
-    open_output(t);
+    prepare_folder(t);
     return train(t);
 }

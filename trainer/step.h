@@ -33,11 +33,6 @@ static const Batch* fetch_batch(Trainer* t, int64_t micro_batch) {
     return batch;
 }
 
-static double step_learning_rate(const Trainer* t) {
-    double at = t->model.config.sched_on_updates ? (double)t->step : (double)(t->step / t->steps_per_epoch);
-    return learning_rate(&t->schedule, at);
-}
-
 static bool step_finite(const StepResult* r) { return isfinite(r->loss) && isfinite(r->grad_norm); }
 
 // Forward and backward over the micro-batches of one step, and the update by the gradients of their mean loss. Where
@@ -46,7 +41,7 @@ static StepResult train_step(Trainer* t) {
     Model* m = &t->model;
     int micro_batches = m->config.grad_accum_steps;
     int64_t next = t->step * micro_batches, end = t->total_steps * micro_batches;
-    StepResult result = {.lr = step_learning_rate(t)};
+    StepResult result = {.lr = scheduled_rate(t, &t->schedule)};
     model_zero_gradients(m);
     for (int i = 0; i < micro_batches; i++) {
         const Batch* batch = t->coming ? t->coming : fetch_batch(t, next);

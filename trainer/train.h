@@ -1,19 +1,12 @@
 // The training loop: steps, the log, evaluations and checkpoints as they fall due.
 #pragma once
 #include "../runtime/clock.h"
+#include "../runtime/signals.h"
 #include "checkpoints.h"
 #include "evaluate.h"
+#include "folder.h"
 #include "not_finite.h"
 #include "step.h"
-#include <signal.h>
-
-// The first Ctrl-C (or SIGTERM) ends the run after the step or evaluation under way, with a checkpoint; the second
-// ends it at once.
-static volatile sig_atomic_t stop_requested;
-static void request_stop(int signal_number) {
-    stop_requested = 1;
-    signal(signal_number, SIG_DFL);
-}
 
 typedef struct { double start, waited; int64_t step; } Clock; // of the window since the last row
 
@@ -81,14 +74,30 @@ static void after_step(Trainer* t, FILE* csv, const StepResult* r, Clock* clock)
     clock->start += seconds_now() - paused; // evaluation and files do not count as training time
 }
 
+// The last line: what came out, and the files that are there
+static void print_result(const Trainer* t) {
+    static const char* const names[] = {"metrics.csv", "config.txt", "best.safetensors", "last.safetensors"};
+    printf("best top-1 %.2f %% at step %lld; files in %s:", t->best_top1, (long long)t->best_step, t->output);
+    const char* separator = " ";
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (!folder_has(t->output, names[i])) { continue; }
+        printf("%s%s", separator, names[i]);
+        separator = ", ";
+    }
+    printf("\n");
+}
+
 static int train(Trainer* t) {
     Error err;
     char path[PATH_SIZE];
     output_path(t, "metrics.csv", path);
     FILE* csv = metrics_open(path, t->step, &err);
     if (!csv) { fail(EXIT_RUN_TIME, "%s", err.text); }
-    signal(SIGINT, request_stop);
-    signal(SIGTERM, request_stop);
+    stop_on_signals();
+    if (t->step == t->total_steps) {
+        printf("finished   all %lld steps of this run are done; more --epochs or --steps make it longer\n",
+               (long long)t->total_steps);
+    }
     loader_seek(&t->train_loader, t->step * t->model.config.grad_accum_steps);
     Clock clock = clock_start(t);
     while (t->step < t->total_steps && !stop_requested) {
@@ -97,13 +106,12 @@ static int train(Trainer* t) {
         after_step(t, csv, &r, &clock);
     }
     fclose(csv);
-    if (stop_requested) {
+    if (t->step < t->total_steps) {
         save_last(t);
         printf("\nstopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);
-        return 0;
+        return EXIT_STOPPED;
     }
     printf("peak memory %.1f MB\n", peak_memory());
-    printf("best top-1 %.2f %% at step %lld; files in %s: metrics.csv, config.txt, best.safetensors, "
-           "last.safetensors\n", t->best_top1, (long long)t->best_step, t->output);
+    print_result(t);
     return 0;
 }

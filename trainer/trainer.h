@@ -1,5 +1,6 @@
 // What a run holds, and how it comes from data and configuration. The rooms of trainer/ are shared by the trainers on the
 // CPU (train_vit.c) and on the GPU (train_vit.cu); each includes them, by run.h, behind its model, which is
+//     Model                                     with config, dims, table, tensors, tensor_count, B (images that there is
 //                                               room for), profile, keep (drop path, on the host), and the flat buffers
 //                                               params, grads, exp_avg, exp_avg_sq, ema (NULL: off), wherever they lie
 //     model_images, model_fetch_images          of a batch: as model_forward takes them, and on the host
@@ -10,12 +11,14 @@
 //     model_prefetch                            says which batch model_gradients gets next
 //     model_fetch, model_store                  a flat buffer as the host reads and writes it, and back
 //     model_logits, model_losses                of the last batch, on the host
+//     name_bad_activation, print_memory, program_name
 #pragma once
 #include "../data/loader.h"
 #include "../data/procedural.h"
 #include "../model/parameters.h"
 #include "../runtime/log.h"
 #include "../runtime/schedule.h"
+#include "origin.h"
 #include "plan.h"
 
 typedef struct {
@@ -24,7 +27,11 @@ typedef struct {
     Loader train_loader, test_loader;
     const Batch* first_batch; // what --overfit-batch repeats
     const Batch* coming;      // the next step's first, once it was fetched
-    char output[OPTION_TEXT_SIZE];
+    Origin origin;            // what the checkpoint that it resumes, or evaluates, says
+    char output[FOLDER_SIZE]; // the run's folder
+    bool in_place;            // it goes on in the folder that it resumes
+    char superseded[PATH_SIZE]; // a file of an earlier run there that this one was read from; "": none
+    char extended[512];       // when it was made longer, from what to what
     Schedule schedule;
     int64_t step, total_steps, steps_per_epoch; // step: updates done
     double best_top1;
@@ -43,6 +50,13 @@ static void load_data(Trainer* t, const Config* c) {
         fail(EXIT_USAGE, "--classes %d is fewer than the %d of %s: leave it out", c->classes, t->train.classes,
              c->data);
     }
+}
+
+// Against what the checkpoint was trained on
+static void check_data(const Trainer* t) {
+    const Config* c = &t->model.config;
+    if (*c->resume) { check_resumed_data(&t->origin, c, &t->train, &t->test); }
+    if (*c->eval) { note_evaluated_data(&t->origin, c, &t->test); }
 }
 
 static void choose_normalization(LoaderConfig* loader, const Dataset* data, int normalize) {
@@ -74,21 +88,38 @@ static void open_loaders(Trainer* t, LoaderOutput output) {
         },
     };
     choose_normalization(&train, &t->train, c->normalize);
+    if (*c->eval && t->origin.normalizes) {
+        memcpy(train.mean, t->origin.mean, sizeof train.mean);
+        memcpy(train.std, t->origin.std, sizeof train.std);
+    }
     LoaderConfig test = train;
     test.train = false;
     if (!loader_open(&t->train_loader, &t->train, &train, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     if (!loader_open(&t->test_loader, &t->test, &test, &err)) { fail(EXIT_USAGE, "%s", err.text); }
 }
 
+static int64_t steps_of(const Trainer* t, const Config* c) { return c->steps ? c->steps : c->epochs * t->steps_per_epoch; }
+
+// It counts steps, or epochs.
+static Schedule schedule_of(const Trainer* t, const Config* c) {
+    double unit = c->sched_on_updates ? 1 : 1.0 / (double)t->steps_per_epoch;
+    return (Schedule){
+        .lr = c->lr, .min_lr = c->min_lr, .warmup_lr = c->warmup_lr,
+        .warmup = c->warmup_epochs * (double)t->steps_per_epoch * unit, .total = (double)steps_of(t, c) * unit,
+    };
+}
+
 static void plan_steps(Trainer* t) {
     const Config* c = &t->model.config;
     t->steps_per_epoch = t->train_loader.steps_per_epoch / c->grad_accum_steps;
     if (t->steps_per_epoch < 1) { t->steps_per_epoch = 1; }
-    t->total_steps = c->steps ? c->steps : c->epochs * t->steps_per_epoch;
-    double unit = c->sched_on_updates ? 1 : 1.0 / (double)t->steps_per_epoch; // the schedule counts steps, or epochs
-    t->schedule = (Schedule){
-        .lr = c->lr, .min_lr = c->min_lr, .warmup_lr = c->warmup_lr,
-        .warmup = c->warmup_epochs * (double)t->steps_per_epoch * unit, .total = (double)t->total_steps * unit,
-    };
+    t->total_steps = steps_of(t, c);
+    t->schedule = schedule_of(t, c);
     t->flops_per_image = train_flops(&t->model);
+}
+
+// By a schedule, of this step
+static double scheduled_rate(const Trainer* t, const Schedule* schedule) {
+    double at = t->model.config.sched_on_updates ? (double)t->step : (double)(t->step / t->steps_per_epoch);
+    return learning_rate(schedule, at);
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "../model/pos_embed.h"
 #include "checkpoints.h"
+#include "longer.h"
 
 static void load_weights(Trainer* t) {
     Model* m = &t->model;
@@ -9,6 +10,7 @@ static void load_weights(Trainer* t) {
     const char* path = *m->config.eval ? m->config.eval : m->config.init_from;
     if (*m->config.resume) {
         load_resume(t, m->config.resume);
+        change_length(t);
         return;
     }
     float* params = model_fetch(m, m->params);

@@ -1,39 +1,12 @@
 #!/usr/bin/env bash
 # The trainer as a process: what it prints, leaves, refuses, and how it survives being killed.
-# Needs TRAIN_KAT (the program; default ./train_kat). Prints "N passed, N failed" last.
-set -u
-cd "$(dirname "$0")/../.."
-program=$(realpath "${TRAIN_KAT:-./train_kat}")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-train=$work/train_kat # on the CPU, though there may be a GPU
-printf '#!/bin/sh\nexec "%s" --device cpu "$@"\n' "$program" >"$train" && chmod +x "$train"
-passed=0 failed=0
-
-check() { # check SENTENCE COMMAND...: the command must succeed
-    local sentence=$1
-    shift
-    if "$@" >"$work/check.log" 2>&1; then passed=$((passed + 1)); else
-        failed=$((failed + 1))
-        echo "FAILED: $sentence"
-        tail -3 "$work/check.log"
-    fi
-}
+# Prints "N passed, N failed" last.
+. "$(dirname "$0")/trainer_test.sh"
 
 # A run of some seconds that uses everything random
 small=(--model kat-mini-g3b --dim 24 --depth 2 --image-size 16 --batch-size 8 --train-images 400 --test-images 40 --seed 7
        --steps 90 --log-every 5 --drop-path 0.2 --mixup 0.8 --cutmix 1 --hflip 0.5 --crop-padding 2 --model-ema-decay 0.95)
 tiny=(--model vit-mini --dim 24 --depth 1 --image-size 16 --batch-size 4 --train-images 40 --test-images 12)
-
-says() { # says CODE TEXT ARGUMENTS...: exit code and a part of what is printed
-    local code=$1 text=$2
-    shift 2
-    "$train" "$@" >"$work/says.log" 2>&1
-    local got=$?
-    [ $got = "$code" ] && grep -qF -- "$text" "$work/says.log" && return
-    echo "exit $got (want $code): $(tail -1 "$work/says.log")"
-    return 1
-}
 
 losses() { cut -d, -f1-7,12-17 "$1/metrics.csv"; } # without the timings
 
@@ -131,7 +104,7 @@ check "bf16 changes the run" bash -c "! diff -q <(head -3 '$work/low/metrics.csv
 "$train" "${low[@]}" --threads 1 --output "$work/low_stopped" >"$work/low_stopped.log" 2>&1 &
 pid=$!
 for _ in $(seq 100); do grep -q "^step" "$work/low_stopped.log" && break; sleep 0.1; done
-kill -INT $pid
+kill -TERM $pid
 wait $pid
 check "a run in bf16 goes on, with one thread" "$train" --resume "$work/low_stopped" --threads 1
 check "bf16, stopped and with one thread: the same bytes" cmp "$work/low/last.resume.safetensors" "$work/low_stopped/last.resume.safetensors"
@@ -153,11 +126,14 @@ fi
 check "--profile prints the parts" says 0 "activation" "${tiny[@]}" --profile 2
 
 # ---- Ctrl-C
+set -m # else bash starts it with SIGINT ignored
 "$train" "${small[@]}" --steps 100000 --output "$work/stopped" >"$work/stopped.log" 2>&1 &
 pid=$!
+set +m
 for _ in $(seq 100); do grep -q "^step" "$work/stopped.log" && break; sleep 0.1; done
 kill -INT $pid
-check "Ctrl-C ends the run well" wait $pid
+wait $pid
+check "Ctrl-C ends the run with exit status 3" test $? = 3
 check "Ctrl-C tells how to go on" grep -q -- "--resume $work/stopped" "$work/stopped.log"
 check "Ctrl-C saves" says 0 "top-1" --eval "$work/stopped/last.safetensors"
 
@@ -222,5 +198,4 @@ done
 check "overfit-batch reaches its goal" says 0 "the first batch is learned" "${tiny[@]}" --overfit-batch --steps 800 --lr 0.003 --warmup-epochs 0 --dim 48
 check "gradcheck passes" says 0 " 0 failed" "${tiny[@]}" --model kat-mini-g3b --dim 24 --depth 1 --gradcheck
 
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+verdict

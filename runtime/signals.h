@@ -1,0 +1,47 @@
+// Signals that end a run: SIGINT (Ctrl-C), SIGTERM (a batch system) and SIGHUP (a terminal that is closed) ask it to stop
+// after the step or evaluation under way, with a checkpoint. One more ends it at once, unless it comes within a second:
+// batch systems send a signal to the shell's whole group and to the process itself. A signal that was ignored when the
+// program began, as nohup and `&` leave them, stays ignored.
+#pragma once
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+
+static volatile sig_atomic_t stop_requested; // 0, or the signal
+static volatile sig_atomic_t stop_second, stop_tenth; // when it came
+
+// Seconds since the first request, to a tenth
+static inline double stop_age(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - stop_second) + 0.1 * (double)(now.tv_nsec / 100000000 - stop_tenth);
+}
+
+static inline void request_stop(int signal_number) {
+    struct timespec now;
+    if (stop_requested && stop_age() > 1) {
+        signal(signal_number, SIG_DFL);
+        raise(signal_number);
+    }
+    if (stop_requested) { return; }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    stop_second = (sig_atomic_t)now.tv_sec;
+    stop_tenth = (sig_atomic_t)(now.tv_nsec / 100000000);
+    stop_requested = signal_number;
+}
+
+static inline void stop_on_signals(void) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        struct sigaction before, action;
+        memset(&action, 0, sizeof action);
+        action.sa_handler = request_stop;
+        action.sa_flags = SA_RESTART;
+        sigemptyset(&action.sa_mask);
+        if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+            sigaction(signals[i], &action, NULL);
+        }
+    }
+    signal(SIGXFSZ, SIG_IGN); // a file-size limit is met by a write that fails, and a sentence
+}
