@@ -676,6 +676,7 @@ static int threads_begin(const Config* c) {
 int main(int argc, char** argv) {
     static Trainer t;
     Error err;
+    output_guard();
     start_with_sleeping_threads(argv);
     Config config = configure(argc, argv, &t.origin);
     choose_device(&config, argv);

@@ -1130,6 +1130,7 @@ static void print_machine(const Model* m) {
 int main(int argc, char** argv) {
     static Trainer t;
     Error err;
+    output_guard();
     Config config = configure(argc, argv, &t.origin);
     if (config.device == DEVICE_CPU) { fail(EXIT_USAGE, "--device cpu is not for %s: use ./train_kat", program_name); }
     require_gpu();

@@ -6,6 +6,7 @@
 // Every input file must have exactly the official size, header, label range and MD5; all is checked before anything is
 // written. cc -O2 data/convert.c -o convert_data -lm builds it without libraries; -DHAVE_ZLIB -lz lets it read .gz
 // files, -DHAVE_LIBCRYPTO -lcrypto lets it check the MD5s.
+#include "../runtime/output.h"
 #include "dataset.h"
 #ifdef HAVE_ZLIB
 #include <zlib.h>
@@ -364,6 +365,7 @@ static void fail_usage(const char* what, const char* argument) {
 }
 
 int main(int argc, char** argv) {
+    output_guard();
     const char* words[3] = {0};
     int count = 0;
     bool any_hash = false;

@@ -22,10 +22,15 @@ static inline bool set_error(Error* err, const char* format, ...) { // always fa
     return false;
 }
 
+static bool output_line_open; // on a terminal: a line without its end, which the next is to overwrite (output.h)
+static bool program_failed;
+
 __attribute__((noreturn, format(printf, 2, 3)))
 static inline void fail(int exit_code, const char* format, ...) {
     va_list args;
     va_start(args, format);
+    program_failed = true;
+    if (output_line_open) { fputc('\n', stdout); }
     fflush(stdout);
     fputs("error: ", stderr);
     vfprintf(stderr, format, args);

@@ -139,6 +139,12 @@ static inline bool whole_file_end(WholeFile* f, Error* err) {
                      strerror(errno));
 }
 
+// What was written so far is dropped.
+static inline void whole_file_drop(WholeFile* f) {
+    fclose(f->file);
+    if (f->temporary[0]) { unlink(f->temporary); }
+}
+
 static inline bool copy_file(const char* from, const char* to, Error* err) {
     WholeFile out;
     char bytes[1 << 14];
@@ -153,8 +159,7 @@ static inline bool copy_file(const char* from, const char* to, Error* err) {
     bool read = !ferror(in);
     fclose(in);
     if (read) { return whole_file_end(&out, err); }
-    whole_file_close(&out);
-    if (out.temporary[0]) { unlink(out.temporary); }
+    whole_file_drop(&out);
     return set_error(err, "cannot read %s to its end: check the disk", from);
 }
 

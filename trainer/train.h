@@ -27,24 +27,31 @@ static Progress progress_of(const Trainer* t, const StepResult* r, const Clock* 
     };
 }
 
-static void show_progress(Trainer* t, FILE* csv, const StepResult* r, Clock* clock) {
+// A row of metrics.csv: p or e is NULL
+static void write_row(const Trainer* t, Metrics* csv, const Progress* p, const Evaluation* e) {
+    Error err;
+    double epoch = (double)t->step / (double)t->steps_per_epoch;
+    if (!metrics_row(csv, t->step, epoch, p, e, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+}
+
+static void show_progress(Trainer* t, Metrics* csv, const StepResult* r, Clock* clock) {
     bool row = t->step % t->model.config.log_every == 0 || t->step == t->total_steps;
     Progress p = progress_of(t, r, clock);
     print_progress(&p, t->total_steps, 1e-3 * p.ms_per_step * (double)(t->total_steps - t->step), row);
     if (!row) { return; }
-    metrics_train(csv, &p);
+    write_row(t, csv, &p, NULL);
     t->loss = (Running){0};
     t->hits = t->seen = 0;
     *clock = clock_start(t);
 }
 
-static void evaluate_epoch(Trainer* t, FILE* csv) {
+static void evaluate_epoch(Trainer* t, Metrics* csv) {
     float* weights = t->model.ema ? t->model.ema : t->model.params;
     double epoch = (double)t->step / (double)t->steps_per_epoch;
     char what[64];
     snprintf(what, sizeof what, "epoch %.2f, test%s", epoch, t->model.ema ? " (EMA)" : "");
     Evaluation e = evaluate_and_print(t, weights, what);
-    metrics_test(csv, t->step, epoch, &e);
+    write_row(t, csv, NULL, &e);
     if (e.top1 > t->best_top1 || !t->best_step) {
         t->best_top1 = e.top1;
         t->best_step = t->step;
@@ -61,7 +68,14 @@ static void keep_checkpoint(Trainer* t) {
 // True when what is due every so many units (0: never) is due at the end of this one.
 static bool due(int64_t at, int64_t every) { return every > 0 && at % every == 0; }
 
-static void after_step(Trainer* t, FILE* csv, const StepResult* r, Clock* clock) {
+// The rows of the log up to this step, then the checkpoint that goes on behind them
+static void save_all(Trainer* t, Metrics* csv) {
+    Error err;
+    if (!metrics_sync(csv, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    save_last(t);
+}
+
+static void after_step(Trainer* t, Metrics* csv, const StepResult* r, Clock* clock) {
     const Config* c = &t->model.config;
     bool last = t->step == t->total_steps, epoch_ends = t->step % t->steps_per_epoch == 0;
     int64_t epoch = t->step / t->steps_per_epoch;
@@ -70,7 +84,7 @@ static void after_step(Trainer* t, FILE* csv, const StepResult* r, Clock* clock)
     if (last || (epoch_ends && due(epoch, c->eval_every))) { evaluate_epoch(t, csv); }
     if (epoch_ends && due(epoch, c->keep_every)) { keep_checkpoint(t); }
     bool save = c->checkpoint_every ? due(t->step, c->checkpoint_every) : epoch_ends;
-    if (last || save) { save_last(t); }
+    if (last || save) { save_all(t, csv); }
     clock->start += seconds_now() - paused; // evaluation and files do not count as training time
 }
 
@@ -89,10 +103,11 @@ static void print_result(const Trainer* t) {
 
 static int train(Trainer* t) {
     Error err;
+    Metrics csv;
     char path[PATH_SIZE];
     output_path(t, "metrics.csv", path);
-    FILE* csv = metrics_open(path, t->step, &err);
-    if (!csv) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    if (!metrics_open(&csv, path, t->step, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    output_outlives_reader();
     stop_on_signals();
     if (t->step == t->total_steps) {
         printf("finished   all %lld steps of this run are done; more --epochs or --steps make it longer\n",
@@ -103,12 +118,14 @@ static int train(Trainer* t) {
     while (t->step < t->total_steps && !stop_requested) {
         StepResult r = train_step(t);
         if (!step_finite(&r)) { stop_not_finite(t, &r); }
-        after_step(t, csv, &r, &clock);
+        after_step(t, &csv, &r, &clock);
     }
-    fclose(csv);
-    if (t->step < t->total_steps) {
-        save_last(t);
-        printf("\nstopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);
+    bool stopped = t->step < t->total_steps;
+    if (stopped) { save_all(t, &csv); }
+    if (!metrics_close(&csv, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    if (stopped) {
+        output_keep();
+        printf("stopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);
         return EXIT_STOPPED;
     }
     printf("peak memory %.1f MB\n", peak_memory());
