@@ -1,7 +1,7 @@
 // From the command line to a configuration.
 #pragma once
-#include "../model/config.h"
 #include "../model/list.h"
+#include "../model/presets.h"
 #include "checkpoints.h"
 
 // Flags, over what the file of --resume or --eval says. Ends the program on --help, --list and errors.
