@@ -125,6 +125,7 @@ SWITCH(per_class, "per-class", "off", FREE, "evaluation prints every class") \
 GROUP("What to do (default: train)") \
 TEXT  (resume, "resume", "", FREE, "go on with the run in this folder, bit by bit as if never interrupted") \
 TEXT  (init_from, "init-from|initial-checkpoint", "", SAME, "start from the tensors of a safetensors file, by name") \
+SWITCH(any_weights, "any-weights", "off", FREE, "--init-from, --eval: also a file of which little fits, or that holds NaN") \
 TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file and stop") \
 TEXT  (dump_state, "dump-state", "", FREE, "write the first batch, parameters, gradients to this file and stop") \
 SWITCH(overfit_batch, "overfit-batch", "off", SAME, "train on the first batch only: the loss must go to 0") \
