@@ -1,6 +1,6 @@
-// Weights out of a file that this program may not have written: all that the model has, to evaluate it (--eval), or what
-// fits, to start from it (--init-from). Names may carry a prefix, positions may be of other tokens. What cannot have been
-// meant is refused unless --any-weights is given: a file of which next to nothing fits, or that holds NaN or Inf.
+// Weights out of a file that this program may not have written: all that the model has, to evaluate it (--eval), or
+// what fits, to start from it (--init-from). Names may carry a prefix, positions may be of other tokens. What cannot
+// have been meant is refused unless --any-weights is given: a file of which next to nothing fits, or one with a NaN.
 #pragma once
 #include "../kernels/adamw.h" // all_finite
 #include "../runtime/name_prefix.h"
@@ -77,8 +77,8 @@ static inline bool check_finite(const WeightSource* source, Error* err) {
     for (int i = 0; i < source->count && !source->anything; i++) {
         const NamedTensor* own = &source->tensors[i];
         if (all_finite(source->flat + own->offset, own->size)) { continue; }
-        return set_error(err, "tensor %s%s holds NaN or Inf: take a file from before that, or give --any-weights to use "
-                         "it as it is", source->prefix, own->name);
+        return set_error(err, "tensor %s%s holds NaN or Inf: take a file from before that, or give --any-weights to "
+                         "use it as it is", source->prefix, own->name);
     }
     return true;
 }
@@ -117,11 +117,11 @@ static inline bool check_same_model(const WeightSource* source, Error* err) {
     const char* name = misplaced_tensor(source);
     if (!name || source->anything) { return true; }
     if (strcmp(name, "dist_token") == 0 || strcmp(name, "reg_token") == 0 || strcmp(name, "register_tokens") == 0) {
-        return set_error(err, "it is of a model with further tokens (%s), which this program does not have: start from it by "
-                         "--init-from, or give --any-weights to evaluate it without them", name);
+        return set_error(err, "it is of a model with further tokens (%s), which this program does not have: start from "
+                         "it by --init-from, or give --any-weights to evaluate it without them", name);
     }
-    return set_error(err, "its tensor %.200s has no place in this model: give the --model and sizes that it was made with, "
-                     "or --any-weights to leave it out", name);
+    return set_error(err, "its tensor %.200s has no place in this model: give the --model and sizes that it was made "
+                     "with, or --any-weights to leave it out", name);
 }
 
 static inline bool load_whole(const WeightSource* source, Error* err) {
@@ -165,7 +165,11 @@ static inline int load_other_shape(const WeightSource* source, const NamedTensor
     if (done < 0) { return -1; }
     snprintf(text, sizeof text, "%s is %s in the file, %s here", own->name,
              shape_text(stored->rank, stored->shape, stored_shape), shape_text(own->rank, own->shape, own_shape));
-    if (done) { printf("  other shape, %s: %s\n", note, text); } else { print_item(items, "other shape, starts fresh", text); }
+    if (done) {
+        printf("  other shape, %s: %s\n", note, text);
+    } else {
+        print_item(items, "other shape, starts fresh", text);
+    }
     return done;
 }
 
@@ -197,9 +201,10 @@ static inline bool check_fit(const WeightSource* source, const Fit* fit, Error* 
     }
     bool enough = 2 * fit->trunk_loaded >= fit->trunk && 2 * fit->offered_loaded >= fit->offered;
     if (enough || source->anything) { return true; }
-    return set_error(err, "only %d of %d tensors (%.0f %% of the values) fit, the head aside: give the --model and sizes that "
-                     "the file was made with, or --any-weights to start from what fits", fit->trunk_loaded, fit->trunk,
-                     fit->offered > 0 ? 100 * fit->offered_loaded / fit->offered : 0);
+    double share = fit->offered > 0 ? fit->offered_loaded / fit->offered : 0;
+    return set_error(err, "only %d of %d tensors (%.0f %% of the values) fit, the head aside: give the --model and sizes "
+                     "that the file was made with, or --any-weights to start from what fits", fit->trunk_loaded,
+                     fit->trunk, 100 * share);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

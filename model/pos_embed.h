@@ -1,6 +1,6 @@
 // Learned positions (1, N, C) of a file that has other tokens than the model: another image size, and in front of the
-// patches a class token, or none, and tokens that the model does not have (a distillation token, registers). The grid of
-// patches is resized as an image of C channels, as timm's resample_abs_pos_embed does (bicubic with antialiasing, in
+// patches a class token, or none, and tokens that the model does not have (a distillation token, registers). The grid
+// of patches is resized as an image of C channels, as timm's resample_abs_pos_embed does (bicubic with antialiasing, in
 // float); the class token's position is kept, those of tokens that the model does not have are left out.
 //     out[y][x] = Σ_ij w_yi w_xj in[i][j],  w_yi = f((i + ½ - c_y) / max(s, 1)) normalised over i,  c_y = (y + ½) s
 // with s = old side / new side and f Keys' cubic, a = -½.

@@ -25,9 +25,9 @@ static const struct { const char *name, *family; double layer_scale; } timm_fami
 };
 
 static inline bool unknown_model(const char* name, Error* err) {
-    return set_error(err, "--model %s is unknown: use vit, kat or kan, then -mini, -tiny, -small, -base or -large, then "
-                     "nothing, or -gNb or -gNu for KArAt with grid N (kat-tiny, vit-tiny-g3b, kat-small-g3u); or timm's "
-                     "name of a plain ViT, DeiT or KAT of these sizes, such as vit_tiny_patch16_224", name);
+    return set_error(err, "--model %s is unknown: use vit, kat or kan, then -mini, -tiny, -small, -base or -large, "
+                     "then nothing, or -gNb or -gNu for KArAt with grid N (kat-tiny, vit-tiny-g3b, kat-small-g3u); or "
+                     "timm's name of a plain ViT, DeiT or KAT of these sizes, such as vit_tiny_patch16_224", name);
 }
 
 // False where there is no such family or size
@@ -80,7 +80,8 @@ static inline bool apply_timm_name(Config* c, const char* name, Error* err) {
     for (size_t i = 0; read && !plain[used] && i < sizeof timm_families / sizeof timm_families[0]; i++) {
         if (strcmp(timm_families[i].name, family) != 0 || !apply_preset(c, timm_families[i].family, size)) { continue; }
         c->layer_scale = timm_families[i].layer_scale;
-        return option_set(c, config_option("patch"), patch, err) && option_set(c, config_option("image-size"), side, err);
+        return option_set(c, config_option("patch"), patch, err) &&
+               option_set(c, config_option("image-size"), side, err);
     }
     return unknown_model(name, err);
 }
@@ -90,7 +91,8 @@ static inline bool config_apply_model(Config* c, const char* name, Error* err) {
     char family[8] = "", size[16] = "", variant[16] = "";
     if (strchr(name, '_')) { return apply_timm_name(c, name, err); }
     int parts = sscanf(name, "%7[^-]-%15[^-]-%15s", family, size, variant);
-    bool known = parts >= 2 && apply_preset(c, family, size) && (parts == 2 || apply_operator(c, variant));
+    bool ends = strlen(name) == strlen(family) + 1 + strlen(size);
+    bool known = parts >= 2 && apply_preset(c, family, size) && (parts == 3 ? apply_operator(c, variant) : ends);
     return known || unknown_model(name, err);
 }
 

@@ -32,8 +32,8 @@ static inline bool set_size(Config* c, const char* option, int64_t value, Error*
 static inline bool take_patches(Config* c, const NamedFile* f, Error* err) {
     const SafeTensor* proj = sized_tensor(f, "patch_embed.proj.weight", 4);
     if (!proj || proj->shape[1] != 3 || proj->shape[2] != proj->shape[3]) {
-        return set_error(err, "it has no patch_embed.proj.weight of square patches and three colours, from which its sizes "
-                         "could be taken: give --model, or a ViT's file with timm's names");
+        return set_error(err, "it has no patch_embed.proj.weight of square patches and three colours, from which its "
+                         "sizes could be taken: give --model, or a ViT's file with timm's names");
     }
     return set_size(c, "dim", proj->shape[0], err) && set_size(c, "patch", proj->shape[2], err);
 }
@@ -59,15 +59,16 @@ static inline bool take_blocks(Config* c, const NamedFile* f, Error* err) {
     while (sized_tensor(f, name, 1) && ++blocks < depth->max);
     const SafeTensor* fc1 = sized_tensor(f, "blocks.0.mlp.fc1.weight", 2);
     if (!blocks || !fc1 || fc1->shape[0] > 64 * (int64_t)c->dim) {
-        return set_error(err, "it has no blocks.0.norm1.weight and blocks.0.mlp.fc1.weight, from which its sizes could be "
-                         "taken: give --model");
+        return set_error(err, "it has no blocks.0.norm1.weight and blocks.0.mlp.fc1.weight, from which its sizes could "
+                         "be taken: give --model");
     }
     c->mlp_ratio = (double)fc1->shape[0] / c->dim;
     return set_size(c, "depth", blocks, err);
 }
 
 static inline bool take_rational(Config* c, const SafeTensor* numerator, const SafeTensor* denominator, Error* err) {
-    return set_size(c, "rational-m", numerator->shape[1] - 1, err) && set_size(c, "rational-n", denominator->shape[1], err);
+    return set_size(c, "rational-m", numerator->shape[1] - 1, err) &&
+           set_size(c, "rational-n", denominator->shape[1], err);
 }
 
 // By the tensors that only this kind of MLP has; GELU, ReLU and SiLU have none, and GELU is timm's.
@@ -113,15 +114,16 @@ static inline void name_by_sizes(Config* c) {
 }
 
 static inline void print_sizes(const Config* c, const char* path, int64_t classes) {
-    printf("sizes      of %s, flags beside it win: C %d, %d blocks, patch %d, image %d, MLP %g C of %s, %s%s", path, c->dim,
-           c->depth, c->patch, c->image_size, c->mlp_ratio, choice_name(config_option("mlp")->choices, c->mlp),
+    printf("sizes      of %s, flags beside it win: C %d, %d blocks, patch %d, image %d, MLP %g C of %s, %s%s", path,
+           c->dim, c->depth, c->patch, c->image_size, c->mlp_ratio,
+           choice_name(config_option("mlp")->choices, c->mlp),
            c->pool == POOL_TOKEN ? "class token" : "no class token", c->layer_scale > 0 ? ", LayerScale" : "");
     if (classes) { printf(", %lld classes", (long long)classes); }
     printf("; assumed: %d heads\n", c->heads);
 }
 
-// Fills the sizes of c from the file's tensors and says in a line which they are; with_head: the number of classes, too.
-// False, with a sentence, where the file is no ViT of this kind.
+// Fills the sizes of c from the file's tensors, with_head also the number of classes, and says in a line which they
+// are. False, with a sentence, where the file is no ViT of this kind.
 static inline bool config_from_tensors(Config* c, const SafeTensors* file, bool with_head, Error* err) {
     NamedFile f;
     bool ok = open_names(&f, file, err) && take_patches(c, &f, err) && take_image(c, &f, err) &&

@@ -17,7 +17,8 @@ static inline int length_before(const char* stored, const char* name) {
 
 // Adds the prefix of a stored name, unless it is there already or has no tensor that only a vision transformer has.
 static inline int add_prefix(char prefixes[][NAME_PREFIX_SIZE], int count, const char* stored) {
-    static const char* const telling[] = {"patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.attn.qkv.weight"};
+    static const char* const telling[] = {"patch_embed.proj.weight", "blocks.0.norm1.weight",
+                                          "blocks.0.attn.qkv.weight"};
     int length = -1;
     for (size_t i = 0; length < 0 && i < sizeof telling / sizeof telling[0]; i++) {
         length = length_before(stored, telling[i]);
@@ -67,6 +68,6 @@ static inline bool find_prefix(const SafeTensors* file, const NamedTensor* tenso
         rival = -1;
     }
     snprintf(prefix, NAME_PREFIX_SIZE, "%s", best < 0 ? "" : prefixes[best]);
-    return rival < 0 || set_error(err, "it holds more than one model, under %s and under %s: save the one that you want "
-                                  "as a file of its own", prefix, prefixes[rival]);
+    return rival < 0 || set_error(err, "it holds more than one model, under %s and under %s: save the one that you "
+                                  "want as a file of its own", prefix, prefixes[rival]);
 }

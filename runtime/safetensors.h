@@ -72,7 +72,7 @@ static inline int safetensors_dtype_bytes(const char* dtype) { // 0: unknown
     return 0;
 }
 
-// Whether safetensors_read takes it. The size of an unknown dtype is not known, so that its shape is not to be believed.
+// Whether safetensors_read takes it. The size of an unknown dtype is not known: its shape is not to be believed.
 static inline bool safetensors_readable(const SafeTensor* t) {
     return strcmp(t->dtype, "F32") == 0 || strcmp(t->dtype, "F16") == 0 || strcmp(t->dtype, "BF16") == 0 ||
            strcmp(t->dtype, "F64") == 0;

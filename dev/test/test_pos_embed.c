@@ -70,7 +70,8 @@ static void test_refusals(void) {
     char note[128];
     NamedTensor own = positions(17, 4), other = own;
     strcpy(other.name, "head.weight");
-    SafeTensor good = stored_positions(3, 1, 5, 4), wide = stored_positions(3, 1, 5, 8), flat = stored_positions(2, 5, 4, 0);
+    SafeTensor good = stored_positions(3, 1, 5, 4), wide = stored_positions(3, 1, 5, 8);
+    SafeTensor flat = stored_positions(2, 5, 4, 0);
     CHECK(is_positions(&own, &good), "positions");
     CHECK(!is_positions(&own, &wide), "another width");
     CHECK(!is_positions(&own, &flat), "another rank");
@@ -106,8 +107,10 @@ static void test_same_grid(void) {
         for (int own_token = 0; own_token < 2; own_token++) {
             NamedTensor own = positions(16 + own_token, C);
             if (others == 0 && own_token) { continue; } // the same shape
-            CHECK(adapt_positions(out, &own, values, 17 + others, (PrefixTokens){true, others}, note), "%d others", others);
-            CHECK(memcmp(out + own_token * C, values + (1 + others) * C, 16 * C * sizeof *out) == 0, "%d others: patches", others);
+            PrefixTokens tokens = {true, others};
+            const float* patches = values + (1 + others) * C;
+            CHECK(adapt_positions(out, &own, values, 17 + others, tokens, note), "%d others", others);
+            CHECK(memcmp(out + own_token * C, patches, 16 * C * sizeof *out) == 0, "%d others: patches", others);
             CHECK(!own_token || memcmp(out, values, C * sizeof *out) == 0, "%d others: class token", others);
             CHECK((strstr(note, "left out") != NULL) == (others > 0), "%d others: %s", others, note);
         }
