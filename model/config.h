@@ -30,7 +30,7 @@ enum { NORMALIZE_DATASET, NORMALIZE_IMAGENET, NORMALIZE_HALF };
 //  CHOICE(field, names, default, choices, resume, help)
 #define CONFIG_TABLE(GROUP, INT, REAL, PAIR, TEXT, CHOICE, SWITCH) \
 GROUP("Model") \
-TEXT  (model, "model", "kat-mini-g3b", SAME, "vit|kat|kan - mini|tiny|small|base, then -gNb|-gNu for KArAt with grid N, blockwise|universal") \
+TEXT  (model, "model", "kat-mini-g3b", SAME, "vit|kat|kan - mini|tiny|small|base|large, then -gNb|-gNu for KArAt with grid N, blockwise|universal; or timm's name") \
 INT   (image_size, "image-size|img-size", "32", 1, 4096, SAME, "side of the square input") \
 INT   (patch, "patch|patch-size", "4", 1, 1024, SAME, "side P of a patch; divides the image size") \
 INT   (dim, "dim", "96", 1, 16384, SAME, "embedding width C") \
@@ -128,6 +128,7 @@ GROUP("What to do (default: train)") \
 TEXT  (resume, "resume", "", FREE, "go on with the run in this folder, bit by bit as if never interrupted; for longer with --epochs or --steps") \
 SWITCH(continue_run, "continue", "off", FREE, "go on with the run in --output if there is one, else start it: for queues") \
 TEXT  (init_from, "init-from|initial-checkpoint", "", INPUT, "start from the tensors of a safetensors file, by name") \
+SWITCH(any_weights, "any-weights", "off", FREE, "--init-from, --eval: also a file of which little fits, or that holds NaN") \
 TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file and stop") \
 TEXT  (dump_state, "dump-state", "", FREE, "write the first batch, parameters, gradients to this file and stop") \
 SWITCH(overfit_batch, "overfit-batch", "off", SAME, "train on the first batch only: the loss must go to 0") \
@@ -209,57 +210,6 @@ static inline const char* choice_note(const char* option, const char* choice) {
     return NULL;
 }
 
-static const struct { const char* name; int mlp; double mlp_ratio; const char* note; } families[] = {
-    {"vit", MLP_GELU, 4, "vision transformer: --attn softmax --mlp gelu"},
-    {"kat", MLP_GR_KAN, 4, "Kolmogorov-Arnold transformer: --attn softmax --mlp gr-kan"},
-    {"kan", MLP_KAN, 2, "vision transformer with KAN layers: --attn softmax --mlp kan --mlp-ratio 2"},
-};
-
-typedef struct { const char* name; int dim, heads, depth, image_size, patch; } Preset;
-static const Preset presets[] = {
-    {"mini", 96, 3, 4, 32, 4},
-    {"tiny", 192, 3, 12, 224, 16},
-    {"small", 384, 6, 12, 224, 16},
-    {"base", 768, 12, 12, 224, 16},
-};
-
-static inline bool unknown_model(const char* name, Error* err) {
-    return set_error(err, "--model %s is unknown: use vit, kat or kan, then -mini, -tiny, -small or -base, then nothing, "
-                          "or -gNb or -gNu for KArAt with grid N (kat-tiny, vit-tiny-g3b, kat-small-g3u)", name);
-}
-
-// "kat-tiny-g3b" sets the sizes, attention and MLP; flags given beside it win.
-static inline bool config_apply_model(Config* c, const char* name, Error* err) {
-    char family[8] = "", size[16] = "", variant[16] = "";
-    int parts = sscanf(name, "%7[^-]-%15[^-]-%15s", family, size, variant);
-    const Preset* preset = NULL;
-    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
-        if (strcmp(presets[i].name, size) == 0) { preset = &presets[i]; }
-    }
-    int kind = -1;
-    for (int i = 0; i < (int)(sizeof families / sizeof families[0]); i++) {
-        if (strcmp(families[i].name, family) == 0) { kind = i; }
-    }
-    if (parts < 2 || kind < 0 || !preset) { return unknown_model(name, err); }
-    int grid = 0, used = 0;
-    char mode = 0;
-    if (parts == 3) {
-        bool read = sscanf(variant, "g%d%c%n", &grid, &mode, &used) == 2 && !variant[used];
-        if (!read || grid < 1 || grid > 64 || (mode != 'b' && mode != 'u')) { return unknown_model(name, err); }
-        c->grid = grid;
-        c->karat_mode = mode == 'b' ? KARAT_BLOCK : KARAT_UNIVERSAL;
-    }
-    c->mlp = families[kind].mlp;
-    c->mlp_ratio = families[kind].mlp_ratio;
-    c->attn = parts == 3 ? ATTN_KARAT : ATTN_SOFTMAX;
-    c->dim = preset->dim;
-    c->heads = preset->heads;
-    c->depth = preset->depth;
-    c->image_size = preset->image_size;
-    c->patch = preset->patch;
-    return true;
-}
-
 // What KArAt's variants cannot be together
 static inline bool operator_check(const Config* c, Error* err) {
     if (c->attn != ATTN_KARAT && c->softmax_heads) {
@@ -300,16 +250,6 @@ static inline bool config_check(const Config* c, Error* err) {
                          "--image-size or a larger --patch", rows);
     }
     return true;
-}
-
-// Defaults, then what a saved run had (saved may be NULL), then the model's preset, then every flag.
-static inline bool config_parse(Config* c, const Config* saved, int argc, char** argv, Error* err) {
-    if (!options_defaults(c, config_table, CONFIG_OPTIONS, err)) { return false; }
-    if (saved) { *c = *saved; }
-    char model[OPTION_TEXT_SIZE];
-    bool given = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "model", model);
-    if (given && !config_apply_model(c, model, err)) { return false; }
-    return options_parse(c, config_table, CONFIG_OPTIONS, argc, argv, err) && config_check(c, err);
 }
 
 static inline void config_help(FILE* out, const char* program) {

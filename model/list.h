@@ -1,8 +1,8 @@
 // --list: the models with their parameter counts, and the choices of --attn, --basis, --karat-order and --mlp with what
 // each is, from choice_notes in config.h.
 #pragma once
-#include "config.h"
 #include "parameters.h"
+#include "presets.h"
 
 // Parameters of a named model with so many classes, 0 if there is no such model
 static inline size_t count_parameters(const char* model, int classes, Error* err) {
@@ -15,8 +15,8 @@ static inline size_t count_parameters(const char* model, int classes, Error* err
 
 static inline void list_models(FILE* out) {
     fprintf(out, "Models (--model)  width  heads  blocks  image, patch  parameters, 1000 classes    10 classes\n");
-    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
-        for (size_t k = 0; k < sizeof presets / sizeof presets[0]; k++) {
+    for (int i = 0; i < FAMILIES; i++) {
+        for (int k = 0; k < PRESETS; k++) {
             const Preset* p = &presets[k];
             char name[32];
             Error err;
@@ -25,11 +25,13 @@ static inline void list_models(FILE* out) {
                     p->patch, count_parameters(name, 1000, &err), count_parameters(name, 10, &err));
         }
     }
-    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+    for (int i = 0; i < FAMILIES; i++) {
         fprintf(out, "  %-15s %s\n", families[i].name, families[i].note);
     }
     fprintf(out, "  NAME-gNb        with KArAt attention, grid N, an operator for each block: vit-tiny-g3b\n"
-                 "  NAME-gNu        with KArAt attention, grid N, one operator shared by all blocks: kat-small-g3u\n");
+                 "  NAME-gNu        with KArAt attention, grid N, one operator shared by all blocks: kat-small-g3u\n"
+                 "  timm's names    vit_tiny_patch16_224, deit_small_patch16_224, deit3_base_patch16_384, kat_base_patch16_224,\n"
+                 "                  with other patches and image sizes; what follows a dot names weights and is passed over\n");
 }
 
 static inline void list_choices(FILE* out, const char* title, const char* option) {

@@ -1,10 +1,12 @@
-// Learned positions (1, N, C) of another image size: the grid of N patches is resized as an image of C channels, as
-// timm's resample_abs_pos_embed does (bicubic with antialiasing, in float); the class token's position is kept.
+// Learned positions (1, N, C) of a file that has other tokens than the model: another image size, and in front of the
+// patches a class token, or none, and tokens that the model does not have (a distillation token, registers). The grid
+// of patches is resized as an image of C channels, as timm's resample_abs_pos_embed does (bicubic with antialiasing, in
+// float); the class token's position is kept, those of tokens that the model does not have are left out.
 //     out[y][x] = Σ_ij w_yi w_xj in[i][j],  w_yi = f((i + ½ - c_y) / max(s, 1)) normalised over i,  c_y = (y + ½) s
 // with s = old side / new side and f Keys' cubic, a = -½.
 #pragma once
 #include "../data/resample.h"
-#include "../runtime/checkpoint.h"
+#include "../runtime/name_prefix.h"
 
 // Side of a square grid of so many patches, 0 if they make none
 static inline int grid_side(int64_t patches) {
@@ -44,16 +46,77 @@ static inline void resize_grid(float* out, int new_side, const float* in, int ol
     free(weights);
 }
 
-// A TensorAdapter: pos_embed of another grid. A number of tokens that is no square has a class token in front.
-static inline bool adapt_pos_embed(float* out, const NamedTensor* own, const float* values, const int64_t* shape,
-                                   int rank, char note[128]) {
-    bool positions = strcmp(own->name, "pos_embed") == 0 && rank == 3 && shape[0] == 1 && shape[2] == own->shape[2];
-    if (!positions) { return false; }
-    int C = (int)own->shape[2], old_token = grid_side(shape[1]) ? 0 : 1, new_token = grid_side(own->shape[1]) ? 0 : 1;
-    int old_side = grid_side(shape[1] - old_token), new_side = grid_side(own->shape[1] - new_token);
-    if (!old_side || !new_side) { return false; }
-    if (old_token && new_token) { memcpy(out, values, (size_t)C * sizeof(float)); }
-    resize_grid(out + (size_t)new_token * C, new_side, values + (size_t)old_token * C, old_side, C);
-    snprintf(note, 128, "resized from %dx%d to %dx%d patches", old_side, old_side, new_side, new_side);
+// The tokens of a file's model in front of its patches
+typedef struct { bool class_token; int others; } PrefixTokens;
+
+static inline PrefixTokens prefix_tokens(const SafeTensors* file, const char* prefix) {
+    static const char* const others[] = {"dist_token", "reg_token", "register_tokens"};
+    PrefixTokens tokens = {find_prefixed(file, prefix, "cls_token") != NULL, 0};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        const SafeTensor* token = find_prefixed(file, prefix, others[i]); // (1, how many, C)
+        if (token && token->rank == 3 && token->shape[1] < 1024) { tokens.others += (int)token->shape[1]; }
+    }
+    return tokens;
+}
+
+// What positions are of: so many tokens, then side x side patches. side 0: they make no such grid
+typedef struct { int prefix, side; } PositionLayout;
+
+// All the tokens in front may have positions, or the class token alone, or none (timm's no_embed_class). Of several
+// readings the one with the model's own grid is preferred, then the one with most tokens.
+static inline PositionLayout position_layout(int64_t positions, PrefixTokens tokens, int own_side) {
+    const int prefixes[] = {tokens.class_token + tokens.others, tokens.class_token, 0, 1};
+    PositionLayout layout = {0, 0};
+    for (int i = 3; i >= 0; i--) {
+        int side = positions > prefixes[i] ? grid_side(positions - prefixes[i]) : 0;
+        bool settled = layout.side && layout.side == own_side;
+        if (side && !settled) { layout = (PositionLayout){prefixes[i], side}; }
+    }
+    return layout;
+}
+
+// The model itself has a class token in front or nothing.
+static inline PositionLayout own_layout(const NamedTensor* own) {
+    int token = grid_side(own->shape[1]) ? 0 : 1;
+    return (PositionLayout){token, grid_side(own->shape[1] - token)};
+}
+
+static inline bool is_positions(const NamedTensor* own, const SafeTensor* stored) {
+    return strcmp(own->name, "pos_embed") == 0 && stored->rank == 3 && stored->shape[0] == 1 &&
+           stored->shape[2] == own->shape[2] && stored->shape[1] < 1 << 30;
+}
+
+// Whether the model computes the same with these positions: they lack the class token's alone, which is then 0.
+static inline bool positions_equivalent(const NamedTensor* own, const SafeTensor* stored, PrefixTokens tokens) {
+    if (!is_positions(own, stored) || tokens.others || !tokens.class_token) { return false; }
+    PositionLayout to = own_layout(own), from = position_layout(stored->shape[1], tokens, to.side);
+    return to.prefix == 1 && from.prefix == 0 && from.side == to.side;
+}
+
+static inline void describe_positions(PositionLayout from, PositionLayout to, int left_out, char note[128]) {
+    int used = from.side == to.side
+        ? snprintf(note, 128, "positions of %dx%d patches kept", to.side, to.side)
+        : snprintf(note, 128, "resized from %dx%d to %dx%d patches", from.side, from.side, to.side, to.side);
+    if (left_out) {
+        snprintf(note + used, 128 - (size_t)used, ", %d other token%s left out", left_out, left_out > 1 ? "s" : "");
+    }
+}
+
+// The model's positions from the file's values, and what became of them; false where they make no grid.
+static inline bool adapt_positions(float* out, const NamedTensor* own, const float* values, int64_t positions,
+                                   PrefixTokens tokens, char note[128]) {
+    int C = (int)own->shape[2];
+    PositionLayout to = own_layout(own), from = position_layout(positions, tokens, to.side);
+    if (!from.side || !to.side) { return false; }
+    const float* patches = values + (size_t)from.prefix * C;
+    int first_is_class = from.prefix && (tokens.class_token || !tokens.others);
+    if (to.prefix && first_is_class) { memcpy(out, values, (size_t)C * sizeof(float)); }
+    if (to.prefix && !from.prefix && tokens.class_token) { memset(out, 0, (size_t)C * sizeof(float)); }
+    if (from.side == to.side) {
+        memcpy(out + (size_t)to.prefix * C, patches, (size_t)to.side * to.side * C * sizeof(float));
+    } else {
+        resize_grid(out + (size_t)to.prefix * C, to.side, patches, from.side, C);
+    }
+    describe_positions(from, to, from.prefix - first_is_class, note);
     return true;
 }

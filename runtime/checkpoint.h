@@ -56,76 +56,27 @@ static inline const char* shape_text(int rank, const int64_t* shape, char text[1
     return text;
 }
 
-// Every tensor must be there in its shape.
+// Loads one tensor, which must be there in its shape.
+static inline bool checkpoint_load_tensor(const SafeTensors* file, const NamedTensor* own, TensorBuffer buffer,
+                                          Error* err) {
+    char name[192], stored_shape[128], own_shape[128];
+    snprintf(name, sizeof name, "%s%s", buffer.prefix, own->name);
+    const SafeTensor* stored = safetensors_find(file, name);
+    if (!stored) {
+        return set_error(err, "the file has no tensor %s: give the --model and sizes that it was made with", name);
+    }
+    if (!same_shape(stored, own)) {
+        return set_error(err, "tensor %s is %s in the file and %s in the model: give the --model and sizes that it was "
+                         "made with", name, shape_text(stored->rank, stored->shape, stored_shape),
+                         shape_text(own->rank, own->shape, own_shape));
+    }
+    return safetensors_read(file, stored, buffer.flat + own->offset, err);
+}
+
 static inline bool checkpoint_load(const SafeTensors* file, const NamedTensor* tensors, int count, TensorBuffer buffer,
                                    Error* err) {
     for (int i = 0; i < count; i++) {
-        char name[128], stored_shape[128], own_shape[128];
-        snprintf(name, sizeof name, "%s%s", buffer.prefix, tensors[i].name);
-        const SafeTensor* stored = safetensors_find(file, name);
-        if (!stored) {
-            return set_error(err, "the file has no tensor %s: give the --model and sizes that it was made with", name);
-        }
-        if (!same_shape(stored, &tensors[i])) {
-            return set_error(err, "tensor %s is %s in the file and %s in the model: "
-                             "give the --model and sizes that it was made with", name,
-                             shape_text(stored->rank, stored->shape, stored_shape),
-                             shape_text(tensors[i].rank, tensors[i].shape, own_shape));
-        }
-        if (!safetensors_read(file, stored, buffer.flat + tensors[i].offset, err)) { return false; }
+        if (!checkpoint_load_tensor(file, &tensors[i], buffer, err)) { return false; }
     }
     return true;
-}
-
-static inline bool tensors_have(const NamedTensor* tensors, int count, const char* name) {
-    for (int i = 0; i < count; i++) {
-        if (strcmp(tensors[i].name, name) == 0) { return true; }
-    }
-    return false;
-}
-
-// Makes the model's tensor out of a stored one of another shape and says how in note; false where it cannot.
-typedef bool (*TensorAdapter)(float* out, const NamedTensor* own, const float* values, const int64_t* shape, int rank,
-                              char note[128]);
-
-// A stored tensor of another shape: 1 adapted, 0 not, -1 read error; lists what became of it.
-static inline int checkpoint_adapt(const SafeTensors* file, const SafeTensor* stored, const NamedTensor* own,
-                                   TensorAdapter adapt, float* flat, Error* err) {
-    char stored_shape[128], own_shape[128], note[128];
-    float* values = alloc_floats((size_t)safetensors_elements(stored), "a tensor of another shape");
-    bool ok = safetensors_read(file, stored, values, err);
-    bool adapted = ok && adapt(flat + own->offset, own, values, stored->shape, stored->rank, note);
-    free(values);
-    printf("  other shape, %s: %s is %s in the file, %s here\n", adapted ? note : "starts fresh", own->name,
-           shape_text(stored->rank, stored->shape, stored_shape), shape_text(own->rank, own->shape, own_shape));
-    return ok ? adapted : -1;
-}
-
-// Loads what agrees by name and shape, or can be adapted, and lists the rest. False when nothing agrees, or on a read
-// error.
-static inline bool checkpoint_load_matching(const SafeTensors* file, const NamedTensor* tensors, int count, float* flat,
-                                            TensorAdapter adapt, Error* err) {
-    int loaded = 0;
-    for (int i = 0; i < count; i++) {
-        const SafeTensor* stored = safetensors_find(file, tensors[i].name);
-        if (!stored) {
-            printf("  not in the file, starts fresh: %s\n", tensors[i].name);
-            continue;
-        }
-        if (!same_shape(stored, &tensors[i])) {
-            int adapted = checkpoint_adapt(file, stored, &tensors[i], adapt, flat, err);
-            if (adapted < 0) { return false; }
-            loaded += adapted;
-            continue;
-        }
-        if (!safetensors_read(file, stored, flat + tensors[i].offset, err)) { return false; }
-        loaded++;
-    }
-    for (int i = 0; i < file->count; i++) {
-        const char* name = file->tensors[i].name;
-        if (!tensors_have(tensors, count, name)) { printf("  only in the file, left out: %s\n", name); }
-    }
-    printf("  %d of %d tensors loaded\n", loaded, count);
-    return loaded > 0 || set_error(err, "no tensor of the file fits this model: "
-                                        "names must be timm's, such as blocks.0.attn.qkv.weight");
 }

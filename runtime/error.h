@@ -13,12 +13,20 @@ typedef struct {
     char text[1024];
 } Error;
 
+// What comes from a file, the name of a tensor, say, must not steer the terminal.
+static inline void hide_control_characters(char* text) {
+    for (; *text; text++) {
+        if ((*text >= 0 && *text < ' ') || *text == 127) { *text = '?'; }
+    }
+}
+
 __attribute__((format(printf, 2, 3)))
 static inline bool set_error(Error* err, const char* format, ...) { // always false, so that callers can return it
     va_list args;
     va_start(args, format);
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
+    hide_control_characters(err->text);
     return false;
 }
 

@@ -8,8 +8,12 @@
 // A file may come from anywhere, so that its header is believed only after every number in it has been checked against
 // the file's size: what fails is refused with a sentence, before any memory is taken for it. Reading parses JSON with
 // cJSON; writing needs no library. The machine is taken to be little endian.
+//
+// What other programs put into a file stops nothing: metadata that are no strings are passed over, and a tensor of a
+// dtype that is not known here (8-bit floats of some kind, 4-bit integers) is refused only when it is read.
 #pragma once
 #include "error.h"
+#include "file_kind.h"
 #include "files.h"
 #include "memory.h"
 #include <errno.h>
@@ -24,13 +28,13 @@
 enum {
     SAFETENSORS_MAX_RANK = 8,
     SAFETENSORS_MAX_HEADER = 100 * 1000 * 1000, // bytes, the format's own limit
-    SAFETENSORS_MAX_ENTRIES = 1000 * 1000,      // commas in the header: bounds the memory that its JSON tree takes
-    SAFETENSORS_MAX_DEPTH = 3,                  // { "name": { "shape": [
+    SAFETENSORS_MAX_ENTRIES = 1000 * 1000,      // commas and brackets: bounds the memory that its JSON tree takes
+    SAFETENSORS_MAX_DEPTH = 32,                 // { "name": { "shape": [ are 3; metadata of others nest deeper
 };
 
 typedef struct {
     char* name;
-    char dtype[8];
+    char dtype[24]; // cut where a name not known here is longer
     int rank;
     int64_t shape[SAFETENSORS_MAX_RANK];
     uint64_t begin, end; // bytes, counted from the start of the data
@@ -41,6 +45,7 @@ typedef struct {
     int fd;
     uint64_t data_start, data_bytes; // where the header ends; how much follows it
     SafeTensor* tensors;             // (count), in the order of their data
+    const SafeTensor** by_name;      // (count), in the order of their names
     int count;
     char** metadata; // (2*metadata_count): key, value, key, value, ...
     int metadata_count;
@@ -65,6 +70,12 @@ static inline int safetensors_dtype_bytes(const char* dtype) { // 0: unknown
         }
     }
     return 0;
+}
+
+// Whether safetensors_read takes it. The size of an unknown dtype is not known: its shape is not to be believed.
+static inline bool safetensors_readable(const SafeTensor* t) {
+    return strcmp(t->dtype, "F32") == 0 || strcmp(t->dtype, "F16") == 0 || strcmp(t->dtype, "BF16") == 0 ||
+           strcmp(t->dtype, "F64") == 0;
 }
 
 static inline int64_t safetensors_elements(const SafeTensor* t) {
@@ -117,7 +128,7 @@ static inline bool safetensors_read_bytes(const SafeTensors* file, uint64_t offs
 // What the JSON parser would let through or spend too much on. text is n bytes and a final NUL.
 static inline bool safetensors_check_text(const SafeTensors* file, const char* text, size_t n, Error* err) {
     bool in_string = false;
-    int depth = 0, commas = 0, length = 1;
+    int depth = 0, entries = 0, length = 1;
     for (size_t i = 0; i < n; i += (size_t)length) {
         char c = text[i];
         length = safetensors_utf8_length(text + i, n - i);
@@ -134,12 +145,13 @@ static inline bool safetensors_check_text(const SafeTensors* file, const char* t
         }
         if (c == '"') { in_string = !in_string; }
         if (in_string) { continue; }
-        depth += (c == '{' || c == '[') - (c == '}' || c == ']');
-        commas += c == ',';
+        bool opens = c == '{' || c == '[';
+        depth += opens - (c == '}' || c == ']');
+        entries += opens || c == ',';
         if (depth > SAFETENSORS_MAX_DEPTH) {
             return safetensors_refuse(file, err, "its header nests deeper than %d levels", SAFETENSORS_MAX_DEPTH);
         }
-        if (commas > SAFETENSORS_MAX_ENTRIES) {
+        if (entries > SAFETENSORS_MAX_ENTRIES) {
             return safetensors_refuse(file, err, "its header has more than %d entries", SAFETENSORS_MAX_ENTRIES);
         }
     }
@@ -153,32 +165,39 @@ static inline int safetensors_by_offset(const void* left, const void* right) {
     return strcmp(a->name, b->name);
 }
 
+static inline int safetensors_by_name(const void* left, const void* right) {
+    return strcmp((*(const SafeTensor* const*)left)->name, (*(const SafeTensor* const*)right)->name);
+}
+
 static inline int safetensors_by_string(const void* left, const void* right) {
     return strcmp(*(char* const*)left, *(char* const*)right);
 }
 
-// The first name that occurs twice, NULL without one.
-static inline const char* safetensors_repeated(char* const* names, int count, int stride) {
-    char** sorted = alloc_array(char*, count, "tensor names");
-    for (int i = 0; i < count; i++) { sorted[i] = names[(size_t)i * stride]; }
-    qsort(sorted, (size_t)count, sizeof *sorted, safetensors_by_string);
-    const char* repeated = NULL;
-    for (int i = 1; i < count && !repeated; i++) {
-        if (strcmp(sorted[i - 1], sorted[i]) == 0) { repeated = sorted[i]; }
+// Sorts the names, so that none may occur twice, and tensors are found.
+static inline bool safetensors_sort_names(SafeTensors* file, Error* err) {
+    file->by_name = alloc_array(const SafeTensor*, file->count, "tensor names");
+    for (int i = 0; i < file->count; i++) { file->by_name[i] = &file->tensors[i]; }
+    qsort(file->by_name, (size_t)file->count, sizeof *file->by_name, safetensors_by_name);
+    for (int i = 1; i < file->count; i++) {
+        const char* name = file->by_name[i]->name;
+        if (strcmp(file->by_name[i - 1]->name, name) == 0) {
+            return safetensors_refuse(file, err, "it has two tensors named %.200s", name);
+        }
     }
-    free(sorted);
-    return repeated;
+    return true;
 }
 
-static inline bool safetensors_check_names(const SafeTensors* file, Error* err) {
-    char** names = alloc_array(char*, file->count, "tensor names");
-    for (int i = 0; i < file->count; i++) { names[i] = file->tensors[i].name; }
-    const char* tensor = safetensors_repeated(names, file->count, 1);
-    const char* key = safetensors_repeated(file->metadata, file->metadata_count, 2);
-    free(names);
-    if (tensor) { return safetensors_refuse(file, err, "it has two tensors named %.200s", tensor); }
-    if (key) { return safetensors_refuse(file, err, "its metadata has two values for %.200s", key); }
-    return true;
+static inline bool safetensors_check_keys(const SafeTensors* file, Error* err) {
+    char** keys = alloc_array(char*, file->metadata_count, "metadata");
+    for (int i = 0; i < file->metadata_count; i++) { keys[i] = file->metadata[2 * (size_t)i]; }
+    qsort(keys, (size_t)file->metadata_count, sizeof *keys, safetensors_by_string);
+    bool ok = true;
+    for (int i = 1; ok && i < file->metadata_count; i++) {
+        ok = strcmp(keys[i - 1], keys[i]) != 0 ||
+             safetensors_refuse(file, err, "its metadata has two values for %.200s", keys[i]);
+    }
+    free(keys);
+    return ok;
 }
 
 // The tensors, sorted by offset, must follow one another from the first byte of data to the last.
@@ -236,13 +255,14 @@ static inline bool safetensors_parse_shape(const SafeTensors* file, const cJSON*
         }
         t->shape[t->rank++] = (int64_t)item->valuedouble;
     }
-    int64_t bytes = safetensors_dtype_bytes(t->dtype);
+    int known = safetensors_dtype_bytes(t->dtype);
+    int64_t bytes = known ? known : 1;
     for (int i = 0; i < t->rank; i++) {
         if (__builtin_mul_overflow(bytes, t->shape[i], &bytes)) {
             return safetensors_refuse(file, err, "the shape of tensor %.200s has a product above 2^63", t->name);
         }
     }
-    if ((uint64_t)bytes != t->end - t->begin) {
+    if (known && (uint64_t)bytes != t->end - t->begin) {
         return safetensors_refuse(file, err, "tensor %.200s takes %llu bytes, but its shape in %s takes %lld", t->name,
                                   (unsigned long long)(t->end - t->begin), t->dtype, (long long)bytes);
     }
@@ -279,22 +299,17 @@ static inline bool safetensors_parse_tensor(SafeTensors* file, const cJSON* entr
         return safetensors_refuse(file, err, "tensor %.200s needs one dtype (a string), one shape (an array) and one "
                                   "data_offsets (an array)", t->name);
     }
-    if (strlen(dtype->valuestring) >= sizeof t->dtype || !safetensors_dtype_bytes(dtype->valuestring)) {
-        return safetensors_refuse(file, err, "tensor %.200s has the unknown dtype %.20s", t->name, dtype->valuestring);
-    }
-    strcpy(t->dtype, dtype->valuestring);
+    snprintf(t->dtype, sizeof t->dtype, "%s", dtype->valuestring);
     return safetensors_parse_offsets(file, offsets, t, err) && safetensors_parse_shape(file, shape, t, err);
 }
 
 static inline bool safetensors_parse_metadata(SafeTensors* file, const cJSON* entry, Error* err) {
-    if (!cJSON_IsObject(entry)) { return safetensors_refuse(file, err, "its __metadata__ is not an object"); }
+    if (!cJSON_IsObject(entry)) { return true; } // null, as some write it
     if (file->metadata) { return safetensors_refuse(file, err, "it has __metadata__ twice"); }
     file->metadata = alloc_array(char*, 2 * (size_t)cJSON_GetArraySize(entry), "metadata");
     const cJSON* item;
     cJSON_ArrayForEach(item, entry) {
-        if (!cJSON_IsString(item)) {
-            return safetensors_refuse(file, err, "the metadata value of %.200s is not a string", item->string);
-        }
+        if (!cJSON_IsString(item)) { continue; }
         file->metadata[2 * file->metadata_count] = strdup(item->string);
         file->metadata[2 * file->metadata_count + 1] = strdup(item->valuestring);
         file->metadata_count++;
@@ -311,7 +326,7 @@ static inline bool safetensors_parse_object(SafeTensors* file, const cJSON* root
         if (!ok) { return false; }
     }
     qsort(file->tensors, (size_t)file->count, sizeof *file->tensors, safetensors_by_offset);
-    return safetensors_check_names(file, err) && safetensors_check_cover(file, err);
+    return safetensors_sort_names(file, err) && safetensors_check_keys(file, err) && safetensors_check_cover(file, err);
 }
 
 static inline bool safetensors_parse(SafeTensors* file, const char* text, size_t n, Error* err) {
@@ -344,6 +359,7 @@ static inline void safetensors_close(SafeTensors* file) {
     for (int i = 0; i < 2 * file->metadata_count; i++) { free(file->metadata[i]); }
     if (file->fd >= 0) { close(file->fd); }
     free(file->tensors);
+    free(file->by_name);
     free(file->metadata);
     free(file->path);
     *file = (SafeTensors){.fd = -1};
@@ -354,12 +370,18 @@ static inline bool safetensors_read_header(SafeTensors* file, Error* err) {
     if (file->fd < 0 || fstat(file->fd, &info) != 0) {
         return set_error(err, "cannot open %s: %s; check the path", file->path, strerror(errno));
     }
+    if (S_ISDIR(info.st_mode)) { return refuse_folder(file->path, err); }
     if (!S_ISREG(info.st_mode)) {
         return set_error(err, "%s is not a file; give the path of a .safetensors file", file->path);
     }
     uint64_t size = (uint64_t)info.st_size, length = 0;
+    unsigned char head[FILE_KIND_HEAD];
+    size_t seen = size < sizeof head ? (size_t)size : sizeof head;
+    if (!safetensors_read_bytes(file, 0, head, seen, err) || name_file_kind(file->path, head, seen, err)) {
+        return false;
+    }
     if (size < 8) { return safetensors_refuse(file, err, "it is only %d bytes long", (int)size); }
-    if (!safetensors_read_bytes(file, 0, &length, 8, err)) { return false; }
+    memcpy(&length, head, 8);
     unsigned long long shown = length;
     if (length == 0) { return safetensors_refuse(file, err, "its header is empty"); }
     if (length > SAFETENSORS_MAX_HEADER) {
@@ -377,15 +399,19 @@ static inline bool safetensors_read_header(SafeTensors* file, Error* err) {
 }
 
 static inline bool safetensors_open(SafeTensors* file, const char* path, Error* err) {
-    *file = (SafeTensors){.path = strdup(path), .fd = open(path, O_RDONLY | O_CLOEXEC)};
+    // O_NONBLOCK: a fifo is refused, not waited for
+    *file = (SafeTensors){.path = strdup(path), .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     bool ok = safetensors_read_header(file, err);
     if (!ok) { safetensors_close(file); }
     return ok;
 }
 
 static inline const SafeTensor* safetensors_find(const SafeTensors* file, const char* name) {
-    for (int i = 0; i < file->count; i++) {
-        if (strcmp(file->tensors[i].name, name) == 0) { return &file->tensors[i]; }
+    int low = 0, high = file->count;
+    while (low < high) {
+        int middle = low + (high - low) / 2, order = strcmp(file->by_name[middle]->name, name);
+        if (order == 0) { return file->by_name[middle]; }
+        if (order < 0) { low = middle + 1; } else { high = middle; }
     }
     return NULL;
 }
@@ -428,11 +454,11 @@ static inline void safetensors_to_float(const char* dtype, const unsigned char* 
 // out: safetensors_elements(t) floats
 static inline bool safetensors_read(const SafeTensors* file, const SafeTensor* t, float* out, Error* err) {
     uint64_t offset = file->data_start + t->begin, end = file->data_start + t->end;
-    if (strcmp(t->dtype, "F32") == 0) { return safetensors_read_bytes(file, offset, out, end - offset, err); }
-    if (strcmp(t->dtype, "F16") != 0 && strcmp(t->dtype, "BF16") != 0 && strcmp(t->dtype, "F64") != 0) {
+    if (!safetensors_readable(t)) {
         return set_error(err, "tensor %.200s of %s holds %s, and only F32, F16, BF16 and F64 can be read; convert it "
                          "first", t->name, file->path, t->dtype);
     }
+    if (strcmp(t->dtype, "F32") == 0) { return safetensors_read_bytes(file, offset, out, end - offset, err); }
     unsigned char raw[1 << 16];
     size_t width = (size_t)safetensors_dtype_bytes(t->dtype);
     while (offset < end) {

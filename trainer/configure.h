@@ -1,6 +1,7 @@
 // From the command line to a configuration.
 #pragma once
 #include "../model/list.h"
+#include "../model/presets.h"
 #include "folder.h"
 
 // --help and --list end the program.

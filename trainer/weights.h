@@ -1,6 +1,6 @@
 // The weights that a run starts from: its own, or another file's.
 #pragma once
-#include "../model/pos_embed.h"
+#include "../model/foreign_weights.h"
 #include "checkpoints.h"
 #include "longer.h"
 
@@ -16,10 +16,8 @@ static void load_weights(Trainer* t) {
     float* params = model_fetch(m, m->params);
     if (*path) {
         SafeTensors file = open_or_fail(path);
-        TensorBuffer weights = {"", params};
-        bool ok = *m->config.eval
-            ? checkpoint_load(&file, m->tensors, m->tensor_count, weights, &err)
-            : checkpoint_load_matching(&file, m->tensors, m->tensor_count, params, adapt_pos_embed, &err);
+        bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, params, *m->config.eval, m->config.any_weights,
+                                       &err);
         if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
         safetensors_close(&file);
         model_store(m, m->params);

@@ -30,7 +30,8 @@ static void check_resize(int old_side, int old_token, int new_side, int new_toke
         values[i] = n < 0 ? 100.0f + (float)c : (float)(c + 1) * sample(n);
     }
     for (int c = 0; c < C; c++) { out[c] = -5; } // the start of a class token that the file lacks
-    CHECK(adapt_pos_embed(out, &own, values, (int64_t[]){1, old_N, C}, 3, note), "%d to %d", old_side, new_side);
+    PrefixTokens tokens = {old_token, 0};
+    CHECK(adapt_positions(out, &own, values, old_N, tokens, note), "%d to %d", old_side, new_side);
     snprintf(expected, sizeof expected, "resized from %dx%d to %dx%d patches", old_side, old_side, new_side, new_side);
     CHECK(strcmp(note, expected) == 0, "the list says '%s'", note);
     for (int c = 0; c < C; c++) {
@@ -60,15 +61,60 @@ static void test_plane(void) {
     for (int i = 0; i < 9; i++) { CHECK_NEAR(out[i], 3, 1e-6, "a constant (observed 0)"); }
 }
 
+static SafeTensor stored_positions(int rank, int64_t a, int64_t b, int64_t c) {
+    return (SafeTensor){.rank = rank, .shape = {a, b, c}};
+}
+
 static void test_refusals(void) {
     float values[200] = {0}, out[200];
     char note[128];
     NamedTensor own = positions(17, 4), other = own;
     strcpy(other.name, "head.weight");
-    CHECK(!adapt_pos_embed(out, &own, values, (int64_t[]){1, 5, 8}, 3, note), "another width");
-    CHECK(!adapt_pos_embed(out, &own, values, (int64_t[]){1, 7, 4}, 3, note), "7 tokens are no square grid");
-    CHECK(!adapt_pos_embed(out, &own, values, (int64_t[]){5, 4}, 2, note), "another rank");
-    CHECK(!adapt_pos_embed(out, &other, values, (int64_t[]){1, 5, 4}, 3, note), "another tensor");
+    SafeTensor good = stored_positions(3, 1, 5, 4), wide = stored_positions(3, 1, 5, 8);
+    SafeTensor flat = stored_positions(2, 5, 4, 0);
+    CHECK(is_positions(&own, &good), "positions");
+    CHECK(!is_positions(&own, &wide), "another width");
+    CHECK(!is_positions(&own, &flat), "another rank");
+    CHECK(!is_positions(&other, &good), "another tensor");
+    CHECK(!adapt_positions(out, &own, values, 7, (PrefixTokens){true, 0}, note), "7 tokens are no square grid");
+}
+
+// How positions are read: so many, of a model with these tokens, where the model here has this side
+static void test_layouts(void) {
+    static const struct { int positions; PrefixTokens tokens; int own_side, prefix, side; } cases[] = {
+        {197, {true, 0}, 14, 1, 14}, {196, {false, 0}, 14, 0, 14}, {197, {false, 0}, 14, 1, 14},
+        {198, {true, 1}, 14, 2, 14}, {198, {true, 1}, 24, 2, 14},    // distilled, and resized
+        {196, {true, 0}, 14, 0, 14}, {196, {true, 4}, 24, 0, 14},    // no_embed_class, and with registers
+        {201, {true, 4}, 14, 5, 14}, {197, {true, 4}, 14, 1, 14},    // registers with positions, and without
+        {9, {true, 4}, 3, 0, 3}, {9, {true, 4}, 2, 5, 2}, {9, {true, 4}, 7, 5, 2}, // two readings
+        {1, {true, 0}, 1, 0, 1}, {2, {true, 0}, 1, 1, 1}, {3, {false, 0}, 1, 0, 0}, {0, {true, 0}, 1, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        PositionLayout got = position_layout(cases[i].positions, cases[i].tokens, cases[i].own_side);
+        CHECK(got.side == cases[i].side && (!got.side || got.prefix == cases[i].prefix),
+              "%d positions, %d further tokens: %d and %dx%d", cases[i].positions, cases[i].tokens.others, got.prefix,
+              got.side, got.side);
+    }
+}
+
+// The same grid: every kept position to the bit, whatever stands in front
+static void test_same_grid(void) {
+    enum { C = 5 };
+    float values[30 * C], out[30 * C];
+    char note[128];
+    for (int i = 0; i < 30 * C; i++) { values[i] = 1.0f / (float)(i + 3); }
+    for (int others = 0; others < 4; others++) {
+        for (int own_token = 0; own_token < 2; own_token++) {
+            NamedTensor own = positions(16 + own_token, C);
+            if (others == 0 && own_token) { continue; } // the same shape
+            PrefixTokens tokens = {true, others};
+            const float* patches = values + (1 + others) * C;
+            CHECK(adapt_positions(out, &own, values, 17 + others, tokens, note), "%d others", others);
+            CHECK(memcmp(out + own_token * C, patches, 16 * C * sizeof *out) == 0, "%d others: patches", others);
+            CHECK(!own_token || memcmp(out, values, C * sizeof *out) == 0, "%d others: class token", others);
+            CHECK((strstr(note, "left out") != NULL) == (others > 0), "%d others: %s", others, note);
+        }
+    }
 }
 
 int main(void) {
@@ -78,5 +124,7 @@ int main(void) {
     }
     test_plane();
     test_refusals();
+    test_layouts();
+    test_same_grid();
     return tests_finish();
 }

@@ -1,0 +1,232 @@
+// Weights out of a file that this program may not have written: all that the model has, to evaluate it (--eval), or
+// what fits, to start from it (--init-from). Names may carry a prefix, positions may be of other tokens. What cannot
+// have been meant is refused unless --any-weights is given: a file of which next to nothing fits, or one with a NaN.
+#pragma once
+#include "../kernels/adamw.h" // all_finite
+#include "../runtime/name_prefix.h"
+#include "pos_embed.h"
+
+typedef struct {
+    const SafeTensors* file;
+    char prefix[NAME_PREFIX_SIZE]; // of the names in the file
+    const NamedTensor* tensors;    // the model's (count)
+    int count;
+    float* flat;
+    bool anything; // --any-weights
+} WeightSource;
+
+static inline const SafeTensor* source_find(const WeightSource* source, const char* name) {
+    return find_prefixed(source->file, source->prefix, name);
+}
+
+static inline bool tensors_have(const NamedTensor* tensors, int count, const char* name) {
+    for (int i = 0; i < count; i++) {
+        if (strcmp(tensors[i].name, name) == 0) { return true; }
+    }
+    return false;
+}
+
+// The name without the file's prefix, NULL where it has another one
+static inline const char* bare_name(const WeightSource* source, const char* stored) {
+    size_t length = strlen(source->prefix);
+    return strncmp(stored, source->prefix, length) == 0 ? stored + length : NULL;
+}
+
+static inline bool is_used(const WeightSource* source, const SafeTensor* stored) {
+    const char* name = bare_name(source, stored->name);
+    return name && tensors_have(source->tensors, source->count, name);
+}
+
+// A list of lines, of which the first 24 are printed
+enum { LINES_SHOWN = 24 };
+static inline void print_item(int* items, const char* what, const char* name) {
+    char shown[400];
+    snprintf(shown, sizeof shown, "%s", name);
+    hide_control_characters(shown);
+    if ((*items)++ < LINES_SHOWN) { printf("  %s: %s\n", what, shown); }
+}
+
+static inline void print_more(int items, const char* what) {
+    if (items > LINES_SHOWN) { printf("  %s: %d more\n", what, items - LINES_SHOWN); }
+}
+
+static inline void print_left_out(const WeightSource* source) {
+    const char* what = "only in the file, left out";
+    int items = 0;
+    for (int i = 0; i < source->file->count; i++) {
+        const SafeTensor* stored = &source->file->tensors[i];
+        if (!is_used(source, stored)) { print_item(&items, what, stored->name); }
+    }
+    print_more(items, what);
+}
+
+static inline void print_prefix(const WeightSource* source) {
+    char shown[NAME_PREFIX_SIZE];
+    strcpy(shown, source->prefix);
+    hide_control_characters(shown);
+    if (strcmp(shown, "param.") == 0) {
+        bool mean = safetensors_find(source->file, "ema.pos_embed") != NULL;
+        printf("  a file to resume from: its parameters are taken%s\n", mean ? ", not their running mean" : "");
+    } else if (*shown) {
+        printf("  names in the file begin with %s, which is taken off\n", shown);
+    }
+}
+
+// Only what was loaded can hold a NaN: the rest of the model is as it started.
+static inline bool check_finite(const WeightSource* source, Error* err) {
+    for (int i = 0; i < source->count && !source->anything; i++) {
+        const NamedTensor* own = &source->tensors[i];
+        if (all_finite(source->flat + own->offset, own->size)) { continue; }
+        return set_error(err, "tensor %s%s holds NaN or Inf: take a file from before that, or give --any-weights to "
+                         "use it as it is", source->prefix, own->name);
+    }
+    return true;
+}
+
+// Reads positions of other tokens. 1: done, and described in note; 0: they cannot be adapted; -1: read error
+static inline int read_positions(const WeightSource* source, const NamedTensor* own, const SafeTensor* stored,
+                                 char note[128], Error* err) {
+    if (!is_positions(own, stored)) { return 0; }
+    if (!safetensors_readable(stored)) { return safetensors_read(source->file, stored, NULL, err) - 1; }
+    float* values = alloc_floats((size_t)safetensors_elements(stored), "positions of other tokens");
+    bool ok = safetensors_read(source->file, stored, values, err);
+    bool adapted = ok && adapt_positions(source->flat + own->offset, own, values, stored->shape[1],
+                                         prefix_tokens(source->file, source->prefix), note);
+    free(values);
+    return ok ? adapted : -1;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// --eval: everything, and nothing of the file's model may stay unused
+
+// The first tensor that the file's model computes with and this one lacks, NULL without one
+static inline const char* misplaced_tensor(const WeightSource* source) {
+    static const char* const parts[] = {"dist_token", "reg_token", "register_tokens", "cls_token", "blocks.", "karat.",
+                                        "norm.", "norm_pre.", "fc_norm.", "attn_pool."};
+    for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++) {
+        for (int i = 0; i < source->file->count; i++) {
+            const SafeTensor* stored = &source->file->tensors[i];
+            const char* name = bare_name(source, stored->name);
+            if (name && strncmp(name, parts[k], strlen(parts[k])) == 0 && !is_used(source, stored)) { return name; }
+        }
+    }
+    return NULL;
+}
+
+static inline bool check_same_model(const WeightSource* source, Error* err) {
+    const char* name = misplaced_tensor(source);
+    if (!name || source->anything) { return true; }
+    if (strcmp(name, "dist_token") == 0 || strcmp(name, "reg_token") == 0 || strcmp(name, "register_tokens") == 0) {
+        return set_error(err, "it is of a model with further tokens (%s), which this program does not have: start from "
+                         "it by --init-from, or give --any-weights to evaluate it without them", name);
+    }
+    return set_error(err, "its tensor %.200s has no place in this model: give the --model and sizes that it was made "
+                     "with, or --any-weights to leave it out", name);
+}
+
+static inline bool load_whole(const WeightSource* source, Error* err) {
+    TensorBuffer buffer = {source->prefix, source->flat};
+    PrefixTokens tokens = prefix_tokens(source->file, source->prefix);
+    for (int i = 0; i < source->count; i++) {
+        const NamedTensor* own = &source->tensors[i];
+        const SafeTensor* stored = source_find(source, own->name);
+        char note[128];
+        bool adapts = stored && !same_shape(stored, own) && is_positions(own, stored) &&
+                      (source->anything || positions_equivalent(own, stored, tokens));
+        int done = adapts ? read_positions(source, own, stored, note, err) : 0;
+        if (done < 0 || (done == 0 && !checkpoint_load_tensor(source->file, own, buffer, err))) { return false; }
+    }
+    return true;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// --init-from: what fits
+
+typedef struct {
+    int loaded;
+    int trunk, trunk_loaded;         // tensors of the model without its head
+    double offered, offered_loaded;  // their elements, of those that the file has by name
+} Fit;
+
+static inline void count_fit(Fit* fit, const NamedTensor* own, bool offered, bool loaded) {
+    fit->loaded += loaded;
+    if (strncmp(own->name, "head.", 5) == 0) { return; }
+    fit->trunk++;
+    fit->trunk_loaded += loaded;
+    fit->offered += offered ? (double)own->size : 0;
+    fit->offered_loaded += loaded ? (double)own->size : 0;
+}
+
+// A stored tensor of another shape: 1 adapted, 0 not, -1 read error; says what became of it.
+static inline int load_other_shape(const WeightSource* source, const NamedTensor* own, const SafeTensor* stored,
+                                   int* items, Error* err) {
+    char stored_shape[128], own_shape[128], note[128], text[400];
+    int done = read_positions(source, own, stored, note, err);
+    if (done < 0) { return -1; }
+    snprintf(text, sizeof text, "%s is %s in the file, %s here", own->name,
+             shape_text(stored->rank, stored->shape, stored_shape), shape_text(own->rank, own->shape, own_shape));
+    if (done) {
+        printf("  other shape, %s: %s\n", note, text);
+    } else {
+        print_item(items, "other shape, starts fresh", text);
+    }
+    return done;
+}
+
+static inline bool load_fitting(const WeightSource* source, Fit* fit, Error* err) {
+    int items = 0;
+    for (int i = 0; i < source->count; i++) {
+        const NamedTensor* own = &source->tensors[i];
+        const SafeTensor* stored = source_find(source, own->name);
+        int done = 0;
+        if (!stored) {
+            print_item(&items, "not in the file, starts fresh", own->name);
+        } else if (!same_shape(stored, own)) {
+            done = load_other_shape(source, own, stored, &items, err);
+        } else {
+            done = safetensors_read(source->file, stored, source->flat + own->offset, err) ? 1 : -1;
+        }
+        if (done < 0) { return false; }
+        count_fit(fit, own, stored != NULL, done);
+    }
+    print_more(items, "start fresh");
+    return true;
+}
+
+static inline bool check_fit(const WeightSource* source, const Fit* fit, Error* err) {
+    if (fit->loaded == 0) {
+        const char* name = source->file->count ? source->file->tensors[0].name : "absent";
+        return set_error(err, "no tensor of the file fits this model: names must be timm's, such as "
+                         "blocks.0.attn.qkv.weight; the file's first is %.200s", name);
+    }
+    bool enough = 2 * fit->trunk_loaded >= fit->trunk && 2 * fit->offered_loaded >= fit->offered;
+    if (enough || source->anything) { return true; }
+    double share = fit->offered > 0 ? fit->offered_loaded / fit->offered : 0;
+    return set_error(err, "only %d of %d tensors (%.0f %% of the values) fit, the head aside: give the --model and sizes "
+                     "that the file was made with, or --any-weights to start from what fits", fit->trunk_loaded,
+                     fit->trunk, 100 * share);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+static inline bool load_for_evaluation(const WeightSource* source, Error* err) {
+    print_prefix(source);
+    return check_same_model(source, err) && load_whole(source, err) && check_finite(source, err);
+}
+
+static inline bool load_to_start_from(const WeightSource* source, Error* err) {
+    Fit fit = {0};
+    print_prefix(source);
+    if (!load_fitting(source, &fit, err)) { return false; }
+    print_left_out(source);
+    printf("  %d of %d tensors loaded\n", fit.loaded, source->count);
+    return check_fit(source, &fit, err) && check_finite(source, err);
+}
+
+// Loads the weights of a file into flat: all for an evaluation, else what fits.
+static inline bool load_foreign_weights(const SafeTensors* file, const NamedTensor* tensors, int count, float* flat,
+                                        bool evaluation, bool anything, Error* err) {
+    WeightSource source = {.file = file, .tensors = tensors, .count = count, .flat = flat, .anything = anything};
+    if (!find_prefix(file, tensors, count, source.prefix, err)) { return false; }
+    return evaluation ? load_for_evaluation(&source, err) : load_to_start_from(&source, err);
+}

@@ -1,0 +1,144 @@
+// The sizes of a model read off the tensors of a file that does not say them, as timm's files do not: width, blocks,
+// patch, image size, MLP, class token and LayerScale. Heads cannot be seen in a file: they are those of the named model
+// of that width, else of width 64.
+#pragma once
+#include "../runtime/name_prefix.h"
+#include "pos_embed.h"
+#include "presets.h"
+
+// A file, and the prefix of the names in it
+typedef struct { const SafeTensors* file; char prefix[NAME_PREFIX_SIZE]; } NamedFile;
+
+static inline const SafeTensor* sized_tensor(const NamedFile* f, const char* name, int rank) {
+    const SafeTensor* t = find_prefixed(f->file, f->prefix, name);
+    return t && t->rank == rank ? t : NULL;
+}
+
+static inline bool open_names(NamedFile* f, const SafeTensors* file, Error* err) {
+    static const NamedTensor names[] = {{.name = "patch_embed.proj.weight"}, {.name = "pos_embed"},
+        {.name = "blocks.0.norm1.weight"}, {.name = "blocks.0.attn.qkv.weight"}, {.name = "blocks.0.mlp.fc1.weight"},
+        {.name = "norm.weight"}, {.name = "head.weight"}};
+    f->file = file;
+    return find_prefix(file, names, sizeof names / sizeof names[0], f->prefix, err);
+}
+
+// Whether a value is one that the option takes; then it is set.
+static inline bool set_size(Config* c, const char* option, int64_t value, Error* err) {
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)value);
+    return option_set(c, config_option(option), text, err);
+}
+
+static inline bool take_patches(Config* c, const NamedFile* f, Error* err) {
+    const SafeTensor* proj = sized_tensor(f, "patch_embed.proj.weight", 4);
+    if (!proj || proj->shape[1] != 3 || proj->shape[2] != proj->shape[3]) {
+        return set_error(err, "it has no patch_embed.proj.weight of square patches and three colours, from which its "
+                         "sizes could be taken: give --model, or a ViT's file with timm's names");
+    }
+    return set_size(c, "dim", proj->shape[0], err) && set_size(c, "patch", proj->shape[2], err);
+}
+
+static inline bool take_image(Config* c, const NamedFile* f, Error* err) {
+    const SafeTensor* positions = sized_tensor(f, "pos_embed", 3);
+    PrefixTokens tokens = prefix_tokens(f->file, f->prefix);
+    PositionLayout layout = {0, 0};
+    c->pool = tokens.class_token ? POOL_TOKEN : POOL_AVG;
+    if (positions && positions->shape[1] < 1 << 24) { layout = position_layout(positions->shape[1], tokens, 0); }
+    if (!layout.side) {
+        return set_error(err, "it has no pos_embed of a square grid, from which its image size could be taken: "
+                         "give --model");
+    }
+    return set_size(c, "image-size", (int64_t)layout.side * c->patch, err);
+}
+
+static inline bool take_blocks(Config* c, const NamedFile* f, Error* err) {
+    int blocks = 0;
+    char name[64];
+    const Option* depth = config_option("depth");
+    do { snprintf(name, sizeof name, "blocks.%d.norm1.weight", blocks); }
+    while (sized_tensor(f, name, 1) && ++blocks < depth->max);
+    const SafeTensor* fc1 = sized_tensor(f, "blocks.0.mlp.fc1.weight", 2);
+    if (!blocks || !fc1 || fc1->shape[0] > 64 * (int64_t)c->dim) {
+        return set_error(err, "it has no blocks.0.norm1.weight and blocks.0.mlp.fc1.weight, from which its sizes could "
+                         "be taken: give --model");
+    }
+    c->mlp_ratio = (double)fc1->shape[0] / c->dim;
+    return set_size(c, "depth", blocks, err);
+}
+
+static inline bool take_rational(Config* c, const SafeTensor* numerator, const SafeTensor* denominator, Error* err) {
+    return set_size(c, "rational-m", numerator->shape[1] - 1, err) &&
+           set_size(c, "rational-n", denominator->shape[1], err);
+}
+
+// By the tensors that only this kind of MLP has; GELU, ReLU and SiLU have none, and GELU is timm's.
+static inline bool take_mlp(Config* c, const NamedFile* f, Error* err) {
+    const SafeTensor* numerator1 = sized_tensor(f, "blocks.0.mlp.act1.weight_numerator", 2);
+    const SafeTensor* denominator1 = sized_tensor(f, "blocks.0.mlp.act1.weight_denominator", 2);
+    const SafeTensor* numerator = sized_tensor(f, "blocks.0.mlp.act.weight_numerator", 2);
+    const SafeTensor* denominator = sized_tensor(f, "blocks.0.mlp.act.weight_denominator", 2);
+    const SafeTensor* spline = sized_tensor(f, "blocks.0.mlp.fc1.spline_weight", 3);
+    c->mlp = sized_tensor(f, "blocks.0.mlp.act.weight", 1) ? MLP_PRELU : MLP_GELU;
+    if (numerator1 && denominator1) {
+        c->mlp = MLP_GR_KAN;
+        return take_rational(c, numerator1, denominator1, err) &&
+               set_size(c, "rational-groups", denominator1->shape[0], err);
+    }
+    if (numerator && denominator) {
+        c->mlp = MLP_RATIONAL;
+        return take_rational(c, numerator, denominator, err);
+    }
+    if (spline) {
+        c->mlp = MLP_KAN;
+        return set_size(c, "kan-grid", spline->shape[2] - c->kan_order, err);
+    }
+    return true;
+}
+
+static inline void assume_heads(Config* c) {
+    c->heads = c->dim % 64 == 0 && c->dim / 64 <= 1024 ? c->dim / 64 : 1;
+    for (int i = 0; i < PRESETS; i++) {
+        if (presets[i].dim == c->dim) { c->heads = presets[i].heads; }
+    }
+}
+
+// "vit-tiny" where the model is one of the named, else "vit-8x1": width and blocks
+static inline void name_by_sizes(Config* c) {
+    const char* family = c->mlp == MLP_GR_KAN ? "kat" : c->mlp == MLP_KAN ? "kan" : "vit";
+    snprintf(c->model, sizeof c->model, "%s-%dx%d", family, c->dim, c->depth);
+    for (int i = 0; i < PRESETS; i++) {
+        const Preset* p = &presets[i];
+        bool same = p->dim == c->dim && p->depth == c->depth && p->image_size == c->image_size && p->patch == c->patch;
+        if (same) { snprintf(c->model, sizeof c->model, "%s-%s", family, p->name); }
+    }
+}
+
+static inline void print_sizes(const Config* c, const char* path, int64_t classes) {
+    printf("sizes      of %s, flags beside it win: C %d, %d blocks, patch %d, image %d, MLP %g C of %s, %s%s", path,
+           c->dim, c->depth, c->patch, c->image_size, c->mlp_ratio,
+           choice_name(config_option("mlp")->choices, c->mlp),
+           c->pool == POOL_TOKEN ? "class token" : "no class token", c->layer_scale > 0 ? ", LayerScale" : "");
+    if (classes) { printf(", %lld classes", (long long)classes); }
+    printf("; assumed: %d heads\n", c->heads);
+}
+
+// Fills the sizes of c from the file's tensors, with_head also the number of classes, and says in a line which they
+// are. False, with a sentence, where the file is no ViT of this kind.
+static inline bool config_from_tensors(Config* c, const SafeTensors* file, bool with_head, Error* err) {
+    NamedFile f;
+    bool ok = open_names(&f, file, err) && take_patches(c, &f, err) && take_image(c, &f, err) &&
+              take_blocks(c, &f, err) && take_mlp(c, &f, err);
+    if (!ok) { return false; }
+    const SafeTensor* head = with_head ? sized_tensor(&f, "head.weight", 2) : NULL;
+    if (head && !set_size(c, "classes", head->shape[0], err)) { return false; }
+    if (!sized_tensor(&f, "blocks.0.ls1.gamma", 1)) {
+        c->layer_scale = 0;
+    } else if (!(c->layer_scale > 0)) {
+        c->layer_scale = 1e-5; // what it starts at where the file lacks one
+    }
+    c->attn = ATTN_SOFTMAX;
+    assume_heads(c);
+    name_by_sizes(c);
+    print_sizes(c, file->path, head ? head->shape[0] : 0);
+    return true;
+}
