@@ -6,6 +6,7 @@
 #pragma GCC diagnostic ignored "-Wunused-function" // what only main calls
 #define TESTING
 #include "train_vit.c"
+#include "dev/test/plain_activations.h"
 #include "dev/test/plain_basis.h"
 #include "dev/test/kernel_test.h"
 
@@ -117,23 +118,6 @@ static void test_variant_counts(void) {
         model_plan(&variant, &c, 10, &err);
         long more = (long)(variant.table.total - softmax.table.total);
         CHECK(more == rows[i].more, "%s: %ld parameters more than softmax, not %ld", rows[i].flags, more, rows[i].more);
-    }
-}
-
-// Every choice has its line in --list, and every description its choice.
-static void test_descriptions(void) {
-    static const char* const options[] = {"attn", "basis", "karat-order", "mlp"};
-    for (int i = 0; i < 4; i++) {
-        const char* choices = config_option(options[i])->choices;
-        for (int k = 0; k < choice_count(choices); k++) {
-            const char* name = choice_name(choices, k);
-            CHECK(choice_note(options[i], name) != NULL, "--%s %s has no description", options[i], name);
-        }
-    }
-    for (size_t i = 0; i < sizeof choice_notes / sizeof choice_notes[0]; i++) {
-        const char *option = choice_notes[i].option, *choice = choice_notes[i].choice;
-        bool known = position_in(config_option(option)->choices, choice) >= 0;
-        CHECK(known, "--%s %s is described and absent", option, choice);
     }
 }
 
@@ -277,10 +261,11 @@ static void plain_linear_attention(double* weights, const double* q, const doubl
     for (int n = 0; n < N; n++) { weights[n] /= sum; }
 }
 
-// weights (N) of row k of head h, from its logits (N)
-static void plain_weights(double* weights, const double* logits, const Model* m, Params p, int h, int k) {
+// weights (N) of row k of head h, from its logits (N); q (D) and keys, rows 3C apart, are what those are products of
+static void plain_weights(double* weights, const double* logits, const double* q, const double* keys, const Model* m,
+                          Params p, int h, int k) {
     int N = m->dims.N, hybrid = m->config.softmax_heads;
-    switch (m->config.attn) {
+    switch ((Attention)m->config.attn) {
     case ATTN_KARAT:
         if (h < hybrid) {
             plain_softmax(weights, logits, N);
@@ -290,11 +275,15 @@ static void plain_weights(double* weights, const double* logits, const Model* m,
         break;
     case ATTN_SOFTMAX: plain_softmax(weights, logits, N); break;
     case ATTN_SOFTMAX_RANK: plain_rank(weights, logits, m, p, h); break;
-    default:
-        for (int n = 0; n < N; n++) {
-            weights[n] = m->config.attn == ATTN_MIXING ? p.mixing[((size_t)h * N + k) * N + n]
-                       : m->config.attn == ATTN_RELU ? fmax(logits[n], 0) / N : 1 / (1 + N * exp(-logits[n]));
-        }
+    case ATTN_LINEAR: plain_linear_attention(weights, q, keys, N, m->dims.C, m->dims.D); break;
+    case ATTN_MIXING:
+        for (int n = 0; n < N; n++) { weights[n] = p.mixing[((size_t)h * N + k) * N + n]; }
+        break;
+    case ATTN_RELU:
+        for (int n = 0; n < N; n++) { weights[n] = fmax(logits[n], 0) / N; }
+        break;
+    case ATTN_SIGMOID:
+        for (int n = 0; n < N; n++) { weights[n] = 1 / (1 + N * exp(-logits[n])); }
     }
 }
 
@@ -308,11 +297,7 @@ static void plain_attention(double* out /* (N,C) */, const double* qkv /* (N,3C)
                 logits[q] = 0;
                 for (int i = 0; i < D; i++) { logits[q] += Q[k * 3 * C + i] * K[q * 3 * C + i] / sqrt(D); }
             }
-            if (m->config.attn == ATTN_LINEAR) {
-                plain_linear_attention(weights, Q + k * 3 * C, K, N, C, D);
-            } else {
-                plain_weights(weights, logits, m, p, h, k);
-            }
+            plain_weights(weights, logits, Q + k * 3 * C, K, m, p, h, k);
             for (int i = 0; i < D; i++) {
                 double sum = 0;
                 for (int q = 0; q < N; q++) { sum += weights[q] * V[q * 3 * C + i]; }
@@ -324,14 +309,9 @@ static void plain_attention(double* out /* (N,C) */, const double* qkv /* (N,3C)
     free(weights);
 }
 
-static double plain_activation(double x, int mlp, Params p, const float* denominator, RationalShape shape) {
-    switch (mlp) {
-    case MLP_GELU: return plain_base(x, KARAT_BASE_GELU);
-    case MLP_RELU: return fmax(x, 0);
-    case MLP_SILU: return plain_base(x, KARAT_BASE_SILU);
-    case MLP_PRELU: return x > 0 ? x : *p.prelu_weight * x;
-    default: return plain_rational(x, p.numerator2, denominator, shape);
-    }
+static double plain_hidden(double x, int mlp, Params p, const float* denominator, RationalShape shape) {
+    if (mlp < ACTIVATION_COUNT) { return plain_activation((ActivationKind)mlp, x); }
+    return mlp == MLP_PRELU ? (x > 0 ? x : *p.prelu_weight * x) : plain_rational(x, p.numerator2, denominator, shape);
 }
 
 // A KAN layer: SiLU and splines on every edge
@@ -368,7 +348,7 @@ static void plain_mlp(double* out, const double* inp, const Model* m, Params p) 
     plain_linear(hidden, x, p.fc1_weight, p.fc1_bias, C, F);
     for (int f = 0; f < F; f++) {
         const float* denominator = p.denominator2 + (gr_kan ? f / (F / groups) * n : 0);
-        hidden[f] = plain_activation(hidden[f], m->config.mlp, p, denominator, shape);
+        hidden[f] = plain_hidden(hidden[f], m->config.mlp, p, denominator, shape);
     }
     plain_linear(out, hidden, p.fc2_weight, p.fc2_bias, F, C);
     free(x);
@@ -470,6 +450,26 @@ static void test_gradients(const char* flags) {
     model_free(&m);
 }
 
+// The kth set of flags of an MLP: some with flags of their own, then every choice of --mlp. NULL behind the last
+static const char* mlp_flags(int k) {
+    static const char* const mlps[] = {
+        "--mlp gelu",
+        "--mlp gr-kan",
+        "--mlp gr-kan --rational-form paper --rational-init1 swish --rational-init gelu",
+        ("--mlp gr-kan --rational-m 3 --rational-n 2 --rational-groups 4 --mlp-init variance-preserving "
+         "--pool avg --layer-scale 0.5"),
+        "--mlp rational --rational-groups 7 --rational-n 3", // from here on with two attentions only
+        "--mlp rational --rational-form paper --rational-init gelu",
+        "--mlp kan --kan-grid 3 --kan-order 1 --kan-range 2.5",
+    };
+    enum { SETS = sizeof mlps / sizeof mlps[0] };
+    static char flags[64];
+    if (k < SETS) { return mlps[k]; }
+    if (k - SETS >= choice_count(CHOICES(MLPS))) { return NULL; }
+    snprintf(flags, sizeof flags, "--mlp %s", choice_name(CHOICES(MLPS), k - SETS));
+    return flags;
+}
+
 // Both tests for every combination. N = 5, 17 and 65; C = 24 and 40; a batch one short of the room there is.
 static void test_every_model(void) {
     static const char* const sizes[] = {
@@ -485,28 +485,13 @@ static void test_every_model(void) {
         "--attn karat --karat-base silu --grid 1 --karat-mode universal",
         "--attn karat --karat-base gelu --karat-scales off --karat-bias block --karat-init unit",
     };
-    static const char* const mlps[] = {
-        "--mlp gelu",
-        "--mlp gr-kan",
-        "--mlp gr-kan --rational-form paper --rational-init1 swish --rational-init gelu",
-        ("--mlp gr-kan --rational-m 3 --rational-n 2 --rational-groups 4 --mlp-init variance-preserving "
-         "--pool avg --layer-scale 0.5"),
-        "--mlp relu", // from here on with two attentions only
-        "--mlp silu",
-        "--mlp prelu",
-        "--mlp rational --rational-groups 7 --rational-n 3",
-        "--mlp rational --rational-form paper --rational-init gelu",
-        "--mlp kan",
-        "--mlp kan --kan-grid 3 --kan-order 1 --kan-range 2.5",
-    };
-    enum { MLPS = sizeof mlps / sizeof mlps[0] };
     for (int s = 0; s < 3; s++) {
         for (int a = 0; a < 6; a++) {
-            for (int k = 0; k < MLPS; k++) {
+            for (int k = 0; mlp_flags(k); k++) {
                 char flags[512];
                 if ((REDUCED_SUITE && (s + a + k) % 6) || (s == 2 && a > 0 && k > 1)) { continue; }
                 if (k > 3 && (s == 2 || a > 1)) { continue; }
-                snprintf(flags, sizeof flags, "%s %s %s", sizes[s], attentions[a], mlps[k]);
+                snprintf(flags, sizeof flags, "%s %s %s", sizes[s], attentions[a], mlp_flags(k));
                 test_forward(flags);
                 test_gradients(flags);
             }
@@ -522,8 +507,8 @@ static void test_every_basis(void) {
             snprintf(flags, sizeof flags, "--image-size 6 --patch 2 --dim 24 --heads 3 --depth 2 --batch-size 3 "
                      "--mlp-ratio 1 --mlp gelu --attn karat --basis %s --karat-mode %s --karat-base %s --grid %d "
                      "--spline-order %d --spline-range 2 --karat-rank 3 --karat-init %s",
-                     choice_name(KARAT_BASES, basis), mode ? "universal" : "block",
-                     choice_name("zero|identity|silu|gelu", (basis + mode) % 4), 2 + mode, 3 - mode,
+                     choice_name(CHOICES(BASES), basis), mode ? "universal" : "block",
+                     choice_name(CHOICES(KARAT_BASE_FUNCTIONS), (basis + mode) % 4), 2 + mode, 3 - mode,
                      mode ? "unit" : "paper");
             test_forward(flags);
             test_gradients(flags);
@@ -535,7 +520,6 @@ static void test_every_basis(void) {
 // rows projected; each in both modes. N = 17
 static void test_every_variant(void) {
     static const char* const variants[] = {
-        "--attn sigmoid", "--attn relu", "--attn mixing", "--attn softmax-rank --karat-rank 5", "--attn linear",
         "--karat-full on", "--karat-full on --karat-bias block --karat-scales off --karat-init unit",
         "--karat-order phi-w --karat-bias block", "--karat-order phi-w --karat-scales off --karat-init unit",
         "--karat-order phi-phi", "--karat-order phi-phi --karat-bias block --karat-scales off --karat-init unit",
@@ -545,8 +529,15 @@ static void test_every_variant(void) {
         "--karat-order phi-phi --karat-projection simplex", "--karat-full on --karat-projection simplex",
         "--softmax-heads 1 --karat-bias block", "--softmax-heads 2 --karat-order phi-w",
     };
+    for (int a = 0; a < choice_count(CHOICES(ATTENTIONS)); a++) {
+        char flags[512];
+        snprintf(flags, sizeof flags, "--image-size 8 --patch 2 --dim 24 --heads 3 --depth 2 --batch-size 3 "
+                 "--mlp-ratio 1 --mlp gelu --grid 2 --karat-rank 5 --attn %s", choice_name(CHOICES(ATTENTIONS), a));
+        test_forward(flags);
+        test_gradients(flags);
+    }
     for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
-        for (int mode = 0; mode < (strstr(variants[v], "--attn") ? 1 : 2); mode++) {
+        for (int mode = 0; mode < 2; mode++) {
             char flags[512];
             if (REDUCED_SUITE && (v + (size_t)mode) % 2) { continue; }
             snprintf(flags, sizeof flags, "--image-size 8 --patch 2 --dim 24 --heads 3 --depth 2 --batch-size 3 "
@@ -568,9 +559,9 @@ static void test_every_basis_in_every_order(void) {
             if (REDUCED_SUITE && (basis + variant) % 5) { continue; }
             snprintf(flags, sizeof flags, "--image-size 6 --patch 2 --dim 24 --heads 3 --depth 1 --batch-size 3 "
                      "--mlp-ratio 1 --mlp gelu --attn karat --basis %s --karat-base %s --grid 2 --spline-range 2 "
-                     "--karat-rank 3 --karat-mode %s %s", choice_name(KARAT_BASES, basis),
-                     choice_name("zero|identity|silu|gelu", (basis + variant) % 4), universal ? "universal" : "block",
-                     orders[order]);
+                     "--karat-rank 3 --karat-mode %s %s", choice_name(CHOICES(BASES), basis),
+                     choice_name(CHOICES(KARAT_BASE_FUNCTIONS), (basis + variant) % 4),
+                     universal ? "universal" : "block", orders[order]);
             test_forward(flags);
             test_gradients(flags);
         }
@@ -583,7 +574,7 @@ static void test_unit_start(void) {
         char flags[512];
         Model m;
         snprintf(flags, sizeof flags, "--image-size 32 --patch 4 --dim 96 --heads 3 --depth 1 --batch-size 4 "
-                 "--mlp gelu --attn karat --karat-init unit --basis %s --seed 3", choice_name(KARAT_BASES, basis));
+                 "--mlp gelu --attn karat --karat-init unit --basis %s --seed 3", choice_name(CHOICES(BASES), basis));
         build_model(&m, flags, 7);
         Batch batch = random_batch(&m, 4);
         model_forward(&m, m.params, batch.images, 4, NULL);
@@ -891,7 +882,6 @@ int main(void) {
     test_parameter_counts();
     test_variant_counts();
     test_operation_counts();
-    test_descriptions();
     test_command_line();
     test_schedule();
     test_init();

@@ -156,13 +156,12 @@ static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 static KaratDims karat_dims(const Model* m, int B) {
     const Config* c = &m->config;
     Dims d = m->dims;
-    static const KaratBase bases[] = {KARAT_BASE_ZERO, KARAT_BASE_IDENTITY, KARAT_BASE_SILU, KARAT_BASE_GELU};
     Basis basis = config_basis(c);
     return (KaratDims){.B = B, .N = d.N, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
-                       .base = bases[c->karat_base], .basis = basis.kind, .spline_order = basis.order,
+                       .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
                        .spline_range = basis.range, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full != 0,
                        .projection = (Projection)c->karat_projection,
-                       .project_z = c->karat_projection != PROJECT_NONE && c->karat_project};
+                       .project_z = c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_Z};
 }
 
 static KaratParams karat_params(Params p, KaratDims d) {
@@ -187,21 +186,22 @@ static PointwiseKind pointwise_kind(const Config* c) {
 static size_t attend_scratch(const Model* m) {
     Dims d = m->dims;
     size_t hybrid = m->config.softmax_heads ? attention_scratch(d.N) : 0;
-    switch (m->config.attn) {
+    switch ((Attention)m->config.attn) {
     case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B)), hybrid);
     case ATTN_MIXING: return mixing_scratch(m->B, d.N, d.H);
     case ATTN_SOFTMAX_RANK: return rank_scratch(m->B, d.N, d.C, d.H, d.R);
     case ATTN_LINEAR: return linear_attention_scratch(d.N, d.C, d.H);
     case ATTN_SOFTMAX: return attention_scratch(d.N);
-    default: return pointwise_scratch(d.N);
+    case ATTN_SIGMOID: case ATTN_RELU: return pointwise_scratch(d.N);
     }
+    return 0;
 }
 
 // a.mix = the values of a.qkv, weighted
 static void attend_forward(const Model* m, Params p, Acts a, int B) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, first = m->config.softmax_heads * D;
     KaratDims k = karat_dims(m, B);
-    switch (m->config.attn) {
+    switch ((Attention)m->config.attn) {
     case ATTN_KARAT: // softmax heads, if any, stand first
         attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, C, m->config.softmax_heads, D);
         karat_forward(a.mix + first, a.z, a.qkv + first, karat_params(p, k), m->scratch, k);
@@ -212,7 +212,8 @@ static void attend_forward(const Model* m, Params p, Acts a, int B) {
         rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, C, H, m->dims.R);
         break;
     case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, C, H); break;
-    default: pointwise_forward(a.mix, a.qkv, pointwise_kind(&m->config), m->scratch, B, N, C, H);
+    case ATTN_SIGMOID: case ATTN_RELU:
+        pointwise_forward(a.mix, a.qkv, pointwise_kind(&m->config), m->scratch, B, N, C, H);
     }
 }
 
@@ -220,7 +221,7 @@ static void attend_forward(const Model* m, Params p, Acts a, int B) {
 static void attend_backward(const Model* m, Params p, Params d, Acts a, int B) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, first = m->config.softmax_heads * D;
     KaratDims k = karat_dims(m, B);
-    switch (m->config.attn) {
+    switch ((Attention)m->config.attn) {
     case ATTN_KARAT:
         attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, m->config.softmax_heads, D);
         karat_backward(a.dqkv + first, karat_grads(d, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, k),
@@ -233,35 +234,33 @@ static void attend_backward(const Model* m, Params p, Params d, Acts a, int B) {
                       B, N, C, H, m->dims.R);
         break;
     case ATTN_LINEAR: linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, C, H); break;
-    default: pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(&m->config), m->scratch, B, N, C, H);
+    case ATTN_SIGMOID: case ATTN_RELU:
+        pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(&m->config), m->scratch, B, N, C, H);
     }
 }
 
 // a.act2 = activation(a.fc1), rows of F
-static void activation_forward(const Model* m, Params p, Acts a, int rows) {
-    int F = m->dims.F;
+static void mlp_activation_forward(const Model* m, Params p, Acts a, int rows) {
+    int F = m->dims.F, mlp = m->config.mlp;
     size_t n = (size_t)rows * F;
-    switch (m->config.mlp) {
-    case MLP_GELU: gelu_forward(a.act2, a.fc1, n); break;
-    case MLP_RELU: relu_forward(a.act2, a.fc1, n); break;
-    case MLP_SILU: silu_forward(a.act2, a.fc1, n); break;
-    case MLP_PRELU: prelu_forward(a.act2, a.fc1, p.prelu_weight, n); break;
-    default: rational_forward(a.act2, a.fc1, p.numerator2, p.denominator2, rows, F, rational_shape(&m->config));
+    if (mlp < ACTIVATION_COUNT) {
+        activation_forward(a.act2, a.fc1, (ActivationKind)mlp, n);
+    } else if (mlp == MLP_PRELU) {
+        prelu_forward(a.act2, a.fc1, p.prelu_weight, n);
+    } else {
+        rational_forward(a.act2, a.fc1, p.numerator2, p.denominator2, rows, F, rational_shape(&m->config));
     }
 }
 
 // act2 = activation(fc1): a.dhidden becomes d(fc1) from d(act2)
-static void activation_backward(const Model* m, Params p, Params d, Acts a, int rows) {
-    int F = m->dims.F;
+static void mlp_activation_backward(const Model* m, Params p, Params d, Acts a, int rows) {
+    int F = m->dims.F, mlp = m->config.mlp;
     size_t n = (size_t)rows * F;
-    switch (m->config.mlp) {
-    case MLP_GELU: gelu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
-    case MLP_RELU: relu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
-    case MLP_SILU: silu_backward(a.dhidden, a.dhidden, a.fc1, n); break;
-    case MLP_PRELU:
+    if (mlp < ACTIVATION_COUNT) {
+        activation_backward(a.dhidden, a.dhidden, a.fc1, (ActivationKind)mlp, n);
+    } else if (mlp == MLP_PRELU) {
         prelu_backward(a.dhidden, d.prelu_weight, a.dhidden, a.fc1, p.prelu_weight, m->scratch, n);
-        break;
-    default:
+    } else {
         rational_backward(a.dhidden, d.numerator2, d.denominator2, a.dhidden, a.fc1, p.numerator2, p.denominator2,
                           m->scratch, rows, F, rational_shape(&m->config));
     }
@@ -388,7 +387,7 @@ static void mlp_branch_forward(Model* m, Params p, Acts a, int B) {
     }
     linear_forward(a.fc1, inp, p.fc1_weight, p.fc1_bias, rows, C, F);
     lap(m, PART_FC1);
-    activation_forward(m, p, a, rows);
+    mlp_activation_forward(m, p, a, rows);
     lap(m, PART_ACTIVATION);
     linear_forward(a.fc2, a.act2, p.fc2_weight, p.fc2_bias, rows, F, C);
     lap(m, PART_FC2);
@@ -458,7 +457,7 @@ static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, int B) {
     } else {
         linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, p.fc2_weight, m->scratch, rows, F, C);
         lap(m, PART_FC2);
-        activation_backward(m, p, d, a, rows);
+        mlp_activation_backward(m, p, d, a, rows);
         lap(m, PART_ACTIVATION);
         linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, p.fc1_weight, m->scratch,
                         rows, C, F);

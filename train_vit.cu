@@ -267,13 +267,12 @@ static Facts facts_at(const Model* m, char* bytes) {
 static KaratDims karat_dims(const Model* m, int B) {
     const Config* c = &m->config;
     Dims d = m->dims;
-    static const KaratBase bases[] = {KARAT_BASE_ZERO, KARAT_BASE_IDENTITY, KARAT_BASE_SILU, KARAT_BASE_GELU};
     Basis basis = config_basis(c);
     return (KaratDims){.B = B, .N = d.N, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
-                       .base = bases[c->karat_base], .basis = basis.kind, .spline_order = basis.order,
+                       .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
                        .spline_range = basis.range, .order = (KaratOrder)c->karat_order,
                        .full_rank = c->karat_full != 0, .projection = (Projection)c->karat_projection,
-                       .project_z = c->karat_projection != PROJECT_NONE && c->karat_project};
+                       .project_z = c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_Z};
 }
 
 static KaratParams karat_params(Params p, KaratDims k) {
@@ -307,20 +306,21 @@ static PointwiseKind pointwise_kind(const Config* c) {
 static size_t attend_scratch(const Model* m) {
     Dims d = m->dims;
     size_t softmax = attention_scratch(m->B, d.N, softmax_heads(&m->config, d));
-    switch (m->config.attn) {
+    switch ((Attention)m->config.attn) {
     case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B)), softmax);
     case ATTN_MIXING: return mixing_scratch(m->B, d.N, d.H);
     case ATTN_SOFTMAX_RANK: return rank_scratch(m->B, d.N, d.C, d.H, d.R);
     case ATTN_LINEAR: return linear_attention_scratch(m->B, d.N, d.C, d.H);
-    default: return softmax;
+    case ATTN_SOFTMAX: case ATTN_SIGMOID: case ATTN_RELU: return softmax;
     }
+    return 0;
 }
 
 // a.mix = the values of a.qkv, weighted
 template <class T> static void attend_forward(const Model* m, Params p, Acts<T> a, int B) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
     KaratDims k = karat_dims(m, B);
-    switch (m->config.attn) {
+    switch ((Attention)m->config.attn) {
     case ATTN_KARAT: // softmax heads, if any, stand first
         if (softmax) { attention_forward(a.mix, a.lse, a.qkv, B, N, C, softmax, D, m->stream); }
         karat_forward(a.mix + softmax * D, a.z, a.qkv + softmax * D, karat_params(p, k), m->scratch, k, m->stream);
@@ -331,7 +331,8 @@ template <class T> static void attend_forward(const Model* m, Params p, Acts<T> 
         rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, C, H, m->dims.R, m->stream);
         break;
     case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, C, H, m->stream); break;
-    default: pointwise_forward(a.mix, a.qkv, pointwise_kind(&m->config), B, N, C, H, m->stream);
+    case ATTN_SIGMOID: case ATTN_RELU:
+        pointwise_forward(a.mix, a.qkv, pointwise_kind(&m->config), B, N, C, H, m->stream);
     }
 }
 
@@ -340,7 +341,7 @@ template <class T> static void attend_backward(const Model* m, Params p, Params 
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
     int first = softmax * D;
     KaratDims k = karat_dims(m, B);
-    switch (m->config.attn) {
+    switch ((Attention)m->config.attn) {
     case ATTN_KARAT:
         if (softmax) {
             attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, softmax, D, m->stream);
@@ -361,36 +362,33 @@ template <class T> static void attend_backward(const Model* m, Params p, Params 
     case ATTN_LINEAR:
         linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, C, H, m->stream);
         break;
-    default: pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(&m->config), B, N, C, H, m->stream);
+    case ATTN_SIGMOID: case ATTN_RELU:
+        pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(&m->config), B, N, C, H, m->stream);
     }
 }
 
 // a.act2 = activation(a.fc1), rows of F
-template <class T> static void activation_forward(const Model* m, Params p, Acts<T> a, int rows) {
-    int F = m->dims.F;
+template <class T> static void mlp_activation_forward(const Model* m, Params p, Acts<T> a, int rows) {
+    int F = m->dims.F, mlp = m->config.mlp;
     size_t n = (size_t)rows * F;
-    switch (m->config.mlp) {
-    case MLP_GELU: gelu_forward(a.act2, a.fc1, n, m->stream); break;
-    case MLP_RELU: relu_forward(a.act2, a.fc1, n, m->stream); break;
-    case MLP_SILU: silu_forward(a.act2, a.fc1, n, m->stream); break;
-    case MLP_PRELU: prelu_forward(a.act2, a.fc1, p.prelu_weight, n, m->stream); break;
-    default:
+    if (mlp < ACTIVATION_COUNT) {
+        activation_forward(a.act2, a.fc1, (ActivationKind)mlp, n, m->stream);
+    } else if (mlp == MLP_PRELU) {
+        prelu_forward(a.act2, a.fc1, p.prelu_weight, n, m->stream);
+    } else {
         rational_forward(a.act2, a.fc1, p.numerator2, p.denominator2, rows, F, rational_shape(&m->config), m->stream);
     }
 }
 
 // act2 = activation(fc1): a.dhidden becomes d(fc1) from d(act2)
-template <class T> static void activation_backward(const Model* m, Params p, Params d, Acts<T> a, int rows) {
-    int F = m->dims.F;
+template <class T> static void mlp_activation_backward(const Model* m, Params p, Params d, Acts<T> a, int rows) {
+    int F = m->dims.F, mlp = m->config.mlp;
     size_t n = (size_t)rows * F;
-    switch (m->config.mlp) {
-    case MLP_GELU: gelu_backward(a.dhidden, a.dhidden, a.fc1, n, m->stream); break;
-    case MLP_RELU: relu_backward(a.dhidden, a.dhidden, a.fc1, n, m->stream); break;
-    case MLP_SILU: silu_backward(a.dhidden, a.dhidden, a.fc1, n, m->stream); break;
-    case MLP_PRELU:
+    if (mlp < ACTIVATION_COUNT) {
+        activation_backward(a.dhidden, a.dhidden, a.fc1, (ActivationKind)mlp, n, m->stream);
+    } else if (mlp == MLP_PRELU) {
         prelu_backward(a.dhidden, d.prelu_weight, a.dhidden, a.fc1, p.prelu_weight, m->scratch, n, m->stream);
-        break;
-    default:
+    } else {
         rational_backward(a.dhidden, d.numerator2, d.denominator2, a.dhidden, a.fc1, p.numerator2, p.denominator2,
                           m->scratch, rows, F, rational_shape(&m->config), m->stream);
     }
@@ -676,7 +674,7 @@ template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T>
     }
     linear_forward(a.fc1, inp, w.fc1_weight, w.fc1_bias, rows, C, F, m->stream);
     lap(m, PART_FC1);
-    activation_forward(m, p, a, rows);
+    mlp_activation_forward(m, p, a, rows);
     lap(m, PART_ACTIVATION);
     if (again && !p.ls2) { return; }
     linear_forward(a.fc2, a.act2, w.fc2_weight, w.fc2_bias, rows, F, C, m->stream);
@@ -797,7 +795,7 @@ template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T
         linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, w.fc2_weight, m->scratch, rows, F, C,
                         m->stream);
         lap(m, PART_FC2);
-        activation_backward(m, p, d, a, rows);
+        mlp_activation_backward(m, p, d, a, rows);
         lap(m, PART_ACTIVATION);
         linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, w.fc1_weight, m->scratch,
                         rows, C, F, m->stream);

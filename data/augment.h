@@ -20,10 +20,13 @@
 // of it are two steps, so that the second can be the GPU's (kernels/augment.cuh). Pixels are added by fmaf: the same bits
 // from every compiler, and there.
 #pragma once
+#include "../runtime/choices.h"
 #include "../runtime/random.h"
 #include "resample.h"
 
-typedef enum { INTERPOLATE_BILINEAR, INTERPOLATE_BICUBIC, INTERPOLATE_RANDOM } Interpolation;
+#define INTERPOLATIONS(X) X(INTERPOLATE_BILINEAR, "bilinear") X(INTERPOLATE_BICUBIC, "bicubic")
+#define TRAIN_INTERPOLATIONS(X) INTERPOLATIONS(X) X(INTERPOLATE_RANDOM, "random")
+typedef enum { TRAIN_INTERPOLATIONS(CHOICE_CONSTANT) } Interpolation;
 
 typedef struct {
     int crop_padding;                  // 0: no padded crop; not together with random_resized_crop

@@ -1,45 +1,33 @@
-// Activations between the two linear layers of an MLP on the GPU, elementwise; activation.h has the maths.
-//
-//     gelu(x) = x Φ(x), the exact form     relu(x) = max(x, 0)
-//     silu(x) = x / (1 + e^-x)             prelu(x) = x > 0 ? x : w x
+// Activations between the two linear layers of an MLP on the GPU, elementwise: the functions of activation_kind.h, and
+//     prelu(x) = x > 0 ? x : w x
+// activation.h and activation_values.h have the maths.
 //
 // n counts elements; every backward sets dinp, which may be dout. Bytes moved an element: forward 2 sizeof(T), backward
 // 3 sizeof(T). PReLU's dw is summed a block at a time over a fixed set of elements, then by partials.cuh.
 #pragma once
+#include "activation_kind.h"
+#include "activation_values.h"
 #include "partials.cuh"
 
 enum { PRELU_BLOCKS = 8 }; // on a multiprocessor
 
-// With erff these would cost 31 and 43 instructions an element, and the memory would wait for them. Φ(-|x|) = φ(x) times a
-// polynomial in 1 / (1 + c |x|) is right to 7.5e-8 (Abramowitz & Stegun 26.2.17), takes half, and shares φ with the slope.
-struct Gelu {
-    static __device__ float density(float x) { return 0.39894228f * __expf(-0.5f * x * x); }
-    static __device__ float cdf(float x, float density) {
-        float t = reciprocal(1 + 0.2316419f * fabsf(x));
-        float tail = t * (0.319381530f + t * (-0.356563782f + t * (1.781477937f + t * (-1.821255978f
-                     + t * 1.330274429f)))) * density;
-        return x < 0 ? tail : 1 - tail;
-    }
-    static __device__ float value(float x) { return x * cdf(x, density(x)); }
-    static __device__ float slope(float x) {
-        float phi = density(x);
-        return cdf(x, phi) + x * phi;
-    }
-};
+// gelu_activation, ...: a type for each row of ACTIVATIONS
+#define ACTIVATION_TYPE(constant, name, note, function, ...) \
+    struct function##_activation { \
+        static __device__ float value(float x) { return function##_value(x); } \
+        static __device__ float slope(float x) { return function##_slope(x); } \
+    };
+ACTIVATIONS(ACTIVATION_TYPE)
 
-struct Relu {
-    static __device__ float value(float x) { return x < 0 ? 0 : x; } // this way round a NaN stays
-    static __device__ float slope(float x) { return x > 0 ? 1 : 0; }
-};
-
-struct Silu {
-    static __device__ float sigmoid(float x) { return __fdividef(1, 1 + __expf(-x)); }
-    static __device__ float value(float x) { return x * sigmoid(x); }
-    static __device__ float slope(float x) {
-        float s = sigmoid(x);
-        return s * (1 + x * (1 - s));
+// call(of that type)
+template <class Call> inline void with_activation(ActivationKind kind, Call call) {
+#define ACTIVATION_CASE(constant, name, note, function, ...) case constant: call(function##_activation()); break;
+    switch (kind) {
+    ACTIVATIONS(ACTIVATION_CASE)
+    case ACTIVATION_COUNT: break;
     }
-};
+#undef ACTIVATION_CASE
+}
 
 template <class Activation, int W, class T> __global__ void activation_forward_kernel(T* out, const T* inp, size_t n) {
     size_t at = ((size_t)blockIdx.x * BLOCK + threadIdx.x) * W;
@@ -61,36 +49,32 @@ __global__ void activation_backward_kernel(T* dinp, const T* dout, const T* inp,
     store(dinp + at, d);
 }
 
-template <class Activation, class T>
-inline void activation_forward(T* out, const T* inp, size_t n, cudaStream_t stream) {
-    with_width(vectorises(n, out, inp), [=](auto width) {
-        constexpr int W = width.value;
-        activation_forward_kernel<Activation, W><<<ceil_div(n, BLOCK * W), BLOCK, 0, stream>>>(out, inp, n);
+// out = f(inp), f of this kind
+template <class T>
+inline void activation_forward(T* out, const T* inp, ActivationKind kind, size_t n, cudaStream_t stream) {
+    with_activation(kind, [=](auto activation) {
+        with_width(vectorises(n, out, inp), [=](auto width) {
+            constexpr int W = width.value;
+            activation_forward_kernel<decltype(activation), W>
+                <<<ceil_div(n, BLOCK * W), BLOCK, 0, stream>>>(out, inp, n);
+        });
     });
     CUDA_CHECK_LAUNCH();
 }
 
-template <class Activation, class T>
-inline void activation_backward(T* dinp, const T* dout, const T* inp, size_t n, cudaStream_t stream) {
-    with_width(vectorises(n, dinp, dout, inp), [=](auto width) {
-        constexpr int W = width.value;
-        activation_backward_kernel<Activation, W><<<ceil_div(n, BLOCK * W), BLOCK, 0, stream>>>(dinp, dout, inp, n);
+// The forward line: dinp = dout f'(inp)
+template <class T>
+inline void activation_backward(T* dinp, const T* dout, const T* inp, ActivationKind kind, size_t n,
+                                cudaStream_t stream) {
+    with_activation(kind, [=](auto activation) {
+        with_width(vectorises(n, dinp, dout, inp), [=](auto width) {
+            constexpr int W = width.value;
+            activation_backward_kernel<decltype(activation), W>
+                <<<ceil_div(n, BLOCK * W), BLOCK, 0, stream>>>(dinp, dout, inp, n);
+        });
     });
     CUDA_CHECK_LAUNCH();
 }
-
-// name_forward: out = name(inp).  name_backward, of that line: dinp = dout name'(inp)
-#define DEFINE_ACTIVATION(name, Activation) \
-    template <class T> inline void name##_forward(T* out, const T* inp, size_t n, cudaStream_t stream) { \
-        activation_forward<Activation>(out, inp, n, stream); \
-    } \
-    template <class T> inline void name##_backward(T* dinp, const T* dout, const T* inp, size_t n, \
-                                                   cudaStream_t stream) { \
-        activation_backward<Activation>(dinp, dout, inp, n, stream); \
-    }
-DEFINE_ACTIVATION(gelu, Gelu)
-DEFINE_ACTIVATION(relu, Relu)
-DEFINE_ACTIVATION(silu, Silu)
 
 template <int W, class T>
 __global__ void prelu_forward_kernel(T* out, const T* inp, const float* weight, size_t n) {

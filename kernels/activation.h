@@ -1,39 +1,52 @@
-// Activations between the two linear layers of an MLP, elementwise:
-//     gelu(x)  = x Φ(x), Φ(x) = (1 + erf(x/√2)) / 2: the exact form (Hendrycks & Gimpel, arXiv 1606.08415);
-//                gelu'(x) = Φ(x) + x φ(x) with φ the normal density
-//     relu(x)  = max(x, 0)                           relu'(0) = 0
-//     silu(x)  = x s(x), s(x) = 1 / (1 + e^-x)       silu'(x) = s(x) (1 + x (1 - s(x))); also called swish
+// Activations between the two linear layers of an MLP, elementwise: the functions of activation_kind.h, whose maths is
+// in activation_values.h, and one with a parameter,
 //     prelu(x) = x for x > 0, else w x               one trained w for all channels (He et al., arXiv 1502.01852);
 //                prelu'(0) = w, and dw = Σ dout x over the x <= 0
 // A NaN comes out as NaN. n counts elements; every backward sets dinp, which may be dout.
 #pragma once
+#include "activation_kind.h"
 #include "activation_values.h"
 #include "partials.h"
 #include <stddef.h>
 
 enum { ACTIVATION_BLOCK = 8192 }; // elements a thread takes at once
 
-// name_forward: out = name(inp).  name_backward, of that line: dinp = dout name'(inp)
-#define DEFINE_ACTIVATION(name) \
-    static inline void name##_forward(float* out, const float* inp, size_t n) { \
-        _Pragma("omp parallel for schedule(static)") \
-        for (size_t first = 0; first < n; first += ACTIVATION_BLOCK) { \
-            size_t last = first + ACTIVATION_BLOCK < n ? first + ACTIVATION_BLOCK : n; \
-            _Pragma("omp simd") \
-            for (size_t i = first; i < last; i++) { out[i] = name##_value(inp[i]); } \
-        } \
-    } \
-    static inline void name##_backward(float* dinp, const float* dout, const float* inp, size_t n) { \
-        _Pragma("omp parallel for schedule(static)") \
-        for (size_t first = 0; first < n; first += ACTIVATION_BLOCK) { \
-            size_t last = first + ACTIVATION_BLOCK < n ? first + ACTIVATION_BLOCK : n; \
-            _Pragma("omp simd") \
-            for (size_t i = first; i < last; i++) { dinp[i] = dout[i] * name##_slope(inp[i]); } \
-        } \
+// out = f(inp), f of this kind. Each has a loop of its own, which its formula is inlined into, so that it vectorises.
+static inline void activation_forward(float* out, const float* inp, ActivationKind kind, size_t n) {
+#define FORWARD_CASE(constant, name, note, function, ...) \
+    case constant: \
+        _Pragma("omp simd") \
+        for (size_t i = first; i < last; i++) { out[i] = function##_value(inp[i]); } \
+        break;
+    #pragma omp parallel for schedule(static)
+    for (size_t first = 0; first < n; first += ACTIVATION_BLOCK) {
+        size_t last = first + ACTIVATION_BLOCK < n ? first + ACTIVATION_BLOCK : n;
+        switch (kind) {
+        ACTIVATIONS(FORWARD_CASE)
+        case ACTIVATION_COUNT: break;
+        }
     }
-DEFINE_ACTIVATION(gelu)
-DEFINE_ACTIVATION(relu)
-DEFINE_ACTIVATION(silu)
+#undef FORWARD_CASE
+}
+
+// The forward line: dinp = dout f'(inp)
+static inline void activation_backward(float* dinp, const float* dout, const float* inp, ActivationKind kind,
+                                       size_t n) {
+#define BACKWARD_CASE(constant, name, note, function, ...) \
+    case constant: \
+        _Pragma("omp simd") \
+        for (size_t i = first; i < last; i++) { dinp[i] = dout[i] * function##_slope(inp[i]); } \
+        break;
+    #pragma omp parallel for schedule(static)
+    for (size_t first = 0; first < n; first += ACTIVATION_BLOCK) {
+        size_t last = first + ACTIVATION_BLOCK < n ? first + ACTIVATION_BLOCK : n;
+        switch (kind) {
+        ACTIVATIONS(BACKWARD_CASE)
+        case ACTIVATION_COUNT: break;
+        }
+    }
+#undef BACKWARD_CASE
+}
 
 static inline void prelu_forward(float* out, const float* inp, const float* weight /* (1) */, size_t n) {
     float w = *weight;

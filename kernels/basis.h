@@ -16,7 +16,8 @@
 // knots, where those of order 0 jump. At a kink the derivative is that of the upper side: sgn(0) = +1.
 // A NaN comes out as NaN.
 #pragma once
-#include "activation_values.h"
+#include "../runtime/choices.h"
+#include "vector_math.h"
 #include <stdbool.h>
 
 #ifdef __CUDACC__
@@ -25,13 +26,42 @@
 #define BASIS_FUNCTION static inline
 #endif
 
-// The basis by name, in the order of KaratBasis
-#define KARAT_BASES "fourier|rational|mexican-hat|morlet|dog|meyer|shannon|bspline|chebyshev|polynomial"
-typedef enum {
-    BASIS_FOURIER, BASIS_RATIONAL, BASIS_MEXICAN_HAT, BASIS_MORLET, BASIS_DOG, BASIS_MEYER, BASIS_SHANNON,
-    BASIS_BSPLINE, BASIS_CHEBYSHEV, BASIS_POLYNOMIAL, BASIS_COUNT
-} KaratBasis;
-typedef enum { KARAT_BASE_ZERO, KARAT_BASE_IDENTITY, KARAT_BASE_SILU, KARAT_BASE_GELU } KaratBase;
+// A new basis needs its row in one of these tables and the functions that the row names, nothing else. The definition
+// is plain C in double precision: what the tests hold the functions against (dev/test/plain_basis.h has plain_spline
+// and plain_meyer).
+
+// B(constant, name as a choice of --basis, note for --list, M of a Basis b, features, slopes, definition of e_m(x))
+#define LINEAR_BASES(B) \
+B(BASIS_FOURIER, "fourier", "Σ a_m cos(mx) + c_m sin(mx), m = 1..G", 2 * b.grid, basis_harmonics, \
+  basis_harmonic_slopes, m < b.grid ? cos((m + 1) * x) : sin((m - b.grid + 1) * x)) \
+B(BASIS_BSPLINE, "bspline", "Σ c_m B_m(x), order k, G intervals on [-R, R]", b.grid + b.order, basis_splines, \
+  basis_spline_slopes, plain_spline(x, m, b.order, b)) \
+B(BASIS_CHEBYSHEV, "chebyshev", "Σ c_m T_m(tanh x), m = 0..G", b.grid + 1, basis_chebyshev, basis_chebyshev_slopes, \
+  cos(m * acos(tanh(x)))) \
+B(BASIS_POLYNOMIAL, "polynomial", "Σ c_m x^m, m = 0..G", b.grid + 1, basis_powers, basis_power_slopes, pow(x, m))
+
+// W(constant, name, note, function of x that gives psi and psi', definition of psi(x))
+#define WAVELETS(W) \
+W(BASIS_MEXICAN_HAT, "mexican-hat", \
+  "wavelet: second derivative of a Gaussian; weight, shift and width of each unit, as of all wavelets", \
+  basis_mexican_hat, 2 / (sqrt(3) * pow(plain_pi(), 0.25)) * (1 - x * x) * exp(-x * x / 2)) \
+W(BASIS_MORLET, "morlet", "wavelet: cosine under a Gaussian", basis_morlet, cos(5 * x) * exp(-x * x / 2)) \
+W(BASIS_DOG, "dog", "wavelet: derivative of a Gaussian", basis_dog, x * exp(-x * x / 2)) \
+W(BASIS_MEYER, "meyer", "wavelet: sine under Meyer's window", basis_meyer, plain_meyer(x)) \
+W(BASIS_SHANNON, "shannon", "wavelet: sinc, with a Hamming window over the tokens", basis_shannon, \
+  x == 0 ? 1 : sin(x) / x)
+
+// In this order, so that basis_is_linear and basis_is_wavelet are comparisons
+#define BASES(X) \
+LINEAR_BASES(X) \
+X(BASIS_RATIONAL, "rational", "(a0 + .. + a5 x^5) / (1 + |b1 x + .. + b4 x^4|), coefficients of each unit") \
+WAVELETS(X)
+typedef enum { BASES(CHOICE_CONSTANT) BASIS_COUNT } KaratBasis;
+
+// The base activation b(x) beside the basis
+#define KARAT_BASE_FUNCTIONS(X) \
+X(KARAT_BASE_ZERO, "zero") X(KARAT_BASE_IDENTITY, "identity") X(KARAT_BASE_SILU, "silu") X(KARAT_BASE_GELU, "gelu")
+typedef enum { KARAT_BASE_FUNCTIONS(CHOICE_CONSTANT) } KaratBase;
 
 typedef struct {
     KaratBasis kind;
@@ -42,16 +72,17 @@ typedef struct {
 
 enum { RATIONAL_UNIT_NUMERATOR = 6, RATIONAL_UNIT_DENOMINATOR = 4, WAVELET_PARAMETERS = 3, SPLINE_MAX_ORDER = 7 };
 
-BASIS_FUNCTION bool basis_is_linear(KaratBasis kind) { return kind == BASIS_FOURIER || kind >= BASIS_BSPLINE; }
+BASIS_FUNCTION bool basis_is_linear(KaratBasis kind) { return kind < BASIS_RATIONAL; }
+BASIS_FUNCTION bool basis_is_wavelet(KaratBasis kind) { return kind > BASIS_RATIONAL; }
 
 BASIS_FUNCTION int basis_coefficients(Basis b) { // M
+#define COUNT_CASE(constant, name, note, count, ...) case constant: return count;
     switch (b.kind) {
-    case BASIS_FOURIER: return 2 * b.grid;
+    LINEAR_BASES(COUNT_CASE)
     case BASIS_RATIONAL: return RATIONAL_UNIT_NUMERATOR + RATIONAL_UNIT_DENOMINATOR;
-    case BASIS_BSPLINE: return b.grid + b.order;
-    case BASIS_CHEBYSHEV: case BASIS_POLYNOMIAL: return b.grid + 1;
     default: return WAVELET_PARAMETERS;
     }
+#undef COUNT_CASE
 }
 
 #ifdef __CUDA_ARCH__
@@ -117,23 +148,22 @@ BASIS_FUNCTION float basis_inverse_scale(float s) {
     return copysignf(1 / size, s);
 }
 
-// psi and psi' of x (count)
+// psi and psi' of x (count). Each has a loop of its own, which its formula is inlined into, so that it vectorises.
 static inline void basis_wavelets(float* value, float* slope, const float* x, int count, KaratBasis kind) {
-#define WAVELET_LOOP(wavelet) \
-    _Pragma("omp simd") \
-    for (int i = 0; i < count; i++) { \
-        BasisValue psi = wavelet(x[i]); \
-        value[i] = psi.value; \
-        slope[i] = psi.slope; \
-    }
+#define WAVELET_CASE(constant, name, note, function, ...) \
+    case constant: \
+        _Pragma("omp simd") \
+        for (int i = 0; i < count; i++) { \
+            BasisValue psi = function(x[i]); \
+            value[i] = psi.value; \
+            slope[i] = psi.slope; \
+        } \
+        break;
     switch (kind) {
-    case BASIS_MEXICAN_HAT: WAVELET_LOOP(basis_mexican_hat) break;
-    case BASIS_MORLET: WAVELET_LOOP(basis_morlet) break;
-    case BASIS_DOG: WAVELET_LOOP(basis_dog) break;
-    case BASIS_MEYER: WAVELET_LOOP(basis_meyer) break;
-    default: WAVELET_LOOP(basis_shannon)
+    WAVELETS(WAVELET_CASE)
+    default: break;
     }
-#undef WAVELET_LOOP
+#undef WAVELET_CASE
 }
 
 // ---- The rational unit
@@ -164,7 +194,8 @@ BASIS_FUNCTION BasisRational basis_rational(float x, const float* theta, int ste
 // ---- Features of the linear bases: e (M, count) of x (count), and their derivatives
 
 // harmonics by rotation, cos(mx) + i sin(mx) = (cos x + i sin x)^m; their derivatives are each other
-BASIS_FUNCTION void basis_harmonics(float* features, const float* x, int count, int G) {
+BASIS_FUNCTION void basis_harmonics(float* features, const float* x, int count, Basis b) {
+    int G = b.grid;
     float *cos1 = features, *sin1 = features + G * count;
     #pragma omp simd
     for (int i = 0; i < count; i++) { basis_sincos(x[i], &sin1[i], &cos1[i]); }
@@ -179,14 +210,17 @@ BASIS_FUNCTION void basis_harmonics(float* features, const float* x, int count, 
 }
 
 // x^m
-BASIS_FUNCTION void basis_powers(float* e, const float* x, int count, int G) {
+BASIS_FUNCTION void basis_powers(float* e, const float* x, int count, Basis b) {
+    int G = b.grid;
     for (int i = 0; i < count; i++) { e[i] = 1; }
     for (int m = 1; m <= G; m++, e += count) {
         for (int i = 0; i < count; i++) { e[count + i] = e[i] * x[i]; }
     }
 }
 
-BASIS_FUNCTION void basis_power_slopes(float* slopes, const float* e, int count, int G) {
+BASIS_FUNCTION void basis_power_slopes(float* slopes, const float* e, const float* x, int count, Basis b) {
+    int G = b.grid;
+    (void)x;
     for (int i = 0; i < count; i++) { slopes[i] = 0; }
     for (int m = 1; m <= G; m++) {
         for (int i = 0; i < count; i++) { slopes[m * count + i] = m * e[(m - 1) * count + i]; }
@@ -194,7 +228,9 @@ BASIS_FUNCTION void basis_power_slopes(float* slopes, const float* e, int count,
 }
 
 // cos(mx)' = -m sin(mx), sin(mx)' = m cos(mx)
-BASIS_FUNCTION void basis_harmonic_slopes(float* slopes, const float* e, int count, int G) {
+BASIS_FUNCTION void basis_harmonic_slopes(float* slopes, const float* e, const float* x, int count, Basis b) {
+    int G = b.grid;
+    (void)x;
     for (int m = 1; m <= G; m++) {
         const float *c = e + (m - 1) * count, *s = c + G * count;
         float *dc = slopes + (m - 1) * count, *ds = dc + G * count;
@@ -206,7 +242,8 @@ BASIS_FUNCTION void basis_harmonic_slopes(float* slopes, const float* e, int cou
 }
 
 // T_1 = t = tanh x, T_m = 2t T_(m-1) - T_(m-2)
-BASIS_FUNCTION void basis_chebyshev(float* e, const float* x, int count, int G) {
+BASIS_FUNCTION void basis_chebyshev(float* e, const float* x, int count, Basis b) {
+    int G = b.grid;
     #pragma omp simd
     for (int i = 0; i < count; i++) {
         float decay = basis_exp(-2 * fabsf(x[i]));
@@ -221,7 +258,8 @@ BASIS_FUNCTION void basis_chebyshev(float* e, const float* x, int count, int G) 
 }
 
 // d/dx T_m, from the recurrence: T'_1 = dt/dx = 1 - t^2, T'_m = 2 T'_1 T_(m-1) + 2t T'_(m-1) - T'_(m-2)
-BASIS_FUNCTION void basis_chebyshev_slopes(float* slopes, const float* e, const float* x, int count, int G) {
+BASIS_FUNCTION void basis_chebyshev_slopes(float* slopes, const float* e, const float* x, int count, Basis b) {
+    int G = b.grid;
     #pragma omp simd
     for (int i = 0; i < count; i++) {
         float decay = basis_exp(-2 * fabsf(x[i]));
@@ -294,7 +332,8 @@ BASIS_FUNCTION void basis_splines(float* e, const float* x, int count, Basis b) 
 }
 
 // On knots one apart the derivative of piece_n is piece'_n - piece'_(n-1)
-BASIS_FUNCTION void basis_spline_slopes(float* slopes, const float* x, int count, Basis b) {
+BASIS_FUNCTION void basis_spline_slopes(float* slopes, const float* e, const float* x, int count, Basis b) {
+    (void)e;
     float pieces[SPLINE_MAX_ORDER + 1][SPLINE_BLOCK], cell[SPLINE_BLOCK], f[SPLINE_BLOCK];
     float scale = b.order > 0 ? b.grid / (2 * b.range) : 0;
     for (int i = 0; i < count; i += SPLINE_BLOCK) {
@@ -312,47 +351,21 @@ BASIS_FUNCTION void basis_spline_slopes(float* slopes, const float* x, int count
 }
 
 BASIS_FUNCTION void basis_features(float* e, const float* x, int count, Basis b) {
+#define FEATURES_CASE(constant, name, note, coefficients, features, ...) case constant: features(e, x, count, b); break;
     switch (b.kind) {
-    case BASIS_BSPLINE: basis_splines(e, x, count, b); break;
-    case BASIS_CHEBYSHEV: basis_chebyshev(e, x, count, b.grid); break;
-    case BASIS_POLYNOMIAL: basis_powers(e, x, count, b.grid); break;
-    default: basis_harmonics(e, x, count, b.grid);
+    LINEAR_BASES(FEATURES_CASE)
+    default: break;
     }
+#undef FEATURES_CASE
 }
 
 // Their derivatives by x (M, count)
 BASIS_FUNCTION void basis_slopes(float* slopes, const float* e, const float* x, int count, Basis b) {
+#define SLOPES_CASE(constant, name, note, coefficients, features, slopes_of, ...) \
+    case constant: slopes_of(slopes, e, x, count, b); break;
     switch (b.kind) {
-    case BASIS_BSPLINE: basis_spline_slopes(slopes, x, count, b); break;
-    case BASIS_CHEBYSHEV: basis_chebyshev_slopes(slopes, e, x, count, b.grid); break;
-    case BASIS_FOURIER: basis_harmonic_slopes(slopes, e, count, b.grid); break;
-    default: basis_power_slopes(slopes, e, count, b.grid);
+    LINEAR_BASES(SLOPES_CASE)
+    default: break;
     }
-}
-
-// ---- Base activations b(x)
-
-static inline void karat_base_forward(float* b, const float* x, int count, KaratBase base) {
-    if (base == KARAT_BASE_IDENTITY) {
-        memcpy(b, x, count * sizeof *b);
-    } else if (base == KARAT_BASE_SILU) {
-        #pragma omp simd
-        for (int i = 0; i < count; i++) { b[i] = silu_value(x[i]); }
-    } else if (base == KARAT_BASE_GELU) {
-        #pragma omp simd
-        for (int i = 0; i < count; i++) { b[i] = gelu_value(x[i]); }
-    }
-}
-
-// dx += b'(x) db
-static inline void karat_base_backward(float* dx, const float* db, const float* x, int count, KaratBase base) {
-    if (base == KARAT_BASE_IDENTITY) {
-        for (int i = 0; i < count; i++) { dx[i] += db[i]; }
-    } else if (base == KARAT_BASE_SILU) {
-        #pragma omp simd
-        for (int i = 0; i < count; i++) { dx[i] += db[i] * silu_slope(x[i]); }
-    } else if (base == KARAT_BASE_GELU) {
-        #pragma omp simd
-        for (int i = 0; i < count; i++) { dx[i] += db[i] * gelu_slope(x[i]); }
-    }
+#undef SLOPES_CASE
 }

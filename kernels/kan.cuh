@@ -51,7 +51,7 @@ kan_features_kernel(KanFeatures<T> to, const T* inp, size_t n, Basis basis) {
     float* splines = (float*)shared;
     if (i < n) {
         float x = to_float(inp[i]);
-        to.silu[i] = from_float<T>(Silu::value(x));
+        to.silu[i] = from_float<T>(silu_value(x));
         basis_splines(splines + threadIdx.x * stride, &x, 1, basis);
     }
     __syncthreads();
@@ -69,8 +69,8 @@ kan_features_backward_kernel(T* dinp, KanFeatures<T> d, const T* inp, size_t n, 
     int M = basis_coefficients(basis);
     float* slopes = (float*)shared + threadIdx.x * kan_stride(basis);
     if (i >= n) { return; }
-    float x = to_float(inp[i]), sum = Silu::slope(x) * to_float(d.silu[i]);
-    basis_spline_slopes(slopes, &x, 1, basis);
+    float x = to_float(inp[i]), sum = silu_slope(x) * to_float(d.silu[i]);
+    basis_spline_slopes(slopes, NULL, &x, 1, basis);
     for (int m = 0; m < M; m++) { sum += slopes[m] * to_float(d.splines[i * M + m]); }
     dinp[i] = from_float<T>(sum);
 }

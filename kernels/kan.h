@@ -15,7 +15,7 @@
 // (rows, M+1, channels), with the weights packed to match. Blocks depend on shapes only, and every gradient is summed
 // over the rows in order by one task: no result depends on the number of threads.
 #pragma once
-#include "basis.h"
+#include "karat_base.h"
 #include "matmul.h"
 #include "partials.h"
 

@@ -3,6 +3,7 @@
 #pragma once
 #include "basis.h"
 #include "simplex.h"
+#include "../runtime/choices.h"
 #include <stddef.h>
 
 // How a row of logits A_k (N) becomes the weights sigma_k (N), Phi an operator of N x R functions (KArAt, table of
@@ -10,7 +11,11 @@
 //     KARAT_W_PHI    z = Phi A_k,  sigma = W z        the paper's choice
 //     KARAT_PHI_W    z = W^T A_k,  sigma = Phi^T z    W first, then R -> N by functions
 //     KARAT_PHI_PHI  z = Phi A_k,  sigma = Phi2^T z   functions both ways, no W
-typedef enum { KARAT_W_PHI, KARAT_PHI_W, KARAT_PHI_PHI } KaratOrder;
+#define KARAT_ORDERS(X) \
+X(KARAT_W_PHI, "w-phi", "W Φ(A_k): functions N to r, then a matrix; the paper's choice") \
+X(KARAT_PHI_W, "phi-w", "Φ(W A_k): a matrix N to r, then functions to N") \
+X(KARAT_PHI_PHI, "phi-phi", "Φ Φ(A_k): functions both ways")
+typedef enum { KARAT_ORDERS(CHOICE_CONSTANT) } KaratOrder;
 
 typedef struct {
     int B, N, C, H, D, R, G; // H heads of width D; C: the width of all heads of the layer, others' included

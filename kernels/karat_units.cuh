@@ -21,13 +21,12 @@ __device__ inline float karat_units_folded(KaratOperator w, KaratDims d, int h, 
 }
 
 __device__ inline BasisValue karat_units_wavelet(float x, KaratBasis kind) {
+#define WAVELET_CASE(constant, name, note, function, ...) case constant: return function(x);
     switch (kind) {
-    case BASIS_MEXICAN_HAT: return basis_mexican_hat(x);
-    case BASIS_MORLET: return basis_morlet(x);
-    case BASIS_DOG: return basis_dog(x);
-    case BASIS_MEYER: return basis_meyer(x);
-    default: return basis_shannon(x);
+    WAVELETS(WAVELET_CASE)
+    default: return {};
     }
+#undef WAVELET_CASE
 }
 
 // phi(x) and phi'(x)

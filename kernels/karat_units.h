@@ -5,6 +5,7 @@
 // a wavelet's amplitude, beside its tau and 1/s. Rows of A are computed UNITS_ROWS at a time, in both directions, and
 // loops run over q: nothing of size N^2 is kept.
 #pragma once
+#include "karat_base.h"
 #include "karat_dims.h"
 #include "matmul.h"
 

@@ -1,10 +1,12 @@
 // What fixes a group rational (rational.h, rational.cuh) besides its coefficients; C and C++ alike.
 #pragma once
+#include "../runtime/choices.h"
 #include "../runtime/error.h"
 
 enum { RATIONAL_MAX_ORDER = 15 };
 
-typedef enum { RATIONAL_FORM_A, RATIONAL_FORM_PAPER } RationalForm;
+#define RATIONAL_FORMS(X) X(RATIONAL_FORM_A, "a") X(RATIONAL_FORM_PAPER, "paper")
+typedef enum { RATIONAL_FORMS(CHOICE_CONSTANT) } RationalForm;
 
 typedef struct {
     int m, n, groups; // degrees of the numerator and of the denominator

@@ -11,13 +11,13 @@
 // stays empty). tau is double: rounded to fp32, its error would count N times in the sum of out.
 // A NaN comes out as NaN, and so does +inf (in l1 -inf too).
 #pragma once
+#include "../runtime/choices.h"
 #include "vector_math.h"
 #include <stdbool.h>
 #include <stddef.h>
 
-// The projections by name, in the order of Projection
-#define PROJECTIONS "none|simplex|l1"
-typedef enum { PROJECT_NONE, PROJECT_SIMPLEX, PROJECT_L1 } Projection;
+#define PROJECTIONS(X) X(PROJECT_NONE, "none") X(PROJECT_SIMPLEX, "simplex") X(PROJECT_L1, "l1")
+typedef enum { PROJECTIONS(CHOICE_CONSTANT) } Projection;
 
 // tau of v (N), whose largest element is 0; v is overwritten. The test is v_i > (sum - 1) / count, without dividing.
 static inline double simplex_threshold(float* v, int N) {

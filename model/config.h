@@ -1,23 +1,9 @@
 // The configuration: one table of every option. The struct Config, the parser, --help, the printed and the saved
 // configuration, and the comparison on resume are all made from it. Adding an option is one line.
 #pragma once
-#include "../kernels/karat_dims.h"
 #include "../runtime/options.h"
+#include "choices.h"
 #include <math.h>
-
-enum { ATTN_SOFTMAX, ATTN_KARAT, ATTN_SIGMOID, ATTN_RELU, ATTN_MIXING, ATTN_SOFTMAX_RANK, ATTN_LINEAR };
-enum { MLP_GELU, MLP_RELU, MLP_SILU, MLP_PRELU, MLP_GR_KAN, MLP_RATIONAL, MLP_KAN };
-enum { POOL_TOKEN, POOL_AVG };
-enum { KARAT_BLOCK, KARAT_UNIVERSAL };
-enum { KARAT_BIAS_OFF, KARAT_BIAS_BLOCK };
-enum { KARAT_INIT_PAPER, KARAT_INIT_UNIT };
-enum { ATTN_INIT_TRUNC02, ATTN_INIT_MIMETIC };
-enum { MLP_INIT_TRUNC02, MLP_INIT_VARIANCE_PRESERVING };
-enum { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
-enum { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
-enum { DATA_WHERE_IT_FITS, DATA_ON_GPU, DATA_ON_HOST };
-enum { ERASE_BY_NOISE, ERASE_BY_ZEROS };
-enum { NORMALIZE_DATASET, NORMALIZE_IMAGENET, NORMALIZE_HALF };
 
 #define RATIONAL_STARTS "identity|swish|gelu|gelu-as-released"
 #define SAME RESUME_SAME
@@ -38,38 +24,38 @@ INT   (depth, "depth", "4", 1, 1000, SAME, "number of blocks L") \
 INT   (heads, "heads", "3", 1, 1024, SAME, "attention heads H; divides the width") \
 REAL  (mlp_ratio, "mlp-ratio", "4", 0.01, 64, SAME, "hidden width of the MLP over C") \
 INT   (classes, "classes|num-classes", "0", 0, 65535, SAME, "outputs; 0: as many as the data set has") \
-CHOICE(pool, "pool|gp", "token", "token|avg", SAME, "class token, or mean of the tokens without a class token") \
-CHOICE(attn, "attn", "karat", "softmax|karat|sigmoid|relu|mixing|softmax-rank|linear", SAME, "what turns logits into weights") \
+CHOICE(pool, "pool|gp", "token", CHOICES(POOLS), SAME, "class token, or mean of the tokens without a class token") \
+CHOICE(attn, "attn", "karat", CHOICES(ATTENTIONS), SAME, "what turns logits into weights") \
 INT   (softmax_heads, "softmax-heads", "0", 0, 1023, SAME, "hybrid: the first N heads keep softmax, the others KArAt") \
-CHOICE(attn_init, "attn-init", "trunc02", "trunc02|mimetic", SAME, "start of qkv and proj; mimetic: Wq Wk near I, Wv Wp near -I") \
-CHOICE(mlp, "mlp", "gr-kan", "gelu|relu|silu|prelu|gr-kan|rational|kan", SAME, "linear, activation, linear; KAT's GR-KAN; B-spline KAN") \
+CHOICE(attn_init, "attn-init", "trunc02", CHOICES(ATTN_INITS), SAME, "start of qkv and proj; mimetic: Wq Wk near I, Wv Wp near -I") \
+CHOICE(mlp, "mlp", "gr-kan", CHOICES(MLPS), SAME, "linear, activation, linear; KAT's GR-KAN; B-spline KAN") \
 REAL  (layer_scale, "layer-scale", "0", 0, 10, SAME, "start of LayerScale's per-channel factors; 0: no LayerScale") \
 REAL  (drop_path, "drop-path", "0", 0, 0.95, SAME, "stochastic depth: the last block's rate, rising linearly from 0") \
 GROUP("KArAt attention (--attn karat)") \
-CHOICE(basis, "basis", "fourier", KARAT_BASES, SAME, "the functions that the units are made of") \
+CHOICE(basis, "basis", "fourier", CHOICES(BASES), SAME, "the functions that the units are made of") \
 INT   (grid, "grid", "3", 1, 64, SAME, "grid G: frequencies, intervals of the splines, or degree") \
 INT   (spline_order, "spline-order", "3", 0, 7, SAME, "bspline: order k") \
 REAL  (spline_range, "spline-range", "4", 1e-3, 1e6, SAME, "bspline: knots from -R to R, then k more a side") \
 INT   (karat_rank, "karat-rank", "12", 1, 1024, SAME, "rank r of the learned operator, or of --attn softmax-rank") \
 SWITCH(karat_full, "karat-full", "off", SAME, "full rank: N x N functions and no W") \
-CHOICE(karat_order, "karat-order", "w-phi", "w-phi|phi-w|phi-phi", SAME, "order of the operator: W Φ(A), Φ(W A), Φ Φ(A)") \
-CHOICE(karat_projection, "karat-projection", "none", PROJECTIONS, SAME, "rows projected on the simplex, or on the l1 unit ball") \
-CHOICE(karat_project, "karat-project", "sigma", "sigma|z", SAME, "what is projected: the weights, or z before W") \
-CHOICE(karat_mode, "karat-mode", "block", "block|universal", SAME, "an operator for each block, or one shared by all") \
-CHOICE(karat_base, "karat-base", "zero", "zero|identity|silu|gelu", SAME, "base activation b(x) beside the basis") \
+CHOICE(karat_order, "karat-order", "w-phi", CHOICES(KARAT_ORDERS), SAME, "order of the operator: W Φ(A), Φ(W A), Φ Φ(A)") \
+CHOICE(karat_projection, "karat-projection", "none", CHOICES(PROJECTIONS), SAME, "rows projected on the simplex, or on the l1 unit ball") \
+CHOICE(karat_project, "karat-project", "sigma", CHOICES(KARAT_PROJECTED), SAME, "what is projected: the weights, or z before W") \
+CHOICE(karat_mode, "karat-mode", "block", CHOICES(KARAT_MODES), SAME, "an operator for each block, or one shared by all") \
+CHOICE(karat_base, "karat-base", "zero", CHOICES(KARAT_BASE_FUNCTIONS), SAME, "base activation b(x) beside the basis") \
 SWITCH(karat_scales, "karat-scales", "on", SAME, "two trained scalars a unit, as the paper's counts have them") \
-CHOICE(karat_bias, "karat-bias", "off", "off|block", SAME, "output bias beta, one value a token") \
-CHOICE(karat_init, "karat-init", "paper", "paper|unit", SAME, "N(0,1) coefficients; unit: softmax's output variance") \
+CHOICE(karat_bias, "karat-bias", "off", CHOICES(KARAT_BIASES), SAME, "output bias beta, one value a token") \
+CHOICE(karat_init, "karat-init", "paper", CHOICES(KARAT_INITS), SAME, "N(0,1) coefficients; unit: softmax's output variance") \
 REAL  (karat_init_scale, "karat-init-scale", "1", 0, 1000, SAME, "factor on the starting coefficients") \
 GROUP("Rationals (--mlp gr-kan; --mlp rational has one, before fc2, in one group)") \
-CHOICE(rational_form, "rational-form", "a", "a|paper", SAME, "denominator 1+sum|b||x|^j; paper: 1+|sum b x^j|") \
+CHOICE(rational_form, "rational-form", "a", CHOICES(RATIONAL_FORMS), SAME, "denominator 1+sum|b||x|^j; paper: 1+|sum b x^j|") \
 INT   (rational_m, "rational-m", "5", 1, 12, SAME, "degree of the numerator") \
 INT   (rational_n, "rational-n", "4", 0, 12, SAME, "degree of the denominator") \
 INT   (rational_groups, "rational-groups", "8", 1, 4096, SAME, "groups g; divides the width") \
 CHOICE(rational_init1, "rational-init1", "identity", RATIONAL_STARTS, SAME, "start of the rational before fc1") \
 CHOICE(rational_init2, "rational-init2|rational-init", "swish", RATIONAL_STARTS, SAME, "start of the rational before fc2") \
 SWITCH(rational_decay, "rational-decay", "on", SAME, "weight decay on the rational coefficients, as released") \
-CHOICE(mlp_init, "mlp-init", "trunc02", "trunc02|variance-preserving", SAME, "start of fc1 and fc2 (released: trunc02)") \
+CHOICE(mlp_init, "mlp-init", "trunc02", CHOICES(MLP_INITS), SAME, "start of fc1 and fc2 (released: trunc02)") \
 GROUP("B-spline KAN layers (--mlp kan)") \
 INT   (kan_grid, "kan-grid", "2", 1, 64, SAME, "intervals G of the splines") \
 INT   (kan_order, "kan-order", "3", 0, 7, SAME, "order k of the splines") \
@@ -78,18 +64,18 @@ GROUP("Data and augmentation") \
 TEXT  (data, "data|data-dir", "procedural", INPUT, "procedural, or PREFIX of PREFIX.train.kds and PREFIX.test.kds") \
 INT   (train_images, "train-images", "0", 0, 100000000, SAME, "use only the first N training images; 0: all") \
 INT   (test_images, "test-images", "0", 0, 100000000, SAME, "evaluate on the first N test images; 0: all") \
-CHOICE(data_on_gpu, "data-on-gpu", "auto", "auto|on|off", FREE, "the images lie on the GPU; off: each batch's are copied; auto: if they fit") \
-CHOICE(normalize, "normalize", "dataset", "dataset|imagenet|half", SAME, "mean and deviation: the training set's, ImageNet's, 0.5") \
+CHOICE(data_on_gpu, "data-on-gpu", "auto", CHOICES(DATA_PLACES), FREE, "the images lie on the GPU; off: each batch's are copied; auto: if they fit") \
+CHOICE(normalize, "normalize", "dataset", CHOICES(NORMALIZATIONS), SAME, "mean and deviation: the training set's, ImageNet's, 0.5") \
 INT   (crop_padding, "crop-padding", "0", 0, 256, SAME, "random crop from the image padded by N pixels a side") \
 REAL  (hflip, "hflip", "0", 0, 1, SAME, "probability of a horizontal flip") \
 SWITCH(rrc, "rrc", "off", SAME, "RandomResizedCrop to the image size") \
 PAIR  (scale, "scale", "0.08,1", 0.0001, 1, SAME, "RandomResizedCrop: range of the area") \
 PAIR  (ratio, "ratio", "0.75,1.3333333", 0.01, 100, SAME, "RandomResizedCrop: range of the aspect ratio") \
-CHOICE(train_interpolation, "train-interpolation", "random", "bilinear|bicubic|random", SAME, "resampling in training") \
-CHOICE(interpolation, "interpolation", "bicubic", "bilinear|bicubic", SAME, "resampling in evaluation") \
+CHOICE(train_interpolation, "train-interpolation", "random", CHOICES(TRAIN_INTERPOLATIONS), SAME, "resampling in training") \
+CHOICE(interpolation, "interpolation", "bicubic", CHOICES(INTERPOLATIONS), SAME, "resampling in evaluation") \
 REAL  (crop_pct, "crop-pct", "1", 0.1, 1, SAME, "evaluation: resize to size/X, then crop the centre") \
 REAL  (reprob, "reprob", "0", 0, 1, SAME, "random erasing: probability for each image") \
-CHOICE(remode, "remode", "pixel", "pixel|const", SAME, "what stands where it erased: noise at every value, or 0") \
+CHOICE(remode, "remode", "pixel", CHOICES(ERASURES), SAME, "what stands where it erased: noise at every value, or 0") \
 REAL  (mixup, "mixup", "0", 0, 100, SAME, "alpha of mixup; 0: off") \
 REAL  (cutmix, "cutmix", "0", 0, 100, SAME, "alpha of cutmix; 0: off") \
 REAL  (mixup_prob, "mixup-prob", "1", 0, 1, SAME, "probability that a batch is mixed") \
@@ -112,8 +98,8 @@ REAL  (clip_grad, "clip-grad", "0", 0, 1e9, SAME, "largest gradient norm; 0: off
 REAL  (model_ema_decay, "model-ema-decay", "0", 0, 0.99999999, SAME, "running mean of the weights, evaluated instead; 0: off") \
 INT   (seed, "seed", "42", 0, 2147483647, SAME, "the one seed of everything random") \
 SWITCH(recompute, "recompute", "off", FREE, "keep the blocks' inputs alone and compute the rest again: less memory, the same bits") \
-CHOICE(precision, "precision", "fp32", "fp32|tf32|bf16", SAME, "of products; bf16: on the GPU of activations too, on the CPU of linear layers alone; tf32: GPU") \
-CHOICE(device, "device", "auto", "auto|cpu|cuda", FREE, "auto: ./train_katcu takes over where it is built and finds a GPU") \
+CHOICE(precision, "precision", "fp32", CHOICES(PRECISIONS), SAME, "of products; bf16: on the GPU of activations too, on the CPU of linear layers alone; tf32: GPU") \
+CHOICE(device, "device", "auto", CHOICES(DEVICES), FREE, "auto: ./train_katcu takes over where it is built and finds a GPU") \
 SWITCH(cuda_graph, "cuda-graph", "on", FREE, "on the GPU: a step is captured once, and launched as a whole from then on") \
 INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
 GROUP("Output") \
@@ -170,46 +156,6 @@ enum { CONFIG_OPTIONS = sizeof config_table / sizeof config_table[0] };
 
 static inline const Option* config_option(const char* name) { return option_find(config_table, CONFIG_OPTIONS, name); }
 
-// What a choice is, for --list
-static const struct { const char *option, *choice, *note; } choice_notes[] = {
-    {"attn", "softmax", "exp(A_kq) over its sum along row k"},
-    {"attn", "karat", "a learned operator W Φ(A_k) of rank r, sums of learned functions; the same for every row k"},
-    {"attn", "sigmoid", "1 / (1 + N exp(-A_kq)): every weight by itself"},
-    {"attn", "relu", "max(A_kq, 0) / N"},
-    {"attn", "mixing", "N x N weights for each head that are learned and ignore the image"},
-    {"attn", "softmax-rank", "softmax, then a learned linear map of rank r: what KArAt is without its functions"},
-    {"attn", "linear", "f(Q_k) f(K_q) over its sum along row k, f = elu + 1"},
-    {"basis", "fourier", "Σ a_m cos(mx) + c_m sin(mx), m = 1..G"},
-    {"basis", "rational", "(a0 + .. + a5 x^5) / (1 + |b1 x + .. + b4 x^4|), coefficients of each unit"},
-    {"basis", "mexican-hat", "wavelet: second derivative of a Gaussian; weight, shift and width of each unit, as the next four"},
-    {"basis", "morlet", "wavelet: cosine under a Gaussian"},
-    {"basis", "dog", "wavelet: derivative of a Gaussian"},
-    {"basis", "meyer", "wavelet: sine under Meyer's window"},
-    {"basis", "shannon", "wavelet: sinc, with a Hamming window over the tokens"},
-    {"basis", "bspline", "Σ c_m B_m(x), order k, G intervals on [-R, R]"},
-    {"basis", "chebyshev", "Σ c_m T_m(tanh x), m = 0..G"},
-    {"basis", "polynomial", "Σ c_m x^m, m = 0..G"},
-    {"karat-order", "w-phi", "W Φ(A_k): functions N to r, then a matrix; the paper's choice"},
-    {"karat-order", "phi-w", "Φ(W A_k): a matrix N to r, then functions to N"},
-    {"karat-order", "phi-phi", "Φ Φ(A_k): functions both ways"},
-    {"mlp", "gelu", "linear, x Φ(x) with Φ the normal distribution, linear"},
-    {"mlp", "relu", "linear, max(x, 0), linear"},
-    {"mlp", "silu", "linear, x / (1 + e^-x), linear; also called swish"},
-    {"mlp", "prelu", "linear, x or w x where x <= 0 with one trained w a layer, linear"},
-    {"mlp", "gr-kan", "KAT: group rational, linear, group rational, linear"},
-    {"mlp", "rational", "linear, one rational for all channels (PAU), linear"},
-    {"mlp", "kan", "two KAN layers: SiLU and B-splines on every edge"},
-};
-
-// NULL where there is none
-static inline const char* choice_note(const char* option, const char* choice) {
-    for (size_t i = 0; i < sizeof choice_notes / sizeof choice_notes[0]; i++) {
-        bool same = strcmp(choice_notes[i].option, option) == 0 && strcmp(choice_notes[i].choice, choice) == 0;
-        if (same) { return choice_notes[i].note; }
-    }
-    return NULL;
-}
-
 // What KArAt's variants cannot be together
 static inline bool operator_check(const Config* c, Error* err) {
     if (c->attn != ATTN_KARAT && c->softmax_heads) {
@@ -222,7 +168,7 @@ static inline bool operator_check(const Config* c, Error* err) {
     if (c->karat_full && c->karat_order != KARAT_W_PHI) {
         return set_error(err, "--karat-full has no W and no second operator: leave --karat-order out");
     }
-    if (c->karat_full && c->karat_projection != PROJECT_NONE && c->karat_project) {
+    if (c->karat_full && c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_Z) {
         return set_error(err, "with --karat-full z is sigma: use --karat-project sigma");
     }
     return true;

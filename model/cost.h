@@ -13,20 +13,21 @@ static double karat_macs(const Config* c, Dims d) {
     default: break;
     }
     if (c->karat_full) { return logits + units + values; }
-    bool forms_sigma = c->karat_projection != PROJECT_NONE && !c->karat_project;
+    bool forms_sigma = c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_SIGMA;
     return logits + units + (forms_sigma ? N * N * R + values : 2 * N * D * R);
 }
 
 // Of attention between qkv and proj, all heads
 static double attention_macs(const Config* c, Dims d) {
     double N = d.N, C = d.C, softmax = 2 * N * N * C;
-    switch (c->attn) {
+    switch ((Attention)c->attn) {
     case ATTN_KARAT: return d.HK * karat_macs(c, d) + softmax * c->softmax_heads / d.H;
     case ATTN_MIXING: return N * N * C;
     case ATTN_SOFTMAX_RANK: return softmax + 2 * N * d.R * C;
     case ATTN_LINEAR: return 2 * N * C * d.D;
-    default: return softmax;
+    case ATTN_SOFTMAX: case ATTN_SIGMOID: case ATTN_RELU: return softmax;
     }
+    return 0;
 }
 
 // Of one of the MLP's two layers

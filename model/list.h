@@ -1,5 +1,5 @@
 // --list: the models with their parameter counts, and the choices of --attn, --basis, --karat-order and --mlp with what
-// each is, from choice_notes in config.h.
+// each is, from their tables.
 #pragma once
 #include "parameters.h"
 #include "presets.h"
@@ -34,20 +34,22 @@ static inline void list_models(FILE* out) {
                  "                  with other patches and image sizes; what follows a dot names weights and is passed over\n");
 }
 
-static inline void list_choices(FILE* out, const char* title, const char* option) {
+static inline void list_choices(FILE* out, const char* title, const char* option, const char* const* notes) {
     const char* choices = config_option(option)->choices;
     fprintf(out, "\n%s (--%s)\n", title, option);
     for (int i = 0; i < choice_count(choices); i++) {
-        const char* name = choice_name(choices, i);
-        const char* note = choice_note(option, name);
-        fprintf(out, "  %-15s %s\n", name, note ? note : "");
+        fprintf(out, "  %-15s %s\n", choice_name(choices, i), notes[i]);
     }
 }
 
 static inline void config_list(FILE* out) {
+    static const char* const attentions[] = {ATTENTIONS(CHOICE_NOTE)};
+    static const char* const bases[] = {BASES(CHOICE_NOTE)};
+    static const char* const orders[] = {KARAT_ORDERS(CHOICE_NOTE)};
+    static const char* const mlps[] = {MLPS(CHOICE_NOTE)};
     list_models(out);
-    list_choices(out, "Attention: logits to weights", "attn");
-    list_choices(out, "Basis of KArAt's units", "basis");
-    list_choices(out, "Order of KArAt's operator", "karat-order");
-    list_choices(out, "MLP", "mlp");
+    list_choices(out, "Attention: logits to weights", "attn", attentions);
+    list_choices(out, "Basis of KArAt's units", "basis", bases);
+    list_choices(out, "Order of KArAt's operator", "karat-order", orders);
+    list_choices(out, "MLP", "mlp", mlps);
 }

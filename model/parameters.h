@@ -142,7 +142,7 @@ typedef struct {
 static inline RationalShape rational_shape(const Config* c) {
     return (RationalShape){.m = c->rational_m, .n = c->rational_n,
                            .groups = c->mlp == MLP_RATIONAL ? 1 : c->rational_groups,
-                           .form = c->rational_form ? RATIONAL_FORM_PAPER : RATIONAL_FORM_A};
+                           .form = (RationalForm)c->rational_form};
 }
 
 // The start of rational 1 or 2: numerator (m+1), denominator (groups, n)
@@ -178,7 +178,7 @@ static inline double basis_squares(float x, Basis basis) {
     int count = basis_coefficients(basis);
     if (basis.kind == BASIS_RATIONAL) {
         count = RATIONAL_UNIT_NUMERATOR;
-        basis_powers(e, &x, 1, count - 1);
+        basis_powers(e, &x, 1, (Basis){.grid = count - 1});
     } else if (basis_is_linear(basis.kind)) {
         basis_features(e, &x, 1, basis);
     } else {

@@ -3,7 +3,7 @@
 #include "config.h"
 
 static const struct { const char* name; int mlp; double mlp_ratio; const char* note; } families[] = {
-    {"vit", MLP_GELU, 4, "vision transformer: --attn softmax --mlp gelu"},
+    {"vit", ACTIVATION_GELU, 4, "vision transformer: --attn softmax --mlp gelu"},
     {"kat", MLP_GR_KAN, 4, "Kolmogorov-Arnold transformer: --attn softmax --mlp gr-kan"},
     {"kan", MLP_KAN, 2, "vision transformer with KAN layers: --attn softmax --mlp kan --mlp-ratio 2"},
 };

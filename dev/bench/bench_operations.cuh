@@ -134,11 +134,12 @@ static void time_activations(Operations* o) {
     operation(o, gr_kan ? "residual, norm, rational" : "residual, norm", d.L, n * (2 * S + (gr_kan ? 3 : 2) * E), 0,
               [=](BlockTensors t, int) { join_and_normalise(m, t.p, t.a, B, NULL); });
     operation(o, gr_kan ? "rational" : "gelu", d.L, 2 * E * h, 0, [=](BlockTensors t, int) {
-        activation_forward(m, t.p, t.a, rows);
+        mlp_activation_forward(m, t.p, t.a, rows);
     });
     // not in place, as the trainer has it: after many calls nothing but zeros would be left
     operation(o, gr_kan ? "rational backward" : "gelu backward", d.L, 3 * E * h, 0, [=](BlockTensors t, int) {
-        if (!gr_kan) { return gelu_backward(t.a.act2, t.a.dhidden, t.a.fc1, (size_t)rows * d.F, s); }
+        size_t n = (size_t)rows * d.F;
+        if (!gr_kan) { return activation_backward(t.a.act2, t.a.dhidden, t.a.fc1, ACTIVATION_GELU, n, s); }
         rational_backward(t.a.act2, t.d.numerator2, t.d.denominator2, t.a.dhidden, t.a.fc1, t.p.numerator2,
                           t.p.denominator2, m->scratch, rows, d.F, r, s);
     });

@@ -1,4 +1,5 @@
-// The bases as the definitions read, in double precision, one x at a time: what the tests compare kernels/basis.h with.
+// The bases as the rows of kernels/basis.h define them, in double precision, one x at a time: what the tests compare
+// its functions with.
 #pragma once
 #include "../../kernels/basis.h"
 #include <math.h>
@@ -13,30 +14,28 @@ static inline double plain_spline(double x, int j, int order, Basis b) {
             + (first + (order + 1) * step - x) * plain_spline(x, j + 1, order - 1, b)) / (order * step);
 }
 
-// e_m(x) of a linear basis
-static inline double plain_feature(Basis b, int m, double x) {
-    switch (b.kind) {
-    case BASIS_FOURIER: return m < b.grid ? cos((m + 1) * x) : sin((m - b.grid + 1) * x);
-    case BASIS_BSPLINE: return plain_spline(x, m, b.order, b);
-    case BASIS_CHEBYSHEV: return cos(m * acos(tanh(x)));
-    default: return pow(x, m);
-    }
-}
-
 static inline double plain_meyer(double x) {
     double a = fabs(x), t = 2 * a - 1, nu = pow(t, 4) * (35 - 84 * t + 70 * t * t - 20 * t * t * t);
     return sin(plain_pi() * a) * (a <= 0.5 ? 1 : a < 1 ? cos(plain_pi() / 2 * nu) : 0);
 }
 
-static inline double plain_wavelet(KaratBasis kind, double x) {
-    double bell = exp(-x * x / 2);
-    switch (kind) {
-    case BASIS_MEXICAN_HAT: return 2 / (sqrt(3) * pow(plain_pi(), 0.25)) * (1 - x * x) * bell;
-    case BASIS_MORLET: return cos(5 * x) * bell;
-    case BASIS_DOG: return x * bell;
-    case BASIS_MEYER: return plain_meyer(x);
-    default: return x == 0 ? 1 : sin(x) / x;
+// e_m(x) of a linear basis
+static inline double plain_feature(Basis b, int m, double x) {
+#define DEFINITION_CASE(constant, name, note, count, features, slopes, ...) case constant: return __VA_ARGS__;
+    switch (b.kind) {
+    LINEAR_BASES(DEFINITION_CASE)
+    default: return NAN;
     }
+#undef DEFINITION_CASE
+}
+
+static inline double plain_wavelet(KaratBasis kind, double x) {
+#define DEFINITION_CASE(constant, name, note, function, ...) case constant: return __VA_ARGS__;
+    switch (kind) {
+    WAVELETS(DEFINITION_CASE)
+    default: return NAN;
+    }
+#undef DEFINITION_CASE
 }
 
 static inline double plain_rational_unit(double x, const double* t /* a0..a5, b1..b4 */) {
@@ -50,7 +49,7 @@ static inline double plain_rational_unit(double x, const double* t /* a0..a5, b1
 static inline double plain_phi(Basis b, const double* theta, double x, int q, int N) {
     double sum = 0;
     if (b.kind == BASIS_RATIONAL) { return plain_rational_unit(x, theta); }
-    if (b.kind >= BASIS_MEXICAN_HAT && b.kind <= BASIS_SHANNON) {
+    if (basis_is_wavelet(b.kind)) {
         double window = b.kind == BASIS_SHANNON && N > 1 ? 0.54 - 0.46 * cos(2 * plain_pi() * q / (N - 1)) : 1;
         return theta[0] * window * plain_wavelet(b.kind, (x - theta[1]) / theta[2]);
     }

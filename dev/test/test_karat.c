@@ -38,7 +38,7 @@ static KaratDims with_basis(KaratDims d, KaratBasis basis) {
 
 // |s| to 0.5 and above: of a wavelet as narrow as a random s can be, fp32 cannot follow the derivatives
 static void widen_wavelets(float* coef, KaratDims d) {
-    if (basis_is_linear(d.basis) || d.basis == BASIS_RATIONAL) { return; }
+    if (!basis_is_wavelet(d.basis)) { return; }
     for (size_t unit = 0; unit < (size_t)d.H * d.R; unit++) {
         for (int q = 0; q < d.N; q++) {
             float* s = &coef[(unit * WAVELET_PARAMETERS + 2) * d.N + q];

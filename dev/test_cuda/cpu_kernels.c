@@ -10,8 +10,8 @@
 
 #define ENTRY(name) .name = name
 const CpuKernels cpu = {
-    ENTRY(gelu_forward), ENTRY(gelu_backward), ENTRY(relu_forward), ENTRY(relu_backward), ENTRY(silu_forward),
-    ENTRY(silu_backward), ENTRY(prelu_forward), ENTRY(prelu_backward), ENTRY(prelu_scratch),
+    ENTRY(activation_forward), ENTRY(activation_backward),
+    ENTRY(prelu_forward), ENTRY(prelu_backward), ENTRY(prelu_scratch),
     ENTRY(rational_forward), ENTRY(rational_backward), ENTRY(rational_scratch),
     ENTRY(layernorm_forward), ENTRY(layernorm_backward), ENTRY(layernorm_scratch),
     ENTRY(residual_forward), ENTRY(residual_backward), ENTRY(residual_scratch), ENTRY(pool_forward),

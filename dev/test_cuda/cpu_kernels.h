@@ -1,18 +1,15 @@
 // The CPU functions that the CUDA kernels are held against. They are C with vector types, which nvcc does not take:
 // cpu_kernels.c is compiled by the C compiler and hands them over in this table.
 #pragma once
+#include "../../kernels/activation_kind.h"
 #include "../../kernels/rational_shape.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 typedef struct {
-    void (*gelu_forward)(float* out, const float* inp, size_t n);
-    void (*gelu_backward)(float* dinp, const float* dout, const float* inp, size_t n);
-    void (*relu_forward)(float* out, const float* inp, size_t n);
-    void (*relu_backward)(float* dinp, const float* dout, const float* inp, size_t n);
-    void (*silu_forward)(float* out, const float* inp, size_t n);
-    void (*silu_backward)(float* dinp, const float* dout, const float* inp, size_t n);
+    void (*activation_forward)(float* out, const float* inp, ActivationKind kind, size_t n);
+    void (*activation_backward)(float* dinp, const float* dout, const float* inp, ActivationKind kind, size_t n);
     void (*prelu_forward)(float* out, const float* inp, const float* weight, size_t n);
     void (*prelu_backward)(float* dinp, float* dweight, const float* dout, const float* inp, const float* weight,
                            float* scratch, size_t n);

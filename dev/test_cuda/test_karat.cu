@@ -28,7 +28,7 @@ static Tensors random_tensors(KaratDims d, float start) {
 
 // |s| to 0.5 and above: of a wavelet as narrow as a random s can be, fp32 cannot follow the derivatives
 static void widen_wavelets(Floats& coef, KaratDims d) {
-    if (basis_is_linear(d.basis) || d.basis == BASIS_RATIONAL) { return; }
+    if (!basis_is_wavelet(d.basis)) { return; }
     for (size_t i = 0; i < coef.size(); i++) {
         if (i / d.N % WAVELET_PARAMETERS == 2) { coef[i] += copysignf(0.5f, coef[i]); }
     }
@@ -171,12 +171,12 @@ int main(int argc, char** argv) {
     test_fourier<bf16>();
     test_sigma<float>();
     test_sigma<bf16>();
-    char names[] = KARAT_BASES, *name = strtok(names, "|");
-    for (int basis = 0; basis < BASIS_COUNT; basis++, name = strtok(NULL, "|")) {
-        test_basis<float>(name, (KaratBasis)basis);
-        test_basis<bf16>(name, (KaratBasis)basis);
-        test_basis_behind<float>(name, (KaratBasis)basis);
-        test_basis_behind<bf16>(name, (KaratBasis)basis);
+    static const char* const names[] = {BASES(CHOICE_NAME)};
+    for (int basis = 0; basis < BASIS_COUNT; basis++) {
+        test_basis<float>(names[basis], (KaratBasis)basis);
+        test_basis<bf16>(names[basis], (KaratBasis)basis);
+        test_basis_behind<float>(names[basis], (KaratBasis)basis);
+        test_basis_behind<bf16>(names[basis], (KaratBasis)basis);
     }
     return kernel_tests_finish(argc, argv);
 }

@@ -1,0 +1,13 @@
+// The pointwise activations of activation.h and activation.cuh, a row each; C and C++ alike. A new one needs its row
+// here and its formulas NAME_value and NAME_slope in activation_values.h, nothing else.
+//   A(constant, name as a choice of --mlp, note for --list, NAME, definition)
+// The definition is plain C in double precision, of x: what the tests hold the formulas against.
+#pragma once
+#include "../runtime/choices.h"
+
+#define ACTIVATIONS(A) \
+A(ACTIVATION_GELU, "gelu", "linear, x Φ(x) with Φ the normal distribution, linear", gelu, x * erfc(-x / sqrt(2)) / 2) \
+A(ACTIVATION_RELU, "relu", "linear, max(x, 0), linear", relu, x > 0 ? x : 0) \
+A(ACTIVATION_SILU, "silu", "linear, x / (1 + e^-x), linear; also called swish", silu, x / (1 + exp(-x)))
+
+typedef enum { ACTIVATIONS(CHOICE_CONSTANT) ACTIVATION_COUNT } ActivationKind;
