@@ -5,6 +5,7 @@
 #pragma once
 #include "error.h"
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -139,6 +140,16 @@ static inline bool option_set(void* config, const Option* option, const char* te
     return true;
 }
 
+// Ten digits, or as many more as it takes to read back the same number
+static inline int real_text(char* text, size_t room, double value) {
+    int length = 0;
+    for (int digits = 10; digits <= DBL_DECIMAL_DIG; digits++) {
+        length = snprintf(text, room, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) { break; }
+    }
+    return length;
+}
+
 static inline const char* option_text(const void* config, const Option* option, char text[OPTION_TEXT_SIZE]) {
     const void* field = (const char*)config + option->offset;
     const double* real = (const double*)field;
@@ -146,8 +157,13 @@ static inline const char* option_text(const void* config, const Option* option, 
     text[0] = 0;
     switch (option->type) {
     case OPTION_INT: snprintf(text, OPTION_TEXT_SIZE, "%d", *whole); break;
-    case OPTION_REAL: snprintf(text, OPTION_TEXT_SIZE, "%.10g", *real); break;
-    case OPTION_PAIR: snprintf(text, OPTION_TEXT_SIZE, "%.10g,%.10g", real[0], real[1]); break;
+    case OPTION_REAL: real_text(text, OPTION_TEXT_SIZE, *real); break;
+    case OPTION_PAIR: {
+        int used = real_text(text, OPTION_TEXT_SIZE, real[0]);
+        text[used] = ',';
+        real_text(text + used + 1, OPTION_TEXT_SIZE - 1 - (size_t)used, real[1]);
+        break;
+    }
     case OPTION_TEXT: snprintf(text, OPTION_TEXT_SIZE, "%s", (const char*)field); break;
     case OPTION_CHOICE: snprintf(text, OPTION_TEXT_SIZE, "%s", choice_name(option->choices, *whole)); break;
     case OPTION_SWITCH: snprintf(text, OPTION_TEXT_SIZE, "%s", *whole ? "on" : "off"); break;
