@@ -1,5 +1,5 @@
 // A safetensors file of anybody's, from opening it to the parameters: as --eval reads it, into the model that its
-// metadata describe, and as --init-from does, into a model of our own.
+// metadata describe, and as --init-from does, into a model of our own. What --eval takes can be saved and read again.
 #include "fuzz.h"
 #include "../../model/parameters.h"
 #include "../../model/pos_embed.h"
@@ -23,6 +23,28 @@ static void fuzz_model_close(FuzzModel* m) {
     free(m->params);
 }
 
+static void check_saved(const FuzzModel* m, const Config* c) {
+    SafeTensors saved;
+    Config again;
+    Error err;
+    char path[512];
+    snprintf(path, sizeof path, "%s", in_folder("y.safetensors"));
+    float* params = alloc_floats(m->table.total, "parameters");
+    Metadata* metadata = alloc_array(Metadata, 1, "metadata");
+    metadata_add_config(metadata, c, config_table, CONFIG_OPTIONS);
+    TensorBuffer weights = {"", m->params}, read = {"", params};
+    FUZZ_CHECK(checkpoint_save(path, m->tensors, m->count, &weights, 1, metadata, &err), err.text);
+    FUZZ_CHECK(safetensors_open(&saved, path, &err), err.text);
+    FUZZ_CHECK(options_defaults(&again, config_table, CONFIG_OPTIONS, &err), err.text);
+    FUZZ_CHECK(metadata_read_config(&saved, &again, config_table, CONFIG_OPTIONS, &err), err.text);
+    FUZZ_CHECK(options_same(c, &again, config_table, CONFIG_OPTIONS, &err), err.text);
+    FUZZ_CHECK(checkpoint_load(&saved, m->tensors, m->count, read, &err), err.text);
+    FUZZ_CHECK(memcmp(params, m->params, m->table.total * sizeof(float)) == 0, "the parameters are the same");
+    safetensors_close(&saved);
+    free(metadata);
+    free(params);
+}
+
 static void fuzz_eval(const SafeTensors* file, char* path) {
     Config saved, c;
     FuzzModel m;
@@ -32,7 +54,7 @@ static void fuzz_eval(const SafeTensors* file, char* path) {
         metadata_read_config(file, &saved, config_table, CONFIG_OPTIONS, &err) &&
         config_parse(&c, &saved, 3, argv, &err);
     if (!configured || !fuzz_model_open(&m, &c)) { return; }
-    checkpoint_load(file, m.tensors, m.count, (TensorBuffer){"", m.params}, &err);
+    if (checkpoint_load(file, m.tensors, m.count, (TensorBuffer){"", m.params}, &err)) { check_saved(&m, &c); }
     fuzz_model_close(&m);
 }
 
