@@ -5,6 +5,7 @@
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
 #   NVCC=nvcc        CUDA_ARCH=sm_90        the GPU to compile for; default: the one here, or several where there is none
+#   FUZZ_SECONDS=60  of make fuzz, for each target           FUZZ_CC=clang
 #   EMU=plain|asan|race                  what train_katcu_emu looks for beside results (dev/cuda_on_cpu/README.md)
 #
 # -ffast-math (in -Ofast as well) must stay out: it compiles the checks for NaN away.
@@ -22,6 +23,8 @@ EXTRA_CFLAGS =
 NVCC = nvcc
 CUDA_ARCH =
 EMU = plain
+FUZZ_CC = clang
+FUZZ_SECONDS = 60
 
 SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' DNNL='$(DNNL)' CJSON='$(CJSON)' \
            ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
@@ -58,6 +61,8 @@ help:
 	@echo 'make -C dev/test_cuda emu trainer    the CUDA kernels and trainer, run on the CPU, against the CPU'"'"'s'
 	@echo 'make -C dev/cuda_on_cpu test         what runs them there, with planted defects'
 	@echo 'make test-gpu-check                  scripts/gpu_check.sh in tiny sizes on the CPU'
+	@echo 'make fuzz           looks for inputs that crash what reads files and flags, FUZZ_SECONDS=60 each: needs clang'
+	@echo 'make fuzz-kds       one of them: $(FUZZ_TARGETS)'
 	@echo 'make clean          removes what make built'
 	@echo
 	@echo 'scripts/gpu_check.sh               tests and benchmarks on an NVIDIA GPU, in at most 8 minutes'
@@ -163,8 +168,30 @@ SANITIZE = -O1 -g -DREDUCED -fsanitize=address,undefined,float-cast-overflow -fn
 test-asan:
 	@$(MAKE) --no-print-directory test BUILD=$(BUILD)/asan EXTRA_CFLAGS='$(EXTRA_CFLAGS) $(SANITIZE)'
 
+# ---- libFuzzer on what reads files and flags (dev/fuzz/fuzz.h)
+FUZZ_TARGETS := $(patsubst dev/fuzz/fuzz_%.c,%,$(wildcard dev/fuzz/fuzz_*.c))
+FUZZ_CFLAGS = -std=gnu11 -O1 -g -DFUZZING -fopenmp-simd -Wall -Wextra -Wno-pass-failed \
+              -fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all \
+              $(filter-out -DHAVE_OPENBLAS -DHAVE_DNNL,$(filter -D% -I%,$(FOUND_FLAGS)))
+FUZZ_LIBS = $(filter-out -L%openblas-openmp/ -lopenblas -ldnnl,$(FOUND_LIBS)) -lm -lpthread
+NEEDS_FUZZER = @echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
+    $(FUZZ_CC) -x c -fsanitize=fuzzer,address -o $@ - 2>/dev/null || { echo 'make fuzz needs clang and its libFuzzer:' \
+    'install clang and libclang-rt-14-dev (14: the version of clang), or set FUZZ_CC' >&2; exit 1; }
+
+$(FUZZ_TARGETS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: dev/fuzz/fuzz_%.c $(CONFIG)
+	@mkdir -p '$(@D)'
+	$(NEEDS_FUZZER)
+	@$(FUZZ_CC) $(FUZZ_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(FUZZ_LIBS)
+# Its words come from the option table: three times as fast without a hook at every comparison
+$(BUILD)/fuzz/options: FUZZ_CFLAGS += -fno-sanitize-coverage=trace-cmp
+
+.PHONY: fuzz $(FUZZ_TARGETS:%=fuzz-%)
+fuzz: $(FUZZ_TARGETS:%=fuzz-%)
+$(FUZZ_TARGETS:%=fuzz-%): fuzz-%: $(BUILD)/fuzz/%
+	@dev/fuzz/run.sh '$<' $* $(FUZZ_SECONDS) '$(BUILD)/fuzz/found'
+
 # what else is to be made in the same command has already read $(CONFIG)
 clean:
 	rm -rf $(if $(filter-out clean,$(MAKECMDGOALS)),$(filter-out $(CONFIG),$(wildcard $(BUILD)/*)),$(BUILD)) $(PROGRAMS) $(CUDA_PROGRAMS)
 
--include $(wildcard $(BUILD)/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/fuzz/*.d)

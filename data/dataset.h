@@ -221,9 +221,9 @@ static inline bool header_valid(const DatasetHeader* h, size_t header_read, uint
 // What the checksum cannot know: that whoever wrote the file wrote sensible values.
 static inline bool contents_valid(const Dataset* d, const char* path, Error* err) {
     for (int c = 0; c < 3; c++) {
-        if (!(isfinite(d->mean[c]) && isfinite(d->std[c]) && d->std[c] > 0)) {
-            return set_error(err, "%s: channel %d has mean %g and standard deviation %g: convert the data again", path,
-                             c, d->mean[c], d->std[c]);
+        if (!(d->mean[c] >= 0 && d->mean[c] <= 1 && d->std[c] >= 1e-6f && d->std[c] <= 1)) { // or a NaN
+            return set_error(err, "%s: channel %d has mean %g and standard deviation %g of pixels in 0..1: convert the "
+                             "data again", path, c, d->mean[c], d->std[c]);
         }
     }
     for (int k = 0; k < d->classes; k++) {

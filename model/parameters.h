@@ -249,13 +249,23 @@ static inline bool parameter_table(ParameterTable* table, const Config* c, Dims 
      .copies = (present) ? 1 : 0},
     Parameter rows[] = {PARAMETER_TABLE(TABLE_ROW)};
     size_t offset = 0;
+    double total = 0; // does not wrap round
     for (int i = 0; i < PARAMETER_ROWS; i++) {
         Parameter* p = &rows[i];
         if (p->copies && strstr(p->name, "%d")) { p->copies = d.L; }
+        double size = p->copies;
         p->size = p->copies ? 1 : 0;
-        for (int k = 0; k < p->rank; k++) { p->size *= (size_t)p->shape[k]; }
+        for (int k = 0; k < p->rank; k++) {
+            p->size *= (size_t)p->shape[k];
+            size *= (double)p->shape[k];
+        }
         p->offset = offset;
         offset += p->size * (size_t)p->copies;
+        total += size;
+    }
+    if (total > 0x1p60) {
+        return set_error(err, "%.3g parameters are beyond any memory: use a smaller --dim, --depth, --heads or "
+                         "--image-size", total);
     }
     memcpy(table->row, rows, sizeof rows);
     table->total = offset;

@@ -10,7 +10,7 @@
 
 // Side of a square grid of so many patches, 0 if they make none
 static inline int grid_side(int64_t patches) {
-    int64_t side = (int64_t)lround(sqrt((double)patches));
+    int64_t side = patches > 0 ? (int64_t)lround(sqrt((double)patches)) : 0;
     return side * side == patches ? (int)side : 0;
 }
 

@@ -94,6 +94,7 @@ static void test_impossible_fields(const uint8_t* good, size_t count) {
         {24, 0, "header is damaged"}, {24, 70000, "header is damaged"}, {28, 2, "header is damaged"},
         {32, 0xFFFFFFFF, "header is damaged"}, {32, 6, "truncated"}, {32, 4, "too long"}, {36, 0, "header is damaged"},
         {40, 0x7FC00000, "mean"}, {52, 0, "standard deviation"}, // the first is a NaN
+        {52, 0x00800000, "standard deviation"}, // 1e-38
         {124, 0x41414141, "header is damaged"}, {128 + 28, 0x41414141, "does not end"}, {128 + 96, 3, "label 3"},
     };
     uint8_t* bytes = malloc(count);

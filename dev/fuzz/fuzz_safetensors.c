@@ -1,0 +1,106 @@
+// A safetensors file of anybody's, from opening it to the parameters: as --eval reads it, into the model that its
+// metadata describe, and as --init-from does, into a model of our own. What --eval takes can be saved and read again.
+#include "fuzz.h"
+#include "../../model/parameters.h"
+#include "../../model/pos_embed.h"
+
+enum { FUZZ_PARAMETERS = 1 << 18 }; // larger models take long and show nothing else
+
+typedef struct { ParameterTable table; NamedTensor* tensors; int count; float* params; } FuzzModel;
+
+static bool fuzz_model_open(FuzzModel* m, const Config* c) {
+    Error err;
+    if (!parameter_table(&m->table, c, dims_of(c, c->classes ? c->classes : 10), &err)) { return false; }
+    if (m->table.total > FUZZ_PARAMETERS) { return false; }
+    m->tensors = named_tensors(&m->table);
+    m->count = tensor_count(&m->table);
+    m->params = alloc_floats(m->table.total, "parameters");
+    return true;
+}
+
+static void fuzz_model_close(FuzzModel* m) {
+    free(m->tensors);
+    free(m->params);
+}
+
+static void check_saved(const FuzzModel* m, const Config* c) {
+    SafeTensors saved;
+    Config again;
+    Error err;
+    char path[512];
+    snprintf(path, sizeof path, "%s", in_folder("y.safetensors"));
+    float* params = alloc_floats(m->table.total, "parameters");
+    Metadata* metadata = alloc_array(Metadata, 1, "metadata");
+    metadata_add_config(metadata, c, config_table, CONFIG_OPTIONS);
+    TensorBuffer weights = {"", m->params}, read = {"", params};
+    FUZZ_CHECK(checkpoint_save(path, m->tensors, m->count, &weights, 1, metadata, &err), err.text);
+    FUZZ_CHECK(safetensors_open(&saved, path, &err), err.text);
+    FUZZ_CHECK(options_defaults(&again, config_table, CONFIG_OPTIONS, &err), err.text);
+    FUZZ_CHECK(metadata_read_config(&saved, &again, config_table, CONFIG_OPTIONS, &err), err.text);
+    FUZZ_CHECK(options_same(c, &again, config_table, CONFIG_OPTIONS, &err), err.text);
+    FUZZ_CHECK(checkpoint_load(&saved, m->tensors, m->count, read, &err), err.text);
+    FUZZ_CHECK(memcmp(params, m->params, m->table.total * sizeof(float)) == 0, "the parameters are the same");
+    safetensors_close(&saved);
+    free(metadata);
+    free(params);
+}
+
+static void fuzz_eval(const SafeTensors* file, char* path) {
+    Config saved, c;
+    FuzzModel m;
+    Error err;
+    char* argv[] = {"train_kat", "--eval", path};
+    bool configured = options_defaults(&saved, config_table, CONFIG_OPTIONS, &err) &&
+        metadata_read_config(file, &saved, config_table, CONFIG_OPTIONS, &err) &&
+        config_parse(&c, &saved, 3, argv, &err);
+    if (!configured || !fuzz_model_open(&m, &c)) { return; }
+    if (checkpoint_load(file, m.tensors, m.count, (TensorBuffer){"", m.params}, &err)) { check_saved(&m, &c); }
+    fuzz_model_close(&m);
+}
+
+static void fuzz_init_from(const SafeTensors* file) {
+    Config c;
+    FuzzModel m;
+    Error err;
+    char* argv[] = {"train_kat", "--model", "vit-mini", "--dim", "2", "--heads", "1", "--depth", "1",
+                    "--image-size", "4", "--patch", "2", "--mlp-ratio", "1"};
+    FUZZ_CHECK(config_parse(&c, NULL, sizeof argv / sizeof argv[0], argv, &err), err.text);
+    FUZZ_CHECK(fuzz_model_open(&m, &c), "the model to start is small");
+    checkpoint_load_matching(file, m.tensors, m.count, m.params, adapt_pos_embed, &err);
+    fuzz_model_close(&m);
+}
+
+static void fuzz_safetensors(const uint8_t* bytes, size_t size) {
+    SafeTensors file;
+    Error err = {""};
+    open_test_folder();
+    char path[512];
+    snprintf(path, sizeof path, "%s", in_folder("x.safetensors"));
+    write_file(path, bytes, size);
+    if (safetensors_open(&file, path, &err)) {
+        fuzz_eval(&file, path);
+        fuzz_init_from(&file);
+        safetensors_close(&file);
+    } else {
+        FUZZ_CHECK(*err.text, "refused without a sentence");
+    }
+    remove_test_folder();
+}
+FUZZ_TARGET(fuzz_safetensors)
+
+#ifdef FUZZING
+// Of the header alone, mostly, with the length in front corrected: what else would be refused at once.
+size_t LLVMFuzzerCustomMutator(uint8_t* bytes, size_t size, size_t room, unsigned seed) {
+    uint64_t length = 0;
+    if (size >= 8) { memcpy(&length, bytes, 8); }
+    if (length == 0 || length > size - 8 || seed % 8 == 0) { return LLVMFuzzerMutate(bytes, size, room); }
+    size_t data_bytes = size - 8 - length;
+    uint8_t* data = malloc(data_bytes + 1);
+    memcpy(data, bytes + 8 + length, data_bytes);
+    length = LLVMFuzzerMutate(bytes + 8, length, room - 8 - data_bytes);
+    memcpy(bytes, &length, 8);
+    memcpy(bytes + 8 + length, data, data_bytes);
+    free(data);
+    return 8 + length + data_bytes;
+}
+#endif
