@@ -44,7 +44,7 @@ CUDA_PROGRAMS = train_katcu train_katcu_emu
 TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard test_*.c dev/test/test_*.c)))
 SHELL_TESTS := $(wildcard dev/test/test_*.sh)
 
-.PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-cuda test test-asan test-gpu-check clean
+.PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-cuda test stress test-asan test-gpu-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -58,6 +58,7 @@ help:
 	@echo 'make bench-cuda     times training steps and their operations on an NVIDIA GPU, against what it can do'
 	@echo 'make test           builds and runs every test'
 	@echo 'make test-asan      the same under AddressSanitizer and UBSan, with less work in each test'
+	@echo 'make stress         kills a run 100 times, and sets two on one folder 50 times: minutes'
 	@echo 'make -C dev/test_cuda emu trainer    the CUDA kernels and trainer, run on the CPU, against the CPU'"'"'s'
 	@echo 'make -C dev/cuda_on_cpu test         what runs them there, with planted defects'
 	@echo 'make test-gpu-check                  scripts/gpu_check.sh in tiny sizes on the CPU'
@@ -154,6 +155,9 @@ bench-layers: $(BUILD)/layers
 
 bench-cuda: $(BUILD)/bench_cuda
 	@$< tiny && $< small && $< base
+
+stress: $(BUILD)/train_kat
+	@TRAIN_KAT=$< dev/test/stress.sh
 
 test-gpu-check:
 	@scripts/gpu_check.sh --emulated --json $(BUILD)/gpu_check.json

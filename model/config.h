@@ -188,6 +188,9 @@ static inline bool config_check(const Config* c, Error* err) {
     if (c->mlp != MLP_GR_KAN && c->mlp_init == MLP_INIT_VARIANCE_PRESERVING) {
         return set_error(err, "--mlp-init variance-preserving is made for the rationals of --mlp gr-kan: leave it out");
     }
+    if (c->continue_run && (c->overwrite || *c->resume)) {
+        return set_error(err, "--continue, --resume and --overwrite say what becomes of a run that is there: choose one");
+    }
     if (!operator_check(c, err)) { return false; }
     int side = c->image_size / c->patch;
     double rows = (double)c->batch_size * ((double)side * side + 1), widest = fmax(3.0 * c->dim, hidden);

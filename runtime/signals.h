@@ -43,5 +43,4 @@ static inline void stop_on_signals(void) {
             sigaction(signals[i], &action, NULL);
         }
     }
-    signal(SIGXFSZ, SIG_IGN); // a file-size limit is met by a write that fails, and a sentence
 }

@@ -20,7 +20,7 @@ static Metadata run_metadata(const Trainer* t) {
     return metadata;
 }
 
-static void save_buffers(const Trainer* t, const char* name, const TensorBuffer* buffers, int count,
+static void save_buffers(Trainer* t, const char* name, const TensorBuffer* buffers, int count,
                          const Metadata* metadata) {
     char path[PATH_SIZE];
     Error err;
@@ -28,6 +28,7 @@ static void save_buffers(const Trainer* t, const char* name, const TensorBuffer*
     if (!checkpoint_save(path, t->model.tensors, t->model.tensor_count, buffers, count, metadata, &err)) {
         fail(EXIT_RUN_TIME, "%s", err.text);
     }
+    if (strcmp(path, t->superseded) == 0) { t->superseded[0] = 0; }
 }
 
 static void save_weights(Trainer* t, const char* name, float* flat) {
@@ -48,7 +49,8 @@ static ResumeState resume_state(Model* m) {
     return state;
 }
 
-// What this run was read from, of an earlier one in its folder, goes once the run can go on without it.
+// What this run was read from, of an earlier one in its folder, goes once the run can go on without it, unless a file of
+// its own has taken the place already.
 static void drop_superseded(Trainer* t) {
     if (*t->superseded) { unlink(t->superseded); }
     t->superseded[0] = 0;
