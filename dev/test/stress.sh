@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What a run survives, at length (make stress; minutes, so not one of the tests):
-#   1. KILLS times (default 100) SIGKILL, a quarter of them each while a file is being saved or a split evaluated, in the
-#      first 0.2 s, and two quarters at any moment; each time resumed with another number of threads. The files at the end are
-#      those of a run that nobody touched, byte for byte; when a run ends before the kills are done, another begins.
+#   1. KILLS times (default 100) SIGKILL, half of them at any moment, the others while a file is saved, while the test split
+#      is evaluated, and in the first 0.2 s; each time resumed with another number of threads. The files at the end are those
+#      of a run that nobody touched, byte for byte; when a run ends before the kills are done, another begins.
 #   2. PAIRS times (default 50) two processes on one folder at about the same moment: one has it, the other is told so,
 #      and the files at the end are those of the run alone.
 # Prints "N passed, N failed" last.
@@ -46,7 +46,7 @@ kill_at() { # kill_at MOMENT PID: true when the run was killed
 }
 
 check "the run that nobody touches ends" "$train" "${run[@]}" --output whole
-moments=(saving any early any evaluating any early any)
+moments=(saving any early any evaluating any saving any early any evaluating any)
 done_kills=0 runs=0
 declare -A count=([saving]=0 [evaluating]=0 [early]=0 [any]=0)
 for ((attempt = 0; done_kills < kills && attempt < 20 * kills; attempt++)); do
