@@ -1,6 +1,6 @@
-// The sizes of a model read off the tensors of a file that does not say them, as timm's files do not: width, blocks,
-// patch, image size, MLP, class token and LayerScale. Heads cannot be seen in a file: they are those of the named model
-// of that width, else of width 64.
+// The model that a file holds. Files of ours say it. Of others, as timm's, it is read off the tensors: width, blocks,
+// patch, image size, MLP, class token and LayerScale. Heads cannot be seen there: they are those of the named model of
+// that width, else of width 64.
 #pragma once
 #include "../runtime/name_prefix.h"
 #include "pos_embed.h"
@@ -140,5 +140,18 @@ static inline bool config_from_tensors(Config* c, const SafeTensors* file, bool 
     assume_heads(c);
     name_by_sizes(c);
     print_sizes(c, file->path, head ? head->shape[0] : 0);
+    return true;
+}
+
+// The rows of the table that say what the model is: all before those of the data
+static inline int model_options(void) { return (int)(config_option("data") - config_table); }
+
+// The model to start from the weights of a file, with the classes of the data
+static inline bool config_of_weights(Config* c, const SafeTensors* file, Error* err) {
+    int classes = c->classes;
+    if (!metadata_is_ours(file)) { return config_from_tensors(c, file, false, err); }
+    if (!metadata_read_config(file, c, config_table, model_options(), err)) { return false; }
+    c->classes = classes;
+    printf("sizes      of %s, flags beside it win: %s\n", file->path, c->model);
     return true;
 }

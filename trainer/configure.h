@@ -2,6 +2,7 @@
 #pragma once
 #include "../model/list.h"
 #include "../model/presets.h"
+#include "../model/sizes_from_file.h"
 #include "folder.h"
 
 // --help and --list end the program.
@@ -54,6 +55,21 @@ static void read_origin(Origin* o, const char* path) {
     safetensors_close(&file);
 }
 
+// The model of a file to evaluate that does not say it, or of one to start from, where no --model says it
+static void read_model(Config* c, int argc, char** argv) {
+    char path[OPTION_TEXT_SIZE], given[OPTION_TEXT_SIZE];
+    Error err;
+    bool evaluates = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "eval", path);
+    bool starts = !evaluates && options_peek(config_table, CONFIG_OPTIONS, argc, argv, "init-from", path) && *path;
+    bool named = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "model", given);
+    if (named || !(evaluates || starts)) { return; }
+    SafeTensors file = open_or_fail(path);
+    bool says = evaluates && metadata_is_ours(&file);
+    bool read = says || (evaluates ? config_from_tensors(c, &file, true, &err) : config_of_weights(c, &file, &err));
+    if (!read) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
+    safetensors_close(&file);
+}
+
 // Where the inputs of a run lie stands in its folder alone: in config.txt
 static void read_inputs(Config* c, const char* folder) {
     char path[PATH_SIZE];
@@ -101,6 +117,7 @@ static Config configure(int argc, char** argv, Origin* o) {
         read_origin(o, given);
         read_inputs(&o->config, folder_of(given, folder));
     }
+    read_model(&o->config, argc, argv);
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "normalize", given)) { o->normalizes = false; }
     return parse_or_fail(&o->config, argc, argv);
 }
