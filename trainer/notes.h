@@ -1,6 +1,6 @@
 // Notes before a run begins, a line each: on what may be chosen, but is rarely meant.
 #pragma once
-#include "step.h"
+#include "trainer.h"
 
 // --lr is the peak of the schedule, at the end of the warm-up.
 static void note_warmup(const Trainer* t) {
