@@ -36,7 +36,7 @@ static Config config_from(const char* flags) {
 static void build_model(Model* m, const char* flags, int classes) {
     Config c = config_from(flags);
     Error err;
-    if (!model_plan(m, &c, classes, &err) || !model_allocate(m, &err)) {
+    if (!model_plan(m, &c, classes, c.batch_size, &err) || !model_allocate(m, &err)) {
         fail(EXIT_RUN_TIME, "%s: %s", flags, err.text);
     }
 }
@@ -73,7 +73,7 @@ static size_t parameters_of(const char* model, int classes) {
     Error err;
     snprintf(flags, sizeof flags, "--model %s", model);
     Config c = config_from(flags);
-    return model_plan(&m, &c, classes, &err) ? m.table.total : 0;
+    return model_plan(&m, &c, classes, c.batch_size, &err) ? m.table.total : 0;
 }
 
 static void test_parameter_counts(void) {
@@ -111,11 +111,11 @@ static void test_variant_counts(void) {
     char flags[512];
     snprintf(flags, sizeof flags, "%s --attn softmax", sizes);
     Config c = config_from(flags);
-    model_plan(&softmax, &c, 10, &err);
+    model_plan(&softmax, &c, 10, c.batch_size, &err);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         snprintf(flags, sizeof flags, "%s %s", sizes, rows[i].flags);
         c = config_from(flags);
-        model_plan(&variant, &c, 10, &err);
+        model_plan(&variant, &c, 10, c.batch_size, &err);
         long more = (long)(variant.table.total - softmax.table.total);
         CHECK(more == rows[i].more, "%s: %ld parameters more than softmax, not %ld", rows[i].flags, more, rows[i].more);
     }
@@ -607,7 +607,7 @@ static void open_trainer(Trainer* t, const char* flags) {
     Config c = config_from(flags);
     *t = (Trainer){0};
     load_data(t, &c);
-    if (!model_plan(&t->model, &c, t->train.classes, &err) || !model_allocate(&t->model, &err)) {
+    if (!model_plan(&t->model, &c, t->train.classes, c.batch_size, &err) || !model_allocate(&t->model, &err)) {
         fail(EXIT_USAGE, "%s", err.text);
     }
     open_loaders(t, LOAD_IMAGES);

@@ -313,15 +313,15 @@ static size_t model_scratch(const Model* m) {
     return largest(most, attend_scratch(m));
 }
 
-// Sizes only: nothing is allocated, so that --dry-run can tell what a run would need.
-static bool model_plan(Model* m, const Config* config, int classes, Error* err) {
+// Sizes only: nothing is allocated, so that --dry-run can tell what a run would need. B: images that a batch holds at most
+static bool model_plan(Model* m, const Config* config, int classes, int B, Error* err) {
     if (config->precision == PRECISION_TF32) {
         return set_error(err, "--precision tf32 is for the GPU: use ./train_katcu, or leave it out");
     }
     if (config->precision == PRECISION_BF16 && config->gradcheck) {
         return set_error(err, "--gradcheck takes differences of the loss that are lost in bf16: leave --precision out");
     }
-    *m = (Model){.config = *config, .dims = dims_of(config, classes), .B = config->batch_size};
+    *m = (Model){.config = *config, .dims = dims_of(config, classes), .B = B};
     if (!parameter_table(&m->table, config, m->dims, err)) { return false; }
     m->acts_table = activation_table(config, m->dims, m->B);
     return true;
@@ -683,7 +683,7 @@ int main(int argc, char** argv) {
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }
     int classes = config.classes ? config.classes : t.train.classes;
-    if (!model_plan(&t.model, &config, classes, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    if (!model_plan(&t.model, &config, classes, largest_batch(&t, &config), &err)) { fail(EXIT_USAGE, "%s", err.text); }
     print_plan(&t.model, t.train.file_bytes + t.test.file_bytes);
     if (config.dry_run) { return 0; }
     check_data(&t);

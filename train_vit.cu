@@ -440,11 +440,11 @@ static size_t model_scratch(const Model* m) {
 }
 
 // Sizes only: nothing is allocated, so that --dry-run can tell what a run would need
-static bool model_plan(Model* m, const Config* config, int classes, Error* err) {
+static bool model_plan(Model* m, const Config* config, int classes, int B, Error* err) {
     *m = Model{};
     m->config = *config;
     m->dims = dims_of(config, classes);
-    m->B = config->batch_size;
+    m->B = B;
     if (!kernels_check(config, m->dims, err) || !parameter_table(&m->table, config, m->dims, err)) { return false; }
     m->layout = device_layout(&m->table);
     m->acts_table = config->precision == PRECISION_BF16 ? activation_table<bf16>(config, m->dims, m->B)
@@ -1135,7 +1135,7 @@ int main(int argc, char** argv) {
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }
     int classes = config.classes ? config.classes : t.train.classes;
-    if (!model_plan(&t.model, &config, classes, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    if (!model_plan(&t.model, &config, classes, largest_batch(&t, &config), &err)) { fail(EXIT_USAGE, "%s", err.text); }
     print_plan(&t.model, t.train.file_bytes + t.test.file_bytes);
     if (config.dry_run) { return 0; }
     check_data(&t);

@@ -318,7 +318,7 @@ static inline void loader_start_thread(Loader* l) {
 static inline bool loader_open(Loader* l, const Dataset* d, const LoaderConfig* config, Error* err) {
     *l = (Loader){.dataset = d, .config = *config};
     if (!loader_config_valid(d, config, err)) { return false; }
-    if (l->config.train && l->config.batch_size > d->count) { l->config.batch_size = d->count; }
+    if (l->config.batch_size > d->count) { l->config.batch_size = d->count; }
     int B = l->config.batch_size;
     l->steps_per_epoch = l->config.train ? d->count / B : ((int64_t)d->count + B - 1) / B;
     for (int i = 0; i < 2; i++) { l->batches[i] = batch_create(l); }

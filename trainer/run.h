@@ -5,6 +5,7 @@
 #include "evaluate.h"
 #include "folder.h"
 #include "gradcheck.h"
+#include "notes.h"
 #include "overfit.h"
 #include "profile.h"
 #include "train.h"
@@ -26,6 +27,7 @@ static int run(Trainer* t) {
     if (c->gradcheck) { return gradcheck(t); }
     if (c->overfit_batch) { return overfit(t); }
     if (c->profile) { return profile(t); }
+    print_notes(t);
     prepare_folder(t);
     return train(t);
 }

@@ -11,13 +11,15 @@ static const Batch* next_batch(Trainer* t) {
     return t->first_batch;
 }
 
-// Which branches of this micro-batch are dropped: rate rising linearly over the blocks.
+// Which branches of this micro-batch are dropped: rate rising linearly over the blocks. Draws are numbered as if there
+// were room for --batch-size images.
 static void draw_drop_path(Model* m, int64_t micro_batch) {
     int L = m->dims.L;
     for (int i = 0; m->keep && i < L * 2 * m->B; i++) {
         int l = i / (2 * m->B);
         float rate = L > 1 ? (float)(m->config.drop_path * l / (L - 1)) : 0;
-        float u = random_uniform((uint64_t)m->config.seed, STREAM_DROP_PATH, (uint32_t)micro_batch, (uint64_t)i);
+        uint64_t draw = (uint64_t)(i / m->B) * (uint64_t)m->config.batch_size + (uint64_t)(i % m->B);
+        float u = random_uniform((uint64_t)m->config.seed, STREAM_DROP_PATH, (uint32_t)micro_batch, draw);
         m->keep[i] = u < rate ? 0 : 1 / (1 - rate);
     }
 }

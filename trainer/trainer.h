@@ -59,6 +59,12 @@ static void check_data(const Trainer* t) {
     if (*c->eval) { note_evaluated_data(&t->origin, c, &t->test); }
 }
 
+// Images that a batch holds at most: no more than the larger split has, where the data are known
+static int largest_batch(const Trainer* t, const Config* c) {
+    int images = t->train.count > t->test.count ? t->train.count : t->test.count;
+    return images && images < c->batch_size ? images : c->batch_size;
+}
+
 static void choose_normalization(LoaderConfig* loader, const Dataset* data, int normalize) {
     static const float imagenet_mean[] = {0.485f, 0.456f, 0.406f}, imagenet_std[] = {0.229f, 0.224f, 0.225f};
     static const float half[] = {0.5f, 0.5f, 0.5f};
@@ -118,8 +124,12 @@ static void plan_steps(Trainer* t) {
     t->flops_per_image = train_flops(&t->model);
 }
 
+// Where the step behind so many others stands in a schedule
+static double schedule_at(const Trainer* t, int64_t step) {
+    return t->model.config.sched_on_updates ? (double)step : (double)(step / t->steps_per_epoch);
+}
+
 // By a schedule, of this step
 static double scheduled_rate(const Trainer* t, const Schedule* schedule) {
-    double at = t->model.config.sched_on_updates ? (double)t->step : (double)(t->step / t->steps_per_epoch);
-    return learning_rate(schedule, at);
+    return learning_rate(schedule, schedule_at(t, t->step));
 }

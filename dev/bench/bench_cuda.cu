@@ -143,7 +143,7 @@ static void build(Timed* timed, const Bench* b, bool first) {
     load_data(t, &config);
     if (!first) { matmul_free(); } // the last model's: no product has been planned yet
     CUDA_CHECK(cudaMemGetInfo(&before, &total));
-    if (!model_plan(&t->model, &config, config.classes, &err) || !model_allocate(&t->model, &err)) {
+    if (!model_plan(&t->model, &config, config.classes, config.batch_size, &err) || !model_allocate(&t->model, &err)) {
         fail(EXIT_USAGE, "%s", err.text);
     }
     CUDA_CHECK(cudaMemGetInfo(&after, &total));

@@ -101,7 +101,8 @@ static void test_short_data(void) {
     LoaderConfig c = everything_on(&d, 64, SIDE);
     Loader l;
     open_loader(&l, &d, &c);
-    CHECK(l.steps_per_epoch == 1, "steps %d", (int)l.steps_per_epoch);
+    CHECK(l.steps_per_epoch == 1 && l.config.batch_size == 7, "%d steps, room for %d images", (int)l.steps_per_epoch,
+          l.config.batch_size);
     for (int epoch = 0; epoch < 4; epoch++) {
         const Batch* b = loader_next(&l);
         int sum = 0;
@@ -119,6 +120,7 @@ static void test_evaluation(int batch_size, bool prefetch) {
     c.augment = everything_on(&d, 1, SIDE).augment; // must not matter
     Loader l;
     open_loader(&l, &d, &c);
+    CHECK(l.config.batch_size == (batch_size < N ? batch_size : N), "room for %d images", l.config.batch_size);
     double worst = 0;
     int visited = 0;
     for (int round = 0; round < 2; round++) {

@@ -1,0 +1,36 @@
+// Notes before a run begins, a line each: on what may be chosen, but is rarely meant.
+#pragma once
+#include "trainer.h"
+
+// --lr is the peak of the schedule, at the end of the warm-up.
+static void note_warmup(const Trainer* t) {
+    const Schedule* s = &t->schedule;
+    double last = schedule_at(t, t->total_steps - 1), epochs = (double)t->total_steps / (double)t->steps_per_epoch;
+    if (last >= s->warmup || s->warmup_lr >= s->lr) { return; }
+    printf("note       the run of %.3g epochs ends within its warm-up of %g: the learning rate ends at %.2e and never "
+           "reaches --lr %g. Give more --epochs or --steps, or --warmup-epochs %.2g\n", epochs,
+           t->model.config.warmup_epochs, learning_rate(s, last), s->lr, epochs / 10);
+}
+
+// The running mean begins with the starting weights, whose share falls by the decay with every step.
+static void note_ema(const Trainer* t) {
+    double decay = t->model.config.model_ema_decay, steps = (double)t->total_steps, share = pow(decay, steps);
+    if (share <= 0.1) { return; }
+    double enough = pow(0.01, 1 / steps); // the decay that leaves 1 %
+    printf("note       --model-ema-decay %g is for longer runs: after %.0f steps %.0f %% of the mean, which is what is "
+           "evaluated, are still the start. Give more steps, or a decay of %.*f\n", decay, steps, 100 * share,
+           (int)ceil(1 - log10(1 - enough)), enough);
+}
+
+static void note_batch(const Trainer* t) {
+    int batch = t->model.config.batch_size;
+    if (batch <= t->train.count) { return; }
+    printf("note       --batch-size %d is more than the %d training images there are: every step takes all of them\n",
+           batch, t->train.count);
+}
+
+static void print_notes(const Trainer* t) {
+    note_warmup(t);
+    note_ema(t);
+    note_batch(t);
+}
