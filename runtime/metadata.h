@@ -31,7 +31,7 @@ static inline void metadata_add(Metadata* m, const char* key, const char* value)
         char* (*old)[2] = m->pairs;
         m->room = 2 * m->room + 64;
         m->pairs = (char* (*)[2])alloc_array(char*, 2 * (size_t)m->room, "metadata");
-        memcpy(m->pairs, old, (size_t)m->count * sizeof *old);
+        if (old) { memcpy(m->pairs, old, (size_t)m->count * sizeof *old); }
         free(old);
     }
     m->pairs[m->count][0] = metadata_key(key);

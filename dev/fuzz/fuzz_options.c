@@ -1,6 +1,8 @@
-// A command line, an argument a line. What is accepted can be written and read again, and its parameters counted.
+// A command line, an argument a line, and a run's config.txt, "name value" a line. What is accepted can be written and
+// read again, and its parameters counted.
 #include "fuzz.h"
 #include "../../model/parameters.h"
+#include "../../model/presets.h"
 
 enum { FUZZ_ARGUMENTS = 200 };
 
@@ -54,12 +56,24 @@ static void check_parameters(const Config* c) {
     FUZZ_CHECK(fabs((double)table.total - total) <= 1e-9 * total, "the number of parameters overflows");
 }
 
+static void read_config_txt(char* text, size_t size) {
+    Config c;
+    Error err = {""};
+    FILE* in = fmemopen(text, size, "r");
+    FUZZ_CHECK(options_defaults(&c, config_table, CONFIG_OPTIONS, &err), err.text);
+    bool ok = options_read(in, &c, config_table, CONFIG_OPTIONS, ~0u, &err) && config_check(&c, &err);
+    FUZZ_CHECK(ok || *err.text, "refused without a sentence");
+    if (ok) { check_written(&c); }
+    fclose(in);
+}
+
 static void fuzz_options(const uint8_t* bytes, size_t size) {
     Config c;
     Error err = {""};
     char* argv[FUZZ_ARGUMENTS];
     char* text = calloc(1, size + 1);
     memcpy(text, bytes, size);
+    if (size > 0) { read_config_txt(text, size); }
     if (config_parse(&c, NULL, split_lines(text, argv), argv, &err)) {
         check_written(&c);
         check_parameters(&c);

@@ -1,8 +1,12 @@
 // A safetensors file of anybody's, from opening it to the parameters: as --eval reads it, into the model that its
-// metadata describe, and as --init-from does, into a model of our own. What --eval takes can be saved and read again.
+// metadata or its tensors describe, and as --init-from does, into a model of our own. What --eval takes can be saved
+// and read again.
 #include "fuzz.h"
+#include "../../model/foreign_weights.h"
 #include "../../model/parameters.h"
-#include "../../model/pos_embed.h"
+#include "../../model/sizes_from_file.h"
+#pragma GCC diagnostic ignored "-Wunused-function" // all but origin_read
+#include "../../trainer/origin.h"
 
 enum { FUZZ_PARAMETERS = 1 << 18 }; // larger models take long and show nothing else
 
@@ -30,10 +34,10 @@ static void check_saved(const FuzzModel* m, const Config* c) {
     char path[512];
     snprintf(path, sizeof path, "%s", in_folder("y.safetensors"));
     float* params = alloc_floats(m->table.total, "parameters");
-    Metadata* metadata = alloc_array(Metadata, 1, "metadata");
-    metadata_add_config(metadata, c, config_table, CONFIG_OPTIONS);
+    Metadata metadata = {0};
+    metadata_add_config(&metadata, c, config_table, CONFIG_OPTIONS);
     TensorBuffer weights = {"", m->params}, read = {"", params};
-    FUZZ_CHECK(checkpoint_save(path, m->tensors, m->count, &weights, 1, metadata, &err), err.text);
+    FUZZ_CHECK(checkpoint_save(path, m->tensors, m->count, &weights, 1, &metadata, &err), err.text);
     FUZZ_CHECK(safetensors_open(&saved, path, &err), err.text);
     FUZZ_CHECK(options_defaults(&again, config_table, CONFIG_OPTIONS, &err), err.text);
     FUZZ_CHECK(metadata_read_config(&saved, &again, config_table, CONFIG_OPTIONS, &err), err.text);
@@ -41,32 +45,44 @@ static void check_saved(const FuzzModel* m, const Config* c) {
     FUZZ_CHECK(checkpoint_load(&saved, m->tensors, m->count, read, &err), err.text);
     FUZZ_CHECK(memcmp(params, m->params, m->table.total * sizeof(float)) == 0, "the parameters are the same");
     safetensors_close(&saved);
-    free(metadata);
+    metadata_free(&metadata);
     free(params);
 }
 
-static void fuzz_eval(const SafeTensors* file, char* path) {
-    Config saved, c;
-    FuzzModel m;
-    Error err;
+// As configure() reads the file of --eval
+static bool fuzz_configure(Config* c, const SafeTensors* file, char* path, Error* err) {
+    Origin origin = {0};
     char* argv[] = {"train_kat", "--eval", path};
-    bool configured = options_defaults(&saved, config_table, CONFIG_OPTIONS, &err) &&
-        metadata_read_config(file, &saved, config_table, CONFIG_OPTIONS, &err) &&
-        config_parse(&c, &saved, 3, argv, &err);
-    if (!configured || !fuzz_model_open(&m, &c)) { return; }
-    if (checkpoint_load(file, m.tensors, m.count, (TensorBuffer){"", m.params}, &err)) { check_saved(&m, &c); }
+    FUZZ_CHECK(options_defaults(&origin.config, config_table, CONFIG_OPTIONS, err), err->text);
+    bool ok = metadata_is_ours(file) ? origin_read(&origin, file, err)
+                                     : config_from_tensors(&origin.config, file, true, err);
+    free(origin.class_names);
+    return ok && config_parse(c, &origin.config, 3, argv, err);
+}
+
+static void fuzz_eval(const SafeTensors* file, char* path) {
+    Config c;
+    FuzzModel m;
+    Error err = {""};
+    if (!fuzz_configure(&c, file, path, &err)) {
+        FUZZ_CHECK(*err.text, "refused without a sentence");
+        return;
+    }
+    if (!fuzz_model_open(&m, &c)) { return; }
+    if (load_foreign_weights(file, m.tensors, m.count, m.params, true, false, &err)) { check_saved(&m, &c); }
     fuzz_model_close(&m);
 }
 
 static void fuzz_init_from(const SafeTensors* file) {
     Config c;
     FuzzModel m;
-    Error err;
+    Error err = {""};
     char* argv[] = {"train_kat", "--model", "vit-mini", "--dim", "2", "--heads", "1", "--depth", "1",
                     "--image-size", "4", "--patch", "2", "--mlp-ratio", "1"};
     FUZZ_CHECK(config_parse(&c, NULL, sizeof argv / sizeof argv[0], argv, &err), err.text);
     FUZZ_CHECK(fuzz_model_open(&m, &c), "the model to start is small");
-    checkpoint_load_matching(file, m.tensors, m.count, m.params, adapt_pos_embed, &err);
+    bool ok = load_foreign_weights(file, m.tensors, m.count, m.params, false, true, &err);
+    FUZZ_CHECK(ok || *err.text, "refused without a sentence");
     fuzz_model_close(&m);
 }
 
