@@ -48,3 +48,12 @@ ACTIVATION_FUNCTION float silu_slope(float x) {
     float s = sigmoid(x);
     return s * (1 + x * (1 - s));
 }
+
+// softplus(x) = log(1 + e^x) = max(x, 0) + log(1 + t), t = e^-|x|, of which neither tail overflows or loses digits;
+// softplus'(x) = 1 / (1 + e^-x). log(1 + t) = 2 artanh(s), s = t / (2 + t) <= 1/3: a polynomial in s², right to 4e-9
+ACTIVATION_FUNCTION float softplus_value(float x) {
+    float t = fast_exp(-fabsf(x)), s = fast_quotient(t, 2 + t), u = s * s;
+    float rest = s * (2 + u * (0.66666315f + u * (0.40024910f + u * (0.27960603f + u * 0.28178335f))));
+    return x > 0 ? x + rest : rest;
+}
+ACTIVATION_FUNCTION float softplus_slope(float x) { return sigmoid(x); }
