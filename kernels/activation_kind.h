@@ -8,6 +8,7 @@
 #define ACTIVATIONS(A) \
 A(ACTIVATION_GELU, "gelu", "linear, x Φ(x) with Φ the normal distribution, linear", gelu, x * erfc(-x / sqrt(2)) / 2) \
 A(ACTIVATION_RELU, "relu", "linear, max(x, 0), linear", relu, x > 0 ? x : 0) \
-A(ACTIVATION_SILU, "silu", "linear, x / (1 + e^-x), linear; also called swish", silu, x / (1 + exp(-x)))
+A(ACTIVATION_SILU, "silu", "linear, x / (1 + e^-x), linear; also called swish", silu, x / (1 + exp(-x))) \
+A(ACTIVATION_SOFTPLUS, "softplus", "linear, log(1 + e^x), linear", softplus, fmax(x, 0) + log1p(exp(-fabs(x))))
 
 typedef enum { ACTIVATIONS(CHOICE_CONSTANT) ACTIVATION_COUNT } ActivationKind;

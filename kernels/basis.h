@@ -31,14 +31,16 @@
 // and plain_meyer).
 
 // B(constant, name as a choice of --basis, note for --list, M of a Basis b, features, slopes, definition of e_m(x))
-#define LINEAR_BASES(B) \
+#define FOURIER_BASIS(B) \
 B(BASIS_FOURIER, "fourier", "Σ a_m cos(mx) + c_m sin(mx), m = 1..G", 2 * b.grid, basis_harmonics, \
-  basis_harmonic_slopes, m < b.grid ? cos((m + 1) * x) : sin((m - b.grid + 1) * x)) \
+  basis_harmonic_slopes, m < b.grid ? cos((m + 1) * x) : sin((m - b.grid + 1) * x))
+#define OTHER_LINEAR_BASES(B) \
 B(BASIS_BSPLINE, "bspline", "Σ c_m B_m(x), order k, G intervals on [-R, R]", b.grid + b.order, basis_splines, \
   basis_spline_slopes, plain_spline(x, m, b.order, b)) \
 B(BASIS_CHEBYSHEV, "chebyshev", "Σ c_m T_m(tanh x), m = 0..G", b.grid + 1, basis_chebyshev, basis_chebyshev_slopes, \
   cos(m * acos(tanh(x)))) \
 B(BASIS_POLYNOMIAL, "polynomial", "Σ c_m x^m, m = 0..G", b.grid + 1, basis_powers, basis_power_slopes, pow(x, m))
+#define LINEAR_BASES(B) FOURIER_BASIS(B) OTHER_LINEAR_BASES(B)
 
 // W(constant, name, note, function of x that gives psi and psi', definition of psi(x))
 #define WAVELETS(W) \
@@ -51,11 +53,12 @@ W(BASIS_MEYER, "meyer", "wavelet: sine under Meyer's window", basis_meyer, plain
 W(BASIS_SHANNON, "shannon", "wavelet: sinc, with a Hamming window over the tokens", basis_shannon, \
   x == 0 ? 1 : sin(x) / x)
 
-// In this order, so that basis_is_linear and basis_is_wavelet are comparisons
+// In this order nvcc spills no register in karat_sigma.cuh: in some others it does.
 #define BASES(X) \
-LINEAR_BASES(X) \
+FOURIER_BASIS(X) \
 X(BASIS_RATIONAL, "rational", "(a0 + .. + a5 x^5) / (1 + |b1 x + .. + b4 x^4|), coefficients of each unit") \
-WAVELETS(X)
+WAVELETS(X) \
+OTHER_LINEAR_BASES(X)
 typedef enum { BASES(CHOICE_CONSTANT) BASIS_COUNT } KaratBasis;
 
 // The base activation b(x) beside the basis
@@ -72,8 +75,8 @@ typedef struct {
 
 enum { RATIONAL_UNIT_NUMERATOR = 6, RATIONAL_UNIT_DENOMINATOR = 4, WAVELET_PARAMETERS = 3, SPLINE_MAX_ORDER = 7 };
 
-BASIS_FUNCTION bool basis_is_linear(KaratBasis kind) { return kind < BASIS_RATIONAL; }
-BASIS_FUNCTION bool basis_is_wavelet(KaratBasis kind) { return kind > BASIS_RATIONAL; }
+BASIS_FUNCTION bool basis_is_linear(KaratBasis kind) { return kind == BASIS_FOURIER || kind >= BASIS_BSPLINE; }
+BASIS_FUNCTION bool basis_is_wavelet(KaratBasis kind) { return kind > BASIS_RATIONAL && kind < BASIS_BSPLINE; }
 
 BASIS_FUNCTION int basis_coefficients(Basis b) { // M
 #define COUNT_CASE(constant, name, note, count, ...) case constant: return count;

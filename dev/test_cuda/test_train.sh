@@ -35,15 +35,23 @@ dumps_agree() { # TOLERANCE ARGUMENTS...
         "$compare" "$work/cpu.safetensors" "$work/gpu.safetensors" "$tolerance"
 }
 
+choices() { "$cpu" --help | tr -s ' ' | sed -n "s/^ --$1 \([^ ]*\).*/\1/p" | tr '|' '\n'; }
+agreeing=0
+for option in mlp attn basis; do
+    for choice in $(choices $option); do
+        agreeing=$((agreeing + 1))
+        check "gradients of --$option $choice" dumps_agree 1e-5 --model vit-mini --attn karat "--$option" "$choice"
+    done
+done
+check "all choices were found" test $agreeing -gt 20
+
 while read -r flags; do
     # shellcheck disable=SC2086
     check "gradients of $flags" dumps_agree 1e-5 $flags
 done <<'MODELS'
 --model vit-mini
 --model kat-mini --depth 2
---model vit-mini-g3b
 --model kat-mini-g3u --depth 2
---model vit-mini-g3b --basis morlet
 --model vit-mini-g3b --basis bspline --karat-base silu
 --model vit-mini-g3b --softmax-heads 1 --karat-bias block
 --model vit-mini-g3b --karat-order phi-w --karat-bias block
@@ -53,14 +61,10 @@ done <<'MODELS'
 --model vit-mini-g3b --karat-projection simplex
 --model vit-mini-g3b --karat-projection l1 --karat-order phi-w --basis rational
 --model vit-mini-g3b --karat-projection simplex --karat-project z
---model vit-mini --mlp prelu
 --model vit-mini --mlp silu --recompute --depth 2
---model vit-mini --mlp rational
 --model vit-mini --layer-scale 0.1
 --model vit-mini --pool avg
 --model vit-mini --dim 21 --heads 3 --mlp relu
---model vit-mini --attn sigmoid
---model vit-mini --attn relu
 --model vit-mini --attn mixing --depth 2
 --model kat-mini --attn softmax-rank --depth 2
 --model vit-mini --attn linear --dim 21 --depth 2 --recompute
