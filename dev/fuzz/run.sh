@@ -13,7 +13,7 @@ mkdir -p "$found/$name"
 
 echo "== $name, $seconds s"
 log=$found/$name.log
-TMPDIR=$scratch "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=64 \
+TMPDIR=$scratch "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=64 \
     -max_len=8192 -close_fd_mask=1 -print_final_stats=1 -artifact_prefix="$found/$name-" \
     "$found/$name" "$here/corpus/$name" >"$log" 2>&1
 status=$?
