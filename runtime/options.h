@@ -128,6 +128,9 @@ static inline bool option_set(void* config, const Option* option, const char* te
         if (strlen(text) >= OPTION_TEXT_SIZE) {
             return set_error(err, "--%s is longer than %d characters", option_name(option), OPTION_TEXT_SIZE - 1);
         }
+        if (strpbrk(text, "\n\r")) { // config.txt has a line an option
+            return set_error(err, "--%s has a line break in it: rename the file or folder", option_name(option));
+        }
         strcpy((char*)field, text);
         return true;
     case OPTION_CHOICE: case OPTION_SWITCH: {

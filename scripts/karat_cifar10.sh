@@ -41,12 +41,14 @@ need_cifar10 "$@"
 
 for seed in $seeds; do for model in $models; do
     run=$out/$model-s$seed
-    mkdir -p "$run"
+    mkdir -p "$out"
     if ! grep -q '^best top-1' "$run.log" 2>/dev/null; then
-        if [ -e "$run/last.resume.safetensors" ]; then arguments=(--resume "$run")
-        else arguments=(--model "$model" $flags --seed "$seed" --output "$run" --overwrite ${FLAGS:-}); fi
-        ./train_kat "${arguments[@]}" >>"$run.log" 2>&1 || { echo "$model seed $seed failed: see $run.log" >&2; exit 1; }
-        grep -q '^best top-1' "$run.log" || { echo "$model seed $seed was stopped: the same command goes on" >&2; exit 1; }
+        ./train_kat --model "$model" $flags --seed "$seed" --output "$run" --continue ${FLAGS:-} >>"$run.log" 2>&1
+        case $? in
+        0) ;;
+        3) echo "$model seed $seed was stopped: the same command goes on" >&2; exit 3 ;;
+        *) echo "$model seed $seed failed: see $run.log" >&2; exit 1 ;;
+        esac
     fi
     echo "$model seed $seed: $(grep '^best' "$run.log" | cut -d';' -f1)"
 done; done

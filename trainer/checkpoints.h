@@ -92,7 +92,7 @@ static bool read_position(Trainer* t, const SafeTensors* file) {
     t->best_step = best_step;
     t->hits = hits;
     t->seen = seen;
-    return read && at >= 0;
+    return read && at >= 0 && at <= INT32_MAX; // --steps ends there
 }
 
 static void load_resume(Trainer* t, const char* folder) {
