@@ -12,6 +12,7 @@
 //           dog          x e^{-x^2/2}                                shannon  sin(x)/x, times a window over the tokens
 //           meyer        sin(pi|x|) m(|x|): m(t) = 1 up to 1/2, cos(pi/2 nu(2t-1)) up to 1, 0 beyond;
 //                        nu(t) = t^4 (35 - 84t + 70t^2 - 20t^3)
+//           sech         1 / cosh(x)
 // Kinks: meyer at x = 0 (at |x| = 1/2 and 1 three derivatives agree), rational at S = 0, B-splines of order 1 at the
 // knots, where those of order 0 jump. At a kink the derivative is that of the upper side: sgn(0) = +1.
 // A NaN comes out as NaN.
@@ -51,7 +52,8 @@ W(BASIS_MORLET, "morlet", "wavelet: cosine under a Gaussian", basis_morlet, cos(
 W(BASIS_DOG, "dog", "wavelet: derivative of a Gaussian", basis_dog, x * exp(-x * x / 2)) \
 W(BASIS_MEYER, "meyer", "wavelet: sine under Meyer's window", basis_meyer, plain_meyer(x)) \
 W(BASIS_SHANNON, "shannon", "wavelet: sinc, with a Hamming window over the tokens", basis_shannon, \
-  x == 0 ? 1 : sin(x) / x)
+  x == 0 ? 1 : sin(x) / x) \
+W(BASIS_SECH, "sech", "wavelet: hyperbolic secant, a bell with exponential tails", basis_sech, 1 / cosh(x))
 
 // In this order nvcc spills no register in karat_sigma.cuh: in some others it does.
 #define BASES(X) \
@@ -137,6 +139,12 @@ BASIS_FUNCTION BasisValue basis_shannon(float x) {
     bool small = t < 0.25f;
     float divisor = small ? 1 : x, value = sine / divisor, slope = (cosine - value) / divisor;
     return (BasisValue){small ? series : value, small ? series_slope : slope};
+}
+
+// By t = e^-|x| neither tail overflows: sech x = 2t / (1 + t^2), sech' x = -sech x tanh x
+BASIS_FUNCTION BasisValue basis_sech(float x) {
+    float t = basis_exp(-fabsf(x)), square = t * t, inverse = 1 / (1 + square), bell = 2 * t * inverse;
+    return (BasisValue){bell, -bell * copysignf((1 - square) * inverse, x)};
 }
 
 // The symmetric Hamming window of token q; 1 where there is one token
