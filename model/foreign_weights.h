@@ -87,7 +87,7 @@ static inline bool check_finite(const WeightSource* source, Error* err) {
 static inline int read_positions(const WeightSource* source, const NamedTensor* own, const SafeTensor* stored,
                                  char note[128], Error* err) {
     if (!is_positions(own, stored)) { return 0; }
-    if (!safetensors_readable(stored)) { return safetensors_read(source->file, stored, NULL, err) - 1; }
+    if (!safetensors_check_dtype(source->file, stored, err)) { return -1; }
     float* values = alloc_floats((size_t)safetensors_elements(stored), "positions of other tokens");
     bool ok = safetensors_read(source->file, stored, values, err);
     bool adapted = ok && adapt_positions(source->flat + own->offset, own, values, stored->shape[1],
@@ -115,6 +115,9 @@ static inline const char* misplaced_tensor(const WeightSource* source) {
 
 static inline bool check_same_model(const WeightSource* source, Error* err) {
     const char* name = misplaced_tensor(source);
+    if (source_find(source, "norm.weight") && !source_find(source, "head.weight")) {
+        return set_error(err, "it has no head.weight and knows no classes: train one from it by --init-from");
+    }
     if (!name || source->anything) { return true; }
     if (strcmp(name, "dist_token") == 0 || strcmp(name, "reg_token") == 0 || strcmp(name, "register_tokens") == 0) {
         return set_error(err, "it is of a model with further tokens (%s), which this program does not have: start from "

@@ -316,7 +316,8 @@ static void test_little_fits(void) {
         if (t->rank == 2 && strstr(t->name, "blocks.")) { t->shape[1] /= 4; }
     }
     save(&maker, "packed.safetensors");
-    RUN(1, "fit, the head aside", "--init-from packed.safetensors --output never");
+    RUN(1, "fit, the head aside", "--init-from packed.safetensors --output never "
+        "--model vit-mini --dim 16 --heads 1 --depth 2 --image-size 16 --mlp-ratio 2");
     Vit v = plain;
     v.prefix = "visual.";
     add_vit(&maker, &v);
@@ -433,6 +434,13 @@ static void test_sizes(void) {
     RUN(0, "C 32, 3 blocks, 1 heads, 26 tokens, 10 classes",
         "--init-from sizes.safetensors --image-size 40 --steps 1 --output sizes");
     CHECK(said("resized from 3x3 to 5x5 patches") && said("other shape, starts fresh: head.weight"), "%s", output);
+    RUN(0, "note       12 outputs, 10 classes of --data toy: class k is taken for output k", "--eval sizes.safetensors");
+    RUN(0, "12 classes", "--eval sizes.safetensors --model vit-mini --dim 32 --heads 1 --depth 3 --patch 8 --image-size 24 "
+        "--mlp gr-kan --mlp-ratio 3 --rational-groups 4 --layer-scale 1");
+    v.without = "head.";
+    save_vit("headless.safetensors", &v);
+    RUN(1, "it has no head.weight and knows no classes: train one from it by --init-from", "--eval headless.safetensors");
+    RUN(0, "starts fresh: head.weight", "--init-from headless.safetensors --steps 1 --output headless");
     static const struct { int C, heads; } heads[] = {{96, 3}, {192, 3}, {256, 4}, {384, 6}, {20, 1}};
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         char line[40];
