@@ -50,12 +50,16 @@ static inline void print_more(int items, const char* what) {
     if (items > LINES_SHOWN) { printf("  %s: %d more\n", what, items - LINES_SHOWN); }
 }
 
+// What stands beside the parameters in a file to resume from needs no line each.
+static inline bool is_resume_file(const WeightSource* source) { return strcmp(source->prefix, "param.") == 0; }
+
 static inline void print_left_out(const WeightSource* source) {
     const char* what = "only in the file, left out";
     int items = 0;
     for (int i = 0; i < source->file->count; i++) {
         const SafeTensor* stored = &source->file->tensors[i];
-        if (!is_used(source, stored)) { print_item(&items, what, stored->name); }
+        bool beside = is_resume_file(source) && !bare_name(source, stored->name);
+        if (!beside && !is_used(source, stored)) { print_item(&items, what, stored->name); }
     }
     print_more(items, what);
 }
@@ -64,7 +68,7 @@ static inline void print_prefix(const WeightSource* source) {
     char shown[NAME_PREFIX_SIZE];
     strcpy(shown, source->prefix);
     hide_control_characters(shown);
-    if (strcmp(shown, "param.") == 0) {
+    if (is_resume_file(source)) {
         bool mean = safetensors_find(source->file, "ema.pos_embed") != NULL;
         printf("  a file to resume from: its parameters are taken%s\n", mean ? ", not their running mean" : "");
     } else if (*shown) {
@@ -205,8 +209,8 @@ static inline bool check_fit(const WeightSource* source, const Fit* fit, Error* 
     bool enough = 2 * fit->trunk_loaded >= fit->trunk && 2 * fit->offered_loaded >= fit->offered;
     if (enough || source->anything) { return true; }
     double share = fit->offered > 0 ? fit->offered_loaded / fit->offered : 0;
-    return set_error(err, "only %d of %d tensors (%.0f %% of the values) fit, the head aside: give the --model and sizes "
-                     "that the file was made with, or --any-weights to start from what fits", fit->trunk_loaded,
+    return set_error(err, "only %d of %d tensors (%.0f %% of the values) fit, the head aside: give the --model and "
+                     "sizes that the file was made with, or --any-weights to start from what fits", fit->trunk_loaded,
                      fit->trunk, 100 * share);
 }
 

@@ -75,8 +75,8 @@ static inline bool take_blocks(Config* c, const NamedFile* f, Error* err) {
     while (is_matrix(sized_tensor(f, name, 2), 3 * C, C) && ++blocks);
     const SafeTensor* fc1 = sized_tensor(f, "blocks.0.mlp.fc1.weight", 2);
     if (!blocks || !fc1 || !is_matrix(fc1, fc1->shape[0], C) || fc1->shape[0] > 64 * C) {
-        return set_error(err, "it has no blocks.0.attn.qkv.weight and blocks.0.mlp.fc1.weight of its width %d, from which "
-                         "its sizes could be taken: give --model", c->dim);
+        return set_error(err, "it has no blocks.0.attn.qkv.weight and blocks.0.mlp.fc1.weight of its width %d, from "
+                         "which its sizes could be taken: give --model", c->dim);
     }
     c->mlp_ratio = (double)fc1->shape[0] / c->dim;
     return set_size(c, "depth", blocks, err);

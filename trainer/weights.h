@@ -25,8 +25,8 @@ static void load_weights(Trainer* t) {
     float* params = model_fetch(m, m->params);
     if (*path) {
         SafeTensors file = open_or_fail(path);
-        bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, params, *m->config.eval, m->config.any_weights,
-                                       &err);
+        bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, params, *m->config.eval,
+                                       m->config.any_weights, &err);
         if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
         if (*m->config.eval) { note_outputs(t, &file); }
         safetensors_close(&file);
