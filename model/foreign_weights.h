@@ -50,12 +50,16 @@ static inline void print_more(int items, const char* what) {
     if (items > LINES_SHOWN) { printf("  %s: %d more\n", what, items - LINES_SHOWN); }
 }
 
+// What stands beside the parameters in a file to resume from needs no line each.
+static inline bool is_resume_file(const WeightSource* source) { return strcmp(source->prefix, "param.") == 0; }
+
 static inline void print_left_out(const WeightSource* source) {
     const char* what = "only in the file, left out";
     int items = 0;
     for (int i = 0; i < source->file->count; i++) {
         const SafeTensor* stored = &source->file->tensors[i];
-        if (!is_used(source, stored)) { print_item(&items, what, stored->name); }
+        bool beside = is_resume_file(source) && !bare_name(source, stored->name);
+        if (!beside && !is_used(source, stored)) { print_item(&items, what, stored->name); }
     }
     print_more(items, what);
 }
@@ -64,7 +68,7 @@ static inline void print_prefix(const WeightSource* source) {
     char shown[NAME_PREFIX_SIZE];
     strcpy(shown, source->prefix);
     hide_control_characters(shown);
-    if (strcmp(shown, "param.") == 0) {
+    if (is_resume_file(source)) {
         bool mean = safetensors_find(source->file, "ema.pos_embed") != NULL;
         printf("  a file to resume from: its parameters are taken%s\n", mean ? ", not their running mean" : "");
     } else if (*shown) {
@@ -87,7 +91,7 @@ static inline bool check_finite(const WeightSource* source, Error* err) {
 static inline int read_positions(const WeightSource* source, const NamedTensor* own, const SafeTensor* stored,
                                  char note[128], Error* err) {
     if (!is_positions(own, stored)) { return 0; }
-    if (!safetensors_readable(stored)) { return safetensors_read(source->file, stored, NULL, err) - 1; }
+    if (!safetensors_check_dtype(source->file, stored, err)) { return -1; }
     float* values = alloc_floats((size_t)safetensors_elements(stored), "positions of other tokens");
     bool ok = safetensors_read(source->file, stored, values, err);
     bool adapted = ok && adapt_positions(source->flat + own->offset, own, values, stored->shape[1],
@@ -115,6 +119,9 @@ static inline const char* misplaced_tensor(const WeightSource* source) {
 
 static inline bool check_same_model(const WeightSource* source, Error* err) {
     const char* name = misplaced_tensor(source);
+    if (source_find(source, "norm.weight") && !source_find(source, "head.weight")) {
+        return set_error(err, "it has no head.weight and knows no classes: train one from it by --init-from");
+    }
     if (!name || source->anything) { return true; }
     if (strcmp(name, "dist_token") == 0 || strcmp(name, "reg_token") == 0 || strcmp(name, "register_tokens") == 0) {
         return set_error(err, "it is of a model with further tokens (%s), which this program does not have: start from "
@@ -202,8 +209,8 @@ static inline bool check_fit(const WeightSource* source, const Fit* fit, Error* 
     bool enough = 2 * fit->trunk_loaded >= fit->trunk && 2 * fit->offered_loaded >= fit->offered;
     if (enough || source->anything) { return true; }
     double share = fit->offered > 0 ? fit->offered_loaded / fit->offered : 0;
-    return set_error(err, "only %d of %d tensors (%.0f %% of the values) fit, the head aside: give the --model and sizes "
-                     "that the file was made with, or --any-weights to start from what fits", fit->trunk_loaded,
+    return set_error(err, "only %d of %d tensors (%.0f %% of the values) fit, the head aside: give the --model and "
+                     "sizes that the file was made with, or --any-weights to start from what fits", fit->trunk_loaded,
                      fit->trunk, 100 * share);
 }
 

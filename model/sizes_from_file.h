@@ -11,7 +11,11 @@ typedef struct { const SafeTensors* file; char prefix[NAME_PREFIX_SIZE]; } Named
 
 static inline const SafeTensor* sized_tensor(const NamedFile* f, const char* name, int rank) {
     const SafeTensor* t = find_prefixed(f->file, f->prefix, name);
-    return t && t->rank == rank ? t : NULL;
+    return t && t->rank == rank && safetensors_readable(t) ? t : NULL;
+}
+
+static inline bool is_matrix(const SafeTensor* t, int64_t rows, int64_t columns) {
+    return t && t->shape[0] == rows && t->shape[1] == columns;
 }
 
 static inline bool open_names(NamedFile* f, const SafeTensors* file, Error* err) {
@@ -20,6 +24,17 @@ static inline bool open_names(NamedFile* f, const SafeTensors* file, Error* err)
         {.name = "norm.weight"}, {.name = "head.weight"}};
     f->file = file;
     return find_prefix(file, names, sizeof names / sizeof names[0], f->prefix, err);
+}
+
+// What decides the sizes must be numbers that can be read: of an unknown dtype no shape is believed.
+static inline bool check_dtypes(const NamedFile* f, Error* err) {
+    static const char* const names[] = {"patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight",
+                                        "blocks.0.mlp.fc1.weight"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const SafeTensor* t = find_prefixed(f->file, f->prefix, names[i]);
+        if (t && !safetensors_check_dtype(f->file, t, err)) { return false; }
+    }
+    return true;
 }
 
 // Whether a value is one that the option takes; then it is set.
@@ -43,7 +58,8 @@ static inline bool take_image(Config* c, const NamedFile* f, Error* err) {
     PrefixTokens tokens = prefix_tokens(f->file, f->prefix);
     PositionLayout layout = {0, 0};
     c->pool = tokens.class_token ? POOL_TOKEN : POOL_AVG;
-    if (positions && positions->shape[1] < 1 << 24) { layout = position_layout(positions->shape[1], tokens, 0); }
+    bool fits = positions && positions->shape[2] == c->dim && positions->shape[1] < 1 << 24;
+    if (fits) { layout = position_layout(positions->shape[1], tokens, 0); }
     if (!layout.side) {
         return set_error(err, "it has no pos_embed of a square grid, from which its image size could be taken: "
                          "give --model");
@@ -51,16 +67,16 @@ static inline bool take_image(Config* c, const NamedFile* f, Error* err) {
     return set_size(c, "image-size", (int64_t)layout.side * c->patch, err);
 }
 
+// Blocks are counted by their largest tensors, so that a small file cannot ask for a large model.
 static inline bool take_blocks(Config* c, const NamedFile* f, Error* err) {
-    int blocks = 0;
+    int64_t blocks = 0, C = c->dim;
     char name[64];
-    const Option* depth = config_option("depth");
-    do { snprintf(name, sizeof name, "blocks.%d.norm1.weight", blocks); }
-    while (sized_tensor(f, name, 1) && ++blocks < depth->max);
+    do { snprintf(name, sizeof name, "blocks.%lld.attn.qkv.weight", (long long)blocks); }
+    while (is_matrix(sized_tensor(f, name, 2), 3 * C, C) && ++blocks);
     const SafeTensor* fc1 = sized_tensor(f, "blocks.0.mlp.fc1.weight", 2);
-    if (!blocks || !fc1 || fc1->shape[0] > 64 * (int64_t)c->dim) {
-        return set_error(err, "it has no blocks.0.norm1.weight and blocks.0.mlp.fc1.weight, from which its sizes could "
-                         "be taken: give --model");
+    if (!blocks || !fc1 || !is_matrix(fc1, fc1->shape[0], C) || fc1->shape[0] > 64 * C) {
+        return set_error(err, "it has no blocks.0.attn.qkv.weight and blocks.0.mlp.fc1.weight of its width %d, from "
+                         "which its sizes could be taken: give --model", c->dim);
     }
     c->mlp_ratio = (double)fc1->shape[0] / c->dim;
     return set_size(c, "depth", blocks, err);
@@ -113,24 +129,34 @@ static inline void name_by_sizes(Config* c) {
     }
 }
 
-static inline void print_sizes(const Config* c, const char* path, int64_t classes) {
+static inline void print_sizes(const Config* c, const char* path) {
     printf("sizes      of %s, flags beside it win: C %d, %d blocks, patch %d, image %d, MLP %g C of %s, %s%s", path,
            c->dim, c->depth, c->patch, c->image_size, c->mlp_ratio,
            choice_name(config_option("mlp")->choices, c->mlp),
            c->pool == POOL_TOKEN ? "class token" : "no class token", c->layer_scale > 0 ? ", LayerScale" : "");
-    if (classes) { printf(", %lld classes", (long long)classes); }
+    if (c->classes) { printf(", %d classes", c->classes); }
     printf("; assumed: %d heads\n", c->heads);
+}
+
+// The outputs of the head, for an evaluation: they need not be as many as the data have classes.
+static inline bool take_classes(Config* c, const NamedFile* f, Error* err) {
+    const SafeTensor* head = sized_tensor(f, "head.weight", 2);
+    return !head || set_size(c, "classes", head->shape[0], err);
+}
+
+static inline bool config_classes_from_tensors(Config* c, const SafeTensors* file, Error* err) {
+    NamedFile f;
+    return open_names(&f, file, err) && take_classes(c, &f, err);
 }
 
 // Fills the sizes of c from the file's tensors, with_head also the number of classes, and says in a line which they
 // are. False, with a sentence, where the file is no ViT of this kind.
 static inline bool config_from_tensors(Config* c, const SafeTensors* file, bool with_head, Error* err) {
     NamedFile f;
-    bool ok = open_names(&f, file, err) && take_patches(c, &f, err) && take_image(c, &f, err) &&
-              take_blocks(c, &f, err) && take_mlp(c, &f, err);
+    bool ok = open_names(&f, file, err) && check_dtypes(&f, err) && take_patches(c, &f, err) &&
+              take_image(c, &f, err) && take_blocks(c, &f, err) && take_mlp(c, &f, err);
     if (!ok) { return false; }
-    const SafeTensor* head = with_head ? sized_tensor(&f, "head.weight", 2) : NULL;
-    if (head && !set_size(c, "classes", head->shape[0], err)) { return false; }
+    if (with_head && !take_classes(c, &f, err)) { return false; }
     if (!sized_tensor(&f, "blocks.0.ls1.gamma", 1)) {
         c->layer_scale = 0;
     } else if (!(c->layer_scale > 0)) {
@@ -139,7 +165,7 @@ static inline bool config_from_tensors(Config* c, const SafeTensors* file, bool 
     c->attn = ATTN_SOFTMAX;
     assume_heads(c);
     name_by_sizes(c);
-    print_sizes(c, file->path, head ? head->shape[0] : 0);
+    print_sizes(c, file->path);
     return true;
 }
 

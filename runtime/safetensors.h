@@ -451,13 +451,16 @@ static inline void safetensors_to_float(const char* dtype, const unsigned char* 
     }
 }
 
+static inline bool safetensors_check_dtype(const SafeTensors* file, const SafeTensor* t, Error* err) {
+    return safetensors_readable(t) ||
+           set_error(err, "tensor %.200s of %s holds %s, and only F32, F16, BF16 and F64 can be read; convert it first",
+                     t->name, file->path, t->dtype);
+}
+
 // out: safetensors_elements(t) floats
 static inline bool safetensors_read(const SafeTensors* file, const SafeTensor* t, float* out, Error* err) {
     uint64_t offset = file->data_start + t->begin, end = file->data_start + t->end;
-    if (!safetensors_readable(t)) {
-        return set_error(err, "tensor %.200s of %s holds %s, and only F32, F16, BF16 and F64 can be read; convert it "
-                         "first", t->name, file->path, t->dtype);
-    }
+    if (!safetensors_check_dtype(file, t, err)) { return false; }
     if (strcmp(t->dtype, "F32") == 0) { return safetensors_read_bytes(file, offset, out, end - offset, err); }
     unsigned char raw[1 << 16];
     size_t width = (size_t)safetensors_dtype_bytes(t->dtype);

@@ -55,17 +55,19 @@ static void read_origin(Origin* o, const char* path) {
     safetensors_close(&file);
 }
 
-// The model of a file to evaluate that does not say it, or of one to start from, where no --model says it
+// The model of a file to evaluate that does not say it, or of one to start from: --model says it, or else its tensors
 static void read_model(Config* c, int argc, char** argv) {
     char path[OPTION_TEXT_SIZE], given[OPTION_TEXT_SIZE];
     Error err;
     bool evaluates = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "eval", path);
     bool starts = !evaluates && options_peek(config_table, CONFIG_OPTIONS, argc, argv, "init-from", path) && *path;
     bool named = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "model", given);
-    if (named || !(evaluates || starts)) { return; }
+    if (!evaluates && (!starts || named)) { return; }
     SafeTensors file = open_or_fail(path);
     bool says = evaluates && metadata_is_ours(&file);
-    bool read = says || (evaluates ? config_from_tensors(c, &file, true, &err) : config_of_weights(c, &file, &err));
+    bool read = says || (starts ? config_of_weights(c, &file, &err)
+                         : named ? config_classes_from_tensors(c, &file, &err)
+                                 : config_from_tensors(c, &file, true, &err));
     if (!read) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
     safetensors_close(&file);
 }

@@ -4,6 +4,15 @@
 #include "checkpoints.h"
 #include "longer.h"
 
+// A file of another program does not say which classes its outputs stand for.
+static void note_outputs(const Trainer* t, const SafeTensors* file) {
+    int outputs = t->model.dims.K, classes = t->test.classes;
+    if (outputs != classes && !metadata_is_ours(file)) {
+        printf("note       %d outputs, %d classes of --data %s: class k is taken for output k\n", outputs, classes,
+               t->model.config.data);
+    }
+}
+
 static void load_weights(Trainer* t) {
     Model* m = &t->model;
     Error err;
@@ -16,9 +25,10 @@ static void load_weights(Trainer* t) {
     float* params = model_fetch(m, m->params);
     if (*path) {
         SafeTensors file = open_or_fail(path);
-        bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, params, *m->config.eval, m->config.any_weights,
-                                       &err);
+        bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, params, *m->config.eval,
+                                       m->config.any_weights, &err);
         if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
+        if (*m->config.eval) { note_outputs(t, &file); }
         safetensors_close(&file);
         model_store(m, m->params);
     }

@@ -304,7 +304,8 @@ static void test_little_fits(void) {
     save_vit("plain.safetensors", &plain);
     RUN(1, "give the --model and sizes",
         "--init-from plain.safetensors --model vit-tiny --depth 1 --image-size 16 --output never");
-    CHECK(said("error: plain.safetensors: ") && access(in_folder("never/config.txt"), F_OK) != 0, "nothing was begun: %s", output);
+    CHECK(said("error: plain.safetensors: "), "%s", output);
+    CHECK(access(in_folder("never/config.txt"), F_OK) != 0, "nothing was begun");
     RUN(1, "only 30 of 78 tensors (100 % of the values) fit", "--init-from plain.safetensors --depth 6 --output never");
     RUN(0, "32 of 80 tensors loaded", "--init-from plain.safetensors --depth 6 --any-weights --steps 1 --output any");
     RUN(0, "30 of 32 tensors loaded", "--init-from plain.safetensors --classes 12 --steps 1 --output head");
@@ -316,7 +317,8 @@ static void test_little_fits(void) {
         if (t->rank == 2 && strstr(t->name, "blocks.")) { t->shape[1] /= 4; }
     }
     save(&maker, "packed.safetensors");
-    RUN(1, "fit, the head aside", "--init-from packed.safetensors --output never");
+    RUN(1, "fit, the head aside", "--init-from packed.safetensors --output never "
+        "--model vit-mini --dim 16 --heads 1 --depth 2 --image-size 16 --mlp-ratio 2");
     Vit v = plain;
     v.prefix = "visual.";
     add_vit(&maker, &v);
@@ -433,6 +435,15 @@ static void test_sizes(void) {
     RUN(0, "C 32, 3 blocks, 1 heads, 26 tokens, 10 classes",
         "--init-from sizes.safetensors --image-size 40 --steps 1 --output sizes");
     CHECK(said("resized from 3x3 to 5x5 patches") && said("other shape, starts fresh: head.weight"), "%s", output);
+    RUN(0, "note       12 outputs, 10 classes of --data toy: class k is taken for output k",
+        "--eval sizes.safetensors");
+    RUN(0, "12 classes", "--eval sizes.safetensors --model vit-mini --dim 32 --heads 1 --depth 3 --patch 8 "
+        "--image-size 24 --mlp gr-kan --mlp-ratio 3 --rational-groups 4 --layer-scale 1");
+    v.without = "head.";
+    save_vit("headless.safetensors", &v);
+    RUN(1, "it has no head.weight and knows no classes: train one from it by --init-from",
+        "--eval headless.safetensors");
+    RUN(0, "starts fresh: head.weight", "--init-from headless.safetensors --steps 1 --output headless");
     static const struct { int C, heads; } heads[] = {{96, 3}, {192, 3}, {256, 4}, {384, 6}, {20, 1}};
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         char line[40];
@@ -484,9 +495,11 @@ static void test_resume_file(void) {
     last_result(got);
     CHECK(strcmp(want, got) == 0, "last.resume:%s, last:%s", got, want);
     RUN(0, "20 of 20 tensors loaded", "%s --init-from run/last.resume.safetensors --steps 1 --output again", model);
+    CHECK(!said("left out"), "its moments need no line each: %s", output);
     RUN(0, "sizes      of run/last.safetensors, flags beside it win: vit-mini\n",
         "--init-from run/last.safetensors --mlp gr-kan --steps 1 --output ours");
-    CHECK(said("vit-mini: C 16, 1 blocks, 1 heads, 17 tokens, 10 classes; attention softmax, mlp gr-kan"), "%s", output);
+    CHECK(said("vit-mini: C 16, 1 blocks, 1 heads, 17 tokens, 10 classes; attention softmax, mlp gr-kan"), "%s",
+          output);
     CHECK(said("starts fresh: blocks.0.mlp.act1.weight_numerator") && said("20 of 24 tensors loaded"), "%s", output);
     RUN(0, "peak memory", "%s --steps 3 --model-ema-decay 0.9 --output run --overwrite", model);
     RUN(0, "its parameters are taken, not their running mean", "--eval run/last.resume.safetensors");
