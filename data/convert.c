@@ -58,9 +58,10 @@ static const char* const cifar100_classes[] = {
     "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
 };
 
+#define IDX_FILES "train-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz and the two others, packed or not"
+
 // The MD5s are of the unpacked files, so that it does not matter who packed them. Fashion-MNIST: unpacked from Debian's
 // dataset-fashion-mnist, whose .gz are packed anew. For CIFAR-100's .bin files none is known.
-#define IDX_FILES "train-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz and the two others, packed or not"
 static const Source sources[] = {
     {.name = "fashion-mnist", .folders = {"fashion-mnist", "FashionMNIST/raw"}, .wanted = IDX_FILES,
      .layout = LAYOUT_IDX, .classes = 10, .channels = 1, .side = 28,
