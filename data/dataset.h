@@ -22,7 +22,7 @@
 // damaged (checksum), or carries impossible values. The size is compared before anything is allocated.
 #pragma once
 #include "../runtime/files.h"
-#include <assert.h> // static_assert
+#include "../runtime/memory.h"
 #include <math.h>
 #include <stdint.h>
 
@@ -256,10 +256,10 @@ static inline const char* dataset_fingerprint(const Dataset* d, char text[FINGER
     return text;
 }
 
-// The class names, a newline between them; the caller frees it. NULL: no memory
+// The class names, a newline between them; the caller frees it.
 static inline char* dataset_class_text(const Dataset* d) {
-    char* text = (char*)calloc((size_t)d->classes, CLASS_NAME_BYTES);
-    for (int k = 0, at = 0; k < d->classes && text; k++) {
+    char* text = alloc_array(char, (size_t)d->classes * CLASS_NAME_BYTES, "class names");
+    for (int k = 0, at = 0; k < d->classes; k++) {
         if (k) { text[at++] = '\n'; }
         for (const char* c = d->class_names[k]; *c; c++) { text[at++] = *c == '\n' ? ' ' : *c; }
     }

@@ -2,8 +2,6 @@
 // archives, other formats.
 #pragma once
 #include "../runtime/files.h"
-#include <dirent.h>
-#include <fnmatch.h>
 
 typedef struct { const char *pattern, *what; } Stray;
 
@@ -22,18 +20,6 @@ static const Stray strays[] = {
     {"*.npz", "a NumPy version"}, {"*.npy", "a NumPy version"}, {"*.pkl*", "a Python version"},
     {"*.csv", "a table"}, {"*.parquet", "a table"}, {"*.png", "a single image"}, {"*.jpg", "a single image"},
 };
-
-// The first entry of a folder, by name, that a pattern fits; false: none
-static inline bool find_entry(const char* folder, const char* pattern, char name[256]) {
-    DIR* entries = opendir(folder);
-    name[0] = 0;
-    for (struct dirent* e; entries && (e = readdir(entries));) {
-        bool first = !name[0] || strcmp(e->d_name, name) < 0;
-        if (first && fnmatch(pattern, e->d_name, 0) == 0) { snprintf(name, 256, "%.255s", e->d_name); }
-    }
-    if (entries) { closedir(entries); }
-    return name[0];
-}
 
 // Says what is in the folder, and what is wanted instead; false: nothing that is known
 static inline bool explain_stray(const char* folder, const char* wanted, Error* err) {
