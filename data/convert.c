@@ -8,6 +8,7 @@
 // files, -DHAVE_LIBCRYPTO -lcrypto lets it check the MD5s.
 #include "../runtime/output.h"
 #include "dataset.h"
+#include "strays.h"
 #ifdef HAVE_ZLIB
 #include <zlib.h>
 #endif
@@ -26,7 +27,8 @@ typedef struct {
 
 typedef struct {
     const char* name;
-    const char* folder;          // where the official archive unpacks to; also looked into
+    const char* folders[2];      // where the official archive unpacks to, and torchvision; also looked into
+    const char* wanted;          // what to fetch, in words
     Layout layout;
     int classes, channels, side;
     int coarse_classes;          // CIFAR-100 puts a coarse label before the fine one; 0: only one label
@@ -56,22 +58,27 @@ static const char* const cifar100_classes[] = {
     "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
 };
 
+#define IDX_FILES "train-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz and the two others, packed or not"
+
 // The MD5s are of the unpacked files, so that it does not matter who packed them. Fashion-MNIST: unpacked from Debian's
 // dataset-fashion-mnist, whose .gz are packed anew. For CIFAR-100's .bin files none is known.
 static const Source sources[] = {
-    {.name = "fashion-mnist", .folder = "fashion-mnist", .layout = LAYOUT_IDX, .classes = 10, .channels = 1, .side = 28,
+    {.name = "fashion-mnist", .folders = {"fashion-mnist", "FashionMNIST/raw"}, .wanted = IDX_FILES,
+     .layout = LAYOUT_IDX, .classes = 10, .channels = 1, .side = 28,
      .train_count = 60000, .test_count = 10000, .class_names = fashion_mnist_classes,
      .files = {{"train-images-idx3-ubyte", "f4a8712d7a061bf5bd6d2ca38dc4d50a"},
                {"train-labels-idx1-ubyte", "9018921c3c673c538a1fc5bad174d6f9"},
                {"t10k-images-idx3-ubyte", "8181f5470baa50b63fa0f6fddb340f0a"},
                {"t10k-labels-idx1-ubyte", "15d484375f8d13e6eb1aabb0c3f46965"}}},
-    {.name = "mnist", .folder = "mnist", .layout = LAYOUT_IDX, .classes = 10, .channels = 1, .side = 28,
+    {.name = "mnist", .folders = {"mnist", "MNIST/raw"}, .wanted = IDX_FILES,
+     .layout = LAYOUT_IDX, .classes = 10, .channels = 1, .side = 28,
      .train_count = 60000, .test_count = 10000, .class_names = mnist_classes,
      .files = {{"train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"},
                {"train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"},
                {"t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"},
                {"t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"}}},
-    {.name = "cifar10", .folder = "cifar-10-batches-bin", .layout = LAYOUT_CIFAR, .classes = 10, .channels = 3,
+    {.name = "cifar10", .folders = {"cifar-10-batches-bin"},
+     .wanted = "the binary version, cifar-10-binary.tar.gz", .layout = LAYOUT_CIFAR, .classes = 10, .channels = 3,
      .side = 32, .train_files = 5, .train_count = 10000, .test_count = 10000, .class_names = cifar10_classes,
      .files = {{"data_batch_1.bin", "5dd7e06a14cb22eb9f671a540d1b7c25"},
                {"data_batch_2.bin", "5ea93a67294ea407fff1d09f752e9692"},
@@ -79,7 +86,8 @@ static const Source sources[] = {
                {"data_batch_4.bin", "ae636b3ba5c66a11e91e8cb52e771fcb"},
                {"data_batch_5.bin", "53f37980c15c3d472c316c40844f3f0d"},
                {"test_batch.bin", "803d5f7f4d78ea53de84dbe85f74fb6d"}}},
-    {.name = "cifar100", .folder = "cifar-100-binary", .layout = LAYOUT_CIFAR, .classes = 100, .channels = 3,
+    {.name = "cifar100", .folders = {"cifar-100-binary"},
+     .wanted = "the binary version, cifar-100-binary.tar.gz", .layout = LAYOUT_CIFAR, .classes = 100, .channels = 3,
      .side = 32, .coarse_classes = 20, .train_files = 1, .train_count = 50000, .test_count = 10000,
      .class_names = cifar100_classes,
      .files = {{"train.bin", NULL}, {"test.bin", NULL}}},
@@ -128,24 +136,56 @@ static inline bool is_file(const char* path) {
     return stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
-// The path of DIR/NAME, DIR/FOLDER/NAME, or either with .gz.
-static inline bool find_file(char* path, size_t bytes, const Input* in, const char* name, Error* err) {
-    const char* const endings[] = {"", ".gz"};
-    for (int i = 0; i < 4; i++) {
-        const char* slash = i < 2 ? "" : "/";
-        const char* folder = i < 2 ? "" : in->source->folder;
-        if (snprintf(path, bytes, "%s%s%s/%s%s", in->dir, slash, folder, name, endings[i % 2]) >= (int)bytes) {
-            return set_error(err, "the path %.100s... is too long: choose a shorter one", in->dir);
-        }
-        if (!is_file(path)) { continue; }
-        if (i % 2 == 1 && !HAVE_GZIP) {
-            return set_error(err, "%s is packed, and this program was built without zlib: gunzip the file first, or "
-                             "install zlib1g-dev and build again", path);
-        }
-        return true;
+// The path of DIR/NAME or DIR/FOLDER/NAME, or of one with .gz; false: none of them is a file
+static inline bool locate(char path[PATH_MAX], const char* dir, const Source* s, const char* name) {
+    const char* const places[] = {".", s->folders[0], s->folders[1]};
+    for (int i = 0; i < 6; i++) {
+        if (!places[i / 2]) { continue; }
+        bool top = i / 2 == 0;
+        int length = snprintf(path, PATH_MAX, "%s%s%s/%s%s", dir, top ? "" : "/", top ? "" : places[i / 2], name,
+                              i % 2 ? ".gz" : "");
+        if (length < PATH_MAX && is_file(path)) { return true; }
     }
-    return set_error(err, "neither %s nor %s.gz is in %s or its folder %s: unpack the official files of %s there",
-                     name, name, in->dir, in->source->folder, in->source->name);
+    return false;
+}
+
+static inline bool holds_any(const char* dir, const Source* s) {
+    char path[PATH_MAX];
+    for (int i = 0; i < 6 && s->files[i].name; i++) {
+        if (locate(path, dir, s, s->files[i].name)) { return true; }
+    }
+    return false;
+}
+
+// Why an official file is not there; always false
+static inline bool missing_file(const Input* in, const char* name, Error* err) {
+    const Source* s = in->source;
+    struct stat status;
+    if (stat(in->dir, &status) != 0) {
+        return set_error(err, "cannot look into %s: %s; give the folder that holds the official files of %s", in->dir,
+                         strerror(errno), s->name);
+    }
+    if (!S_ISDIR(status.st_mode)) {
+        return set_error(err, "%s is not a folder: unpack it if it is an archive, and give the folder that holds the "
+                         "official files of %s", in->dir, s->name);
+    }
+    for (int i = 0; i < SOURCES && !holds_any(in->dir, s); i++) {
+        if (holds_any(in->dir, &sources[i])) {
+            return set_error(err, "%s holds the files of %s, not of %s: give the other name, or another folder",
+                             in->dir, sources[i].name, s->name);
+        }
+    }
+    if (!holds_any(in->dir, s) && explain_stray(in->dir, s->wanted, err)) { return false; }
+    return set_error(err, "neither %s nor %s.gz is in %s or its folder %s: unpack the official files of %s there", name,
+                     name, in->dir, s->folders[0], s->name);
+}
+
+static inline bool find_file(char path[PATH_MAX], const Input* in, const char* name, Error* err) {
+    if (!locate(path, in->dir, in->source, name)) { return missing_file(in, name, err); }
+    bool packed = strcmp(path + strlen(path) - 3, ".gz") == 0;
+    if (HAVE_GZIP || !packed) { return true; }
+    return set_error(err, "%s is packed, and this program was built without zlib: gunzip the file first, or install "
+                     "zlib1g-dev and build again", path);
 }
 
 #ifdef HAVE_LIBCRYPTO
@@ -188,8 +228,8 @@ static inline bool check_hash(const Input* in, const SourceFile* file, const cha
 
 // The unpacked contents of one official file of exactly `count` bytes; the caller frees them. NULL on error.
 static inline uint8_t* read_source(const Input* in, const SourceFile* file, size_t count, Error* err) {
-    char path[4096];
-    if (!find_file(path, sizeof path, in, file->name, err)) { return NULL; }
+    char path[PATH_MAX];
+    if (!find_file(path, in, file->name, err)) { return NULL; }
     uint8_t* bytes = malloc(count + 1); // one more, to see that the file ends
     if (!bytes) {
         set_error(err, "no memory for %s (%.1f MB): close other programs", path, count / 1e6);
@@ -311,14 +351,46 @@ static inline void print_split(const char* split, const Dataset* d) {
     free(counts);
 }
 
+static inline bool output_path(char path[PATH_MAX], const char* dir, const char* name, const char* split, Error* err) {
+    return snprintf(path, PATH_MAX, "%s/%s.%s.kds", dir, name, split) < PATH_MAX ||
+           set_error(err, "the path %.100s... is too long: choose a shorter one", dir);
+}
+
 static inline bool save_split(const Dataset* d, const char* dir, const char* split, Error* err) {
-    char path[4096];
-    if (snprintf(path, sizeof path, "%s/%s.%s.kds", dir, d->name, split) >= (int)sizeof path) {
-        return set_error(err, "the path %.100s... is too long: choose a shorter one", dir);
-    }
-    if (!dataset_save(d, path, err)) { return false; }
+    char path[PATH_MAX];
+    if (!output_path(path, dir, d->name, split, err) || !dataset_save(d, path, err)) { return false; }
     printf("wrote %s (%.1f MB)\n", path, d->file_bytes / 1e6);
     return true;
+}
+
+// Whether the folder is there and lets files be made, or can be made itself. Nothing is made yet.
+static inline bool check_folder(const char* dir, Error* err) {
+    char part[PATH_MAX];
+    if (!*dir || snprintf(part, sizeof part, "%s", dir) >= (int)sizeof part) {
+        return set_error(err, "'%.100s' is no name for an output folder: choose another", dir);
+    }
+    while (!path_exists(part) && (errno == ENOENT || errno == ENOTDIR)) { // up to what is there
+        char* slash = strrchr(part, '/');
+        if (slash && slash > part) { *slash = 0; } else { snprintf(part, sizeof part, "%s", slash ? "/" : "."); }
+    }
+    if (is_folder(part) && access(part, W_OK | X_OK) == 0) { return true; }
+    const char* reason = strerror(errno);
+    if (path_exists(part) && !is_folder(part)) { reason = "it is not a folder"; }
+    return set_error(err, "cannot write into %s: %s: %s; choose another output folder", dir, part, reason);
+}
+
+// Whether both files can be written, as far as can be known before
+static inline bool check_output(const char* dir, const char* name, Error* err) {
+    const char* const splits[] = {"train", "test"};
+    char path[PATH_MAX];
+    for (int i = 0; i < 2; i++) {
+        if (!output_path(path, dir, name, splits[i], err)) { return false; }
+        if (path_exists(path) && !is_file(path)) {
+            return set_error(err, "%s is in the way, and is not a file: remove it, or choose another output folder",
+                             path);
+        }
+    }
+    return check_folder(dir, err);
 }
 
 static inline bool save_both(Dataset* train, Dataset* test, const char* dir, Error* err) {
@@ -329,16 +401,14 @@ static inline bool save_both(Dataset* train, Dataset* test, const char* dir, Err
     print_split("test", test);
     const float *m = train->mean, *s = train->std;
     printf("mean %.4f %.4f %.4f, std %.4f %.4f %.4f of the training split\n", m[0], m[1], m[2], s[0], s[1], s[2]);
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
-        return set_error(err, "cannot create the folder %s: %s", dir, strerror(errno));
-    }
-    return save_split(train, dir, "train", err) && save_split(test, dir, "test", err);
+    return make_folders(dir, err) && save_split(train, dir, "train", err) && save_split(test, dir, "test", err);
 }
 
-// Both splits are read and checked before either is written.
+// What is to be written where is checked first; both splits are read and checked before either is written.
 static inline bool convert(const Input* in, const char* output_dir, Error* err) {
     Dataset train = {0}, test = {0};
-    bool ok = convert_split(in, true, &train, err) && convert_split(in, false, &test, err)
+    bool ok = check_output(output_dir, in->source->name, err)
+        && convert_split(in, true, &train, err) && convert_split(in, false, &test, err)
         && save_both(&train, &test, output_dir, err);
     dataset_free(&train);
     dataset_free(&test);

@@ -21,15 +21,10 @@
 // Loading refuses, each with its own sentence, what is not such a file, is of another version, too short or too long,
 // damaged (checksum), or carries impossible values. The size is compared before anything is allocated.
 #pragma once
-#include "../runtime/error.h"
-#include <assert.h> // static_assert
-#include <errno.h>
-#include <fcntl.h>
+#include "../runtime/files.h"
+#include "../runtime/memory.h"
 #include <math.h>
 #include <stdint.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the data-set format is little-endian, and read as it lies");
 
@@ -163,33 +158,14 @@ static inline bool labels_valid(const Dataset* d, const char* path, Error* err) 
     return true;
 }
 
-static inline bool dataset_write(const Dataset* d, const char* path, Error* err) {
-    FILE* f = fopen(path, "wb");
-    if (!f) { return set_error(err, "cannot create %s: %s", path, strerror(errno)); }
-    bool ok = fwrite(d->file, 1, d->file_bytes, f) == d->file_bytes && fflush(f) == 0 && fsync(fileno(f)) == 0;
-    int reason = errno;
-    if (fclose(f) != 0 && ok) { ok = false; reason = errno; }
-    if (ok) { return true; }
-    unlink(path);
-    return set_error(err, "cannot write the %.1f MB of %s: %s; free some space or choose another folder",
-                     d->file_bytes / 1e6, path, strerror(reason));
-}
-
-// Written under a temporary name, then renamed: whoever reads `path` sees the old file or the whole new one.
+// Whoever reads `path` sees the old file or the whole new one.
 static inline bool dataset_save(const Dataset* d, const char* path, Error* err) {
+    WholeFile f;
     if (!labels_valid(d, path, err)) { return false; }
     dataset_seal(d);
-    char temporary[4096];
-    if (snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid()) >= (int)sizeof temporary) {
-        return set_error(err, "the path %.100s... is too long: choose a shorter one", path);
-    }
-    if (!dataset_write(d, temporary, err)) { return false; }
-    if (rename(temporary, path) != 0) {
-        set_error(err, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
-        unlink(temporary);
-        return false;
-    }
-    return true;
+    if (!whole_file_begin(&f, path, err)) { return false; }
+    fwrite(d->file, 1, d->file_bytes, f.file);
+    return whole_file_end(&f, err);
 }
 
 static inline bool header_valid(const DatasetHeader* h, size_t header_read, uint64_t bytes, const char* path,
@@ -280,10 +256,10 @@ static inline const char* dataset_fingerprint(const Dataset* d, char text[FINGER
     return text;
 }
 
-// The class names, a newline between them; the caller frees it. NULL: no memory
+// The class names, a newline between them; the caller frees it.
 static inline char* dataset_class_text(const Dataset* d) {
-    char* text = (char*)calloc((size_t)d->classes, CLASS_NAME_BYTES);
-    for (int k = 0, at = 0; k < d->classes && text; k++) {
+    char* text = alloc_array(char, (size_t)d->classes * CLASS_NAME_BYTES, "class names");
+    for (int k = 0, at = 0; k < d->classes; k++) {
         if (k) { text[at++] = '\n'; }
         for (const char* c = d->class_names[k]; *c; c++) { text[at++] = *c == '\n' ? ' ' : *c; }
     }

@@ -162,6 +162,28 @@ static inline bool dataset_procedural(Dataset* train, Dataset* test, Error* err)
     return true;
 }
 
+// What --data should be, where it is the path of a file, or of a folder with data sets; false: it is neither
+static inline bool explain_data_path(const char* where, Error* err) {
+    static const char* const endings[] = {".train.kds", ".test.kds"};
+    size_t length = strlen(where);
+    char name[256];
+    for (int i = 0; i < 2; i++) {
+        size_t rest = strlen(endings[i]);
+        if (length <= rest || strcmp(where + length - rest, endings[i]) != 0) { continue; }
+        set_error(err, "a data set is two files: give --data %.*s, without %s", (int)(length - rest), where, endings[i]);
+        return true;
+    }
+    if (!is_folder(where)) { return false; }
+    const char* slash = where[length - 1] == '/' ? "" : "/";
+    if (find_entry(where, "*.train.kds", name)) {
+        set_error(err, "%s is a folder: give --data %s%s%.*s", where, where, slash, (int)strlen(name) - 10, name);
+    } else {
+        set_error(err, "%s is a folder without a data set: make one there with ./convert_data, and give --data %s%sNAME",
+                  where, where, slash);
+    }
+    return true;
+}
+
 // `where` is "procedural", or the path of a converted data set without its ending: DIR/NAME for DIR/NAME.train.kds
 // and DIR/NAME.test.kds. Everything is read at once: later changes of the working directory do not matter.
 static inline bool dataset_open(Dataset* train, Dataset* test, const char* where, Error* err) {
@@ -172,6 +194,7 @@ static inline bool dataset_open(Dataset* train, Dataset* test, const char* where
         return set_error(err, "the path %.100s... is too long: choose a shorter one", where);
     }
     snprintf(test_path, sizeof test_path, "%s.test.kds", where);
+    if (!path_exists(train_path) && explain_data_path(where, err)) { return false; }
     if (!dataset_load(train, train_path, err) || !dataset_load(test, test_path, err)) {
         dataset_free(train);
         return false;

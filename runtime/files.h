@@ -1,8 +1,10 @@
 // Files and folders: folders made with their parents, files that are written whole or not at all, and a lock on a folder.
 #pragma once
 #include "error.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +32,18 @@ static inline bool same_file(const char* a, const char* b) {
     struct stat first, second;
     return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
            first.st_ino == second.st_ino;
+}
+
+// The first entry of a folder, by name, that a pattern fits; false: none
+static inline bool find_entry(const char* folder, const char* pattern, char name[256]) {
+    DIR* entries = opendir(folder);
+    name[0] = 0;
+    for (struct dirent* e; entries && (e = readdir(entries));) {
+        bool first = !name[0] || strcmp(e->d_name, name) < 0;
+        if (first && fnmatch(pattern, e->d_name, 0) == 0) { snprintf(name, 256, "%.255s", e->d_name); }
+    }
+    if (entries) { closedir(entries); }
+    return name[0];
 }
 
 // As mkdir -p

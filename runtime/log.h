@@ -32,8 +32,8 @@ typedef struct {
 } Progress;
 
 // ---------------------------------------------------------------------------------------------------------------------
-// metrics.csv: a row for what was trained since the last one, and one for each evaluation, with the columns of the other
-// kind empty. A new column is a row of this table; p is the Progress, e the Evaluation.
+// metrics.csv: a row for what was trained since the last one, and one for each evaluation, with the columns of the
+// other kind empty. A new column is a row of this table; p is the Progress, e the Evaluation.
 
 #define METRICS_TABLE(ANY, TRAIN, TEST) \
 ANY  (step,              "%.0f", (double)step) \
@@ -102,8 +102,8 @@ static inline bool metrics_parse(const char* line, size_t length, long long* ste
     return *end == ',' && strlen(line) == length && columns == METRICS_COLUMNS;
 }
 
-// Copies the rows up to keep_step. A last line without its end is what a killed run leaves: it goes. Anything else that is
-// no row is somebody's, and an error.
+// Copies the rows up to keep_step. A last line without its end is what a killed run leaves: it goes. Anything else that
+// is no row is somebody's, and an error.
 static inline bool metrics_copy(FILE* in, FILE* out, int64_t keep_step, const char* path, Error* err) {
     char* line = NULL;
     size_t room = 0;

@@ -25,7 +25,7 @@ static inline void output_check(void) {
     }
     if (!failed || program_failed) { return; }
     const char* reason = output_errno == EBADF ? "it is closed" : output_errno == EPIPE ? "its reader is gone"
-                       : output_errno ? strerror(output_errno) : "a part is missing";
+                       : output_errno ? strerror(output_errno) : "it is not there to its end";
     fprintf(stderr, "error: cannot write the standard output: %s. Send it elsewhere\n", reason);
     _exit(EXIT_RUN_TIME);
 }
@@ -38,6 +38,8 @@ static inline void output_guard(void) {
         if (closed && open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY) < 0) { exit(EXIT_RUN_TIME); }
     }
     signal(SIGXFSZ, SIG_IGN);
+    static char buffer[1 << 16]; // what fits is written by a flush, which says why it cannot be
+    if (!isatty(STDOUT_FILENO)) { setvbuf(stdout, buffer, _IOFBF, sizeof buffer); }
     atexit(output_check);
 }
 

@@ -219,7 +219,9 @@ static void build(Model* m, int argc, char** argv, int batch_size) {
     for (int i = 3; i < argc && count < 63; i++) { words[count++] = argv[i]; }
     if (!config_parse(&config, NULL, count, words, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     if (config.mlp == MLP_KAN) { fail(EXIT_USAGE, "layers does not time KAN layers: choose another --mlp"); }
-    if (!model_plan(m, &config, 10, batch_size, &err) || !model_allocate(m, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    if (!model_plan(m, &config, 10, config.batch_size, &err) || !model_allocate(m, &err)) {
+        fail(EXIT_USAGE, "%s", err.text);
+    }
 }
 
 int main(int argc, char** argv) {

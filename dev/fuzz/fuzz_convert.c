@@ -8,13 +8,13 @@ enum { FUZZ_IMAGES = 2, FUZZ_PIXELS = 2 };
 
 static const char* const fuzz_classes[] = {"zero", "one", "two"};
 static const Source fuzz_sources[] = {
-    {.name = "idx", .folder = "inner", .layout = LAYOUT_IDX, .classes = 3, .channels = 1, .side = FUZZ_PIXELS,
+    {.name = "idx", .folders = {"inner"}, .layout = LAYOUT_IDX, .classes = 3, .channels = 1, .side = FUZZ_PIXELS,
      .train_count = FUZZ_IMAGES, .test_count = FUZZ_IMAGES, .class_names = fuzz_classes,
      .files = {{"ti", NULL}, {"tl", NULL}, {"ei", NULL}, {"el", NULL}}},
-    {.name = "cifar", .folder = "inner", .layout = LAYOUT_CIFAR, .classes = 3, .channels = 3, .side = FUZZ_PIXELS,
+    {.name = "cifar", .folders = {"inner"}, .layout = LAYOUT_CIFAR, .classes = 3, .channels = 3, .side = FUZZ_PIXELS,
      .train_files = 3, .train_count = FUZZ_IMAGES, .test_count = FUZZ_IMAGES, .class_names = fuzz_classes,
      .files = {{"b1", NULL}, {"b2", NULL}, {"b3", NULL}, {"t", NULL}}},
-    {.name = "coarse", .folder = "inner", .layout = LAYOUT_CIFAR, .classes = 3, .channels = 3, .side = FUZZ_PIXELS,
+    {.name = "coarse", .folders = {"inner"}, .layout = LAYOUT_CIFAR, .classes = 3, .channels = 3, .side = FUZZ_PIXELS,
      .coarse_classes = 2, .train_files = 3, .train_count = FUZZ_IMAGES, .test_count = FUZZ_IMAGES,
      .class_names = fuzz_classes, .files = {{"b1", NULL}, {"b2", NULL}, {"b3", NULL}, {"t", NULL}}},
 };

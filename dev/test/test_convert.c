@@ -6,23 +6,24 @@
 #include "../../data/procedural.h"
 #include "test_files.h"
 #include <fcntl.h>
+#include <sys/wait.h>
 
 enum { IDX_TRAIN = 30, IDX_TEST = 12, CIFAR_TRAIN = 8, CIFAR_TEST = 6, SIDE = 5 };
 
 static const char* const names[] = {"zero", "one", "two", "three"};
 
 static const Source idx = {
-    .name = "small-idx", .folder = "inner", .layout = LAYOUT_IDX, .classes = 4, .channels = 1, .side = SIDE,
+    .name = "small-idx", .folders = {"inner"}, .layout = LAYOUT_IDX, .classes = 4, .channels = 1, .side = SIDE,
     .train_count = IDX_TRAIN, .test_count = IDX_TEST, .class_names = names,
     .files = {{"ti", NULL}, {"tl", NULL}, {"ei", NULL}, {"el", NULL}},
 };
 static const Source cifar = {
-    .name = "small-cifar", .folder = "inner", .layout = LAYOUT_CIFAR, .classes = 4, .channels = 3, .side = SIDE,
+    .name = "small-cifar", .folders = {"inner"}, .layout = LAYOUT_CIFAR, .classes = 4, .channels = 3, .side = SIDE,
     .train_files = 2, .train_count = CIFAR_TRAIN, .test_count = CIFAR_TEST, .class_names = names,
     .files = {{"b1", NULL}, {"b2", NULL}, {"t", NULL}},
 };
 static const Source coarse = {
-    .name = "small-coarse", .folder = "inner", .layout = LAYOUT_CIFAR, .classes = 4, .channels = 3, .side = SIDE,
+    .name = "small-coarse", .folders = {"inner"}, .layout = LAYOUT_CIFAR, .classes = 4, .channels = 3, .side = SIDE,
     .coarse_classes = 2, .train_files = 1, .train_count = CIFAR_TRAIN, .test_count = CIFAR_TEST, .class_names = names,
     .files = {{"train.bin", NULL}, {"test.bin", NULL}},
 };
@@ -287,10 +288,138 @@ static void test_folders(void) {
     mkdir(in_folder("outer/inner"), 0777);
     write_good_files(&cifar, in_folder("outer/inner"));
     expect_converted(&cifar, in_folder("outer"), "in the official sub-folder");
-    Error err;
-    write_file(in_folder("plain"), "x", 1);
-    CHECK(!convert_quietly(&cifar, in_folder("in"), in_folder("plain"), false, &err),
-          "wrote into a file as if it were a folder");
+    Source nested = idx;
+    nested.folders[1] = "inner/raw";
+    mkdir(in_folder("outer/inner/raw"), 0777);
+    write_good_files(&nested, in_folder("outer/inner/raw"));
+    expect_converted(&nested, in_folder("outer"), "in torchvision's sub-folder");
+}
+
+// ---- other things than the official files, each called by its name
+
+static const Source* official(const char* name) {
+    for (int i = 0; i < SOURCES; i++) {
+        if (strcmp(sources[i].name, name) == 0) { return &sources[i]; }
+    }
+    return NULL;
+}
+
+static void test_strays(void) {
+    static const struct { const char *set, *there, *what, *wanted; } cases[] = { // there: with a / at its end a folder
+        {"cifar10", "cifar-10-batches-py/", "batches-py is the Python version of CIFAR-10", "cifar-10-binary.tar.gz"},
+        {"cifar10", "data_batch_1", "data_batch_1 is the Python version", "the binary version"},
+        {"cifar10", "cifar-10-python.tar.gz", "cifar-10-python.tar.gz is the Python version", "the binary version"},
+        {"cifar10", "data_batch_1.mat", "is a MATLAB version", "the binary version"},
+        {"cifar10", "cifar-10-batches-mat/", "the MATLAB version of CIFAR-10", "the binary version"},
+        {"cifar10", "cifar-10-binary.tar.gz", "cifar-10-binary.tar.gz is an archive: unpack it there", "binary"},
+        {"cifar10", "cifar.zip", "cifar.zip is an archive", "binary"},
+        {"cifar100", "meta", "meta is the Python version of CIFAR-100", "cifar-100-binary.tar.gz"},
+        {"cifar100", "cifar-100-python/", "the Python version of CIFAR-100", "cifar-100-binary.tar.gz"},
+        {"mnist", "mnist.tar", "mnist.tar is an archive", "train-images-idx3-ubyte.gz"},
+        {"mnist", "train-images.idx3-ubyte", "under another name", "train-images-idx3-ubyte.gz"},
+        {"mnist", "mnist.npz", "is a NumPy version", "train-images-idx3-ubyte.gz"},
+        {"mnist", "mnist_train.csv", "mnist_train.csv is a table", "train-images-idx3-ubyte.gz"},
+        {"cifar10", "train.bin", "holds the files of cifar100, not of cifar10", "give the other name"},
+        {"cifar100", "data_batch_1.bin", "holds the files of cifar10, not of cifar100", "give the other name"},
+        {"mnist", "test.bin", "holds the files of cifar100, not of mnist", "give the other name"},
+        {"fashion-mnist", "notes.txt", "neither train-images-idx3-ubyte nor", "unpack the official files"},
+    };
+    char folder[300], path[512];
+    snprintf(folder, sizeof folder, "%s/strays", test_folder);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Error err = {""};
+        mkdir(folder, 0777);
+        snprintf(path, sizeof path, "%s/%s", folder, cases[i].there);
+        if (path[strlen(path) - 1] == '/') { mkdir(path, 0777); } else { write_file(path, "x", 1); }
+        CHECK(!convert_quietly(official(cases[i].set), folder, in_folder("out"), false, &err)
+              && strstr(err.text, cases[i].what) && strstr(err.text, cases[i].wanted), "%s of %s: %s", cases[i].set,
+              cases[i].there, err.text);
+        remove_folder(folder);
+    }
+}
+
+static void expect_reason(const Source* s, const char* input_dir, const char* output_dir, const char* reason) {
+    Error err = {""};
+    CHECK(!convert_quietly(s, input_dir, output_dir, false, &err) && strstr(err.text, reason), "%s into %s: %s",
+          input_dir, output_dir, err.text);
+}
+
+static void test_input_folder(void) {
+    remove_outputs();
+    write_file(in_folder("set.tar.gz"), "x", 1);
+    expect_reason(&cifar, in_folder("set.tar.gz"), in_folder("out"), "is not a folder: unpack it");
+    expect_reason(&cifar, in_folder("absent"), in_folder("out"), "cannot look into");
+    // an archive beside the official files is not what is missing
+    write_file(in_folder("in/set.tar.gz"), "x", 1);
+    unlink(in_folder("in/b2"));
+    expect_reason(&cifar, in_folder("in"), in_folder("out"), "neither b2 nor b2.gz");
+    unlink(in_folder("in/set.tar.gz"));
+    write_good_files(&cifar, in_folder("in"));
+    CHECK(access(in_folder("out"), F_OK) != 0, "a folder was made for nothing");
+}
+
+// ---- where it is written: known before anything is read, here from a folder that is not there
+
+static void test_output_folder(void) {
+    char out[300], file[300];
+    snprintf(out, sizeof out, "%s/out", test_folder);
+    snprintf(file, sizeof file, "%s/plain", test_folder);
+    write_file(file, "x", 1);
+    remove_outputs();
+    expect_reason(&cifar, "absent", file, "plain: it is not a folder");
+    expect_reason(&cifar, "absent", in_folder("plain/a/b"), "plain: it is not a folder");
+    expect_reason(&cifar, "absent", "", "no name for an output folder");
+    if (symlink("nowhere", out) != 0) { perror(out); }
+    expect_reason(&cifar, "absent", out, "out: it is not a folder");
+    unlink(out);
+    mkdir(out, 0777);
+    mkdir(in_folder("out/small-cifar.test.kds"), 0777);
+    expect_reason(&cifar, "absent", out, "is in the way");
+    remove_outputs();
+    expect_reason(&cifar, "absent", out, "cannot look into");
+    CHECK(access(out, F_OK) != 0, "a folder was made for nothing");
+}
+
+static void test_nested_output(void) {
+    Error err = {""};
+    char before[512], target[300], path[300];
+    struct stat status;
+    remove_outputs();
+    CHECK(convert_quietly(&cifar, in_folder("in"), in_folder("out/a/b/c/"), false, &err), "folders in folders: %s",
+          err.text);
+    check_split(&cifar, true, in_folder("out/a/b/c/small-cifar.train.kds"));
+    if (!getcwd(before, sizeof before) || chdir(test_folder) != 0) { perror("the working directory"); return; }
+    CHECK(convert_quietly(&cifar, "in", "out/d/e", false, &err), "a relative path: %s", err.text);
+    check_split(&cifar, false, "out/d/e/small-cifar.test.kds");
+    if (chdir(before) != 0) { perror(before); }
+    // a link is followed
+    snprintf(target, sizeof target, "%s/target.kds", test_folder);
+    snprintf(path, sizeof path, "%s/out/small-cifar.train.kds", test_folder);
+    write_file(target, "old", 3);
+    if (symlink(target, path) != 0) { perror(path); }
+    CHECK(convert_quietly(&cifar, in_folder("in"), in_folder("out"), false, &err), "a link: %s", err.text);
+    CHECK(lstat(path, &status) == 0 && S_ISLNK(status.st_mode), "a link was replaced");
+    check_split(&cifar, true, target);
+}
+
+// Root may write everywhere, so that a child tries it as nobody.
+static void test_unwritable_output(void) {
+    char locked[300];
+    snprintf(locked, sizeof locked, "%s/locked", test_folder);
+    mkdir(locked, 0555);
+    chmod(test_folder, 0755);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        Error err = {""};
+        if (geteuid() == 0 && setuid(65534) != 0) { _exit(0); }
+        strcat(locked, "/a/b");
+        bool refused = !convert(&(Input){&cifar, "absent", false}, locked, &err);
+        _exit(refused && strstr(err.text, "locked: Permission denied") ? 0 : 1);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    CHECK(status == 0, "a folder that may not be written to was not refused before the work");
 }
 
 static void test_tables(void) {
@@ -323,6 +452,11 @@ int main(void) {
     test_wrong_files();
     test_hashes();
     test_folders();
+    test_strays();
+    test_input_folder();
+    test_output_folder();
+    test_nested_output();
+    test_unwritable_output();
     test_tables();
     remove_test_folder();
     return tests_finish();

@@ -164,13 +164,13 @@ static void test_failed_write(void) {
     setrlimit(RLIMIT_FSIZE, &before);
     CHECK(!saved && strstr(err.text, "cannot write"), "a failed write was not reported: %s", err.text);
     char left_over[512];
-    snprintf(left_over, sizeof left_over, "%s.%ld.tmp", in_folder("keep.kds"), (long)getpid());
+    snprintf(left_over, sizeof left_over, "%s.tmp", in_folder("keep.kds"));
     CHECK(access(left_over, F_OK) != 0, "a failed write left %s", left_over);
     if (CHECK(dataset_load(&back, in_folder("keep.kds"), &err), "after a failed write: %s", err.text)) {
         CHECK(back.images[0] == old, "the old file changed");
         dataset_free(&back);
     }
-    CHECK(!dataset_save(&d, in_folder("no/such/folder.kds"), &err) && strstr(err.text, "cannot create"), "%s",
+    CHECK(!dataset_save(&d, in_folder("no/such/folder.kds"), &err) && strstr(err.text, "make its folder first"), "%s",
           err.text);
     dataset_free(&d);
 }
@@ -272,6 +272,29 @@ static void test_open(void) {
     dataset_free(&other);
 }
 
+// Paths that are nearly right: the right one is told.
+static void test_wrong_paths(void) {
+    static const struct { const char *where, *told; } cases[] = {
+        {"sets/two.train.kds", "give --data %s/sets/two, without .train.kds"},
+        {"sets/two.test.kds", "give --data %s/sets/two, without .test.kds"},
+        {"sets", "give --data %s/sets/two"}, {"sets/", "give --data %s/sets/two"},
+        {"empty", "%s/empty is a folder without a data set"}, {"absent", "cannot open %s/absent.train.kds"},
+    };
+    Dataset train, test, d = make_dataset(1);
+    mkdir(in_folder("sets"), 0777);
+    mkdir(in_folder("empty"), 0777);
+    Error err = {""};
+    CHECK(dataset_save(&d, in_folder("sets/two.train.kds"), &err) && dataset_save(&d, in_folder("sets/two.test.kds"), &err)
+          && dataset_save(&d, in_folder("sets/zwei.train.kds"), &err), "%s", err.text);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char told[512];
+        snprintf(told, sizeof told, cases[i].told, test_folder);
+        CHECK(!dataset_open(&train, &test, in_folder(cases[i].where), &err) && strstr(err.text, told), "%s: %s",
+              cases[i].where, err.text);
+    }
+    dataset_free(&d);
+}
+
 int main(void) {
     open_test_folder();
     test_round_trip(1);
@@ -282,6 +305,7 @@ int main(void) {
     test_procedural();
     test_fingerprint();
     test_open();
+    test_wrong_paths();
     remove_test_folder();
     return tests_finish();
 }
