@@ -44,7 +44,12 @@ CUDA_PROGRAMS = train_katcu train_katcu_emu
 TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard test_*.c dev/test/test_*.c)))
 SHELL_TESTS := $(wildcard dev/test/test_*.sh)
 
-.PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-cuda test stress test-asan test-gpu-check clean
+# Tests that no flag of the processor's and no library of products can tell anything: they copy, count, parse and refuse,
+# and what they run adds no floats. They are not repeated in builds that differ in nothing else.
+SAME_EVERYWHERE = $(SHELL_TESTS) $(filter %/test_convert %/test_dataset %/test_safetensors,$(TESTS))
+
+.PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-cuda test stress test-arithmetic test-asan \
+        test-folder test-gpu-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -57,7 +62,10 @@ help:
 	@echo 'make bench-layers   shows which operations a training step spends its time in'
 	@echo 'make bench-cuda     times training steps and their operations on an NVIDIA GPU, against what it can do'
 	@echo 'make test           builds and runs every test'
-	@echo 'make test-asan      the same under AddressSanitizer and UBSan, with less work in each test'
+	@echo 'make test-karat     builds and runs dev/test/test_karat.c; test-trainer.sh: dev/test/test_trainer.sh; and so on'
+	@echo 'make test-arithmetic  those tests whose results other instructions could change (ARCH=, BLAS=)'
+	@echo 'make test-folder    the project builds in a folder with a space in its name'
+	@echo 'make test-asan      all of them under AddressSanitizer and UBSan, with less work in each test'
 	@echo 'make stress         kills a run 100 times, and sets two on one folder 50 times: minutes'
 	@echo 'make -C dev/test_cuda emu trainer    the CUDA kernels and trainer, run on the CPU, against the CPU'"'"'s'
 	@echo 'make -C dev/cuda_on_cpu test         what runs them there, with planted defects'
@@ -162,12 +170,29 @@ stress: $(BUILD)/train_kat
 test-gpu-check:
 	@scripts/gpu_check.sh --emulated --json $(BUILD)/gpu_check.json
 
-test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data
-	@TRAIN_KAT=$(abspath $(BUILD)/train_kat) CONVERT_DATA=$(abspath $(BUILD)/convert_data) \
-	    scripts/run_tests.sh $(TESTS) $(SHELL_TESTS)
+# $(call RUN_TESTS,test...). Shell tests are told where the programs are; $(abspath) would split this folder's name at a space.
+RUN_TESTS = @build="$$(cd $(BUILD) && pwd)" && TRAIN_KAT="$$build/train_kat" CONVERT_DATA="$$build/convert_data" \
+    scripts/run_tests.sh $(1)
 
+# The longest come first: they run beside the others
+test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data
+	$(call RUN_TESTS,$(SHELL_TESTS) $(TESTS))
+
+test-arithmetic: $(filter-out $(SAME_EVERYWHERE),$(TESTS))
+	$(call RUN_TESTS,$^)
+
+test-folder: $(BUILD)/train_kat
+	$(call RUN_TESTS,dev/test/odd_folder.sh)
+
+$(TESTS:$(BUILD)/test_%=test-%): test-%: $(BUILD)/test_%
+	$(call RUN_TESTS,$<)
+
+$(SHELL_TESTS:dev/test/test_%=test-%): test-%: dev/test/test_% $(BUILD)/train_kat $(BUILD)/convert_data
+	$(call RUN_TESTS,$<)
+
+# -g1: lines, which reports name, without types and variables, which cost a third of the compiler's time.
 # float-cast-overflow is not part of undefined. At -O1 clang warns of every loop that `omp simd` asks it to vectorise.
-SANITIZE = -O1 -g -DREDUCED -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
+SANITIZE = -O1 -g1 -DREDUCED -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
            $(if $(findstring clang,$(CC)),-Wno-pass-failed)
 test-asan:
 	@$(MAKE) --no-print-directory test BUILD=$(BUILD)/asan EXTRA_CFLAGS='$(EXTRA_CFLAGS) $(SANITIZE)'

@@ -14,7 +14,12 @@
 #include "dataset.h"
 
 enum {
-    PROCEDURAL_SIDE = 32, PROCEDURAL_CLASSES = 10, PROCEDURAL_TRAIN = 8000, PROCEDURAL_TEST = 2000,
+#ifdef REDUCED // programs for tests under sanitizers, which train on fewer: making them is most of what they do
+    PROCEDURAL_TRAIN = 800, PROCEDURAL_TEST = 200,
+#else
+    PROCEDURAL_TRAIN = 8000, PROCEDURAL_TEST = 2000,
+#endif
+    PROCEDURAL_SIDE = 32, PROCEDURAL_CLASSES = 10,
     PROCEDURAL_DRAWS = 256,   // random indices an image: 4 for the scene, the rest for noise
     SHAPE_UNIT = 1024,
 };

@@ -2,26 +2,41 @@
 # Everything from a fresh Debian or Ubuntu machine to a verdict: installs what is missing, builds, and runs
 #   1. all tests,
 #   2. all tests with less work in each, under AddressSanitizer and UBSan,
-#   3. all tests with less work in each, for any x86-64 with AVX2, without OpenBLAS,
-#   4. all tests with less work in each, for any x86-64,
+#   3. the tests of arithmetic with less work in each, for any x86-64 with AVX2, without OpenBLAS,
+#   4. the same for any x86-64, with OpenBLAS,
 #   5. the CUDA kernels and trainer, on the CPU, where the CUDA toolkit's headers are (dev/cuda_on_cpu): in several orders
 #      of their threads, under AddressSanitizer, and for races where clang++ is; what nvcc makes of them, where it is.
 # The last line, "N passed, N failed", sums them; the exit status is 1 if anything failed. On a machine that is no
 # x86-64, 3 is run for this machine's own processor and 4 is left out.
+#
+#     scripts/test.sh --quick     between an edit and the next: 1, and of 5 each kernel in one order of threads
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/setup.sh
 
-install_missing "${build_packages[@]}" "${data_packages[@]}"
-find_cuobjdump
+quick=no
+case "${1:-}" in
+'') ;;
+--quick) quick=yes ;;
+*) echo "$1 is unknown: scripts/test.sh [--quick]; one test is run by make test-NAME" >&2; exit 2 ;;
+esac
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0 failed=0
 
+read_core() { # the seconds of a core that what this shell ran took until here, to $core
+    times >"$log"
+    core=$(awk -F'[ms ]' 'NR == 2 { gsub(",", "."); printf "%.0f", 60 * $1 + $2 + 60 * $4 + $5 }' "$log")
+}
+minutes() { echo "$(($1 / 60)) min $(($1 % 60)) s"; }
+
 # suite TITLE MAKE-ARGUMENT...
 suite() {
-    local title=$1 start=$SECONDS last status
+    local title=$1 start=$SECONDS core_before last status
     shift
+    read_core
+    core_before=$core
     echo
     echo "== $title"
     make -s -j "$(nproc)" "$@" 2>&1 | tee "$log"
@@ -35,17 +50,35 @@ suite() {
         echo "FAILED before any test ran"
         failed=$((failed + 1))
     fi
-    echo "== $title: $((SECONDS - start)) s"
+    read_core
+    echo "== $title: $((core - core_before)) s of a core, $((SECONDS - start)) s"
 }
 
+verdict() {
+    read_core
+    echo
+    echo "core time $(minutes "$core"), wall $(minutes "$SECONDS")"
+    echo "$passed passed, $failed failed"
+    [ "$failed" = 0 ]
+}
+
+if [ $quick = yes ]; then
+    suite "tests" test
+    suite "CUDA kernels against the CPU's, emulated, in one order of threads" -C dev/test_cuda emu ORDERS=priority:1
+    verdict
+    exit
+fi
+
+install_missing "${build_packages[@]}" "${data_packages[@]}"
+find_cuobjdump
 make help
 suite "tests" test
 suite "tests under AddressSanitizer and UBSan" test-asan
 arch=native
 if grep -qw avx2 /proc/cpuinfo; then arch=x86-64-v3; fi
-suite "tests without OpenBLAS, -march=$arch" test BUILD=build/own BLAS=none ARCH=$arch EXTRA_CFLAGS=-DREDUCED
+suite "arithmetic without OpenBLAS, -march=$arch" test-arithmetic BUILD=build/own BLAS=none ARCH=$arch EXTRA_CFLAGS=-DREDUCED
 if [ "$(uname -m)" = x86_64 ]; then
-    suite "tests, -march=x86-64" test BUILD=build/plain ARCH=x86-64 EXTRA_CFLAGS=-DREDUCED
+    suite "arithmetic, -march=x86-64" test-arithmetic BUILD=build/plain ARCH=x86-64 EXTRA_CFLAGS=-DREDUCED
 fi
 suite "the emulation of CUDA on the CPU, with planted defects" -C dev/cuda_on_cpu test
 suite "CUDA kernels against the CPU's, emulated, in five orders of threads" -C dev/test_cuda emu
@@ -58,6 +91,4 @@ fi
 suite "registers of the CUDA kernels, and no spills" -C dev/test_cuda resources
 suite "the CUDA trainer, emulated, against the CPU's" -C dev/test_cuda trainer
 suite "scripts/gpu_check.sh, emulated" test-gpu-check
-echo
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+verdict

@@ -24,9 +24,10 @@ EMU_HEADERS := $(firstword $(dir $(wildcard $(foreach home,$(EMU_HOMES),$(home)/
                                                 $(home)/targets/*/include/cuda_runtime.h))))
 EMU_NO_TOOLKIT = no CUDA toolkit: its headers are needed, found beside nvcc or in CUDA_HOME/include
 
-# -fno-strict-aliasing: float4 views of float arrays are CUDA's everyday idiom.
+# -fno-strict-aliasing: float4 views of float arrays are CUDA's everyday idiom. -g1 and -O1: compiling a test takes longer
+# than running it in every order; reports name lines, not variables.
 EMU_WARNINGS = -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function -Wno-sign-compare
-EMU_FLAGS = -std=c++17 -g -fno-strict-aliasing -isystem $(EMU_DIR)/include \
+EMU_FLAGS = -std=c++17 -g1 -fno-strict-aliasing -isystem $(EMU_DIR)/include \
             $(if $(filter /usr/include/,$(EMU_HEADERS)),,-isystem $(EMU_HEADERS)) $(EMU_WARNINGS) $(EMU_CXXFLAGS)
 EMU_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-sanitize=vptr
 
@@ -36,19 +37,20 @@ EMU_UNWATCHED := $(EMU_RUNTIME) $(EMU_BUILD)/runtime/race_none.o
 EMU_WATCHED := $(EMU_RUNTIME) $(EMU_BUILD)/runtime/race.o $(EMU_BUILD)/runtime/race_calls.o
 EMU_INTERFACE := $(EMU_DIR)/cuda_to_cpp.sh $(wildcard $(EMU_DIR)/include/*.h $(EMU_DIR)/include/*/*.h)
 
-# $(call EMU_REWRITE,build): leaves the rewritten source in $(EMU_BUILD)/build/source and the dependencies beside $@
-EMU_MIRROR = $(abspath $(EMU_BUILD))/$(1)/source
+# $(call EMU_REWRITE,build): leaves the rewritten source in $(EMU_BUILD)/build/source and the dependencies beside $@.
+# The shell finds absolute paths, in quotes: make's own functions take a folder with a space in its name for two.
+EMU_MIRROR = $(EMU_BUILD)/$(1)/source
 EMU_REWRITE = @$(if $(EMU_HEADERS),,echo '$(EMU_NO_TOOLKIT)' >&2; exit 1;) mkdir -p $(@D) && \
     files=$$($(EMU_DIR)/cuda_to_cpp.sh $< $(EMU_MIRROR) $(EMU_CXX) $(EMU_FLAGS)) && \
     { echo "$@: $$files"; for file in $$files; do echo "$$file:"; done; } >$@.d
-EMU_REWRITTEN = $(EMU_MIRROR)$(realpath $(<D))/$(basename $(<F)).cpp
+EMU_REWRITTEN = "$(EMU_MIRROR)$$(realpath $(<D))"/$(basename $(<F)).cpp
 
 .DELETE_ON_ERROR:
 .SECONDARY: $(EMU_UNWATCHED) $(EMU_WATCHED)
 
 $(EMU_BUILD)/plain/%_emu: %.cu $(EMU_UNWATCHED) $(EMU_INTERFACE)
 	$(call EMU_REWRITE,plain)
-	$(EMU_CXX) $(EMU_FLAGS) -O2 -include cuda_emu.h $(call EMU_REWRITTEN,plain) $(EMU_UNWATCHED) $(EMU_LDLIBS) -o $@
+	$(EMU_CXX) $(EMU_FLAGS) -O1 -include cuda_emu.h $(call EMU_REWRITTEN,plain) $(EMU_UNWATCHED) $(EMU_LDLIBS) -o $@
 
 $(EMU_BUILD)/asan/%_emu: %.cu $(EMU_UNWATCHED) $(EMU_INTERFACE)
 	$(call EMU_REWRITE,asan)

@@ -1,5 +1,6 @@
 // data/dataset.h: a round trip, and each refusal with its own sentence. data/procedural.h: the same bytes everywhere,
 // balanced classes that colour does not give away.
+#undef REDUCED // every image of it
 #include "../../data/procedural.h"
 #include "test_files.h"
 #include <signal.h>

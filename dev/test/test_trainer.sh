@@ -138,7 +138,7 @@ check "Ctrl-C tells how to go on" grep -q -- "--resume $work/stopped" "$work/sto
 check "Ctrl-C saves" says 0 "top-1" --eval "$work/stopped/last.safetensors"
 
 # ---- a run that starts anew in the folder of another, killed before its first checkpoint
-"$train" "${small[@]}" --steps 100000 --output "$work/one" --overwrite >"$work/anew.log" 2>&1 &
+"$train" "${small[@]}" --steps 100000 --checkpoint-every 100000 --output "$work/one" --overwrite >"$work/anew.log" 2>&1 &
 pid=$!
 for _ in $(seq 100); do grep -q "^step" "$work/anew.log" && break; sleep 0.1; done
 { kill -KILL $pid && wait $pid; } 2>/dev/null
