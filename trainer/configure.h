@@ -43,8 +43,9 @@ static bool folder_to_resume(int argc, char** argv, char folder[FOLDER_SIZE]) {
     if (!options_peek(config_table, CONFIG_OPTIONS, argc, argv, "continue", given) || strcmp(given, "on") != 0) {
         return false;
     }
-    Config c = parse_or_fail(NULL, argc, argv);
-    named_folder(&c, 1, folder);
+    if (!options_peek(config_table, CONFIG_OPTIONS, argc, argv, "output", folder) || !*folder) {
+        fail(EXIT_USAGE, "--continue goes on in a folder that is known: give it by --output");
+    }
     return folder_has(folder, RESUME_FILE);
 }
 

@@ -19,13 +19,9 @@ static const char* folder_of(const char* path, char folder[FOLDER_SIZE]) {
     return folder;
 }
 
-// --output, or the n-th choice for a run without it
-static void named_folder(const Config* c, int n, char folder[FOLDER_SIZE]) {
+// The n-th choice for a run without --output
+static void default_folder(const Config* c, int n, char folder[FOLDER_SIZE]) {
     const char* data = strrchr(c->data, '/') ? strrchr(c->data, '/') + 1 : c->data;
-    if (*c->output) {
-        snprintf(folder, FOLDER_SIZE, "%s", c->output);
-        return;
-    }
     int used = snprintf(folder, FOLDER_SIZE, "runs/%.120s-%.120s-s%d", data, c->model, c->seed);
     if (n > 1) { snprintf(folder + used, FOLDER_SIZE - (size_t)used, "-%d", n); }
 }
@@ -128,7 +124,7 @@ static void make_new_folder(Trainer* t) {
     Error err;
     if (!make_folders("runs", &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     for (int n = 1;; n++) {
-        named_folder(&t->model.config, n, t->output);
+        default_folder(&t->model.config, n, t->output);
         if (mkdir(t->output, 0777) == 0) { return; }
         if (errno != EEXIST) { fail(EXIT_RUN_TIME, "cannot make the folder %s: %s. Give --output", t->output, strerror(errno)); }
     }
@@ -147,12 +143,10 @@ static void lock_folder(const Trainer* t) {
 static void take_folder(Trainer* t) {
     const Config* c = &t->model.config;
     Error err;
-    if (!*c->output && !*c->resume && !c->continue_run) {
+    if (!*c->output && !*c->resume) {
         make_new_folder(t);
-    } else if (*c->resume && !*c->output) {
-        snprintf(t->output, sizeof t->output, "%s", c->resume);
     } else {
-        named_folder(c, 1, t->output);
+        snprintf(t->output, sizeof t->output, "%s", *c->output ? c->output : c->resume);
     }
     if (!make_folders(t->output, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     lock_folder(t);

@@ -95,10 +95,10 @@ check "and goes on with it" says 0 "best top-1" "${queue[@]}" --output queued
 check "to the same bytes" bash -c "'$train' ${tiny[*]} --steps 400 --output straight >/dev/null && cmp straight/last.resume.safetensors queued/last.resume.safetensors"
 check "finished, it has nothing to do" says 0 "finished" "${queue[@]}" --output queued
 check "it refuses another configuration" says 2 "--lr was 0.001, is now 0.5" "${queue[@]}" --output queued --lr 0.5
-check "it keeps to its folder without --output" bash -c "'$train' ${tiny[*]} --seed 5 --steps 1 --continue && '$train' ${tiny[*]} --seed 5 --steps 1 --continue && ! test -e runs/procedural-vit-mini-s5-2"
+check "it needs --output" says 2 "give it by --output" "${queue[@]}"
 start early 3 "${queue[@]}" --steps 1000000 --checkpoint-every 1000000 && stop KILL
 check "of another configuration it is not" says 2 "already holds" "${queue[@]}" --steps 1000000 --seed 8 --output early
-check "a start that came to no checkpoint is begun again" bash -c "! test -e early/last.resume.safetensors && timeout 2 '$train' ${tiny[*]} --steps 1000000 --continue --output early | grep -q '^step      1/'"
+check "a start that came to no checkpoint is begun again" bash -c "! test -e early/last.resume.safetensors && timeout 3 '$train' ${tiny[*]} --steps 1000000 --continue --output early | grep -q '^step      1/'"
 check "--continue and --overwrite exclude each other" says 2 "choose one" "${queue[@]}" --output queued --overwrite
 
 # ---- data that moved or changed
