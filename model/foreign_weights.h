@@ -119,6 +119,9 @@ static inline const char* misplaced_tensor(const WeightSource* source) {
 
 static inline bool check_same_model(const WeightSource* source, Error* err) {
     const char* name = misplaced_tensor(source);
+    if (found_under(source->file, source->prefix, source->tensors, source->count) == 0) {
+        return refuse_names(source->file, err);
+    }
     if (source_find(source, "norm.weight") && !source_find(source, "head.weight")) {
         return set_error(err, "it has no head.weight and knows no classes: train one from it by --init-from");
     }
@@ -150,12 +153,13 @@ static inline bool load_whole(const WeightSource* source, Error* err) {
 // --init-from: what fits
 
 typedef struct {
-    int loaded;
+    int named, loaded;               // tensors that the file has, and that fit
     int trunk, trunk_loaded;         // tensors of the model without its head
     double offered, offered_loaded;  // their elements, of those that the file has by name
 } Fit;
 
 static inline void count_fit(Fit* fit, const NamedTensor* own, bool offered, bool loaded) {
+    fit->named += offered;
     fit->loaded += loaded;
     if (strncmp(own->name, "head.", 5) == 0) { return; }
     fit->trunk++;
@@ -201,13 +205,9 @@ static inline bool load_fitting(const WeightSource* source, Fit* fit, Error* err
 }
 
 static inline bool check_fit(const WeightSource* source, const Fit* fit, Error* err) {
-    if (fit->loaded == 0) {
-        const char* name = source->file->count ? source->file->tensors[0].name : "absent";
-        return set_error(err, "no tensor of the file fits this model: names must be timm's, such as "
-                         "blocks.0.attn.qkv.weight; the file's first is %.200s", name);
-    }
+    if (fit->named == 0) { return refuse_names(source->file, err); }
     bool enough = 2 * fit->trunk_loaded >= fit->trunk && 2 * fit->offered_loaded >= fit->offered;
-    if (enough || source->anything) { return true; }
+    if (enough || (source->anything && fit->loaded > 0)) { return true; }
     double share = fit->offered > 0 ? fit->offered_loaded / fit->offered : 0;
     return set_error(err, "only %d of %d tensors (%.0f %% of the values) fit, the head aside: give the --model and "
                      "sizes that the file was made with, or --any-weights to start from what fits", fit->trunk_loaded,

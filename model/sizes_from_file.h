@@ -46,9 +46,10 @@ static inline bool set_size(Config* c, const char* option, int64_t value, Error*
 
 static inline bool take_patches(Config* c, const NamedFile* f, Error* err) {
     const SafeTensor* proj = sized_tensor(f, "patch_embed.proj.weight", 4);
-    if (!proj || proj->shape[1] != 3 || proj->shape[2] != proj->shape[3]) {
-        return set_error(err, "it has no patch_embed.proj.weight of square patches and three colours, from which its "
-                         "sizes could be taken: give --model, or a ViT's file with timm's names");
+    if (!proj) { return refuse_names(f->file, err); }
+    if (proj->shape[1] != 3 || proj->shape[2] != proj->shape[3]) {
+        return set_error(err, "its patch_embed.proj.weight is not of square patches and three colours, which is what "
+                         "this program has: take another model's file");
     }
     return set_size(c, "dim", proj->shape[0], err) && set_size(c, "patch", proj->shape[2], err);
 }

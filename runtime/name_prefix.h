@@ -31,6 +31,34 @@ static inline int add_prefix(char prefixes[][NAME_PREFIX_SIZE], int count, const
     return count + 1;
 }
 
+// Whose names a file has that are not timm's, NULL where they are not known either
+static inline const char* other_names(const SafeTensors* file) {
+    static const struct { const char *part, *whose; } known[] = {
+        {"embeddings.patch_embeddings.projection.weight", "Hugging Face's transformers"},
+        {"encoder.layers.encoder_layer_0.", "torchvision"},
+        {"transformer.resblocks.0.", "CLIP"},
+        {"encoderblock_0/", "JAX"},
+        {"backbone.layers.0.", "MMPretrain"},
+    };
+    for (int i = 0; i < file->count; i++) {
+        for (size_t k = 0; k < sizeof known / sizeof known[0]; k++) {
+            if (strstr(file->tensors[i].name, known[k].part)) { return known[k].whose; }
+        }
+    }
+    return NULL;
+}
+
+// False, and says that the file's names are not timm's
+static inline bool refuse_names(const SafeTensors* file, Error* err) {
+    const char* whose = other_names(file);
+    if (whose) {
+        return set_error(err, "its tensors have the names of %s: take timm's file of the model, whose names are such as "
+                         "blocks.0.attn.qkv.weight", whose);
+    }
+    return set_error(err, "no tensor of it is one of this model: names must be timm's, such as "
+                     "blocks.0.attn.qkv.weight; its first is %.200s", file->count ? file->tensors[0].name : "absent");
+}
+
 static inline const SafeTensor* find_prefixed(const SafeTensors* file, const char* prefix, const char* name) {
     char full[2 * NAME_PREFIX_SIZE];
     snprintf(full, sizeof full, "%.95s%.95s", prefix, name);

@@ -324,9 +324,19 @@ static void test_little_fits(void) {
     add_vit(&maker, &v);
     for (int i = 0; i < maker.count; i++) { maker.names[i][strlen(maker.names[i]) - 1] ^= 1; }
     save(&maker, "alien.safetensors");
-    RUN(1, "no patch_embed.proj.weight", "--eval alien.safetensors");
-    RUN(1, "no tensor of the file fits this model: names must be timm's",
+    RUN(1, "names must be timm's", "--eval alien.safetensors");
+    RUN(1, "no tensor of it is one of this model: names must be timm's",
         "--init-from alien.safetensors --model vit-mini --any-weights --output never");
+    static const float values[768];
+    const SafeTensorOut other = {"vit.embeddings.patch_embeddings.projection.weight", 4, {16, 3, 4, 4}, values};
+    Error err;
+    CHECK(safetensors_save(in_folder("other.safetensors"), &other, 1, NULL, 0, &err), "%s", err.text);
+    RUN(1, "its tensors have the names of Hugging Face's transformers", "--eval other.safetensors");
+    RUN(1, "its tensors have the names of Hugging Face's transformers", "--eval other.safetensors --model vit-mini");
+    RUN(1, "its tensors have the names of Hugging Face's transformers",
+        "--init-from other.safetensors --model vit-mini --output never");
+    RUN(1, "only 0 of ",
+        "--init-from plain.safetensors --model vit-tiny --depth 1 --classes 11 --any-weights --output never");
 }
 
 static void test_not_finite(void) {
