@@ -3,12 +3,7 @@
 // models.
 #include "../../data/dataset.h"
 #include "../../runtime/checkpoint.h"
-#include "test_files.h"
-#include <sys/wait.h>
-
-static char program[600], output[1 << 16]; // what the last run printed
-
-static const char* const data_flags = "--data toy --batch-size 4 --threads 1";
+#include "trainer_process.h"
 
 // 20 grey images of 16x16 in 10 classes, as both splits
 static void save_data(void) {
@@ -23,29 +18,6 @@ static void save_data(void) {
     CHECK(ok, "%s", err.text);
     dataset_free(&d);
 }
-
-// Runs it with these arguments; its exit code
-__attribute__((format(printf, 1, 2)))
-static int run(const char* format, ...) {
-    char arguments[2000], command[3000];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(arguments, sizeof arguments, format, args);
-    va_end(args);
-    snprintf(command, sizeof command, "cd '%s' && '%s' --device cpu %s %s 2>&1", test_folder, program, data_flags,
-             arguments);
-    FILE* printed = popen(command, "r");
-    if (!printed) { perror(command); exit(1); }
-    output[fread(output, 1, sizeof output - 1, printed)] = 0;
-    int status = pclose(printed);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000;
-}
-
-static bool said(const char* text) { return strstr(output, text) != NULL; }
-
-// RUN(code, "a part of what it prints", "arguments", ...)
-#define RUN(code, text, ...) do { int got_ = run(__VA_ARGS__); \
-    CHECK(got_ == (code) && said(text), "exit %d, want %d and \"%s\":\n%s", got_, code, text, output); } while (0)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Files of a small ViT, and what may be different in them
@@ -516,9 +488,9 @@ static void test_resume_file(void) {
 }
 
 int main(void) {
-    const char* given = getenv("TRAIN_KAT");
-    if (!realpath(given ? given : "./train_kat", program)) { perror("TRAIN_KAT"); return 1; }
+    find_trainer();
     open_test_folder();
+    trainer_flags = "--data toy --batch-size 4 --threads 1";
     save_data();
     test_prefixes();
     test_two_models();
