@@ -175,7 +175,8 @@ static inline bool explain_data_path(const char* where, Error* err) {
     for (int i = 0; i < 2; i++) {
         size_t rest = strlen(endings[i]);
         if (length <= rest || strcmp(where + length - rest, endings[i]) != 0) { continue; }
-        set_error(err, "a data set is two files: give --data %.*s, without %s", (int)(length - rest), where, endings[i]);
+        set_error(err, "a data set is two files: give --data %.*s, without %s", (int)(length - rest), where,
+                  endings[i]);
         return true;
     }
     if (!is_folder(where)) { return false; }
@@ -183,8 +184,8 @@ static inline bool explain_data_path(const char* where, Error* err) {
     if (find_entry(where, "*.train.kds", name)) {
         set_error(err, "%s is a folder: give --data %s%s%.*s", where, where, slash, (int)strlen(name) - 10, name);
     } else {
-        set_error(err, "%s is a folder without a data set: make one there with ./convert_data, and give --data %s%sNAME",
-                  where, where, slash);
+        set_error(err, "%s is a folder without a data set: make one there with ./convert_data, and give --data "
+                  "%s%sNAME", where, where, slash);
     }
     return true;
 }

@@ -285,7 +285,8 @@ static void test_wrong_paths(void) {
     mkdir(in_folder("sets"), 0777);
     mkdir(in_folder("empty"), 0777);
     Error err = {""};
-    CHECK(dataset_save(&d, in_folder("sets/two.train.kds"), &err) && dataset_save(&d, in_folder("sets/two.test.kds"), &err)
+    CHECK(dataset_save(&d, in_folder("sets/two.train.kds"), &err)
+          && dataset_save(&d, in_folder("sets/two.test.kds"), &err)
           && dataset_save(&d, in_folder("sets/zwei.train.kds"), &err), "%s", err.text);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char told[512];

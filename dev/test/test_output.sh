@@ -1,24 +1,9 @@
 #!/usr/bin/env bash
-# What the programs do when their output cannot be written, and the notes before a run.
-# Needs TRAIN_KAT and CONVERT_DATA (default ./train_kat, ./convert_data). Prints "N passed, N failed" last.
-set -u
-cd "$(dirname "$0")/../.."
-program=$(realpath "${TRAIN_KAT:-./train_kat}") convert=$(realpath "${CONVERT_DATA:-./convert_data}")
-work=$(mktemp -d)
-trap 'cd /; rm -rf "$work"' EXIT
+# What the programs do when their output cannot be written, and the notes before a run. Needs CONVERT_DATA, too (default
+# beside the trainer). Prints "N passed, N failed" last.
+. "$(dirname "$0")/trainer_test.sh"
+convert=$(realpath "${CONVERT_DATA:-$(dirname "$program")/convert_data}")
 cd "$work" || exit 1
-printf '#!/bin/sh\nexec "%s" --device cpu "$@"\n' "$program" >train && chmod +x train # though there may be a GPU
-passed=0 failed=0
-
-check() { # check SENTENCE COMMAND...: the command must succeed
-    local sentence=$1
-    shift
-    if "$@" >check.log 2>&1; then passed=$((passed + 1)); else
-        failed=$((failed + 1))
-        echo "FAILED: $sentence"
-        tail -n 3 check.log
-    fi
-}
 tiny=(--model vit-mini --dim 24 --depth 1 --image-size 16 --batch-size 4 --train-images 40 --test-images 12)
 
 unwritten() { # unwritten COMMAND...: into a full disk, and without an output, it fails with one sentence
@@ -29,23 +14,23 @@ unwritten() { # unwritten COMMAND...: into a full disk, and without an output, i
     echo "exit $full and $closed: $(cat full.err closed.err)"
     return 1
 }
-./train "${tiny[@]}" --steps 2 --output run >run.log
+"$train" "${tiny[@]}" --steps 2 --output run >run.log
 check "a run ends well" grep -q "^best top-1" run.log
 for action in --help --list --dry-run "--eval run/last.safetensors" "--profile 1"; do
-    check "$action without an output" unwritten ./train "${tiny[@]}" $action
+    check "$action without an output" unwritten "$train" "${tiny[@]}" $action
 done
 check "convert_data without an output" unwritten "$convert" --help
-check "a run without an output" unwritten ./train "${tiny[@]}" --steps 2 --output silent --overwrite
+check "a run without an output" unwritten "$train" "${tiny[@]}" --steps 2 --output silent --overwrite
 check "leaves its files as another does" cmp run/last.resume.safetensors silent/last.resume.safetensors
 check "and nothing in metrics.csv but rows" bash -c "! grep -v -e '^step,' -e '^[0-9]*,[^a-z]*$' silent/metrics.csv"
 
-./train "${tiny[@]}" --steps 2 --output headless 2>headless.err | head -n 1 >headless.log
+"$train" "${tiny[@]}" --steps 2 --output headless 2>headless.err | head -n 1 >headless.log
 check "a run whose reader goes fails in the end" test "${PIPESTATUS[0]}" = 1
 check "and says so" grep -q "its reader is gone" headless.err
 check "but loses nothing" cmp run/last.resume.safetensors headless/last.resume.safetensors
 
 full_log() { # the log of a run, on a disk that has no room for all of its rows
-    (trap '' XFSZ; ulimit -f 4; ./train "${tiny[@]}" --steps 200 --log-every 1 --eval-every 0 --checkpoint-every 1000 \
+    (trap '' XFSZ; ulimit -f 4; "$train" "${tiny[@]}" --steps 200 --log-every 1 --eval-every 0 --checkpoint-every 1000 \
         --output full) >/dev/null 2>full.err
     [ $? = 1 ] && grep -q "^error: cannot write full/metrics.csv: File too large" full.err
 }
@@ -53,7 +38,7 @@ check "a log that cannot be written ends the run" full_log
 
 foreign_log() {
     printf 'step,loss\n1,2\n' | tee run/metrics.csv >foreign.csv
-    ./train --resume run >foreign.log 2>&1
+    "$train" --resume run >foreign.log 2>&1
     [ $? = 1 ] && grep -q "run/metrics.csv, line 1, is not of this program's log" foreign.log && cmp run/metrics.csv foreign.csv
 }
 check "a log of others is not replaced" foreign_log
@@ -62,7 +47,7 @@ check "a log of others is not replaced" foreign_log
 notes() { # notes PATTERN ARGUMENTS...: the one note is this; an empty pattern: there is none
     local pattern=$1
     shift
-    ./train "${tiny[@]}" "$@" --output notes --overwrite >notes.log || return 1
+    "$train" "${tiny[@]}" "$@" --output notes --overwrite >notes.log || return 1
     if [ -z "$pattern" ]; then ! grep "^note" notes.log; else
         [ "$(grep -c "^note" notes.log)" = 1 ] && grep -q -- "^note       $pattern" notes.log
     fi
@@ -76,14 +61,13 @@ check "no longer, with that" notes "" --steps 20 --model-ema-decay 0.79
 check "a batch above the data" notes "--batch-size 41 is more than the 40 training images there are" --batch-size 41 --steps 2
 
 # ---- memory for the images that there are
-plan() { ./train "${tiny[@]}" --dry-run "$@" | grep ^memory; }
+plan() { "$train" "${tiny[@]}" --dry-run "$@" | grep ^memory; }
 same_plan() { [ "$(plan --batch-size "$1")" = "$(plan --batch-size "$2")" ]; }
 check "a batch above both splits takes their memory" same_plan 40 65536
 check "a batch within them takes its own" bash -c "! [ '$(plan --batch-size 39)' = '$(plan --batch-size 40)' ]"
 check "the larger split counts" bash -c "[ '$(plan --batch-size 300 --test-images 300)' = '$(plan --batch-size 500 --test-images 300)' ]"
 losses() { cut -d, -f1-7,12-17 "$1/metrics.csv"; }
-for batch in 40 60000; do ./train "${tiny[@]}" --steps 3 --mixup 0.8 --log-every 1 --batch-size $batch --output batch-$batch >/dev/null; done
+for batch in 40 60000; do "$train" "${tiny[@]}" --steps 3 --mixup 0.8 --log-every 1 --batch-size $batch --output batch-$batch >/dev/null; done
 check "both train alike" diff <(losses batch-40) <(losses batch-60000)
 
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+verdict
