@@ -3,13 +3,14 @@
 # Each prints "N passed, N failed" as its last line. One that does not, that dies, or that reports failure with its exit
 # status alone counts as one more failure. JOBS of them run at a time (unless told, as many as there are cores); they
 # begin in the order in which they are named, and what they print keeps that order. The last line is the sum.
+# RUNNER is what runs a test that is no shell script, if that is no program by itself.
 set -u
 limit=600 # seconds that one test may take
 
 # The test in a process of its own, started by xargs, whose children find Ctrl-C as it was (those of & ignore it).
 # Leaves SCRATCH/NUMBER.output, .status and .seconds (of a core), and prints the number.
 if [ "${1:-}" = --one ]; then
-    scratch=$2 number=$3 test=$4 runner=()
+    scratch=$2 number=$3 test=$4 runner=(${RUNNER:-})
     if [[ $test = *.sh ]]; then runner=(bash); fi
     export TMPDIR=$scratch/$number
     mkdir "$TMPDIR"

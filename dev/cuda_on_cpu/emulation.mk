@@ -59,8 +59,8 @@ $(EMU_BUILD)/asan/%_emu: %.cu $(EMU_UNWATCHED) $(EMU_INTERFACE)
 
 # clang's instrumentation, our functions behind it. g++'s leaves out the store in *p = f(). Calls of memcpy are renamed,
 # so that copies are watched as well; not in the runtime, which may copy what it likes.
-# DWARF 4: addr2line misreads the file names in clang's DWARF 5.
-EMU_WATCH = -gdwarf-4 -fsanitize=thread -mllvm -tsan-instrument-func-entry-exit=0 \
+# DWARF 4: addr2line misreads the file names in clang's DWARF 5. It asks for all of it, hence -g1 once more.
+EMU_WATCH = -gdwarf-4 -g1 -fsanitize=thread -mllvm -tsan-instrument-func-entry-exit=0 \
             -mllvm -tsan-instrument-memintrinsics=1 -mllvm -tsan-instrument-read-before-write=1
 EMU_RENAME = $(foreach function,memcpy memmove memset,--redefine-sym $(function)=emu_$(function))
 $(EMU_BUILD)/race/%_emu: %.cu $(EMU_WATCHED) $(EMU_INTERFACE)

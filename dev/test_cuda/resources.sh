@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# resources.sh [--update]: compiles every test_*.cu here, and so every kernel, for sm_80 and sm_90 and prints a table of
-# what ptxas says of each: registers on both, bytes of spills, bytes of static shared memory. Fails on a spill, and where
-# the table is not that of resources.txt, if that was made by the same release of nvcc; --update writes that file.
+# resources.sh [--update], run by `make resources` (UPDATE=--update): of every kernel, compiled with the tests here for sm_80
+# and sm_90 into $CUBINS, a table of what ptxas says: registers on both, bytes of spills, bytes of static shared memory.
+# Fails on a spill, and where the table is not that of resources.txt, if that was made by the same release of nvcc;
+# --update writes that file.
 # Where there is a cuobjdump, a second table, and a file instructions.txt, tell what the loops of the rational and of
 # attention's kernels are made of (loops.awk says how), and the rational's backward has to keep within its limits. It is
 # looked for in CUOBJDUMP, beside nvcc and on the path; PyPI has it as nvidia-cuda-cuobjdump, with the
@@ -9,11 +10,6 @@
 # The last line is "N passed, N failed", one a kernel.
 set -eu
 cd "$(dirname "$0")"
-if ! command -v "${NVCC:-nvcc}" >/dev/null; then
-    echo 'SKIPPED, not passed: no nvcc'
-    echo '0 passed, 0 failed'
-    exit
-fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -21,10 +17,7 @@ shorten() { sed -e 's/(RationalForm)0/A/g' -e 's/(RationalForm)1/paper/g' -e 's/
 
 for arch in sm_80 sm_90; do
     for test in test_*.cu; do
-        ${NVCC:-nvcc} -std=c++20 -O3 -arch=$arch -Xptxas -v -cubin -o "$work/cubin" "$test" 2>"$work/log" ||
-            { cat "$work/log" >&2; exit 1; }
-        cp "$work/cubin" "$work/$arch.$test"
-        c++filt <"$work/log" | awk -v arch=$arch '
+        c++filt <"$CUBINS/$arch/${test%.cu}.cubin.log" | awk -v arch=$arch '
             /Compiling entry function/ {
                 sub(/.*function .(void )?/, "")
                 sub(/\(([^()]*|\([^()]*\))*\). for .*/, "") # the arguments
@@ -56,8 +49,8 @@ loop_table() {
     # shellcheck disable=SC2059
     printf "$line" kernel loop arch instructions HMMA MUFU LDSM LDG.128 STG.128 "/element"
     for arch in sm_80 sm_90; do
-        for test in test_rational.cu test_attention.cu test_karat.cu; do
-            "$1" -sass "$work/$arch.$test" | c++filt | awk -f loops.awk | shorten | grep -v 'float>\|<15, 15' |
+        for test in test_rational test_attention test_karat; do
+            "$1" -sass "$CUBINS/$arch/$test.cubin" | c++filt | awk -f loops.awk | shorten | grep -v 'float>\|<15, 15' |
                 awk -F'|' -v line="$line" -v arch=$arch '{
                     sub(/\([^()]*\)$/, "", $1)
                     element = $4 == 0 && $8 > 0 ? sprintf("%.1f", $3 / (8 * $8)) : "-"
@@ -77,7 +70,7 @@ compare() {
     cat "$1"
     if [ "$(head -n 1 "$2")" = "$(head -n 1 "$1")" ] && ! diff "$2" "$1"; then
         failed=$((failed + $(diff "$2" "$1" | grep -c '^[<>]')))
-        echo "not what $2 says: if that is meant, resources.sh --update"
+        echo "not what $2 says: if that is meant, make resources UPDATE=--update"
     fi
 }
 # refuse WHAT ROWS: the rows, if any, fail
