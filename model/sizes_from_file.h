@@ -95,7 +95,8 @@ static inline bool take_mlp(Config* c, const NamedFile* f, Error* err) {
     const SafeTensor* numerator = sized_tensor(f, "blocks.0.mlp.act.weight_numerator", 2);
     const SafeTensor* denominator = sized_tensor(f, "blocks.0.mlp.act.weight_denominator", 2);
     const SafeTensor* spline = sized_tensor(f, "blocks.0.mlp.fc1.spline_weight", 3);
-    c->mlp = sized_tensor(f, "blocks.0.mlp.act.weight", 1) ? MLP_PRELU : ACTIVATION_GELU;
+    c->mlp = ACTIVATION_GELU;
+    if (sized_tensor(f, "blocks.0.mlp.act.weight", 1)) { c->mlp = MLP_PRELU; }
     if (numerator1 && denominator1) {
         c->mlp = MLP_GR_KAN;
         return take_rational(c, numerator1, denominator1, err) &&
