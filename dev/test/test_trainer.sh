@@ -190,11 +190,6 @@ done <<'VARIANTS'
 --mlp rational|blocks.0.mlp.act.weight_numerator blocks.0.mlp.act.weight_denominator
 --mlp kan|blocks.0.mlp.fc1.weight blocks.0.mlp.fc1.spline_weight blocks.0.mlp.fc2.spline_weight blocks.0.mlp.fc2.bias
 VARIANTS
-bases=$("$train" --help | grep -o "fourier|[a-z|-]*")
-for basis in ${bases//|/ }; do
-    check "dump-state of the basis $basis" says 0 "wrote" "${tiny[@]}" --attn karat --basis "$basis" --dump-state "$work/variant.safetensors"
-    check "the dump says $basis" grep -qa "\"basis\":\"$basis\"" "$work/variant.safetensors"
-done
 check "overfit-batch reaches its goal" says 0 "the first batch is learned" "${tiny[@]}" --overfit-batch --steps 800 --lr 0.003 --warmup-epochs 0 --dim 48
 check "gradcheck passes" says 0 " 0 failed" "${tiny[@]}" --model kat-mini-g3b --dim 24 --depth 1 --gradcheck
 
