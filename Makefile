@@ -143,7 +143,7 @@ $(BUILD)/bench_cuda: dev/bench/bench_cuda.cu $(CONFIG)
 
 # $(call EMULATE,source without .cu): emulation.mk knows what it is made of
 EMULATE = @$(MAKE) --no-print-directory -f dev/cuda_on_cpu/emulation.mk $(BUILD)/emu/$(EMU)/$(1)_emu EMU=$(EMU) \
-    EMU_BUILD=$(BUILD)/emu EMU_CXXFLAGS='-std=c++20 -Wno-missing-field-initializers $(CUDA_FOUND_FLAGS)' \
+    EMU_BUILD=$(BUILD)/emu EMU_CXXFLAGS='-std=c++20 -Wno-missing-field-initializers -DREDUCED $(CUDA_FOUND_FLAGS)' \
     EMU_LDLIBS='$(CUDA_LIBS)' && { cmp -s $(BUILD)/emu/$(EMU)/$(1)_emu $@ || cp -f $(BUILD)/emu/$(EMU)/$(1)_emu $@; }
 
 $(BUILD)/train_katcu_emu: FORCE $(CONFIG)
