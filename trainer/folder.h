@@ -92,7 +92,7 @@ static void remove_run(Trainer* t, bool all) {
 
 // Whether all that is there is the beginning of this very run, which has not come to its first checkpoint
 static bool holds_beginning(const Trainer* t) {
-    const unsigned all = 1u << RESUME_SAME | 1u << RESUME_LENGTH | 1u << RESUME_PATH;
+    const unsigned all = (1u << RESUME_SAME) | (1u << RESUME_LENGTH) | (1u << RESUME_PATH);
     const Config* c = &t->model.config;
     char path[PATH_SIZE];
     Config there;
