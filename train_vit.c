@@ -34,10 +34,8 @@
 #include "model/step.h"
 #include "runtime/hand_over.h"
 #include "runtime/profile.h"
+#include "runtime/threads.h"
 #include <unistd.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Activations: one table (field, present, copies, floats an image), as for the parameters. A buffer with a copy a block
@@ -329,6 +327,7 @@ static bool model_plan(Model* m, const Config* config, int classes, int B, Error
 
 static bool model_allocate(Model* m, Error* err) {
     size_t total = m->table.total;
+    matmul_init();
     linear_use_bf16(m->config.precision == PRECISION_BF16);
     m->tensors = named_tensors(&m->table);
     m->tensor_count = tensor_count(&m->table);
@@ -627,18 +626,6 @@ static const char program_name[] = "./train_kat";
 // ---------------------------------------------------------------------------------------------------------------------
 // From the command line to a run
 
-// Waiting threads must sleep: spinning ones take the core from the loader's thread, and from whoever shares the
-// machine. The OpenMP runtime reads this once, before main, hence the second start.
-static void start_with_sleeping_threads(char** argv) {
-#ifdef _OPENMP
-    if (getenv("OMP_WAIT_POLICY")) { return; }
-    setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv); // returns only where it cannot: then this process goes on as it is
-#else
-    (void)argv;
-#endif
-}
-
 // --device: ./train_katcu, if it lies beside this program and finds a GPU, goes on with the same arguments. Without it
 // auto says nothing.
 static void choose_device(const Config* c, char** argv) {
@@ -656,19 +643,9 @@ static void choose_device(const Config* c, char** argv) {
     }
     if (!usable) { return; }
     fflush(stdout);
+    threads_unbind();
     execv(other, argv);
     fail(EXIT_RUN_TIME, "cannot start %s: %s. Use --device cpu", other, strerror(errno));
-}
-
-static int threads_begin(const Config* c) {
-    matmul_init();
-#ifdef _OPENMP
-    if (c->threads) { omp_set_num_threads(c->threads); }
-    return omp_get_max_threads();
-#else
-    (void)c;
-    return 1;
-#endif
 }
 
 #ifndef TESTING
@@ -679,7 +656,7 @@ int main(int argc, char** argv) {
     start_with_sleeping_threads(argv);
     Config config = configure(argc, argv, &t.origin);
     choose_device(&config, argv);
-    int threads = threads_begin(&config);
+    int threads = threads_begin(config.threads);
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }
     int classes = config.classes ? config.classes : t.train.classes;
@@ -689,7 +666,7 @@ int main(int argc, char** argv) {
     check_data(&t);
     printf("data       %s: %d training and %d test images, %d classes\n", config.data, t.train.count, t.test.count,
            t.train.classes);
-    printf("machine    %d threads, products by %s\n", threads, matmul_library());
+    printf("machine    %d threads on %d cores, products by %s\n", threads, core_count(), matmul_library());
     if (!model_allocate(&t.model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     bool bf16 = config.precision == PRECISION_BF16;
     if (bf16) { printf("bf16       operands of the linear layers; %s\n", linear_bf16_unit()); }

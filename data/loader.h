@@ -18,6 +18,7 @@
 #pragma once
 #include "../runtime/clock.h"
 #include "../runtime/memory.h"
+#include "../runtime/threads.h"
 #include "augment.h"
 #include "dataset.h"
 #include <pthread.h>
@@ -257,6 +258,7 @@ static inline int64_t loader_wrap(const Loader* l, int64_t step) {
 // Keeps batches[filling] equal to the wanted step; loader_next and loader_seek change what is wanted.
 static inline void* loader_run(void* argument) {
     Loader* l = (Loader*)argument;
+    threads_unbind(); // it takes whichever core is free
     pthread_mutex_lock(&l->lock);
     while (!l->stop) {
         Batch* b = &l->batches[l->filling];

@@ -18,6 +18,14 @@ typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t LaneBits __attribute__((vector_size(LANES * sizeof(int32_t))));
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline)) // so that counts given as literals unroll the loops
+#define NEVER_INLINE __attribute__((noinline, unused)) static      // compiled once, however many call it
+
+// In front of a loop whose count is a constant: written out, also at -O2, so that an array it runs over becomes registers
+#ifdef __clang__
+#define UNROLLED _Pragma("unroll")
+#else
+#define UNROLLED _Pragma("GCC unroll 16")
+#endif
 
 ALWAYS_INLINE Lanes splat(float value) { return value - (Lanes){0}; }
 

@@ -10,6 +10,7 @@
 // The linear layers split their work by shape alone and run single-threaded products inside a parallel region, so that
 // the bits of every result are the same for any number of threads.
 #pragma once
+#include "../runtime/thread_memory.h"
 #include "lanes.h"
 #include <assert.h> // static_assert
 #include <stdbool.h>
@@ -62,6 +63,7 @@ ALWAYS_INLINE void register_sums(Vec sum[TILE_ROWS][2], int K, const float* a, s
                                  const float* left, const float* right) {
     for (int k = 0; k < K; k++, a += a_k, left += TILE_COLS, right += TILE_COLS) {
         Vec l = *(const Vec*)left, r = *(const Vec*)right;
+        UNROLLED
         for (int i = 0; i < TILE_ROWS; i++) {
             sum[i][0] += a[i * a_row] * l;
             sum[i][1] += a[i * a_row] * r;
@@ -73,8 +75,10 @@ ALWAYS_INLINE void register_sums(Vec sum[TILE_ROWS][2], int K, const float* a, s
 ALWAYS_INLINE void register_tile(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k, const float* b,
                                  float alpha, float beta) {
     Vec sum[TILE_ROWS][2] = {0};
+    UNROLLED
     for (int r = 0; r < TILE_ROWS; r++) { __builtin_prefetch(C + r * ldc, 1); } // written, often for the first time
     register_sums(sum, K, a, a_row, a_k, b, b + VEC_LANES);
+    UNROLLED
     for (int r = 0; r < TILE_ROWS; r++, C += ldc) {
         Vec *left = (Vec*)C, *right = (Vec*)(C + VEC_LANES);
         *left = beta == 0 ? alpha * sum[r][0] : alpha * sum[r][0] + beta * *left;
@@ -198,11 +202,19 @@ static inline void block_product(float* C, int ldc, LeftBlock a, const float* b,
     }
 }
 
+typedef struct { float a[BLOCK_M * BLOCK_K], b[BLOCK_N * BLOCK_K]; } GemmPanels;
+
+static inline GemmPanels* gemm_panels(void) { // the calling thread's
+    static ThreadMemory kind;
+    static _Thread_local GemmPanels* own;
+    if (!own) { own = (GemmPanels*)thread_memory(&kind, sizeof *own, "a thread's part of matrix products"); }
+    return own;
+}
+
 // C = alpha op(A) op(B) + beta C: op(A) (M,K), op(B) (K,N), C (M,N)
-static inline void own_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A,
-                            int lda, const float* B, int ldb, float beta, float* C, int ldc) {
-    float a_panels[BLOCK_M * BLOCK_K] __attribute__((aligned(64)));
-    float b_panels[BLOCK_N * BLOCK_K] __attribute__((aligned(64)));
+NEVER_INLINE void own_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A,
+                           int lda, const float* B, int ldb, float beta, float* C, int ldc) {
+    GemmPanels* panels = gemm_panels();
     LeftBlock a = {.row = transpose_a ? 1 : lda, .step = transpose_a ? lda : 1,
                    .packed = transpose_a && N > PACKING_REPAYS};
     for (int n0 = 0; n0 < N; n0 += BLOCK_N) {
@@ -210,15 +222,15 @@ static inline void own_gemm(bool transpose_a, bool transpose_b, int M, int N, in
         for (int k0 = 0, depth = block_depth(K, BLOCK_K); k0 < K; k0 += depth) {
             int rest = min_int(depth, K - k0);
             if (transpose_b) {
-                pack_panels(b_panels, TILE_COLS, cols, rest, B + (size_t)n0 * ldb + k0, ldb, 1);
+                pack_panels(panels->b, TILE_COLS, cols, rest, B + (size_t)n0 * ldb + k0, ldb, 1);
             } else {
-                pack_panels(b_panels, TILE_COLS, cols, rest, B + (size_t)k0 * ldb + n0, 1, ldb);
+                pack_panels(panels->b, TILE_COLS, cols, rest, B + (size_t)k0 * ldb + n0, 1, ldb);
             }
             for (int m0 = 0; m0 < M; m0 += BLOCK_M) {
                 int rows = min_int(BLOCK_M, M - m0);
                 a.x = A + m0 * a.row + k0 * a.step;
-                left_pack(&a, a_panels, rows, rest);
-                block_product(C + (size_t)m0 * ldc + n0, ldc, a, b_panels, rows, cols, rest, alpha, k0 ? 1 : beta);
+                left_pack(&a, panels->a, rows, rest);
+                block_product(C + (size_t)m0 * ldc + n0, ldc, a, panels->b, rows, cols, rest, alpha, k0 ? 1 : beta);
             }
         }
     }
@@ -311,44 +323,53 @@ static inline void bf16_block(Bf16* to, const float* x, int ld, int rows, int co
     }
 }
 
-// out (M,N) = op(a) op(b) of blocks, all without gaps
-static inline void bf16_block_product(float* out, bool transpose_a, bool transpose_b, int M, int N, int K,
-                                      const Bf16* a, const Bf16* b) {
-#ifdef HAVE_DNNL
-    OnednnShape shape = {transpose_a, transpose_b, M, N, K, dnnl_bf16};
-    if (bf16_products.by_onednn && onednn_product(out, a, b, shape)) { return; }
-#endif
-    float wide_a[BF16_M * BF16_K], wide_b[BF16_N * BF16_K];
-    for (int i = 0; i < M * K; i++) { wide_a[i] = float_from_bf16(a[i]); }
-    for (int i = 0; i < N * K; i++) { wide_b[i] = float_from_bf16(b[i]); }
-    gemm(transpose_a, transpose_b, M, N, K, 1, wide_a, transpose_a ? M : K, wide_b, transpose_b ? K : N, 0, out, N);
+typedef struct {
+    Bf16 a[BF16_M * BF16_K], b[BF16_N * BF16_K];
+    float wide_a[BF16_M * BF16_K], wide_b[BF16_N * BF16_K]; // for gemm
+    float out[BF16_M * BF16_N];
+} Bf16Blocks;
+
+static inline Bf16Blocks* bf16_blocks(void) { // the calling thread's
+    static ThreadMemory kind;
+    static _Thread_local Bf16Blocks* own;
+    if (!own) { own = (Bf16Blocks*)thread_memory(&kind, sizeof *own, "a thread's part of bf16 products"); }
+    return own;
 }
 
-// gemm of rounded operands: a block of B stays while those of A pass. Not inlined, so that fp32 products do without its
-// blocks on their stack.
-__attribute__((noinline))
-static void bf16_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A, int lda,
-                      const float* B, int ldb, float beta, float* C, int ldc) {
-    Bf16 a[BF16_M * BF16_K] __attribute__((aligned(64))), b[BF16_N * BF16_K] __attribute__((aligned(64)));
-    float out[BF16_M * BF16_N] __attribute__((aligned(64)));
+// out (M,N) = op(a) op(b) of the blocks, all without gaps
+static inline void bf16_block_product(Bf16Blocks* blocks, bool transpose_a, bool transpose_b, int M, int N, int K) {
+#ifdef HAVE_DNNL
+    OnednnShape shape = {transpose_a, transpose_b, M, N, K, dnnl_bf16};
+    if (bf16_products.by_onednn && onednn_product(blocks->out, blocks->a, blocks->b, shape)) { return; }
+#endif
+    for (int i = 0; i < M * K; i++) { blocks->wide_a[i] = float_from_bf16(blocks->a[i]); }
+    for (int i = 0; i < N * K; i++) { blocks->wide_b[i] = float_from_bf16(blocks->b[i]); }
+    gemm(transpose_a, transpose_b, M, N, K, 1, blocks->wide_a, transpose_a ? M : K, blocks->wide_b, transpose_b ? K : N,
+         0, blocks->out, N);
+}
+
+// gemm of rounded operands: a block of B stays while those of A pass
+NEVER_INLINE void bf16_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A,
+                            int lda, const float* B, int ldb, float beta, float* C, int ldc) {
+    Bf16Blocks* blocks = bf16_blocks();
     for (int n = 0; n < N; n += BF16_N) {
         int columns = min_int(BF16_N, N - n);
         for (int k = 0, most = block_depth(K, BF16_K); k < K; k += most) {
             int depth = min_int(most, K - k);
             if (transpose_b) {
-                bf16_block(b, B + (size_t)n * ldb + k, ldb, columns, depth);
+                bf16_block(blocks->b, B + (size_t)n * ldb + k, ldb, columns, depth);
             } else {
-                bf16_block(b, B + (size_t)k * ldb + n, ldb, depth, columns);
+                bf16_block(blocks->b, B + (size_t)k * ldb + n, ldb, depth, columns);
             }
             for (int m = 0; m < M; m += BF16_M) {
                 int rows = min_int(BF16_M, M - m);
                 if (transpose_a) {
-                    bf16_block(a, A + (size_t)k * lda + m, lda, depth, rows);
+                    bf16_block(blocks->a, A + (size_t)k * lda + m, lda, depth, rows);
                 } else {
-                    bf16_block(a, A + (size_t)m * lda + k, lda, rows, depth);
+                    bf16_block(blocks->a, A + (size_t)m * lda + k, lda, rows, depth);
                 }
-                bf16_block_product(out, transpose_a, transpose_b, rows, columns, depth, a, b);
-                store_tile(C + (size_t)m * ldc + n, ldc, out, columns, rows, columns, alpha, k ? 1 : beta);
+                bf16_block_product(blocks, transpose_a, transpose_b, rows, columns, depth);
+                store_tile(C + (size_t)m * ldc + n, ldc, blocks->out, columns, rows, columns, alpha, k ? 1 : beta);
             }
         }
     }

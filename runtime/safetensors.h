@@ -462,7 +462,7 @@ static inline bool safetensors_read(const SafeTensors* file, const SafeTensor* t
     uint64_t offset = file->data_start + t->begin, end = file->data_start + t->end;
     if (!safetensors_check_dtype(file, t, err)) { return false; }
     if (strcmp(t->dtype, "F32") == 0) { return safetensors_read_bytes(file, offset, out, end - offset, err); }
-    unsigned char raw[1 << 16];
+    unsigned char raw[1 << 14];
     size_t width = (size_t)safetensors_dtype_bytes(t->dtype);
     while (offset < end) {
         size_t bytes = end - offset < sizeof raw ? end - offset : sizeof raw;

@@ -157,8 +157,7 @@ int main(int argc, char** argv) {
     static Bench b;
     start_with_sleeping_threads(argv);
     read_arguments(&b, argc, argv);
-    Config config = {0};
-    int threads = threads_begin(&config);
+    int threads = threads_begin(0);
     for (char* name = strtok(b.names, ","); name && b.models < MAX_MODELS; name = strtok(NULL, ",")) {
         build(&timed[b.models++], &b, name);
     }

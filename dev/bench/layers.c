@@ -231,8 +231,7 @@ int main(int argc, char** argv) {
     if (rounds < 1 || rounds > MAX_ROUNDS || batch_size < 1) {
         fail(EXIT_USAGE, "give 1 to %d rounds and a batch size", MAX_ROUNDS);
     }
-    Config config = {0};
-    int threads = threads_begin(&config);
+    int threads = threads_begin(0);
     build(m, argc, argv, batch_size);
     Dims d = m->dims;
     size_t pixels = (size_t)batch_size * 3 * d.S * d.S, most = (size_t)batch_size * d.N * largest(d.F, 3 * d.P * d.P);
