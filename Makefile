@@ -4,6 +4,7 @@
 #   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO = auto|yes|none
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
+#   DEBUG=1          compiles in a fraction of the time, for a debugger (-Og -g); objects go to build/debug
 #   NVCC=nvcc        CUDA_ARCH=sm_90        the GPU to compile for; default: the one here, or several where there is none
 #   FUZZ_SECONDS=60  of make fuzz, for each target           FUZZ_CC=clang
 #   EMU=plain|asan|race                  what train_katcu_emu looks for beside results (dev/cuda_on_cpu/README.md)
@@ -18,7 +19,8 @@ DNNL = auto
 CJSON = auto
 ZLIB = auto
 LIBCRYPTO = auto
-BUILD = build
+DEBUG =
+BUILD = $(if $(DEBUG),build/debug,build)
 EXTRA_CFLAGS =
 NVCC = nvcc
 CUDA_ARCH =
@@ -35,7 +37,9 @@ $(shell $(SETTINGS) scripts/probe.sh $(CONFIG))
 include $(CONFIG)
 endif
 
-CFLAGS = -std=gnu11 -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math -Wall -Wextra $(FOUND_FLAGS) $(EXTRA_CFLAGS)
+# Frames stay small: the stack of a thread may be 128 KB.
+CFLAGS = -std=gnu11 $(if $(DEBUG),-Og -g,$(OPTIMIZE)) -march=$(ARCH) -fno-math-errno -fno-trapping-math -Wall -Wextra \
+         -Wframe-larger-than=32768 $(FOUND_FLAGS) $(EXTRA_CFLAGS)
 LDLIBS = $(FOUND_LIBS) -lm -lpthread
 COMPILE = $(CC) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LDLIBS)
 
@@ -54,6 +58,7 @@ SAME_EVERYWHERE = $(SHELL_TESTS) $(filter %/test_convert %/test_dataset %/test_s
 
 help:
 	@echo 'make train_kat      the trainer                        (./train_kat --help)'
+	@echo 'make DEBUG=1 train_kat   the same in a fraction of the time, for a debugger: slower by far, objects in build/debug'
 	@echo 'make convert_data   turns data sets into .kds files     (./convert_data --help)'
 	@echo 'make fit_rational   fits starting coefficients of rationals (./fit_rational --help)'
 	@echo 'make train_katcu    the trainer on an NVIDIA GPU: needs CUDA 12 or 13 (./train_katcu --help)'
@@ -102,6 +107,10 @@ $(BUILD)/convert_data: data/convert.c $(CONFIG)
 
 $(BUILD)/fit_rational: dev/fit_rational/fit_rational.c $(CONFIG)
 	$(COMPILE)
+
+# They compare with OpenBLAS, also where the trainer does without.
+$(BUILD)/bench $(BUILD)/layers: FOUND_FLAGS += $(OPENBLAS_FLAGS)
+$(BUILD)/bench $(BUILD)/layers: FOUND_LIBS += $(OPENBLAS_LIBS)
 
 $(BUILD)/bench: dev/bench/bench.c $(CONFIG)
 	$(COMPILE)
@@ -193,8 +202,8 @@ $(SHELL_TESTS:dev/test/test_%=test-%): test-%: dev/test/test_% $(BUILD)/train_ka
 # -g1: lines, which reports name, without types and variables, which cost a third of the compiler's time. What
 # AddressSanitizer shows at the access (null, object-size, pointer-overflow), UBSan need not look for.
 # float-cast-overflow is not part of undefined. At -O1 clang warns of every loop that `omp simd` asks it to vectorise.
-SANITIZE = -O1 -g1 -DREDUCED -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
-           -fno-sanitize=null,object-size,pointer-overflow $(if $(findstring clang,$(CC)),-Wno-pass-failed)
+SANITIZE = -O1 -g1 -DREDUCED -Wno-frame-larger-than -fsanitize=address,undefined,float-cast-overflow \
+           -fno-sanitize-recover=all -fno-sanitize=null,object-size,pointer-overflow $(if $(findstring clang,$(CC)),-Wno-pass-failed)
 test-asan:
 	@$(MAKE) --no-print-directory test BUILD=$(BUILD)/asan EXTRA_CFLAGS='$(EXTRA_CFLAGS) $(SANITIZE)'
 

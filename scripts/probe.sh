@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # What this machine can build with, found by compiling small programs:  probe.sh CONFIG.mk
 # Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO and EXTRA_CFLAGS from the environment and writes make variables:
-# FOUND_FLAGS, FOUND_LIBS, and for each piece NAME_NOTE, the line that `make` prints. A file in which nothing is missing
-# stays as it is until one of these settings changes.
+# OPTIMIZE (flags), FOUND_FLAGS, FOUND_LIBS, OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs that compare with it), and for each
+# piece NAME_NOTE, the line that `make` prints. A file in which nothing is missing stays as it is until one of these
+# settings, or this script, changes.
 set -u
 config=$1
-key="# CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO $EXTRA_CFLAGS"
+key="# $(cksum <"$0") CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO $EXTRA_CFLAGS"
 if [ "$(head -n 1 "$config" 2>/dev/null)" = "$key" ] && ! grep -q '✗' "$config"; then exit 0; fi
 
 mkdir -p "$(dirname "$config")"
@@ -56,6 +57,14 @@ else
     note COMPILER "✗ $CC builds nothing with -march=$ARCH: install gcc, or give CC= and ARCH="
 fi
 
+# -O3 of gcc makes copies of what is not hot: three times the code, and no faster. This is what the loops of kernels/ want
+# beyond -O2. Blocks on a stack that is full must not reach beyond its guard page.
+optimize="-O2 -ftree-vectorize -fvect-cost-model=dynamic -funswitch-loops -fpeel-loops --param max-inline-insns-single=20"
+# shellcheck disable=SC2086
+compiles 'int main(void) { return 0; }' -Werror $optimize || optimize=-O3
+stack=-fstack-clash-protection
+compiles 'int main(void) { return 0; }' -Werror $stack || stack=""
+
 if [ "$OPENMP" = none ]; then
     flags=-fopenmp-simd
     note OPENMP "– left out: one thread"
@@ -68,6 +77,7 @@ else
     missing OPENMP "$OPENMP" "one thread only: gcc has it built in, clang needs libomp-dev"
 fi
 
+before_flags=$flags before_libs=$libs
 library BLAS "$BLAS" openblas -lopenblas HAVE_OPENBLAS "own loops, slower: install libopenblas-openmp-dev" '
     #include <cblas.h>
     #include <stdio.h>
@@ -79,6 +89,12 @@ library BLAS "$BLAS" openblas -lopenblas HAVE_OPENBLAS "own loops, slower: insta
         printf("%s (%s)", openblas_get_config(), flavours[openblas_get_parallel() % 3]);
         return out != 1;
     }'
+openblas_flags="" openblas_libs=""
+# shellcheck disable=SC2086
+if $CC "-march=$ARCH" $EXTRA_CFLAGS -dM -E -x c /dev/null 2>/dev/null | grep -q '__AVX__'; then # matmul.h's own products
+    openblas_flags=${flags#"$before_flags"} openblas_libs=${libs#"$before_libs"}
+    flags=$before_flags libs=$before_libs
+fi
 dnnl_program='
     #include <oneapi/dnnl/dnnl.h>
     #include <stdio.h>
@@ -107,5 +123,6 @@ library LIBCRYPTO "$LIBCRYPTO" libcrypto -lcrypto HAVE_LIBCRYPTO "no check of do
     #include <stdio.h>
     int main(void) { return puts(OpenSSL_version(OPENSSL_VERSION)) < 0 || !EVP_sha256(); }'
 
-printf 'FOUND_FLAGS := %s\nFOUND_LIBS := %s\n' "$flags" "$libs" >>"$work/config.mk"
+printf '%s := %s\n' OPTIMIZE "$optimize" FOUND_FLAGS "$flags $stack" FOUND_LIBS "$libs" \
+    OPENBLAS_FLAGS "$openblas_flags" OPENBLAS_LIBS "$openblas_libs" >>"$work/config.mk"
 cmp -s "$work/config.mk" "$config" || cp "$work/config.mk" "$config"
