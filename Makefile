@@ -48,9 +48,14 @@ CUDA_PROGRAMS = train_katcu train_katcu_emu
 TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard test_*.c dev/test/test_*.c)))
 SHELL_TESTS := $(wildcard dev/test/test_*.sh)
 
+# C tests that run the trainer, as the shell tests do
+RUN_TRAINER := $(patsubst dev/test/%.c,$(BUILD)/%,$(shell grep -lE "TRAIN_KAT|trainer_process" dev/test/test_*.c))
+
 # Tests that no flag of the processor's and no library of products can tell anything: they copy, count, parse and refuse,
-# and what they run adds no floats. They are not repeated in builds that differ in nothing else.
-SAME_EVERYWHERE = $(SHELL_TESTS) $(filter %/test_convert %/test_dataset %/test_safetensors,$(TESTS))
+# or run the trainer, the arithmetic of which test_gpt_style.c goes through from inside. They are not repeated in builds that
+# differ in nothing else.
+SAME_EVERYWHERE = $(SHELL_TESTS) $(RUN_TRAINER) \
+    $(patsubst %,$(BUILD)/test_%,convert dataset fuzz_corpus log safetensors)
 
 .PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-cuda test stress test-arithmetic test-asan \
         test-folder test-gpu-check clean
@@ -195,6 +200,8 @@ test-folder: $(BUILD)/train_kat
 
 $(TESTS:$(BUILD)/test_%=test-%): test-%: $(BUILD)/test_%
 	$(call RUN_TESTS,$<)
+
+$(RUN_TRAINER:$(BUILD)/test_%=test-%): $(BUILD)/train_kat
 
 $(SHELL_TESTS:dev/test/test_%=test-%): test-%: dev/test/test_% $(BUILD)/train_kat $(BUILD)/convert_data
 	$(call RUN_TESTS,$<)

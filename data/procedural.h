@@ -43,21 +43,28 @@ static inline int random_between(int low, int high, uint32_t word) { // low..hig
 }
 
 static inline bool odd_band(int coordinate, int bands) { return ((coordinate + 8 * SHAPE_UNIT) * bands >> 10) & 1; }
+static inline int from_middle(int u, int v) { return u * u + v * v; } // squared
+static inline int farther(int u, int v) { return abs(u) > abs(v) ? abs(u) : abs(v); }
+static inline int nearer(int u, int v) { return abs(u) < abs(v) ? abs(u) : abs(v); }
 
-static inline bool inside_shape(int shape, int bands, int u, int v) {
-    int a = abs(u), b = abs(v), square = u * u + v * v, farther = a > b ? a : b;
+// Adds 1 to covered[x] where (us[x], vs[x]) is inside the shape, for a row of pixels. A loop for each shape: without a
+// switch in it, the compiler calculates many pixels at once.
+static inline void cover_points(int* covered, const int* us, const int* vs, int shape, int bands) {
+#define WHERE(inside) \
+    for (int x = 0; x < PROCEDURAL_SIDE; x++) { int u = us[x], v = vs[x]; covered[x] += (inside); } break
     switch (shape) {
-        case 0: return square < 1024 * 1024;
-        case 1: return square < 1024 * 1024 && square > 560 * 560;
-        case 2: return farther < 900;
-        case 3: return farther < 900 && farther > 500;
-        case 4: return v < 800 && 8 * a < 5 * (v + 1000);
-        case 5: return farther < 1024 && (a < 320 || b < 320);
-        case 6: return farther < 1024 && odd_band(v, bands);
-        case 7: return farther < 1024 && odd_band(u, bands);
-        case 8: return farther < 1024 && odd_band((u + v) * 3 / 4, bands);
-        default: return farther < 1024 && odd_band(u, bands) != odd_band(v, bands);
+        case 0: WHERE(from_middle(u, v) < 1024 * 1024);
+        case 1: WHERE((from_middle(u, v) < 1024 * 1024) & (from_middle(u, v) > 560 * 560));
+        case 2: WHERE(farther(u, v) < 900);
+        case 3: WHERE((farther(u, v) < 900) & (farther(u, v) > 500));
+        case 4: WHERE((v < 800) & (8 * abs(u) < 5 * (v + 1000)));
+        case 5: WHERE((farther(u, v) < 1024) & (nearer(u, v) < 320));
+        case 6: WHERE((farther(u, v) < 1024) & odd_band(v, bands));
+        case 7: WHERE((farther(u, v) < 1024) & odd_band(u, bands));
+        case 8: WHERE((farther(u, v) < 1024) & odd_band((u + v) * 3 / 4, bands));
+        default: WHERE((farther(u, v) < 1024) & (odd_band(u, bands) != odd_band(v, bands)));
     }
+#undef WHERE
 }
 
 // Tilt by at most 20°, an angle with rational cosine (1-t²)/(1+t²) and sine 2t/(1+t²), t = tilt/1024.
@@ -93,26 +100,32 @@ static inline Scene scene_draw(int shape, uint32_t split, uint64_t first) {
     return s;
 }
 
-// How much of pixel (x, y) the shape covers, 0..4: four samples, a quarter pixel off the middle.
-static inline int shape_coverage(const Scene* s, int x, int y) {
-    int covered = 0;
+// How much of each pixel of row y the shape covers, 0..4: four samples, a quarter pixel off the middle.
+static inline void cover_row(int* covered, const Scene* s, int y) {
+    int us[PROCEDURAL_SIDE], vs[PROCEDURAL_SIDE];
+    memset(covered, 0, sizeof us);
     for (int k = 0; k < 4; k++) {
-        int qx = 4 * x + 1 + 2 * (k & 1), qy = 4 * y + 1 + (k & 2);
-        int u = (s->u[0] * qx + s->u[1] * qy + s->u[2]) >> 8, v = (s->v[0] * qx + s->v[1] * qy + s->v[2]) >> 8;
-        covered += inside_shape(s->shape, s->bands, u, v);
+        int qy = 4 * y + 1 + (k & 2);
+        for (int x = 0; x < PROCEDURAL_SIDE; x++) {
+            int qx = 4 * x + 1 + 2 * (k & 1);
+            us[x] = (s->u[0] * qx + s->u[1] * qy + s->u[2]) >> 8;
+            vs[x] = (s->v[0] * qx + s->v[1] * qy + s->v[2]) >> 8;
+        }
+        cover_points(covered, us, vs, s->shape, s->bands);
     }
-    return covered;
 }
 
 static inline void scene_paint(uint8_t* out, const Scene* s) { // out (3, 32, 32)
     const int side = PROCEDURAL_SIDE;
     for (int y = 0; y < side; y++) {
-        for (int x = 0; x < side; x++) {
-            int covered = shape_coverage(s, x, y), dx = x - s->spot_x, dy = y - s->spot_y;
-            bool spot = dx * dx + dy * dy < s->spot_radius * s->spot_radius;
-            for (int c = 0; c < 3; c++) {
+        int covered[PROCEDURAL_SIDE];
+        cover_row(covered, s, y);
+        for (int c = 0; c < 3; c++) {
+            for (int x = 0; x < side; x++) {
+                int dx = x - s->spot_x, dy = y - s->spot_y;
+                bool spot = dx * dx + dy * dy < s->spot_radius * s->spot_radius;
                 int ground = spot ? s->spot[c] : s->ground[c] + s->slope[c] * (2 * x - side + 1) / (2 * side);
-                int value = (covered * s->figure[c] + (4 - covered) * ground) / 4;
+                int value = (covered[x] * s->figure[c] + (4 - covered[x]) * ground) / 4;
                 out[(c * side + y) * side + x] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
             }
         }

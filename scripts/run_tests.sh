@@ -25,7 +25,7 @@ if [ "${1:-}" = --one ]; then
 fi
 
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # waiting threads sleep: other programs may want the core
-scratch=$(mktemp -d)
+scratch=$(mktemp -d) && chmod 755 "$scratch" # for tests that go on as another user
 trap 'rm -rf "$scratch"' EXIT
 tests=("$@") passed=0 failed=0
 

@@ -24,7 +24,7 @@ check "a run without an output" unwritten "$train" "${tiny[@]}" --steps 2 --outp
 check "leaves its files as another does" cmp run/last.resume.safetensors silent/last.resume.safetensors
 check "and nothing in metrics.csv but rows" bash -c "! grep -v -e '^step,' -e '^[0-9]*,[^a-z]*$' silent/metrics.csv"
 
-"$train" "${tiny[@]}" --steps 2 --output headless 2>headless.err | head -n 1 >headless.log
+"$train" "${tiny[@]}" --steps 2 --output headless 2>headless.err | :
 check "a run whose reader goes fails in the end" test "${PIPESTATUS[0]}" = 1
 check "and says so" grep -q "its reader is gone" headless.err
 check "but loses nothing" cmp run/last.resume.safetensors headless/last.resume.safetensors
