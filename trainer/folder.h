@@ -119,17 +119,6 @@ static void refuse_to_replace(const Trainer* t) {
          "--overwrite", t->output, name);
 }
 
-// A folder that this process has made cannot be another's.
-static void make_new_folder(Trainer* t) {
-    Error err;
-    if (!make_folders("runs", &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-    for (int n = 1;; n++) {
-        default_folder(&t->model.config, n, t->output);
-        if (mkdir(t->output, 0777) == 0) { return; }
-        if (errno != EEXIST) { fail(EXIT_RUN_TIME, "cannot make the folder %s: %s. Give --output", t->output, strerror(errno)); }
-    }
-}
-
 static void lock_folder(const Trainer* t) {
     Error err;
     int lock = folder_lock(t->output, &err);
@@ -139,15 +128,13 @@ static void lock_folder(const Trainer* t) {
     if (lock == LOCK_NONE) { printf("note       %s: start no second run there\n", err.text); }
 }
 
-// Where the run leaves its files: --output, else the folder that it resumes, else a new one. Nothing in it is touched yet.
+// Where the run leaves its files: --output, else the folder that it resumes, else a new one, which is made when there is
+// something to put there. Nothing in it is touched yet.
 static void take_folder(Trainer* t) {
     const Config* c = &t->model.config;
     Error err;
-    if (!*c->output && !*c->resume) {
-        make_new_folder(t);
-    } else {
-        snprintf(t->output, sizeof t->output, "%s", *c->output ? c->output : c->resume);
-    }
+    snprintf(t->output, sizeof t->output, "%s", *c->output ? c->output : c->resume);
+    if (!*t->output) { return; }
     if (!make_folders(t->output, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     lock_folder(t);
     t->in_place = *c->resume && same_file(c->resume, t->output);
@@ -156,6 +143,18 @@ static void take_folder(Trainer* t) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Once the weights are read
+
+// A folder that this process has made cannot be another's.
+static void make_new_folder(Trainer* t) {
+    Error err;
+    if (!make_folders("runs", &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    for (int n = 1;; n++) {
+        default_folder(&t->model.config, n, t->output);
+        if (mkdir(t->output, 0777) == 0) { break; }
+        if (errno != EEXIST) { fail(EXIT_RUN_TIME, "cannot make the folder %s: %s. Give --output", t->output, strerror(errno)); }
+    }
+    lock_folder(t);
+}
 
 // A run that goes on in another folder takes along what its last line and its plots need.
 static void bring_along(Trainer* t) {
@@ -203,6 +202,7 @@ static void check_best(Trainer* t) {
 
 static void prepare_folder(Trainer* t) {
     const Config* c = &t->model.config;
+    if (!*t->output) { make_new_folder(t); }
     remove_run(t, !t->in_place);
     if (!t->in_place && *c->resume) { bring_along(t); }
     if (*c->resume) { check_best(t); }
