@@ -23,7 +23,7 @@ ACTIVATION_FUNCTION float normal_cdf(float x) {
 
 #else
 #include "vector_math.h"
-#define ACTIVATION_FUNCTION static inline
+#define ACTIVATION_FUNCTION ALWAYS_INLINE
 
 ACTIVATION_FUNCTION float fast_exp(float x) { return vm_exp(x); }
 ACTIVATION_FUNCTION float fast_quotient(float x, float y) { return x / y; }

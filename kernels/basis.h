@@ -23,9 +23,12 @@
 
 #ifdef __CUDACC__
 #define BASIS_FUNCTION static inline __host__ __device__
+#define BASIS_SIZE_FUNCTION BASIS_FUNCTION
 #else
 #define BASIS_FUNCTION static inline
+#define BASIS_SIZE_FUNCTION NEVER_INLINE __attribute__((const))
 #endif
+#define BASIS_VALUE BASIS_FUNCTION __attribute__((always_inline)) // of one number, for loops that are to vectorise
 
 // A new basis needs its row in one of these tables and the functions that the row names, nothing else. The definition
 // is plain C in double precision: what the tests hold the functions against (dev/test/plain_basis.h has plain_spline
@@ -80,7 +83,7 @@ enum { RATIONAL_UNIT_NUMERATOR = 6, RATIONAL_UNIT_DENOMINATOR = 4, WAVELET_PARAM
 BASIS_FUNCTION bool basis_is_linear(KaratBasis kind) { return kind == BASIS_FOURIER || kind >= BASIS_BSPLINE; }
 BASIS_FUNCTION bool basis_is_wavelet(KaratBasis kind) { return kind > BASIS_RATIONAL && kind < BASIS_BSPLINE; }
 
-BASIS_FUNCTION int basis_coefficients(Basis b) { // M
+BASIS_SIZE_FUNCTION int basis_coefficients(Basis b) { // M
 #define COUNT_CASE(constant, name, note, count, ...) case constant: return count;
     switch (b.kind) {
     LINEAR_BASES(COUNT_CASE)
@@ -91,35 +94,35 @@ BASIS_FUNCTION int basis_coefficients(Basis b) { // M
 }
 
 #ifdef __CUDA_ARCH__
-BASIS_FUNCTION float basis_exp(float x) { return expf(x); }
-BASIS_FUNCTION void basis_sincos(float x, float* sine, float* cosine) { sincosf(x, sine, cosine); }
+BASIS_VALUE float basis_exp(float x) { return expf(x); }
+BASIS_VALUE void basis_sincos(float x, float* sine, float* cosine) { sincosf(x, sine, cosine); }
 #else
-BASIS_FUNCTION float basis_exp(float x) { return vm_exp(x); }
-BASIS_FUNCTION void basis_sincos(float x, float* sine, float* cosine) { vm_sincos(x, sine, cosine); }
+BASIS_VALUE float basis_exp(float x) { return vm_exp(x); }
+BASIS_VALUE void basis_sincos(float x, float* sine, float* cosine) { vm_sincos(x, sine, cosine); }
 #endif
 
 // ---- Wavelets
 
 typedef struct { float value, slope; } BasisValue; // psi(x) and psi'(x)
 
-BASIS_FUNCTION BasisValue basis_mexican_hat(float x) {
+BASIS_VALUE BasisValue basis_mexican_hat(float x) {
     float square = x * x, bell = 0.86732507f * basis_exp(-0.5f * square); // 2 / (sqrt3 pi^1/4)
     return (BasisValue){(1 - square) * bell, x * (square - 3) * bell};
 }
 
-BASIS_FUNCTION BasisValue basis_morlet(float x) {
+BASIS_VALUE BasisValue basis_morlet(float x) {
     float sine, cosine, bell = basis_exp(-0.5f * x * x);
     basis_sincos(5 * x, &sine, &cosine);
     return (BasisValue){cosine * bell, -(5 * sine + x * cosine) * bell};
 }
 
-BASIS_FUNCTION BasisValue basis_dog(float x) {
+BASIS_VALUE BasisValue basis_dog(float x) {
     float bell = basis_exp(-0.5f * x * x);
     return (BasisValue){x * bell, (1 - x * x) * bell};
 }
 
 // nu'(t) = 140 t^3 (1-t)^3
-BASIS_FUNCTION BasisValue basis_meyer(float x) {
+BASIS_VALUE BasisValue basis_meyer(float x) {
     const float pi = 3.14159265f;
     float a = fabsf(x), t = 2 * a - 1, sine, cosine, window_sine, window;
     t = t < 0 ? 0 : t > 1 ? 1 : t;
@@ -131,7 +134,7 @@ BASIS_FUNCTION BasisValue basis_meyer(float x) {
 }
 
 // Below 1/2 from the series: (cos x - sin x / x) / x would cancel
-BASIS_FUNCTION BasisValue basis_shannon(float x) {
+BASIS_VALUE BasisValue basis_shannon(float x) {
     float sine, cosine, t = x * x;
     basis_sincos(x, &sine, &cosine);
     float series = 1 - t * (1 / 6.0f - t * (1 / 120.0f - t * (1 / 5040.0f)));
@@ -142,7 +145,7 @@ BASIS_FUNCTION BasisValue basis_shannon(float x) {
 }
 
 // By t = e^-|x| neither tail overflows: sech x = 2t / (1 + t^2), sech' x = -sech x tanh x
-BASIS_FUNCTION BasisValue basis_sech(float x) {
+BASIS_VALUE BasisValue basis_sech(float x) {
     float t = basis_exp(-fabsf(x)), square = t * t, inverse = 1 / (1 + square), bell = 2 * t * inverse;
     return (BasisValue){bell, -bell * copysignf((1 - square) * inverse, x)};
 }
@@ -154,7 +157,7 @@ BASIS_FUNCTION float basis_shannon_window(int q, int N) {
 
 // 1/s. An |s| below 1/1000 counts as that much, with the gradient of that place: a unit is never narrower than fp32
 // can follow, and can leave again.
-BASIS_FUNCTION float basis_inverse_scale(float s) {
+BASIS_VALUE float basis_inverse_scale(float s) {
     float size = fabsf(s) < 1e-3f ? 1e-3f : fabsf(s);
     return copysignf(1 / size, s);
 }
@@ -186,7 +189,7 @@ typedef struct {
 } BasisRational;
 
 // theta[m * step]: a0..a5, b1..b4
-BASIS_FUNCTION BasisRational basis_rational(float x, const float* theta, int step) {
+BASIS_VALUE BasisRational basis_rational(float x, const float* theta, int step) {
     const float *a = theta, *b = theta + RATIONAL_UNIT_NUMERATOR * step;
     float P = a[5 * step], dP = 0, S = b[3 * step], dS = S;
     for (int i = 4; i >= 0; i--) {

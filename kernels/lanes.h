@@ -4,6 +4,7 @@
 //
 // A register has 16 lanes with AVX-512, 8 with AVX, and 4 elsewhere (SSE, NEON).
 #pragma once
+#include "../runtime/inlining.h"
 #include <stdint.h>
 #include <string.h>
 
@@ -16,9 +17,6 @@ enum { LANES = 4 };
 #endif
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t LaneBits __attribute__((vector_size(LANES * sizeof(int32_t))));
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline)) // so that counts given as literals unroll the loops
-#define NEVER_INLINE __attribute__((noinline, unused)) static      // compiled once, however many call it
 
 // In front of a loop whose count is a constant: written out, also at -O2, so that an array it runs over becomes registers
 #ifdef __clang__

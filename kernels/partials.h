@@ -1,6 +1,7 @@
 // Sums over rows that come out with the same bits for any number of threads. The rows are cut into parts that depend on
 // the shape only; each part writes its own sums, and the parts are then added in order.
 #pragma once
+#include "../runtime/inlining.h"
 #include <stddef.h>
 
 enum { PART_ROWS = 32, PART_COLUMNS = 64 };
@@ -13,7 +14,7 @@ static inline int part_length(int rows, int part) {
 }
 
 // sum[i] += the column sums of partials (parts, n)
-static inline void add_partials(float* sum, const float* partials, int parts, int n) {
+NEVER_INLINE void add_partials(float* sum, const float* partials, int parts, int n) {
     #pragma omp parallel for schedule(static)
     for (int first = 0; first < n; first += PART_COLUMNS) {
         int width = n - first < PART_COLUMNS ? n - first : PART_COLUMNS;

@@ -6,36 +6,37 @@
 // comparison is written so that a NaN fails it and passes through, and so that it compiles to a min, a max or a blend.
 // Rounding is rintf, which is one instruction from SSE 4.1 on and honours every flag the compiler may be given.
 #pragma once
+#include "../runtime/inlining.h"
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-static inline int32_t vm_bits(float x) {
+ALWAYS_INLINE int32_t vm_bits(float x) {
     int32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
-static inline float vm_from_bits(int32_t bits) {
+ALWAYS_INLINE float vm_from_bits(int32_t bits) {
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
 }
 
-static inline float vm_min(float x, float high) { return high < x ? high : x; } // a NaN x stays
-static inline float vm_max(float x, float low) { return low > x ? low : x; }
+ALWAYS_INLINE float vm_min(float x, float high) { return high < x ? high : x; } // a NaN x stays
+ALWAYS_INLINE float vm_max(float x, float low) { return low > x ? low : x; }
 
 // Nearest integer as int, for a NaN some number: the caller's float result is NaN by itself then.
-static inline int32_t vm_to_int(float rounded) {
+ALWAYS_INLINE int32_t vm_to_int(float rounded) {
     rounded = rounded > -0x1p30f ? rounded : -0x1p30f; // the other way round than vm_max: a NaN becomes a number
     return (int32_t)vm_min(rounded, 0x1p30f);
 }
 
-static inline float vm_power_of_two(int32_t n) { return vm_from_bits((int32_t)((uint32_t)(n + 127) << 23)); }
+ALWAYS_INLINE float vm_power_of_two(int32_t n) { return vm_from_bits((int32_t)((uint32_t)(n + 127) << 23)); }
 
 // e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln(2)/2. 2^n is applied in two factors, so that results go down through
 // the denormals to 0 and up to infinity as libm's do.
-static inline float vm_exp(float x) {
+ALWAYS_INLINE float vm_exp(float x) {
     x = vm_min(vm_max(x, -104.0f), 89.0f);
     float n = rintf(x * 1.44269504f);
     float r = x - n * 0.693115234375f - n * 3.19461833e-5f; // ln 2 in two parts, the first with bits to spare for n
@@ -48,10 +49,10 @@ static inline float vm_exp(float x) {
     return p * vm_power_of_two(half) * vm_power_of_two(whole - half);
 }
 
-static inline float vm_sigmoid(float x) { return 1.0f / (1.0f + vm_exp(-x)); }
+ALWAYS_INLINE float vm_sigmoid(float x) { return 1.0f / (1.0f + vm_exp(-x)); }
 
 // erf(x) = x P(x^2) / Q(x^2) on |x| <= 4, where 1 - erf is below half a unit in the last place
-static inline float vm_erf(float x) {
+ALWAYS_INLINE float vm_erf(float x) {
     x = vm_min(vm_max(x, -4.0f), 4.0f);
     float t = x * x;
     float p = 1.911029873e-8f * t - 1.941927707e-6f;
@@ -72,7 +73,7 @@ static inline float vm_erf(float x) {
 // too. Beyond |x| = 1e4 the reduction loses digits (1e-6 at 1e5); results stay within [-1, 1] whatever x is: r is held
 // within 0.8, as an integer, since gcc makes several branches of a float that is held between two constants, and
 // `lost` brings a NaN back. n's low bits are read off n + 1.5 2^23, whose last place is 1.
-static inline void vm_sincos(float x, float* sine, float* cosine) {
+ALWAYS_INLINE void vm_sincos(float x, float* sine, float* cosine) {
     float n = rintf(x * 0.636619772f);
     float r = x - n * 1.5703125f;
     r = r - n * 4.8375129699707e-4f;

@@ -2,11 +2,12 @@
 // the same alignment in every run and adds in the same order.
 #pragma once
 #include "error.h"
+#include "inlining.h"
 #include <assert.h> // static_assert
 #include <stdint.h>
 #include <string.h>
 
-static inline void* alloc_bytes(size_t bytes, const char* what) {
+NEVER_INLINE void* alloc_bytes(size_t bytes, const char* what) {
     size_t rounded = (bytes + 63) / 64 * 64;
     void* p = rounded >= bytes ? aligned_alloc(64, rounded ? rounded : 64) : NULL;
     if (!p) {
@@ -16,7 +17,7 @@ static inline void* alloc_bytes(size_t bytes, const char* what) {
     return p;
 }
 
-static inline float* alloc_floats(size_t count, const char* what) {
+NEVER_INLINE float* alloc_floats(size_t count, const char* what) {
     if (count > SIZE_MAX / sizeof(float)) { fail(EXIT_RUN_TIME, "%s is too large for this machine's addresses", what); }
     return (float*)alloc_bytes(count * sizeof(float), what);
 }

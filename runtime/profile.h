@@ -2,6 +2,7 @@
 // part, forward or backward; off, it costs a branch.
 #pragma once
 #include "clock.h"
+#include "inlining.h"
 #include <stdbool.h>
 #include <string.h>
 
@@ -20,7 +21,7 @@ static inline void profile_start(Profile* p) {
     p->last = seconds_now();
 }
 
-static inline void profile_lap(Profile* p, int part) {
+NEVER_INLINE void profile_lap(Profile* p, int part) {
     if (!p->on) { return; }
     double now = seconds_now();
     p->seconds[part][p->direction] += now - p->last;

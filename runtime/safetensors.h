@@ -15,6 +15,7 @@
 #include "error.h"
 #include "file_kind.h"
 #include "files.h"
+#include "inlining.h"
 #include "memory.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -406,7 +407,7 @@ static inline bool safetensors_open(SafeTensors* file, const char* path, Error* 
     return ok;
 }
 
-static inline const SafeTensor* safetensors_find(const SafeTensors* file, const char* name) {
+NEVER_INLINE const SafeTensor* safetensors_find(const SafeTensors* file, const char* name) {
     int low = 0, high = file->count;
     while (low < high) {
         int middle = low + (high - low) / 2, order = strcmp(file->by_name[middle]->name, name);
