@@ -59,7 +59,8 @@ fi
 
 # -O3 of gcc makes copies of what is not hot: three times the code, and no faster. This is what the loops of kernels/ want
 # beyond -O2. Blocks on a stack that is full must not reach beyond its guard page.
-optimize="-O2 -ftree-vectorize -fvect-cost-model=dynamic -funswitch-loops -fpeel-loops --param max-inline-insns-single=20"
+optimize="-O2 -ftree-vectorize -fvect-cost-model=dynamic -funswitch-loops -fpeel-loops -fno-gcse -fno-thread-jumps"
+optimize="$optimize --param max-inline-insns-single=20"
 # shellcheck disable=SC2086
 compiles 'int main(void) { return 0; }' -Werror $optimize || optimize=-O3
 stack=-fstack-clash-protection
@@ -104,7 +105,7 @@ dnnl_program='
     }'
 if [ "$DNNL" = auto ] && ! grep -qwsE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then
     note DNNL "– not used: it is for --precision bf16 on processors with avx512_bf16 or AMX"
-elif [ "${flags%% *}" != -fopenmp ]; then
+elif [ "$DNNL" != none ] && [ "${flags%% *}" != -fopenmp ]; then
     missing DNNL "$DNNL" "oneDNN would start threads of its own where OpenMP is missing"
 else
     library DNNL "$DNNL" dnnl -ldnnl HAVE_DNNL "bf16 products in our own loops, slower: install libdnnl-dev" "$dnnl_program"
