@@ -161,10 +161,10 @@ EMULATE = @$(MAKE) --no-print-directory -f dev/cuda_on_cpu/emulation.mk $(BUILD)
     EMU_LDLIBS='$(CUDA_LIBS)' && { cmp -s $(BUILD)/emu/$(EMU)/$(1)_emu $@ || cp -f $(BUILD)/emu/$(EMU)/$(1)_emu $@; }
 
 $(BUILD)/train_katcu_emu: FORCE $(CONFIG)
-	$(call EMULATE,train_vit)
+	+$(call EMULATE,train_vit)
 
 $(BUILD)/bench_cuda_emu: FORCE $(CONFIG)
-	$(call EMULATE,dev/bench/bench_cuda)
+	+$(call EMULATE,dev/bench/bench_cuda)
 
 .PHONY: FORCE
 FORCE:

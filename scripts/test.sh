@@ -4,12 +4,13 @@
 #   2. all tests with less work in each, under AddressSanitizer and UBSan,
 #   3. the tests of arithmetic with less work in each, for any x86-64 with AVX2, without OpenBLAS,
 #   4. the same for any x86-64, with OpenBLAS,
-#   5. the CUDA kernels and trainer, on the CPU, where the CUDA toolkit's headers are (dev/cuda_on_cpu): in several orders
+#   5. a build in a folder whose name has a space and an apostrophe,
+#   6. the CUDA kernels and trainer, on the CPU, where the CUDA toolkit's headers are (dev/cuda_on_cpu): in several orders
 #      of their threads, under AddressSanitizer, and for races where clang++ is; what nvcc makes of them, where it is.
 # The last line, "N passed, N failed", sums them; the exit status is 1 if anything failed. On a machine that is no
 # x86-64, 3 is run for this machine's own processor and 4 is left out.
 #
-#     scripts/test.sh --quick     between an edit and the next: 1, and of 5 each kernel in one order of threads
+#     scripts/test.sh --quick     between an edit and the next: 1, and of 6 each kernel in one order of threads
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/setup.sh
@@ -80,6 +81,7 @@ suite "arithmetic without OpenBLAS, -march=$arch" test-arithmetic BUILD=build/ow
 if [ "$(uname -m)" = x86_64 ]; then
     suite "arithmetic, -march=x86-64" test-arithmetic BUILD=build/plain ARCH=x86-64 EXTRA_CFLAGS=-DREDUCED
 fi
+suite "a build in a folder with a space and an apostrophe in its name" test-folder
 suite "the emulation of CUDA on the CPU, with planted defects" -C dev/cuda_on_cpu test
 suite "CUDA kernels against the CPU's, emulated, in five orders of threads" -C dev/test_cuda emu
 suite "the same under AddressSanitizer and UBSan, in one order" -C dev/test_cuda emu EMU=asan ORDERS=forward

@@ -8,13 +8,14 @@
 #
 #   EMU_CXXFLAGS=    added to the flags of what is compiled (-DNAME, -Wno-...)
 #   EMU_LDLIBS=      added to the link
-#   EMU_CXX=g++      EMU_CLANG=clang++      EMU_BUILD=build/emu
+#   EMU_CXX=g++      EMU_CLANG=clang++      EMU_BUILD=build/emu      EMU_OBJECTS=$(EMU_BUILD)/runtime, of the runtime itself
 #   CUDA_HOME=       the toolkit, for its headers; found beside nvcc if not given. No library of it is used.
 #
 # The source is plain CUDA; it and the project's headers that it includes by "" are rewritten by cuda_to_cpp.sh.
 
 EMU_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 EMU_BUILD ?= build/emu
+EMU_OBJECTS ?= $(EMU_BUILD)/runtime
 EMU ?= plain
 EMU_CXX ?= g++
 EMU_CLANG ?= clang++
@@ -33,10 +34,10 @@ EMU_FLAGS = -std=c++17 -g1 -fno-strict-aliasing -isystem $(EMU_DIR)/include \
 EMU_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined \
                -fno-sanitize=vptr,null,object-size,pointer-overflow
 
-EMU_RUNTIME := $(patsubst $(EMU_DIR)/runtime/%.cpp,$(EMU_BUILD)/runtime/%.o, \
+EMU_RUNTIME := $(patsubst $(EMU_DIR)/runtime/%.cpp,$(EMU_OBJECTS)/%.o, \
                 $(filter-out %/race.cpp %/race_calls.cpp %/race_none.cpp,$(wildcard $(EMU_DIR)/runtime/*.cpp)))
-EMU_UNWATCHED := $(EMU_RUNTIME) $(EMU_BUILD)/runtime/race_none.o
-EMU_WATCHED := $(EMU_RUNTIME) $(EMU_BUILD)/runtime/race.o $(EMU_BUILD)/runtime/race_calls.o
+EMU_UNWATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race_none.o
+EMU_WATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race.o $(EMU_OBJECTS)/race_calls.o
 EMU_INTERFACE := $(EMU_DIR)/cuda_to_cpp.sh $(wildcard $(EMU_DIR)/include/*.h $(EMU_DIR)/include/*/*.h)
 
 # $(call EMU_REWRITE,build): leaves the rewritten source in $(EMU_BUILD)/build/source and the dependencies beside $@.
@@ -72,7 +73,7 @@ $(EMU_BUILD)/race/%_emu: %.cu $(EMU_WATCHED) $(EMU_INTERFACE)
 	objcopy $(EMU_RENAME) $@.o
 	$(EMU_CXX) -no-pie $@.o $(EMU_WATCHED) $(EMU_LDLIBS) -o $@
 
-$(EMU_BUILD)/runtime/%.o: $(EMU_DIR)/runtime/%.cpp
+$(EMU_OBJECTS)/%.o: $(EMU_DIR)/runtime/%.cpp
 	@$(if $(EMU_HEADERS),,echo '$(EMU_NO_TOOLKIT)' >&2; exit 1;) mkdir -p $(@D)
 	$(EMU_CXX) $(EMU_FLAGS) -O3 -MMD -MP -c $< -o $@
 
@@ -81,4 +82,4 @@ EMU_GOALS := $(filter-out $(EMU_BUILD)/%,$(filter %_emu,$(MAKECMDGOALS)))
 $(EMU_GOALS): %: $(EMU_BUILD)/$(EMU)/%
 	@echo '$< is up to date'
 
--include $(wildcard $(EMU_BUILD)/runtime/*.d) $(shell find $(EMU_BUILD) -name '*_emu.d' 2>/dev/null)
+-include $(wildcard $(EMU_OBJECTS)/*.d) $(shell find $(EMU_BUILD) -name '*_emu.d' 2>/dev/null)
