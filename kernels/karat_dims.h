@@ -64,7 +64,7 @@ static inline bool karat_forms_sigma(KaratDims d) {
 
 // A coefficient of a unit with its scale folded in: scale_basis_pq coef_pmq, and scale_base_pq for the base's feature,
 // the last
-BASIS_FUNCTION float karat_coefficient(KaratOperator w, KaratDims d, int h, int m, int q, int p) {
+BASIS_VALUE float karat_coefficient(KaratOperator w, KaratDims d, int h, int m, int q, int p) {
     size_t unit = (size_t)(h * d.R + p) * d.N + q;
     int count = karat_coefficients(d);
     if (m == count) { return w.scale_base ? w.scale_base[unit] : 1; }
@@ -72,7 +72,7 @@ BASIS_FUNCTION float karat_coefficient(KaratOperator w, KaratDims d, int h, int 
 }
 
 // The backward of karat_coefficient: folded is the gradient of what it returns
-BASIS_FUNCTION void karat_coefficient_backward(KaratOperatorGrads grads, KaratOperator w, float folded, KaratDims d,
+BASIS_VALUE void karat_coefficient_backward(KaratOperatorGrads grads, KaratOperator w, float folded, KaratDims d,
                                               int h, int m, int q, int p) {
     size_t unit = (size_t)(h * d.R + p) * d.N + q;
     int count = karat_coefficients(d);
