@@ -27,8 +27,8 @@ static inline size_t linear_attention_scratch(int N, int C, int H) {
     return max_threads() * linear_attention_work(N, C / H);
 }
 
-static inline float linear_feature(float x) { return x > 0 ? x + 1 : vm_exp(x); }
-static inline float linear_feature_slope(float feature) { return vm_min(feature, 1); } // 1 for x > 0, else e^x
+ALWAYS_INLINE float linear_feature(float x) { return x > 0 ? x + 1 : vm_exp(x); }
+ALWAYS_INLINE float linear_feature_slope(float feature) { return vm_min(feature, 1); } // 1 for x > 0, else e^x
 
 // f(Q), f(K), S and s: rows of q, k, v are 3C apart
 static inline void linear_attention_sums(LinearWork w, const float* q, int N, int C, int D) {

@@ -192,10 +192,12 @@ typedef struct {
 BASIS_VALUE BasisRational basis_rational(float x, const float* theta, int step) {
     const float *a = theta, *b = theta + RATIONAL_UNIT_NUMERATOR * step;
     float P = a[5 * step], dP = 0, S = b[3 * step], dS = S;
+    UNROLLED
     for (int i = 4; i >= 0; i--) {
         dP = dP * x + P;
         P = P * x + a[i * step];
     }
+    UNROLLED
     for (int j = 2; j >= 0; j--) {
         S = S * x + b[j * step];
         dS = dS * x + S;

@@ -82,7 +82,9 @@ static inline void karat_units_rational_backward(float* dx, float* dtheta, const
         BasisRational phi = basis_rational(x[q], theta + q, N);
         float by_a = dphi[q] * phi.gain, by_b = dphi[q] * phi.turn * x[q];
         float *da = dtheta + q, *db = da + RATIONAL_UNIT_NUMERATOR * N;
+        UNROLLED
         for (int i = 0; i < RATIONAL_UNIT_NUMERATOR; i++, by_a *= x[q]) { da[i * N] += by_a; }
+        UNROLLED
         for (int j = 0; j < RATIONAL_UNIT_DENOMINATOR; j++, by_b *= x[q]) { db[j * N] += by_b; }
         dx[q] += dphi[q] * phi.slope;
     }

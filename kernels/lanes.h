@@ -18,13 +18,6 @@ enum { LANES = 4 };
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t LaneBits __attribute__((vector_size(LANES * sizeof(int32_t))));
 
-// In front of a loop whose count is a constant: written out, also at -O2, so that an array it runs over becomes registers
-#ifdef __clang__
-#define UNROLLED _Pragma("unroll")
-#else
-#define UNROLLED _Pragma("GCC unroll 16")
-#endif
-
 ALWAYS_INLINE Lanes splat(float value) { return value - (Lanes){0}; }
 
 ALWAYS_INLINE Lanes lanes_abs(Lanes x) { return (Lanes)((LaneBits)x & INT32_MAX); }
