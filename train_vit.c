@@ -312,7 +312,7 @@ static size_t model_scratch(const Model* m) {
 }
 
 // Sizes only: nothing is allocated, so that --dry-run can tell what a run would need. B: images that a batch holds at most
-static bool model_plan(Model* m, const Config* config, int classes, int B, Error* err) {
+RUNS_ONCE static bool model_plan(Model* m, const Config* config, int classes, int B, Error* err) {
     if (config->precision == PRECISION_TF32) {
         return set_error(err, "--precision tf32 is for the GPU: use ./train_katcu, or leave it out");
     }
@@ -628,7 +628,7 @@ static const char program_name[] = "./train_kat";
 
 // --device: ./train_katcu, if it lies beside this program and finds a GPU, goes on with the same arguments. Without it
 // auto says nothing.
-static void choose_device(const Config* c, char** argv) {
+RUNS_ONCE static void choose_device(const Config* c, char** argv) {
     static const char* const trial[] = {"train_katcu", "--dry-run", "--classes", "10", NULL}; // fails without a GPU
     char other[PATH_MAX];
     bool automatic = c->device == DEVICE_AUTO, built = program_beside("train_katcu", other);

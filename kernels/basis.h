@@ -306,6 +306,7 @@ BASIS_FUNCTION void basis_spline_pieces(float pieces[][SPLINE_BLOCK], const floa
     for (int k = 1; k <= order; k++) {
         float inverse = 1.0f / k;
         for (int n = k; n >= 0; n--) {
+            UNROLLED
             for (int i = 0; i < SPLINE_BLOCK; i++) {
                 float own = n < k ? (n + f[i]) * pieces[n][i] : 0, left = n > 0 ? pieces[n > 0 ? n - 1 : 0][i] : 0;
                 pieces[n][i] = inverse * (own + (k + 1 - n - f[i]) * left);
@@ -317,6 +318,7 @@ BASIS_FUNCTION void basis_spline_pieces(float pieces[][SPLINE_BLOCK], const floa
 // The cell of each x, from the first knot on, and the fraction into it; elements beyond count repeat the last
 BASIS_FUNCTION void basis_spline_cells(float* cell, float* f, const float* x, int count, Basis b) {
     float scale = b.grid / (2 * b.range), middle = 0.5f * b.grid + b.order;
+    UNROLLED
     for (int i = 0; i < SPLINE_BLOCK; i++) {
         float place = x[i < count ? i : count - 1] * scale + middle;
         cell[i] = floorf(place);
@@ -331,6 +333,7 @@ BASIS_FUNCTION void basis_spline_spread(float* e, int step, float pieces[][SPLIN
         float sum[SPLINE_BLOCK] = {0};
         for (int n = 0; n <= b.order; n++) {
             float place = m + n;
+            UNROLLED
             for (int i = 0; i < SPLINE_BLOCK; i++) { sum[i] += (cell[i] == place ? 1.0f : 0.0f) * pieces[n][i]; }
         }
         for (int i = 0; i < count; i++) { e[m * step + i] = sum[i]; }
@@ -357,6 +360,7 @@ BASIS_FUNCTION void basis_spline_slopes(float* slopes, const float* e, const flo
         basis_spline_cells(cell, f, x + i, rest, b);
         basis_spline_pieces(pieces, f, k > 0 ? k - 1 : 0);
         for (int n = k; n >= 0; n--) {
+            UNROLLED
             for (int j = 0; j < SPLINE_BLOCK; j++) {
                 float own = n < k || k == 0 ? pieces[n][j] : 0, left = n > 0 ? pieces[n > 0 ? n - 1 : 0][j] : 0;
                 pieces[n][j] = scale * (own - left);

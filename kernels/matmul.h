@@ -121,6 +121,7 @@ ALWAYS_INLINE void pack_panel(float* panel, int width, int lanes, int K, const f
         }
     } else if (lanes == width && step_k == 1 && width % 4 == 0) {
         for (; k + 4 <= K; k += 4, panel += 4 * width, x += 4) {
+            UNROLLED
             for (int j = 0; j < width; j += 4) { transpose_four(panel + j, width, x + j * step, step); }
         }
     }

@@ -42,7 +42,7 @@ static inline void list_choices(FILE* out, const char* title, const char* option
     }
 }
 
-static inline void config_list(FILE* out) {
+RUNS_ONCE static inline void config_list(FILE* out) {
     static const char* const attentions[] = {ATTENTIONS(CHOICE_NOTE)};
     static const char* const bases[] = {BASES(CHOICE_NOTE)};
     static const char* const orders[] = {KARAT_ORDERS(CHOICE_NOTE)};

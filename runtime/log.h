@@ -140,7 +140,7 @@ static inline bool metrics_find(FILE** in, const char* path, Error* err) {
 }
 
 // Opens metrics.csv with only the rows up to keep_step: what a killed run wrote after its last checkpoint comes again.
-static inline bool metrics_open(Metrics* m, const char* path, int64_t keep_step, Error* err) {
+RUNS_ONCE static inline bool metrics_open(Metrics* m, const char* path, int64_t keep_step, Error* err) {
     FILE* in;
     WholeFile out;
     snprintf(m->path, sizeof m->path, "%s", path);

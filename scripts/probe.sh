@@ -59,7 +59,7 @@ fi
 
 # -O3 of gcc makes copies of what is not hot: three times the code, and no faster. This is what the loops of kernels/ want
 # beyond -O2. Blocks on a stack that is full must not reach beyond its guard page.
-optimize="-O2 -ftree-vectorize -fvect-cost-model=dynamic -funswitch-loops -fpeel-loops -fno-gcse"
+optimize="-O2 -ftree-vectorize -fvect-cost-model=dynamic -funswitch-loops -fno-gcse -fno-tree-vrp"
 optimize="$optimize --param max-inline-insns-single=20"
 # shellcheck disable=SC2086
 compiles 'int main(void) { return 0; }' -Werror $optimize || optimize=-O3

@@ -31,7 +31,7 @@ static void save_buffers(Trainer* t, const char* name, const TensorBuffer* buffe
     if (strcmp(path, t->superseded) == 0) { t->superseded[0] = 0; }
 }
 
-static void save_weights(Trainer* t, const char* name, float* flat) {
+RUNS_ONCE static void save_weights(Trainer* t, const char* name, float* flat) {
     Metadata metadata = run_metadata(t);
     TensorBuffer weights = {"", model_fetch(&t->model, flat)};
     save_buffers(t, name, &weights, 1, &metadata);
@@ -57,7 +57,7 @@ static void drop_superseded(Trainer* t) {
 }
 
 // The file to resume from comes last: a run that is killed in between goes on from an earlier step and writes all again.
-static void save_last(Trainer* t) {
+RUNS_ONCE static void save_last(Trainer* t) {
     Model* m = &t->model;
     save_weights(t, "last.safetensors", m->params);
     if (m->ema) { save_weights(t, "last.ema.safetensors", m->ema); }
@@ -95,7 +95,7 @@ static bool read_position(Trainer* t, const SafeTensors* file) {
     return read && at >= 0 && at <= INT32_MAX; // --steps ends there
 }
 
-static void load_resume(Trainer* t, const char* folder) {
+RUNS_ONCE static void load_resume(Trainer* t, const char* folder) {
     Model* m = &t->model;
     char path[PATH_SIZE];
     Error err;

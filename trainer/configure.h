@@ -110,7 +110,7 @@ static Config configure_resumed(Origin* o, const char* folder, int argc, char** 
 }
 
 // Flags, over what the file of --resume, --continue or --eval says. Ends the program on --help, --list and errors.
-static Config configure(int argc, char** argv, Origin* o) {
+RUNS_ONCE static Config configure(int argc, char** argv, Origin* o) {
     char given[OPTION_TEXT_SIZE], folder[FOLDER_SIZE];
     Error err;
     tell_and_exit(argc, argv);

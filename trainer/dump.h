@@ -3,7 +3,7 @@
 #include "../runtime/checkpoint.h"
 #include "step.h"
 
-static int dump_state(Trainer* t, const char* path) {
+RUNS_ONCE static int dump_state(Trainer* t, const char* path) {
     Model* m = &t->model;
     Dims d = m->dims;
     const Batch* batch = loader_next(&t->train_loader);

@@ -31,7 +31,7 @@ static Evaluation evaluate(Trainer* t, float* flat, ClassCount* per_class /* (K)
     };
 }
 
-static void print_classes(const Dataset* data, const ClassCount* counts) {
+RUNS_ONCE static void print_classes(const Dataset* data, const ClassCount* counts) {
     for (int k = 0; k < data->classes; k++) {
         long long images = counts[k].images;
         double share = images ? (double)counts[k].hits / (double)images : 0;

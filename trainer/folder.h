@@ -130,7 +130,7 @@ static void lock_folder(const Trainer* t) {
 
 // Where the run leaves its files: --output, else the folder that it resumes, else a new one, which is made when there is
 // something to put there. Nothing in it is touched yet.
-static void take_folder(Trainer* t) {
+RUNS_ONCE static void take_folder(Trainer* t) {
     const Config* c = &t->model.config;
     Error err;
     snprintf(t->output, sizeof t->output, "%s", *c->output ? c->output : c->resume);
@@ -200,7 +200,7 @@ static void check_best(Trainer* t) {
     if (at < 0 || (at != t->best_step && !same_length)) { t->best_step = 0; }
 }
 
-static void prepare_folder(Trainer* t) {
+RUNS_ONCE static void prepare_folder(Trainer* t) {
     const Config* c = &t->model.config;
     if (!*t->output) { make_new_folder(t); }
     remove_run(t, !t->in_place);

@@ -11,7 +11,7 @@ static double loss_of_params(void* context) {
     return model_loss(c->model, c->batch->targets, c->batch->count);
 }
 
-static int gradcheck(Trainer* t) {
+RUNS_ONCE static int gradcheck(Trainer* t) {
     Model* m = &t->model;
     CheckedLoss checked = {m, loader_next(&t->train_loader)};
     float* params = model_fetch(m, m->params);

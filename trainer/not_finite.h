@@ -23,7 +23,7 @@ static void name_not_finite(Model* m, int B, char name[160]) {
     name_bad_tensor(m, model_fetch(m, m->grads), "gradient of", name);
 }
 
-static void stop_not_finite(Trainer* t, const StepResult* r) {
+RUNS_ONCE static void stop_not_finite(Trainer* t, const StepResult* r) {
     char name[160];
     int B = t->model.B < t->train.count ? t->model.B : t->train.count;
     name_not_finite(&t->model, B, name);

@@ -29,7 +29,7 @@ static void note_batch(const Trainer* t) {
            batch, t->train.count);
 }
 
-static void print_notes(const Trainer* t) {
+RUNS_ONCE static void print_notes(const Trainer* t) {
     note_warmup(t);
     note_ema(t);
     note_batch(t);

@@ -3,7 +3,7 @@
 #include "step.h"
 #include "train.h"
 
-static int overfit(Trainer* t) {
+RUNS_ONCE static int overfit(Trainer* t) {
     const double goal = 0.01;
     while (t->step < t->total_steps) {
         long long step = t->step;

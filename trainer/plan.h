@@ -15,7 +15,7 @@ static double peak_memory(void) {
     return 1024e-6 * (double)usage.ru_maxrss;
 }
 
-static void print_plan(const Model* m, size_t data_bytes) {
+RUNS_ONCE static void print_plan(const Model* m, size_t data_bytes) {
     const Config* c = &m->config;
     Dims d = m->dims;
     printf("model      %s: C %d, %d blocks, %d heads, %d tokens, %d classes; attention %s, mlp %s\n",

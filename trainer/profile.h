@@ -25,7 +25,7 @@ static void print_profile(const Model* m, const Profile* profile, int steps, dou
            images * steps / total);
 }
 
-static int profile(Trainer* t) {
+RUNS_ONCE static int profile(Trainer* t) {
     Model* m = &t->model;
     int steps = m->config.profile;
     for (int i = -1; i < steps; i++) { // the first step warms up

@@ -41,7 +41,7 @@ typedef struct {
     double flops_per_image;
 } Trainer;
 
-static void load_data(Trainer* t, const Config* c) {
+RUNS_ONCE static void load_data(Trainer* t, const Config* c) {
     Error err;
     if (!dataset_open(&t->train, &t->test, c->data, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     if (c->train_images && c->train_images < t->train.count) { t->train.count = c->train_images; }
@@ -53,7 +53,7 @@ static void load_data(Trainer* t, const Config* c) {
 }
 
 // Against what the checkpoint was trained on
-static void check_data(const Trainer* t) {
+RUNS_ONCE static void check_data(const Trainer* t) {
     const Config* c = &t->model.config;
     if (*c->resume) { check_resumed_data(&t->origin, c, &t->train, &t->test); }
     if (*c->eval) { note_evaluated_data(&t->origin, c, &t->test); }
@@ -76,7 +76,7 @@ static void choose_normalization(LoaderConfig* loader, const Dataset* data, int 
     memcpy(loader->std, std[normalize], sizeof loader->std);
 }
 
-static void open_loaders(Trainer* t, LoaderOutput output) {
+RUNS_ONCE static void open_loaders(Trainer* t, LoaderOutput output) {
     const Config* c = &t->model.config;
     Error err;
     LoaderConfig train = {
@@ -115,7 +115,7 @@ static Schedule schedule_of(const Trainer* t, const Config* c) {
     };
 }
 
-static void plan_steps(Trainer* t) {
+RUNS_ONCE static void plan_steps(Trainer* t) {
     const Config* c = &t->model.config;
     t->steps_per_epoch = t->train_loader.steps_per_epoch / c->grad_accum_steps;
     if (t->steps_per_epoch < 1) { t->steps_per_epoch = 1; }

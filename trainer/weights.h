@@ -13,7 +13,7 @@ static void note_outputs(const Trainer* t, const SafeTensors* file) {
     }
 }
 
-static void load_weights(Trainer* t) {
+RUNS_ONCE static void load_weights(Trainer* t) {
     Model* m = &t->model;
     Error err;
     const char* path = *m->config.eval ? m->config.eval : m->config.init_from;
