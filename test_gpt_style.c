@@ -110,7 +110,7 @@ static void test_variant_counts(void) {
         {"--attn karat --softmax-heads 1 --karat-full on --karat-scales off", (long)L * FULL * M},
     };
     static const char sizes[] = "--image-size 8 --patch 2 --dim 40 --heads 5 --depth 2 --karat-rank 3 --mlp gelu";
-    Model softmax, variant;
+    static Model softmax, variant;
     Error err;
     char flags[512];
     snprintf(flags, sizeof flags, "%s --attn softmax", sizes);
@@ -609,7 +609,7 @@ static const char small_kat[] =
 static void open_trainer(Trainer* t, const char* flags) {
     Error err;
     Config c = config_from(flags);
-    *t = (Trainer){0};
+    *t = (Trainer){.origin = {.config = c}};
     load_data(t, &c);
     if (!model_plan(&t->model, &c, t->train.classes, c.batch_size, &err) || !model_allocate(&t->model, &err)) {
         fail(EXIT_USAGE, "%s", err.text);

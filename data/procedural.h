@@ -50,20 +50,22 @@ static inline int nearer(int u, int v) { return abs(u) < abs(v) ? abs(u) : abs(v
 // Adds 1 to covered[x] where (us[x], vs[x]) is inside the shape, for a row of pixels. A loop for each shape: without a
 // switch in it, the compiler calculates many pixels at once.
 static inline void cover_points(int* covered, const int* us, const int* vs, int shape, int bands) {
+#define BOTH(one, other) ((int)(one) & (int)(other)) // without a branch
 #define WHERE(inside) \
     for (int x = 0; x < PROCEDURAL_SIDE; x++) { int u = us[x], v = vs[x]; covered[x] += (inside); } break
     switch (shape) {
         case 0: WHERE(from_middle(u, v) < 1024 * 1024);
-        case 1: WHERE((from_middle(u, v) < 1024 * 1024) & (from_middle(u, v) > 560 * 560));
+        case 1: WHERE(BOTH(from_middle(u, v) < 1024 * 1024, from_middle(u, v) > 560 * 560));
         case 2: WHERE(farther(u, v) < 900);
-        case 3: WHERE((farther(u, v) < 900) & (farther(u, v) > 500));
-        case 4: WHERE((v < 800) & (8 * abs(u) < 5 * (v + 1000)));
-        case 5: WHERE((farther(u, v) < 1024) & (nearer(u, v) < 320));
-        case 6: WHERE((farther(u, v) < 1024) & odd_band(v, bands));
-        case 7: WHERE((farther(u, v) < 1024) & odd_band(u, bands));
-        case 8: WHERE((farther(u, v) < 1024) & odd_band((u + v) * 3 / 4, bands));
-        default: WHERE((farther(u, v) < 1024) & (odd_band(u, bands) != odd_band(v, bands)));
+        case 3: WHERE(BOTH(farther(u, v) < 900, farther(u, v) > 500));
+        case 4: WHERE(BOTH(v < 800, 8 * abs(u) < 5 * (v + 1000)));
+        case 5: WHERE(BOTH(farther(u, v) < 1024, nearer(u, v) < 320));
+        case 6: WHERE(BOTH(farther(u, v) < 1024, odd_band(v, bands)));
+        case 7: WHERE(BOTH(farther(u, v) < 1024, odd_band(u, bands)));
+        case 8: WHERE(BOTH(farther(u, v) < 1024, odd_band((u + v) * 3 / 4, bands)));
+        default: WHERE(BOTH(farther(u, v) < 1024, odd_band(u, bands) != odd_band(v, bands)));
     }
+#undef BOTH
 #undef WHERE
 }
 
