@@ -4,8 +4,10 @@
 #define NEVER_INLINE __attribute__((noinline, unused)) static      // compiled once, however many call it
 
 // In front of a loop whose count is a constant: written out, also at -O2, so that an array it runs over becomes registers
-#if defined(__clang__) || defined(__CUDACC__)
+#ifdef __CUDACC__
 #define UNROLLED _Pragma("unroll")
+#elif defined(__clang__)
+#define UNROLLED // -O3 does so by itself, and warns where it is told to and does not
 #else
 #define UNROLLED _Pragma("GCC unroll 16")
 #endif
