@@ -8,6 +8,7 @@
 #
 #   EMU_CXXFLAGS=    added to the flags of what is compiled (-DNAME, -Wno-...)
 #   EMU_LDLIBS=      added to the link
+#   EMU_PRECOMPILED=yes   where many sources are compiled
 #   EMU_CXX=g++      EMU_CLANG=clang++      EMU_BUILD=build/emu      EMU_OBJECTS=$(EMU_BUILD)/runtime, of the runtime itself
 #   CUDA_HOME=       the toolkit, for its headers; found beside nvcc if not given. No library of it is used.
 #
@@ -40,25 +41,45 @@ EMU_UNWATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race_none.o
 EMU_WATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race.o $(EMU_OBJECTS)/race_calls.o
 EMU_INTERFACE := $(EMU_DIR)/cuda_to_cpp.sh $(wildcard $(EMU_DIR)/include/*.h $(EMU_DIR)/include/*/*.h)
 
-# $(call EMU_REWRITE,build): leaves the rewritten source in $(EMU_BUILD)/build/source and the dependencies beside $@.
+# What the rewriting leaves, for all builds: the sources in $(EMU_MIRROR), and beside the stamp what it depends on.
 # The shell finds absolute paths, in quotes: make's own functions take a folder with a space in its name for two.
-EMU_MIRROR = $(EMU_BUILD)/$(1)/source
-EMU_REWRITE = @$(if $(EMU_HEADERS),,echo '$(EMU_NO_TOOLKIT)' >&2; exit 1;) mkdir -p $(@D) && \
-    files=$$($(EMU_DIR)/cuda_to_cpp.sh $< $(EMU_MIRROR) $(EMU_CXX) $(EMU_FLAGS)) && \
-    { echo "$@: $$files"; for file in $$files; do echo "$$file:"; done; } >$@.d
-EMU_REWRITTEN = "$(EMU_MIRROR)$$(realpath $(<D))"/$(basename $(<F)).cpp
+EMU_MIRROR = $(EMU_BUILD)/source
+EMU_REWRITTEN = "$(EMU_MIRROR)$$(realpath $(dir $*))"/$(notdir $*).cpp
+EMU_REWRITTEN_STAMPS = $(EMU_BUILD)/rewritten/%.stamp
+
+# With EMU_PRECOMPILED=yes cuda_emu.h, which includes most of the toolkit, is read once a build. Worth it for some sources
+# or more. A compiler that finds it was made with other flags reads the header itself.
+EMU_PRECOMPILED ?= no
+EMU_HEADER := $(EMU_DIR)/include/cuda_emu.h
+ifeq ($(EMU_PRECOMPILED),yes)
+EMU_GCH = $(EMU_BUILD)/$(1)/header/cuda_emu.h.gch
+EMU_PCH = $(EMU_BUILD)/race/header/cuda_emu.h.pch
+EMU_INCLUDE = -I$(EMU_BUILD)/$(1)/header -include cuda_emu.h
+EMU_INCLUDE_RACE = -include-pch $(EMU_PCH)
+else
+EMU_INCLUDE = -include cuda_emu.h
+EMU_INCLUDE_RACE = -include cuda_emu.h
+endif
 
 .DELETE_ON_ERROR:
 .SECONDARY: $(EMU_UNWATCHED) $(EMU_WATCHED)
+.PRECIOUS: $(EMU_REWRITTEN_STAMPS)
 
-$(EMU_BUILD)/plain/%_emu: %.cu $(EMU_UNWATCHED) $(EMU_INTERFACE)
-	$(call EMU_REWRITE,plain)
-	$(EMU_CXX) $(EMU_FLAGS) -O1 -include cuda_emu.h $(call EMU_REWRITTEN,plain) $(EMU_UNWATCHED) $(EMU_LDLIBS) -o $@
+$(EMU_REWRITTEN_STAMPS): %.cu $(EMU_INTERFACE)
+	@$(if $(EMU_HEADERS),,echo '$(EMU_NO_TOOLKIT)' >&2; exit 1;) mkdir -p $(@D) && \
+	    files=$$($(EMU_DIR)/cuda_to_cpp.sh $< $(EMU_MIRROR) $(EMU_CXX) $(EMU_FLAGS)) && \
+	    { echo "$@: $$files"; for file in $$files; do echo "$$file:"; done; } >$@.d && touch $@
 
-$(EMU_BUILD)/asan/%_emu: %.cu $(EMU_UNWATCHED) $(EMU_INTERFACE)
-	$(call EMU_REWRITE,asan)
-	$(EMU_CXX) $(EMU_FLAGS) -O1 $(EMU_SANITIZE) -include cuda_emu.h $(call EMU_REWRITTEN,asan) $(EMU_UNWATCHED) \
-	    $(EMU_LDLIBS) -o $@
+EMU_COMPILE_plain = $(EMU_CXX) $(EMU_FLAGS) -O1
+EMU_COMPILE_asan = $(EMU_COMPILE_plain) $(EMU_SANITIZE)
+
+$(EMU_BUILD)/plain/%_emu: $(EMU_REWRITTEN_STAMPS) $(EMU_UNWATCHED) $(call EMU_GCH,plain)
+	@mkdir -p $(@D)
+	$(EMU_COMPILE_plain) $(call EMU_INCLUDE,plain) $(EMU_REWRITTEN) $(EMU_UNWATCHED) $(EMU_LDLIBS) -o $@
+
+$(EMU_BUILD)/asan/%_emu: $(EMU_REWRITTEN_STAMPS) $(EMU_UNWATCHED) $(call EMU_GCH,asan)
+	@mkdir -p $(@D)
+	$(EMU_COMPILE_asan) $(call EMU_INCLUDE,asan) $(EMU_REWRITTEN) $(EMU_UNWATCHED) $(EMU_LDLIBS) -o $@
 
 # clang's instrumentation, our functions behind it. g++'s leaves out the store in *p = f(). Calls of memcpy are renamed,
 # so that copies are watched as well; not in the runtime, which may copy what it likes.
@@ -66,12 +87,25 @@ $(EMU_BUILD)/asan/%_emu: %.cu $(EMU_UNWATCHED) $(EMU_INTERFACE)
 EMU_WATCH = -gdwarf-4 -g1 -fsanitize=thread -mllvm -tsan-instrument-func-entry-exit=0 \
             -mllvm -tsan-instrument-memintrinsics=1 -mllvm -tsan-instrument-read-before-write=1
 EMU_RENAME = $(foreach function,memcpy memmove memset,--redefine-sym $(function)=emu_$(function))
-$(EMU_BUILD)/race/%_emu: %.cu $(EMU_WATCHED) $(EMU_INTERFACE)
-	@command -v $(EMU_CLANG) >/dev/null || { echo 'the race build needs clang++: set EMU_CLANG' >&2; exit 1; }
-	$(call EMU_REWRITE,race)
-	$(EMU_CLANG) $(EMU_FLAGS) -O1 $(EMU_WATCH) -include cuda_emu.h -c $(call EMU_REWRITTEN,race) -o $@.o
+EMU_COMPILE_race = $(EMU_CLANG) $(EMU_FLAGS) -O1 $(EMU_WATCH)
+EMU_NEEDS_CLANG = @command -v $(EMU_CLANG) >/dev/null || \
+    { echo 'the race build needs clang++: set EMU_CLANG' >&2; exit 1; }
+
+$(EMU_BUILD)/race/%_emu: $(EMU_REWRITTEN_STAMPS) $(EMU_WATCHED) $(EMU_PCH)
+	$(EMU_NEEDS_CLANG)
+	@mkdir -p $(@D)
+	$(EMU_COMPILE_race) $(EMU_INCLUDE_RACE) -c $(EMU_REWRITTEN) -o $@.o
 	objcopy $(EMU_RENAME) $@.o
 	$(EMU_CXX) -no-pie $@.o $(EMU_WATCHED) $(EMU_LDLIBS) -o $@
+
+$(EMU_BUILD)/%/header/cuda_emu.h.gch: $(EMU_HEADER) $(EMU_INTERFACE)
+	@mkdir -p $(@D)
+	$(EMU_COMPILE_$*) -MD -MF $@.d -x c++-header $< -o $@
+
+$(EMU_BUILD)/race/header/cuda_emu.h.pch: $(EMU_HEADER) $(EMU_INTERFACE)
+	$(EMU_NEEDS_CLANG)
+	@mkdir -p $(@D)
+	$(EMU_COMPILE_race) -MD -MF $@.d -x c++-header $< -o $@
 
 $(EMU_OBJECTS)/%.o: $(EMU_DIR)/runtime/%.cpp
 	@$(if $(EMU_HEADERS),,echo '$(EMU_NO_TOOLKIT)' >&2; exit 1;) mkdir -p $(@D)
@@ -82,4 +116,5 @@ EMU_GOALS := $(filter-out $(EMU_BUILD)/%,$(filter %_emu,$(MAKECMDGOALS)))
 $(EMU_GOALS): %: $(EMU_BUILD)/$(EMU)/%
 	@echo '$< is up to date'
 
--include $(wildcard $(EMU_OBJECTS)/*.d) $(shell find $(EMU_BUILD) -name '*_emu.d' 2>/dev/null)
+-include $(wildcard $(EMU_OBJECTS)/*.d $(EMU_BUILD)/*/header/*.d) \
+         $(shell find $(EMU_BUILD)/rewritten -name '*.d' 2>/dev/null)

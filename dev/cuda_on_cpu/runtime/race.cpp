@@ -102,17 +102,17 @@ static bool came_through_fence(const Cell& cell) {
     return cell.write_tick < fence && fence <= atomic_tick[running.block];
 }
 
-static bool ordered_before_now(const Access& a) {
-    if (a.launch != launch_number) { return true; }
-    if (a.block != running.block || a.spread == SEVERAL_BLOCKS) { return false; }
-    if (a.epoch != running.epoch) { return true; }
-    if (a.thread == running.thread && a.spread == ONE_THREAD) { return true; }
-    bool same_warp = a.thread / 32 == running.thread / 32 && a.spread <= ONE_WARP;
-    return same_warp && a.warp_epoch != running.warp_epoch[running.thread / 32];
+static inline bool ordered(const Access& a, const Access& now) {
+    if (a.launch != now.launch) { return true; }
+    if (a.block != now.block || a.spread == SEVERAL_BLOCKS) { return false; }
+    if (a.epoch != now.epoch) { return true; }
+    if (a.thread == now.thread && a.spread == ONE_THREAD) { return true; }
+    bool same_warp = a.thread / 32 == now.thread / 32 && a.spread <= ONE_WARP;
+    return same_warp && a.warp_epoch != now.warp_epoch;
 }
 
-static bool conflicts(const Access& earlier) {
-    return earlier.launch && !ordered_before_now(earlier) && !(in_atomic && earlier.atomic);
+static inline bool conflicts(const Access& earlier, const Access& now) { // one that never was has launch 0
+    return !ordered(earlier, now) && !(now.atomic && earlier.atomic);
 }
 
 static Access this_access(void* pc) {
@@ -120,35 +120,41 @@ static Access this_access(void* pc) {
             (uint32_t)(uintptr_t)pc, (uint16_t)running.thread, in_atomic, ONE_THREAD};
 }
 
-// One record stands for all reads of a cell. One that is ordered before this read may be forgotten: what is ordered
-// after this one is after that one too. Of the others it keeps how far apart they were.
-static void record_read(Cell& cell, void* pc) {
-    Access before = cell.read;
-    cell.read = this_access(pc);
-    Access& now = cell.read;
-    if (!before.launch || ordered_before_now(before)) { return; }
-    if (before.block != now.block || before.spread == SEVERAL_BLOCKS) {
-        now.spread = SEVERAL_BLOCKS;
-    } else {
-        now.spread = before.thread / 32 == now.thread / 32 && before.spread <= ONE_WARP ? ONE_WARP : ONE_BLOCK;
-    }
+// Field by field: copied whole, `now` would have to lie in memory, where a wide load waits for the narrow stores before it
+static inline void record(Access& place, const Access& now, uint8_t spread) {
+    place.launch = now.launch, place.block = now.block, place.epoch = now.epoch, place.warp_epoch = now.warp_epoch;
+    place.pc = now.pc, place.thread = now.thread, place.atomic = now.atomic, place.spread = spread;
 }
 
-static void watch_read(Cell& cell, const void* p, size_t size, void* pc) {
-    if (conflicts(cell.write) && !(cell.write.block != running.block && came_through_fence(cell))) {
+// One record stands for all reads of a cell. One that is ordered before this read may be forgotten: what is ordered
+// after this one is after that one too. Of the others it keeps how far apart they were.
+static inline void record_read(Cell& cell, const Access& now) {
+    uint8_t spread = ONE_THREAD;
+    const Access& before = cell.read;
+    if (!ordered(before, now)) {
+        bool same_warp = before.thread / 32 == now.thread / 32 && before.spread <= ONE_WARP;
+        spread = before.block != now.block || before.spread == SEVERAL_BLOCKS ? SEVERAL_BLOCKS
+                 : same_warp                                                  ? ONE_WARP
+                                                                              : ONE_BLOCK;
+    }
+    record(cell.read, now, spread);
+}
+
+static inline void watch_read(Cell& cell, const void* p, size_t size, void* pc, const Access& now) {
+    if (conflicts(cell.write, now) && !(cell.write.block != running.block && came_through_fence(cell))) {
         report("race: a read not ordered after a write", p, size, pc, &cell.write);
     }
     if (!cell.initialised) { report("read of uninitialised memory", p, size, pc); }
-    record_read(cell, pc);
+    record_read(cell, now);
 }
 
-static void watch_write(Cell& cell, const void* p, size_t size, void* pc) {
-    if (conflicts(cell.write) && !(cell.write.block != running.block && came_through_fence(cell))) {
+static inline void watch_write(Cell& cell, const void* p, size_t size, void* pc, const Access& now) {
+    if (conflicts(cell.write, now) && !(cell.write.block != running.block && came_through_fence(cell))) {
         report("race: two writes without order", p, size, pc, &cell.write);
     }
-    if (conflicts(cell.read)) { report("race: a write not ordered after a read", p, size, pc, &cell.read); }
-    if (in_atomic && !cell.initialised) { report("atomic on uninitialised memory", p, size, pc); }
-    cell.write = this_access(pc);
+    if (conflicts(cell.read, now)) { report("race: a write not ordered after a read", p, size, pc, &cell.read); }
+    if (now.atomic && !cell.initialised) { report("atomic on uninitialised memory", p, size, pc); }
+    record(cell.write, now, ONE_THREAD);
     cell.write_tick = tick;
     cell.initialised = true;
 }
@@ -159,9 +165,9 @@ extern "C" char __executable_start, _end;
 
 static bool inside(uintptr_t p, uintptr_t base, size_t size) { return p - base < size; }
 
-static bool is_private(uintptr_t p) {
+static bool is_private(uintptr_t p) { // on the stack apart
     uintptr_t program = (uintptr_t)&__executable_start;
-    return inside(p, running.stack, running.stack_size) || inside(p, running.parameters, running.parameters_size) ||
+    return inside(p, running.parameters, running.parameters_size) ||
            inside(p, program, (uintptr_t)&_end - program); // threadIdx, tables, __constant__ variables
 }
 
@@ -189,7 +195,9 @@ static void watch_host(const void* p, size_t size, Direction direction, void* pc
 }
 
 void watch(const void* p, size_t size, Direction direction, void* pc) {
-    if (running.unwatched || !size || !on_cuda_thread()) { return; }
+    if (running.unwatched || !size) { return; }
+    if (current_launch && inside((uintptr_t)p, running.stack, running.stack_size)) { return; } // most are of locals
+    if (!on_cuda_thread()) { return; }
     if (!current_launch) { return watch_host(p, size, direction, pc); }
     Cell* cells = find_cells(p, size, pc);
     if (!cells) { return; }
@@ -197,11 +205,12 @@ void watch(const void* p, size_t size, Direction direction, void* pc) {
         cells->initialised |= direction == Direction::write;
         return;
     }
+    const Access now = this_access(pc);
     for (size_t i = 0; i < (size + 1) / 2; i++) {
         if (direction == Direction::write) {
-            watch_write(cells[i], p, size, pc);
+            watch_write(cells[i], p, size, pc, now);
         } else {
-            watch_read(cells[i], p, size, pc);
+            watch_read(cells[i], p, size, pc, now);
         }
     }
 }
