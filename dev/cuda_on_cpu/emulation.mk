@@ -8,7 +8,7 @@
 #
 #   EMU_CXXFLAGS=    added to the flags of what is compiled (-DNAME, -Wno-...)
 #   EMU_LDLIBS=      added to the link
-#   EMU_PRECOMPILED=yes   where many sources are compiled
+#   EMU_PRECOMPILED=yes   where many sources are compiled      EMU_OPTIMIZE=-O1   g++'s level
 #   EMU_CXX=g++      EMU_CLANG=clang++      EMU_BUILD=build/emu      EMU_OBJECTS=$(EMU_BUILD)/runtime, of the runtime itself
 #   CUDA_HOME=       the toolkit, for its headers; found beside nvcc if not given. No library of it is used.
 #
@@ -20,6 +20,7 @@ EMU_OBJECTS ?= $(EMU_BUILD)/runtime
 EMU ?= plain
 EMU_CXX ?= g++
 EMU_CLANG ?= clang++
+EMU_OPTIMIZE ?= -O1
 
 EMU_HOMES := $(CUDA_HOME) $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc)))
 EMU_HEADERS := $(firstword $(dir $(wildcard $(foreach home,$(EMU_HOMES),$(home)/include/cuda_runtime.h \
@@ -63,14 +64,14 @@ endif
 
 .DELETE_ON_ERROR:
 .SECONDARY: $(EMU_UNWATCHED) $(EMU_WATCHED)
-.PRECIOUS: $(EMU_REWRITTEN_STAMPS)
+.PRECIOUS: $(EMU_REWRITTEN_STAMPS) $(EMU_BUILD)/%/header/cuda_emu.h.gch
 
 $(EMU_REWRITTEN_STAMPS): %.cu $(EMU_INTERFACE)
 	@$(if $(EMU_HEADERS),,echo '$(EMU_NO_TOOLKIT)' >&2; exit 1;) mkdir -p $(@D) && \
 	    files=$$($(EMU_DIR)/cuda_to_cpp.sh $< $(EMU_MIRROR) $(EMU_CXX) $(EMU_FLAGS)) && \
 	    { echo "$@: $$files"; for file in $$files; do echo "$$file:"; done; } >$@.d && touch $@
 
-EMU_COMPILE_plain = $(EMU_CXX) $(EMU_FLAGS) -O1
+EMU_COMPILE_plain = $(EMU_CXX) $(EMU_FLAGS) $(EMU_OPTIMIZE)
 EMU_COMPILE_asan = $(EMU_COMPILE_plain) $(EMU_SANITIZE)
 
 $(EMU_BUILD)/plain/%_emu: $(EMU_REWRITTEN_STAMPS) $(EMU_UNWATCHED) $(call EMU_GCH,plain)
@@ -100,12 +101,12 @@ $(EMU_BUILD)/race/%_emu: $(EMU_REWRITTEN_STAMPS) $(EMU_WATCHED) $(EMU_PCH)
 
 $(EMU_BUILD)/%/header/cuda_emu.h.gch: $(EMU_HEADER) $(EMU_INTERFACE)
 	@mkdir -p $(@D)
-	$(EMU_COMPILE_$*) -MD -MF $@.d -x c++-header $< -o $@
+	$(EMU_COMPILE_$*) -w -MD -MF $@.d -x c++-header $< -o $@
 
 $(EMU_BUILD)/race/header/cuda_emu.h.pch: $(EMU_HEADER) $(EMU_INTERFACE)
 	$(EMU_NEEDS_CLANG)
 	@mkdir -p $(@D)
-	$(EMU_COMPILE_race) -MD -MF $@.d -x c++-header $< -o $@
+	$(EMU_COMPILE_race) -w -MD -MF $@.d -x c++-header $< -o $@
 
 $(EMU_OBJECTS)/%.o: $(EMU_DIR)/runtime/%.cpp
 	@$(if $(EMU_HEADERS),,echo '$(EMU_NO_TOOLKIT)' >&2; exit 1;) mkdir -p $(@D)

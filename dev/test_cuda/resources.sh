@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # resources.sh [--update], run by `make resources` (UPDATE=--update): of every kernel, compiled with the tests here for sm_80
-# and sm_90 into $CUBINS, a table of what ptxas says: registers on both, bytes of spills, bytes of static shared memory.
+# and sm_90 into $CUBIN_SETS in $CUBINS, a table of what ptxas says: registers on both, bytes of spills and of static
+# shared memory.
 # Fails on a spill, and where the table is not that of resources.txt, if that was made by the same release of nvcc;
 # --update writes that file.
 # Where there is a cuobjdump, a second table, and a file instructions.txt, tell what the loops of the rational and of
@@ -16,8 +17,8 @@ trap 'rm -rf "$work"' EXIT
 shorten() { sed -e 's/(RationalForm)0/A/g' -e 's/(RationalForm)1/paper/g' -e 's/__nv_bfloat16/bf16/g' -e 's/> >/>>/g'; }
 
 for arch in sm_80 sm_90; do
-    for test in test_*.cu; do
-        c++filt <"$CUBINS/$arch/${test%.cu}.cubin.log" | awk -v arch=$arch '
+    for set in $CUBIN_SETS; do
+        c++filt <"$CUBINS/$arch/$set.cubin.log" | awk -v arch=$arch '
             /Compiling entry function/ {
                 sub(/.*function .(void )?/, "")
                 sub(/\(([^()]*|\([^()]*\))*\). for .*/, "") # the arguments
