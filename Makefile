@@ -207,10 +207,10 @@ $(SHELL_TESTS:dev/test/test_%=test-%): test-%: dev/test/test_% $(BUILD)/train_ka
 	$(call RUN_TESTS,$<)
 
 # -g1: lines, which reports name, without types and variables, which cost a third of the compiler's time. What
-# AddressSanitizer shows at the access (null, object-size, pointer-overflow), UBSan need not look for.
+# AddressSanitizer shows at the access (null, object-size), UBSan need not look for.
 # float-cast-overflow is not part of undefined. At -O1 clang warns of every loop that `omp simd` asks it to vectorise.
 SANITIZE = -O1 -g1 -DREDUCED -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
-           -fno-sanitize=null,object-size,pointer-overflow -Wno-frame-larger-than -Wno-format-truncation \
+           -fno-sanitize=null,object-size -Wno-frame-larger-than -Wno-format-truncation \
            $(if $(findstring clang,$(CC)),-Wno-pass-failed)
 test-asan:
 	@$(MAKE) --no-print-directory test BUILD=$(BUILD)/asan EXTRA_CFLAGS='$(EXTRA_CFLAGS) $(SANITIZE)'

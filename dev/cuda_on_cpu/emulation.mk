@@ -34,7 +34,7 @@ EMU_FLAGS = -std=c++17 -g1 -fno-strict-aliasing -isystem $(EMU_DIR)/include \
             $(if $(filter /usr/include/,$(EMU_HEADERS)),,-isystem $(EMU_HEADERS)) $(EMU_WARNINGS) $(EMU_CXXFLAGS)
 # What AddressSanitizer shows at the access, UBSan need not look for: a fourth of the compiler's time
 EMU_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined \
-               -fno-sanitize=vptr,null,object-size,pointer-overflow
+               -fno-sanitize=vptr,null,object-size
 
 EMU_RUNTIME := $(patsubst $(EMU_DIR)/runtime/%.cpp,$(EMU_OBJECTS)/%.o, \
                 $(filter-out %/race.cpp %/race_calls.cpp %/race_none.cpp,$(wildcard $(EMU_DIR)/runtime/*.cpp)))
