@@ -1,6 +1,7 @@
 // --list: the models with their parameter counts, and the choices of --attn, --basis, --karat-order and --mlp with what
 // each is, from their tables.
 #pragma once
+#include "../runtime/inlining.h"
 #include "parameters.h"
 #include "presets.h"
 

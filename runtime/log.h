@@ -1,6 +1,7 @@
 // What a run tells: a progress line (in place on a terminal, plain lines elsewhere) and metrics.csv.
 #pragma once
 #include "files.h"
+#include "inlining.h"
 #include "output.h"
 #include <math.h>
 #include <stdint.h>

@@ -2,6 +2,7 @@
 #pragma once
 #include "../model/cost.h"
 #include "../model/parameters.h"
+#include "../runtime/inlining.h"
 #include <stdio.h>
 #include <sys/resource.h>
 
