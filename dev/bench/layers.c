@@ -34,7 +34,7 @@ static void act1(Block s) {
     rational_forward(s.a.act1, s.a.ln2, s.p.numerator1, s.p.denominator1, s.rows, s.C, s.shape);
 }
 static void fc1(Block s) { linear_forward(s.a.fc1, s.a.ln2, s.p.fc1_weight, s.p.fc1_bias, s.rows, s.C, s.F); }
-static void act2(Block s) { activation_forward(s.m, s.p, s.a, s.rows); }
+static void act2(Block s) { mlp_activation_forward(s.m, s.p, s.a, s.rows); }
 static void fc2(Block s) { linear_forward(s.a.fc2, s.a.act2, s.p.fc2_weight, s.p.fc2_bias, s.rows, s.F, s.C); }
 
 static void dresidual(Block s) {
@@ -46,7 +46,7 @@ static void dfc2_input(Block s) {
 static void dfc2_weight(Block s) {
     linear_backward_weight(s.d.fc2_weight, s.d.fc2_bias, s.a.dbranch, s.a.act2, s.m->scratch, s.rows, s.F, s.C);
 }
-static void dact2(Block s) { activation_backward(s.m, s.p, s.d, s.a, s.rows); }
+static void dact2(Block s) { mlp_activation_backward(s.m, s.p, s.d, s.a, s.rows); }
 static void dfc1_input(Block s) { linear_backward_input(s.a.dln, s.a.dhidden, s.p.fc1_weight, s.rows, s.C, s.F); }
 static void dfc1_weight(Block s) {
     linear_backward_weight(s.d.fc1_weight, s.d.fc1_bias, s.a.dhidden, s.a.ln2, s.m->scratch, s.rows, s.C, s.F);
