@@ -38,8 +38,8 @@ include $(CONFIG)
 endif
 
 # Frames stay small: the stack of a thread may be 128 KB.
-CFLAGS = -std=gnu11 $(if $(DEBUG),-Og -g -fno-var-tracking,$(OPTIMIZE)) -march=$(ARCH) -fno-math-errno -fno-trapping-math -Wall -Wextra \
-         -Wframe-larger-than=32768 $(FOUND_FLAGS) $(EXTRA_CFLAGS)
+CFLAGS = -std=gnu11 $(if $(DEBUG),-Og -g -fno-var-tracking,$(OPTIMIZE)) -march=$(ARCH) -fno-math-errno \
+         -fno-trapping-math -Wall -Wextra -Wframe-larger-than=32768 $(FOUND_FLAGS) $(EXTRA_CFLAGS)
 LDLIBS = $(FOUND_LIBS) -lm -lpthread
 COMPILE = $(CC) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LDLIBS)
 
@@ -188,8 +188,9 @@ test-gpu-check:
 RUN_TESTS = @build="$$(cd $(BUILD) && pwd)" && TRAIN_KAT="$$build/train_kat" CONVERT_DATA="$$build/convert_data" \
     scripts/run_tests.sh $(1)
 
-# The longest come first: they run beside the others
+# The longest come first: they run beside the others. Benchmarks, which no test runs, have to compile.
 test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data
+	@$(CC) $(CFLAGS) $(OPENBLAS_FLAGS) -fsyntax-only dev/bench/bench.c dev/bench/layers.c
 	$(call RUN_TESTS,$(SHELL_TESTS) $(TESTS))
 
 test-arithmetic: $(filter-out $(SAME_EVERYWHERE),$(TESTS))
