@@ -1,23 +1,8 @@
 #!/usr/bin/env bash
 # What a machine may not give: stack, address space, threads, free choice of cores. A run has the same bytes, or one
 # sentence says what is missing.
-# Needs TRAIN_KAT (the program; default ./train_kat). Prints "N passed, N failed" last.
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-program=$(realpath "${TRAIN_KAT:-./train_kat}")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-
-check() { # check SENTENCE COMMAND...: the command must succeed
-    local sentence=$1
-    shift
-    if "$@" >"$work/check.log" 2>&1; then passed=$((passed + 1)); else
-        failed=$((failed + 1))
-        echo "FAILED: $sentence"
-        tail -3 "$work/check.log"
-    fi
-}
+# Prints "N passed, N failed" last.
+. "$(dirname "$0")/trainer_test.sh"
 
 small=(--device cpu --model kat-mini-g3b --batch-size 8 --steps 2 --train-images 24 --test-images 12 --threads 2 --overwrite)
 tiny=(--device cpu --model vit-mini --dim 24 --depth 1 --image-size 16 --batch-size 4 --train-images 40 --test-images 12
@@ -82,5 +67,4 @@ if [ "$(nproc)" -gt 1 ] && [ "${plain#*threads on}" != " 1 cores" ]; then
     done
 fi
 
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+verdict
