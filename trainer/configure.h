@@ -95,6 +95,10 @@ static Config configure_resumed(Origin* o, const char* folder, int argc, char** 
     }
     snprintf(path, sizeof path, "%s/" RESUME_FILE, folder);
     read_origin(o, path);
+    if (!o->ours) {
+        fail(EXIT_RUN_TIME, "%s has no mark of this program: another one, or an earlier version, wrote it. Start a new run "
+             "from its weights with --init-from", path);
+    }
     read_inputs(&o->config, folder);
     Config c = parse_or_fail(&o->config, argc, argv);
     if (!options_same(&o->config, &c, config_table, CONFIG_OPTIONS, &err)) {

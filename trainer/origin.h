@@ -9,6 +9,7 @@ enum { FOLDER_SIZE = OPTION_TEXT_SIZE, PATH_SIZE = FOLDER_SIZE + 320 }; // a fol
 
 typedef struct {
     Config config;          // the defaults where it says nothing
+    bool ours;              // this program wrote it
     bool knows_data;        // then the next four are there
     char train_data[FINGERPRINT_SIZE], test_data[FINGERPRINT_SIZE];
     char* class_names;      // a line each
@@ -48,7 +49,8 @@ static void read_data(Origin* o, const SafeTensors* file) {
 
 static bool origin_read(Origin* o, const SafeTensors* file, Error* err) {
     const char* extended = safetensors_metadata(file, "extended");
-    if (!metadata_is_ours(file)) { return true; }
+    o->ours = metadata_is_ours(file);
+    if (!o->ours) { return true; }
     read_data(o, file);
     snprintf(o->extended, sizeof o->extended, "%s", extended ? extended : "");
     return metadata_read_config(file, &o->config, config_table, CONFIG_OPTIONS, err);

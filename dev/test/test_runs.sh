@@ -124,6 +124,9 @@ fi
 check "a checkpoint of ours says so" grep -qa '"kat.c":"1"' done/last.safetensors
 check "it holds no path and nothing to do" bash -c "! grep -aoE '\"(data|output|resume|init_from|eval|dump_state|overwrite|threads|device)\":' done/last.resume.safetensors"
 
+cp -r done unmarked && LC_ALL=C sed -i 's/"kat\.c"/"kat_c"/' unmarked/last.resume.safetensors
+check "without its mark a run is not resumed" says 1 "has no mark of this program" --resume unmarked
+
 # ---- signals and exit statuses
 for signal in TERM HUP; do
     start "by-$signal" 2 "${tiny[@]}" --steps 1000000
