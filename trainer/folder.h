@@ -54,7 +54,7 @@ static DIR* open_folder_or_fail(const char* folder) {
 static bool first_run_file(const char* folder, char name[256]) {
     DIR* entries = open_folder_or_fail(folder);
     bool found = false;
-    for (struct dirent* e; !found && (e = readdir(entries));) {
+    for (struct dirent* e; !found && (e = readdir(entries)) != NULL;) {
         found = is_run_file(e->d_name) && !is_unfinished(e->d_name);
         snprintf(name, 256, "%s", e->d_name);
     }
@@ -84,7 +84,7 @@ static void remove_run_file(Trainer* t, const char* name) {
 static void remove_run(Trainer* t, bool all) {
     DIR* entries = open_folder_or_fail(t->output);
     if (all) { remove_run_file(t, RESUME_FILE); }
-    for (struct dirent* e; (e = readdir(entries));) {
+    for (struct dirent* e; (e = readdir(entries)) != NULL;) {
         if (is_run_file(e->d_name) && (all || is_unfinished(e->d_name))) { remove_run_file(t, e->d_name); }
     }
     closedir(entries);
