@@ -1,4 +1,5 @@
-// Files and folders: folders made with their parents, files that are written whole or not at all, and a lock on a folder.
+// Files and folders: folders made with their parents, files that are written whole or not at all, and a lock on a
+// folder.
 #pragma once
 #include "error.h"
 #include <dirent.h>
@@ -178,7 +179,8 @@ static inline bool copy_file(const char* from, const char* to, Error* err) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// A folder that is one process's: the lock lies on the file .lock in it, which says whose it is, and goes with the process.
+// A folder that is one process's: the lock lies on the file .lock in it, which says whose it is, and goes with the
+// process.
 
 enum { LOCK_NONE = -1, LOCK_HELD_BY_OTHER = -2 };
 

@@ -11,4 +11,4 @@
 #else
 #define UNROLLED _Pragma("GCC unroll 16")
 #endif
-#define RUNS_ONCE __attribute__((cold)) // what a run does once, or seldom: compiled for size, with all that it alone calls
+#define RUNS_ONCE __attribute__((cold)) // or seldom: compiled for size, with all that it alone calls

@@ -1,6 +1,6 @@
 // What a checkpoint says of itself: text under keys, in the header of its safetensors file. A file that train_kat or
-// train_katcu wrote carries the key kat.c; from any other file nothing is believed. Of the configuration only what shapes
-// the result is written and read: never a path, and never something to do.
+// train_katcu wrote carries the key kat.c; from any other file nothing is believed. Of the configuration only what
+// shapes the result is written and read: never a path, and never something to do.
 #pragma once
 #include "memory.h"
 #include "options.h"
@@ -57,11 +57,14 @@ static inline void metadata_add_config(Metadata* m, const void* config, const Op
     metadata_add(m, METADATA_MARK, "1");
     for (int i = 0; i < count; i++) {
         char text[OPTION_TEXT_SIZE];
-        if (metadata_holds(&table[i])) { metadata_add(m, option_name(&table[i]), option_text(config, &table[i], text)); }
+        if (!metadata_holds(&table[i])) { continue; }
+        metadata_add(m, option_name(&table[i]), option_text(config, &table[i], text));
     }
 }
 
-static inline bool metadata_is_ours(const SafeTensors* file) { return safetensors_metadata(file, METADATA_MARK) != NULL; }
+static inline bool metadata_is_ours(const SafeTensors* file) {
+    return safetensors_metadata(file, METADATA_MARK) != NULL;
+}
 
 // Sets the options that the file, which is ours, has; the others stay as they are.
 static inline bool metadata_read_config(const SafeTensors* file, void* config, const Option* table, int count,

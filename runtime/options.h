@@ -295,8 +295,8 @@ static inline bool options_same(const void* saved, const void* now, const Option
     return used == 0;
 }
 
-// Reads "name value" lines, of the options whose OptionResume is in the set `which` of bits. Names that the table lacks,
-// another version's, are passed over.
+// Reads "name value" lines, of the options whose OptionResume is in the set `which` of bits. Names that the table
+// lacks, another version's, are passed over.
 static inline bool options_read(FILE* in, void* config, const Option* table, int count, unsigned which, Error* err) {
     char line[OPTION_TEXT_SIZE + 80];
     while (fgets(line, sizeof line, in)) {

@@ -31,7 +31,8 @@ static inline void output_check(void) {
 }
 
 // Once, before anything is opened or printed: no file of the program can take the place of a stream that is closed, and
-// what cannot be written is an error in the end. A limit on the size of files is met by a write that fails, and a sentence.
+// what cannot be written is an error in the end. A limit on the size of files is met by a write that fails, and a
+// sentence.
 static inline void output_guard(void) {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
         bool closed = fcntl(fd, F_GETFD) < 0 && errno == EBADF;

@@ -556,8 +556,8 @@ static inline void safetensors_put(FILE* out, const char* header, size_t length,
     }
 }
 
-// PATH is always a whole file, the old one or the new one (files.h). Equal input, equal bytes. Names must differ from one
-// another; data of an empty tensor may be NULL.
+// PATH is always a whole file, the old one or the new one (files.h). Equal input, equal bytes. Names must differ from
+// one another; data of an empty tensor may be NULL.
 static inline bool safetensors_save(const char* path, const SafeTensorOut* tensors, int count,
                                     const char* const (*metadata)[2], int metadata_count, Error* err) {
     size_t length = 0;

@@ -1,7 +1,7 @@
-// Signals that end a run: SIGINT (Ctrl-C), SIGTERM (a batch system) and SIGHUP (a terminal that is closed) ask it to stop
-// after the step or evaluation under way, with a checkpoint. One more ends it at once, unless it comes within a second:
-// batch systems send a signal to the shell's whole group and to the process itself. A signal that was ignored when the
-// program began, as nohup and `&` leave them, stays ignored.
+// Signals that end a run: SIGINT (Ctrl-C), SIGTERM (a batch system) and SIGHUP (a terminal that is closed) ask it to
+// stop after the step or evaluation under way, with a checkpoint. One more ends it at once, unless it comes within a
+// second: batch systems send a signal to the shell's whole group and to the process itself. A signal that was ignored
+// when the program began, as nohup and `&` leave them, stays ignored.
 #pragma once
 #include <signal.h>
 #include <stddef.h>

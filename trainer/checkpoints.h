@@ -49,14 +49,15 @@ static ResumeState resume_state(Model* m) {
     return state;
 }
 
-// What this run was read from, of an earlier one in its folder, goes once the run can go on without it, unless a file of
-// its own has taken the place already.
+// What this run was read from, of an earlier one in its folder, goes once the run can go on without it, unless a file
+// of its own has taken the place already.
 static void drop_superseded(Trainer* t) {
     if (*t->superseded) { unlink(t->superseded); }
     t->superseded[0] = 0;
 }
 
-// The file to resume from comes last: a run that is killed in between goes on from an earlier step and writes all again.
+// The file to resume from comes last: a run that is killed in between goes on from an earlier step and writes all
+// again.
 RUNS_ONCE static void save_last(Trainer* t) {
     Model* m = &t->model;
     save_weights(t, "last.safetensors", m->params);

@@ -33,8 +33,8 @@ static bool folder_to_resume(int argc, char** argv, char folder[FOLDER_SIZE]) {
         char* name = strrchr(given, '/') ? strrchr(given, '/') + 1 : given;
         bool state = strcmp(name, RESUME_FILE) == 0;
         if (!state && path_exists(given) && !is_folder(given)) {
-            fail(EXIT_USAGE, "--resume %s: give the folder of the run, or its " RESUME_FILE "; --init-from starts a new run "
-                 "from the weights of a file", given);
+            fail(EXIT_USAGE, "--resume %s: give the folder of the run, or its " RESUME_FILE "; --init-from starts a new "
+                 "run from the weights of a file", given);
         }
         if (state) { *name = 0; }
         snprintf(folder, FOLDER_SIZE, "%s", *given ? given : ".");
@@ -96,8 +96,8 @@ static Config configure_resumed(Origin* o, const char* folder, int argc, char** 
     snprintf(path, sizeof path, "%s/" RESUME_FILE, folder);
     read_origin(o, path);
     if (!o->ours) {
-        fail(EXIT_RUN_TIME, "%s has no mark of this program: another one, or an earlier version, wrote it. Start a new run "
-             "from its weights with --init-from", path);
+        fail(EXIT_RUN_TIME, "%s has no mark of this program: another one, or an earlier version, wrote it. Start a new "
+             "run from its weights with --init-from", path);
     }
     read_inputs(&o->config, folder);
     Config c = parse_or_fail(&o->config, argc, argv);
@@ -105,7 +105,8 @@ static Config configure_resumed(Origin* o, const char* folder, int argc, char** 
         fail(EXIT_USAGE, "a resumed run keeps its configuration, but %s: leave these flags out", err.text);
     }
     if (strcmp(c.init_from, o->config.init_from) != 0) {
-        fail(EXIT_USAGE, "--init-from starts a new run, and %s holds one to go on with: leave out one of the two", folder);
+        fail(EXIT_USAGE, "--init-from starts a new run, and %s holds one to go on with: leave out one of the two",
+             folder);
     }
     bool epochs = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "epochs", given);
     if (epochs && !options_peek(config_table, CONFIG_OPTIONS, argc, argv, "steps", given)) { c.steps = 0; }

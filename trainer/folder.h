@@ -46,7 +46,9 @@ static bool is_run_file(const char* name) {
 
 static DIR* open_folder_or_fail(const char* folder) {
     DIR* entries = opendir(folder);
-    if (!entries) { fail(EXIT_RUN_TIME, "cannot list the folder %s: %s. Choose another --output", folder, strerror(errno)); }
+    if (!entries) {
+        fail(EXIT_RUN_TIME, "cannot list the folder %s: %s. Choose another --output", folder, strerror(errno));
+    }
     return entries;
 }
 
@@ -62,15 +64,15 @@ static bool first_run_file(const char* folder, char name[256]) {
     return found;
 }
 
-// A file that stands in the way of a new run is removed; but not what only stands for one elsewhere.
+// Removes a file that stands in the way of a new run, but not a link to one elsewhere, a pipe or a folder.
 static void remove_run_file(Trainer* t, const char* name) {
     char path[PATH_SIZE];
     struct stat status;
     output_path(t, name, path);
     if (lstat(path, &status) != 0) { return; }
     if (!S_ISREG(status.st_mode)) {
-        fail(EXIT_RUN_TIME, "%s is no plain file (a link, a pipe or a folder), and --overwrite removes only those: remove it "
-             "yourself, or choose another --output", path);
+        fail(EXIT_RUN_TIME, "%s is no plain file (a link, a pipe or a folder), and --overwrite removes only those: "
+             "remove it yourself, or choose another --output", path);
     }
     if (*t->model.config.init_from && same_file(path, t->model.config.init_from)) {
         snprintf(t->superseded, sizeof t->superseded, "%s", path);
@@ -79,8 +81,8 @@ static void remove_run_file(Trainer* t, const char* name) {
     }
 }
 
-// Of an earlier run in the folder all, or what it had not finished. The file to resume from goes first: half of a run can
-// then not be taken for one.
+// Removes all files of an earlier run in the folder, or only those that it had not finished. The file to resume from
+// goes first: what is left of a run can then not be taken for one.
 static void remove_run(Trainer* t, bool all) {
     DIR* entries = open_folder_or_fail(t->output);
     if (all) { remove_run_file(t, RESUME_FILE); }
@@ -112,11 +114,11 @@ static void refuse_to_replace(const Trainer* t) {
     char name[256];
     if (c->overwrite || !first_run_file(t->output, name) || (c->continue_run && holds_beginning(t))) { return; }
     if (folder_has(t->output, RESUME_FILE)) {
-        fail(EXIT_USAGE, "--output %s already holds a run (%s): go on with --resume %s, start anew with --overwrite, or "
-             "choose another folder", t->output, name, t->output);
+        fail(EXIT_USAGE, "--output %s already holds a run (%s): go on with --resume %s, start anew with --overwrite, "
+             "or choose another folder", t->output, name, t->output);
     }
-    fail(EXIT_USAGE, "--output %s already holds a file of a run (%s): choose another folder, or remove all such files with "
-         "--overwrite", t->output, name);
+    fail(EXIT_USAGE, "--output %s already holds a file of a run (%s): choose another folder, or remove all such files "
+         "with --overwrite", t->output, name);
 }
 
 static void lock_folder(const Trainer* t) {
@@ -128,8 +130,8 @@ static void lock_folder(const Trainer* t) {
     if (lock == LOCK_NONE) { printf("note       %s: start no second run there\n", err.text); }
 }
 
-// Where the run leaves its files: --output, else the folder that it resumes, else a new one, which is made when there is
-// something to put there. Nothing in it is touched yet.
+// Where the run leaves its files: --output, else the folder that it resumes, else a new one, which is made when there
+// is something to put there. Nothing in it is touched yet.
 RUNS_ONCE static void take_folder(Trainer* t) {
     const Config* c = &t->model.config;
     Error err;
@@ -151,7 +153,9 @@ static void make_new_folder(Trainer* t) {
     for (int n = 1;; n++) {
         default_folder(&t->model.config, n, t->output);
         if (mkdir(t->output, 0777) == 0) { break; }
-        if (errno != EEXIST) { fail(EXIT_RUN_TIME, "cannot make the folder %s: %s. Give --output", t->output, strerror(errno)); }
+        if (errno != EEXIST) {
+            fail(EXIT_RUN_TIME, "cannot make the folder %s: %s. Give --output", t->output, strerror(errno));
+        }
     }
     lock_folder(t);
 }
@@ -192,8 +196,8 @@ static long long step_of_best(const Trainer* t) {
     return at;
 }
 
-// The best weights are chosen anew where their file is gone, or where it is of a later step than the one that the run goes
-// on from and that step will not come again as it was.
+// The best weights are chosen anew where their file is gone, or where it is of a later step than the one that the run
+// goes on from and that step will not come again as it was.
 static void check_best(Trainer* t) {
     bool same_length = t->total_steps == steps_of(t, &t->origin.config);
     long long at = t->best_step ? step_of_best(t) : 0;

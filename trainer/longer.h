@@ -15,11 +15,11 @@ static void change_length(Trainer* t) {
     memcpy(t->extended, t->origin.extended, sizeof t->extended);
     if (t->total_steps == steps) { return; }
     if (t->total_steps < t->step) {
-        fail(EXIT_USAGE, "the run is at step %lld already, behind the %lld steps asked for: give more --epochs or --steps",
-             (long long)t->step, (long long)t->total_steps);
+        fail(EXIT_USAGE, "the run is at step %lld already, behind the %lld steps asked for: give more --epochs or "
+             "--steps", (long long)t->step, (long long)t->total_steps);
     }
-    printf("length     %lld steps become %lld: at step %lld the learning rate goes on at %.4g, as the schedule of the new "
-           "length has it (the old: %.4g)\n", (long long)steps, (long long)t->total_steps, (long long)t->step,
+    printf("length     %lld steps become %lld: at step %lld the learning rate goes on at %.4g, as the schedule of the "
+           "new length has it (the old: %.4g)\n", (long long)steps, (long long)t->total_steps, (long long)t->step,
            scheduled_rate(t, &t->schedule), scheduled_rate(t, &planned));
     note_length(t, steps);
 }

@@ -75,14 +75,15 @@ static void check_resumed_data(const Origin* o, const Config* c, const Dataset* 
     if (!o->knows_data) { return; }
     bool train_same = same_split(o->train_data, train), test_same = same_split(o->test_data, test);
     if (train_same && test_same) { return; }
-    fail(EXIT_RUN_TIME, "the %s of --data %s are not those that the run began with (they differ in their checksum): put "
-         "the old ones back, name them by --data, or start a new run from its weights with --init-from",
+    fail(EXIT_RUN_TIME, "the %s of --data %s are not those that the run began with (they differ in their checksum): "
+         "put the old ones back, name them by --data, or start a new run from its weights with --init-from",
          train_same ? "test images" : test_same ? "training images" : "images", c->data);
 }
 
 // An evaluation may be of any images, but its classes should be the model's.
 static void note_evaluated_data(const Origin* o, const Config* c, const Dataset* test) {
     if (o->knows_data && !same_classes(o, test)) {
-        printf("note       the classes of --data %s are named otherwise than those that the model was trained on\n", c->data);
+        printf("note       the classes of --data %s are named otherwise than those that the model was trained on\n",
+               c->data);
     }
 }

@@ -104,7 +104,9 @@ RUNS_ONCE static void open_loaders(Trainer* t, LoaderOutput output) {
     if (!loader_open(&t->test_loader, &t->test, &test, &err)) { fail(EXIT_USAGE, "%s", err.text); }
 }
 
-static int64_t steps_of(const Trainer* t, const Config* c) { return c->steps ? c->steps : c->epochs * t->steps_per_epoch; }
+static int64_t steps_of(const Trainer* t, const Config* c) {
+    return c->steps ? c->steps : c->epochs * t->steps_per_epoch;
+}
 
 // It counts steps, or epochs.
 static Schedule schedule_of(const Trainer* t, const Config* c) {

@@ -1,12 +1,12 @@
-// What a checkpoint says of the data that it was trained on, by the trainer as a process: normalisation, class names and
-// checksums, and what becomes of a run or an evaluation on other data.
+// What a checkpoint says of the data that it was trained on, by the trainer as a process: normalisation, class names
+// and checksums, and what becomes of a run or an evaluation on other data.
 #include "../../data/dataset.h"
 #include "trainer_process.h"
 
 typedef struct { const char* name; int shift; float mean; const char* first_class; } Variant;
 
-// Both splits: 20 grey images of 16x16 in 2 classes. Their pixels are shifted; the mean, as the file states it, is not that
-// of its pixels: an evaluation that took it would differ.
+// Both splits: 20 grey images of 16x16 in 2 classes. Their pixels are shifted; the mean, as the file states it, is not
+// that of its pixels: an evaluation that took it would differ.
 static void save_data(Variant v) {
     Dataset d;
     Error err;
