@@ -98,14 +98,15 @@ check "a run with one thread" "$train" "${small[@]}" --threads 1 --output "$work
 check "one thread, two threads: the same bytes" cmp "$work/one/last.resume.safetensors" "$work/whole/last.resume.safetensors"
 
 # ---- bf16: another run than in fp32, and the same for any number of threads and when it was stopped
-low=("${small[@]}" --steps 40 --precision bf16)
+low=("${small[@]}" --steps 80 --precision bf16)
 check "a run in bf16, two threads" "$train" "${low[@]}" --threads 2 --output "$work/low"
 check "bf16 changes the run" bash -c "! diff -q <(head -3 '$work/low/metrics.csv' | cut -d, -f1-7) <(head -3 '$work/whole/metrics.csv' | cut -d, -f1-7)"
 "$train" "${low[@]}" --threads 1 --output "$work/low_stopped" >"$work/low_stopped.log" 2>&1 &
 pid=$!
-for _ in $(seq 100); do grep -q "^step" "$work/low_stopped.log" && break; sleep 0.1; done
+for _ in $(seq 1000); do grep -q "^step" "$work/low_stopped.log" && break; sleep 0.01; done
 kill -TERM $pid
 wait $pid
+check "it is stopped on its way" test $? = 3
 check "a run in bf16 goes on, with one thread" "$train" --resume "$work/low_stopped" --threads 1
 check "bf16, stopped and with one thread: the same bytes" cmp "$work/low/last.resume.safetensors" "$work/low_stopped/last.resume.safetensors"
 check "resuming it in fp32 is refused" says 2 "--precision was bf16, is now fp32" --resume "$work/low" --precision fp32
