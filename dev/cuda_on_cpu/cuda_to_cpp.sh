@@ -38,7 +38,9 @@ rewrite() { # FILE: to its place in the mirror
     code=$(sed 's://.*::' "$target.$$")
     if grep -n '<<<' <<<"$code" >&2; then refuse "$1" "a launch; no ; within <<< >>>"; fi
     if grep -n '__shared__' <<<"$code" >&2; then refuse "$1" "one declarator a __shared__ line, nothing before it"; fi
-    mv "$target.$$" "$target" # in one step: a compiler started beside us may be reading the one before
+    # A compiler that was started beside us may be reading the one before: it is replaced in one step, and only by another
+    # text, or #pragma once would take a header that is included twice for two.
+    if cmp -s "$target.$$" "$target"; then rm "$target.$$"; else mv "$target.$$" "$target"; fi
 }
 
 files=$("$@" -x c++ -DCUDA_EMU -MM -MT : "$source" | sed -e 's/^: *://' -e 's/\\$//')
