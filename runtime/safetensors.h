@@ -290,7 +290,7 @@ static inline bool safetensors_parse_offsets(const SafeTensors* file, const cJSO
 
 static inline bool safetensors_parse_tensor(SafeTensors* file, const cJSON* entry, Error* err) {
     SafeTensor* t = &file->tensors[file->count++];
-    t->name = strdup(entry->string);
+    t->name = copy_text(entry->string, "a tensor name");
     if (!cJSON_IsObject(entry)) {
         return safetensors_refuse(file, err, "the entry of tensor %.200s is not an object", t->name);
     }
@@ -311,8 +311,8 @@ static inline bool safetensors_parse_metadata(SafeTensors* file, const cJSON* en
     const cJSON* item;
     cJSON_ArrayForEach(item, entry) {
         if (!cJSON_IsString(item)) { continue; }
-        file->metadata[2 * file->metadata_count] = strdup(item->string);
-        file->metadata[2 * file->metadata_count + 1] = strdup(item->valuestring);
+        file->metadata[2 * file->metadata_count] = copy_text(item->string, "metadata");
+        file->metadata[2 * file->metadata_count + 1] = copy_text(item->valuestring, "metadata");
         file->metadata_count++;
     }
     return true;
@@ -401,7 +401,7 @@ static inline bool safetensors_read_header(SafeTensors* file, Error* err) {
 
 static inline bool safetensors_open(SafeTensors* file, const char* path, Error* err) {
     // O_NONBLOCK: a fifo is refused, not waited for
-    *file = (SafeTensors){.path = strdup(path), .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+    *file = (SafeTensors){.path = copy_text(path, "a path"), .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     bool ok = safetensors_read_header(file, err);
     if (!ok) { safetensors_close(file); }
     return ok;
