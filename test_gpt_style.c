@@ -835,10 +835,11 @@ static void test_command_line(void) {
     CHECK(c.rrc == 1 && c.hflip == 0.5 && c.image_size == 64, "switches, numbers and second names are read");
     Config again = c;
     Error err;
-    CHECK(options_same(&c, &again, config_table, CONFIG_OPTIONS, &err), "a configuration is the same as itself");
+    CHECK(options_same(&c, &again, config_table, CONFIG_OPTIONS, 1u << RESUME_SAME, &err),
+          "a configuration is the same as itself");
     again.lr = 0.5;
     again.threads = 7;
-    CHECK(!options_same(&c, &again, config_table, CONFIG_OPTIONS, &err) &&
+    CHECK(!options_same(&c, &again, config_table, CONFIG_OPTIONS, 1u << RESUME_SAME, &err) &&
           strstr(err.text, "--lr was 0.001, is now 0.5") && !strstr(err.text, "threads"),
           "what differs is listed: %s", err.text);
 }

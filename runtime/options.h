@@ -279,13 +279,15 @@ static inline void options_help(FILE* out, const Option* table, int count) {
     }
 }
 
-// Whether two configurations agree in the options that a resumed run must keep; err lists what differs.
-static inline bool options_same(const void* saved, const void* now, const Option* table, int count, Error* err) {
+// Whether two configurations agree in the options whose OptionResume is in the set `which` of bits; err lists what
+// differs.
+static inline bool options_same(const void* saved, const void* now, const Option* table, int count, unsigned which,
+                                Error* err) {
     size_t used = 0;
     err->text[0] = 0;
     for (int i = 0; i < count; i++) {
         char was[OPTION_TEXT_SIZE], is[OPTION_TEXT_SIZE];
-        if (table[i].type == OPTION_GROUP || table[i].resume != RESUME_SAME) { continue; }
+        if (table[i].type == OPTION_GROUP || !(which >> table[i].resume & 1)) { continue; }
         if (strcmp(option_text(saved, &table[i], was), option_text(now, &table[i], is)) == 0) { continue; }
         if (used < sizeof err->text) {
             used += snprintf(err->text + used, sizeof err->text - used, "%s--%s was %s, is now %s",

@@ -101,7 +101,7 @@ static Config configure_resumed(Origin* o, const char* folder, int argc, char** 
     }
     read_inputs(&o->config, folder);
     Config c = parse_or_fail(&o->config, argc, argv);
-    if (!options_same(&o->config, &c, config_table, CONFIG_OPTIONS, &err)) {
+    if (!options_same(&o->config, &c, config_table, CONFIG_OPTIONS, 1u << RESUME_SAME, &err)) {
         fail(EXIT_USAGE, "a resumed run keeps its configuration, but %s: leave these flags out", err.text);
     }
     if (strcmp(c.init_from, o->config.init_from) != 0) {

@@ -105,8 +105,7 @@ static bool holds_beginning(const Trainer* t) {
     bool read = options_defaults(&there, config_table, CONFIG_OPTIONS, &err) &&
                 options_read(in, &there, config_table, CONFIG_OPTIONS, all, &err);
     fclose(in);
-    return read && options_same(&there, c, config_table, CONFIG_OPTIONS, &err) && there.epochs == c->epochs &&
-           there.steps == c->steps && strcmp(there.data, c->data) == 0 && strcmp(there.init_from, c->init_from) == 0;
+    return read && options_same(&there, c, config_table, CONFIG_OPTIONS, all, &err);
 }
 
 static void refuse_to_replace(const Trainer* t) {
