@@ -3,6 +3,7 @@
 #define _GNU_SOURCE // posix_openpt
 #include "../../runtime/log.h"
 #include "test_files.h"
+#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -239,6 +240,28 @@ static void show_resized(void) {
     show_steps(10, 50);
 }
 
+// What the child wrote to the terminal, which is closed then. Whatever is still on its way when the last writer closes a
+// terminal may be lost: this process keeps it open, and marks the end when the child is gone.
+static void read_terminal(int master, int slave, pid_t child, char* text, size_t room) {
+    const char end = 4;
+    size_t used = 0;
+    bool gone = false;
+    struct pollfd ready = {.fd = master, .events = POLLIN};
+    while (used < room - 1 && !memchr(text, end, used)) {
+        if (!gone && waitpid(child, NULL, WNOHANG) == child) {
+            gone = true;
+            if (write(slave, &end, 1) != 1) { perror("a terminal"); exit(1); }
+        }
+        if (poll(&ready, 1, 10) < 1) { continue; }
+        ssize_t got = read(master, text + used, room - 1 - used);
+        if (got > 0) { used += (size_t)got; }
+    }
+    char* mark = memchr(text, end, used);
+    text[mark ? (size_t)(mark - text) : used] = 0;
+    close(slave);
+    close(master);
+}
+
 // What show() prints on a terminal: columns 0 for one that does not know its width
 static Screen on_terminal(void (*show)(void), int columns, const char* term, const char* columns_variable) {
     static char text[1 << 16];
@@ -259,10 +282,7 @@ static Screen on_terminal(void (*show)(void), int columns, const char* term, con
         fflush(stdout);
         _exit(0);
     }
-    close(slave);
-    read_all(master, text, sizeof text);
-    waitpid(child, NULL, 0);
-    close(master);
+    read_terminal(master, slave, child, text, sizeof text);
     return screen_of(columns ? columns : 80, text);
 }
 
