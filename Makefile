@@ -1,7 +1,7 @@
 # kat.c. `make` alone says what it can build and what it found on this machine.
 #
 #   CC=gcc|clang     ARCH=native          -march; x86-64-v3, say, for a program that is to run elsewhere
-#   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO = auto|yes|none
+#   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE = auto|yes|none
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
 #   DEBUG=1          compiles in a fraction of the time, for a debugger (-Og -g); objects go to build/debug
@@ -19,6 +19,9 @@ DNNL = auto
 CJSON = auto
 ZLIB = auto
 LIBCRYPTO = auto
+JPEG = auto
+PNG = auto
+ARCHIVE = auto
 DEBUG =
 BUILD = $(if $(DEBUG),build/debug,build)
 EXTRA_CFLAGS =
@@ -29,7 +32,7 @@ FUZZ_CC = clang
 FUZZ_SECONDS = 60
 
 SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' DNNL='$(DNNL)' CJSON='$(CJSON)' \
-           ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
+           ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' JPEG='$(JPEG)' PNG='$(PNG)' ARCHIVE='$(ARCHIVE)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
 CONFIG := $(BUILD)/config.mk
 
 ifneq ($(MAKECMDGOALS),clean)
@@ -96,6 +99,9 @@ help:
 	@echo 'cJSON      $(CJSON_NOTE)'
 	@echo 'zlib       $(ZLIB_NOTE)'
 	@echo 'libcrypto  $(LIBCRYPTO_NOTE)'
+	@echo 'JPEG       $(JPEG_NOTE)'
+	@echo 'PNG        $(PNG_NOTE)'
+	@echo 'archives   $(ARCHIVE_NOTE)'
 	@gnuplot --version >/dev/null 2>&1 && echo "gnuplot    ✓ $$(gnuplot --version)" \
 	    || echo 'gnuplot    ✗ no plots: install gnuplot-nox'
 	@nvcc --version >/dev/null 2>&1 && echo "nvcc       ✓ $$(nvcc --version | grep release)" \
@@ -106,6 +112,10 @@ $(PROGRAMS) $(CUDA_PROGRAMS): %: $(BUILD)/%
 
 $(BUILD)/train_kat: train_vit.c $(CONFIG)
 	$(COMPILE)
+
+# What reads archives
+$(BUILD)/convert_data $(BUILD)/test_convert%: FOUND_FLAGS += $(ARCHIVE_FLAGS)
+$(BUILD)/convert_data $(BUILD)/test_convert%: FOUND_LIBS += $(ARCHIVE_LIBS)
 
 $(BUILD)/convert_data: data/convert.c $(CONFIG)
 	$(COMPILE)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # What this machine can build with, found by compiling small programs:  probe.sh CONFIG.mk
-# Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO and EXTRA_CFLAGS from the environment and writes make variables:
-# OPTIMIZE (flags), FOUND_FLAGS, FOUND_LIBS, OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs that compare with it), and for each
-# piece NAME_NOTE, the line that `make` prints. A file in which nothing is missing stays as it is until one of these
+# Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE and EXTRA_CFLAGS from the environment and
+# writes make variables: OPTIMIZE (flags), FOUND_FLAGS, FOUND_LIBS, OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs that compare
+# with it), ARCHIVE_FLAGS, ARCHIVE_LIBS (for what reads archives), and for each piece NAME_NOTE, the line that `make` prints. A file in which nothing is missing stays as it is until one of these
 # settings, or this script, changes.
 set -u
 config=$1
-key="# $(cksum <"$0") CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO $EXTRA_CFLAGS"
+key="# $(cksum <"$0") CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO JPEG=$JPEG PNG=$PNG ARCHIVE=$ARCHIVE $EXTRA_CFLAGS"
 if [ "$(head -n 1 "$config" 2>/dev/null)" = "$key" ] && ! grep -q '✗' "$config"; then exit 0; fi
 
 mkdir -p "$(dirname "$config")"
@@ -123,7 +123,30 @@ library LIBCRYPTO "$LIBCRYPTO" libcrypto -lcrypto HAVE_LIBCRYPTO "no check of do
     #include <openssl/evp.h>
     #include <stdio.h>
     int main(void) { return puts(OpenSSL_version(OPENSSL_VERSION)) < 0 || !EVP_sha256(); }'
+library JPEG "$JPEG" libjpeg -ljpeg HAVE_JPEG "no reading of JPEG files: install libjpeg-dev (libjpeg-turbo)" '
+    #include <stdio.h>
+    #include <jpeglib.h>
+    #define TEXT(x) #x
+    #define VALUE(x) TEXT(x)
+    int main(void) {
+        static struct jpeg_decompress_struct d;
+        JDIMENSION x = 0, width = 8;
+        if (d.scale_num == 12345) { jpeg_crop_scanline(&d, &x, &width); jpeg_skip_scanlines(&d, 1); }
+        return puts("libjpeg-turbo " VALUE(LIBJPEG_TURBO_VERSION)) < 0;
+    }'
+library PNG "$PNG" libpng -lpng HAVE_PNG "no reading or writing of PNG files: install libpng-dev" '
+    #include <png.h>
+    #include <stdio.h>
+    int main(void) { return puts(png_get_libpng_ver(NULL)) < 0; }'
+before_flags=$flags before_libs=$libs
+library ARCHIVE "$ARCHIVE" libarchive -larchive HAVE_ARCHIVE "no reading of archives: install libarchive-dev" '
+    #include <archive.h>
+    #include <stdio.h>
+    int main(void) { return puts(archive_version_string()) < 0; }'
+archive_flags=${flags#"$before_flags"} archive_libs=${libs#"$before_libs"}
+flags=$before_flags libs=$before_libs
 
 printf '%s := %s\n' OPTIMIZE "$optimize" FOUND_FLAGS "$flags $stack" FOUND_LIBS "$libs" \
-    OPENBLAS_FLAGS "$openblas_flags" OPENBLAS_LIBS "$openblas_libs" >>"$work/config.mk"
+    OPENBLAS_FLAGS "$openblas_flags" OPENBLAS_LIBS "$openblas_libs" \
+    ARCHIVE_FLAGS "$archive_flags" ARCHIVE_LIBS "$archive_libs" >>"$work/config.mk"
 cmp -s "$work/config.mk" "$config" || cp "$work/config.mk" "$config"

@@ -3,7 +3,8 @@
 # fails: where it cannot install (another system, no root, no network) it says so, and the build does without.
 # To be sourced; run as a program it installs everything that kat.c can use.
 
-build_packages=(gcc make pkg-config libopenblas-openmp-dev libcjson-dev zlib1g-dev libssl-dev)
+build_packages=(gcc make pkg-config libopenblas-openmp-dev libcjson-dev zlib1g-dev libssl-dev
+    libjpeg-dev libpng-dev libarchive-dev)
 if grep -qwsE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then build_packages+=(libdnnl-dev); fi # of use to no other processor
 data_packages=(dataset-fashion-mnist gnuplot-nox)
 
