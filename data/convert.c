@@ -356,7 +356,7 @@ static inline bool output_path(char path[PATH_MAX], const char* dir, const char*
            set_error(err, "the path %.100s... is too long: choose a shorter one", dir);
 }
 
-static inline bool save_split(const Dataset* d, const char* dir, const char* split, Error* err) {
+static inline bool save_split(Dataset* d, const char* dir, const char* split, Error* err) {
     char path[PATH_MAX];
     if (!output_path(path, dir, d->name, split, err) || !dataset_save(d, path, err)) { return false; }
     printf("wrote %s (%.1f MB)\n", path, d->file_bytes / 1e6);

@@ -43,20 +43,28 @@ typedef struct {
 } DatasetHeader;
 static_assert(sizeof(DatasetHeader) == 128, "the header is written as it lies in memory");
 
+typedef struct Shards Shards;
+
 typedef struct {
-    int count, classes, channels, height, width;
+    int count, classes, channels;
+    int height, width;                      // of every image; 0: each has its own, and is read when it is wanted (shards.h)
     float mean[3], std[3];                  // of the training split, pixels in 0..1
+    uint64_t checksum;                      // of the whole split, however many of its images are used
     char name[DATASET_NAME_BYTES];
     char (*class_names)[CLASS_NAME_BYTES];  // (classes)
+    char (*class_ids)[CLASS_NAME_BYTES];    // (classes) WordNet ids or folders' names; NULL: there are none
     uint16_t* labels;                       // (count)
-    uint8_t* images;                        // (count, channels, height, width)
-    uint8_t* file;                          // the whole file; the three pointers above point into it
+    uint8_t* images;                        // (count, channels, height, width); NULL where each has its own size
+    Shards* shards;                         // where they are read from then, and what ends that
+    void (*close_shards)(Shards*);
+    uint8_t* file;                          // the whole file; what is above points into it
     size_t file_bytes;
 } Dataset;
 
 static inline size_t image_bytes(const Dataset* d) { return (size_t)d->channels * d->height * d->width; }
 
 static inline void dataset_free(Dataset* d) {
+    if (d->shards) { d->close_shards(d->shards); }
     free(d->file);
     *d = (Dataset){0};
 }
@@ -94,6 +102,7 @@ static inline void dataset_point(Dataset* d, const DatasetHeader* h) {
     memcpy(d->mean, h->mean, sizeof d->mean);
     memcpy(d->std, h->std, sizeof d->std);
     memcpy(d->name, h->name, sizeof d->name);
+    d->checksum = h->checksum;
     d->file_bytes = dataset_file_bytes(h);
     d->class_names = (char (*)[CLASS_NAME_BYTES])(d->file + sizeof *h);
     d->labels = (uint16_t*)(d->class_names + d->classes);
@@ -140,12 +149,12 @@ static inline void dataset_measure(Dataset* d) {
 }
 
 // The header takes what the fields say, and the checksum of all.
-static inline void dataset_seal(const Dataset* d) {
+static inline void dataset_seal(Dataset* d) {
     DatasetHeader* h = (DatasetHeader*)d->file;
     memcpy(h->mean, d->mean, sizeof h->mean);
     memcpy(h->std, d->std, sizeof h->std);
     memcpy(h->name, d->name, sizeof h->name);
-    h->checksum = dataset_checksum(d->file + 16, d->file_bytes - 16);
+    h->checksum = d->checksum = dataset_checksum(d->file + 16, d->file_bytes - 16);
 }
 
 static inline bool labels_valid(const Dataset* d, const char* path, Error* err) {
@@ -159,7 +168,7 @@ static inline bool labels_valid(const Dataset* d, const char* path, Error* err) 
 }
 
 // Whoever reads `path` sees the old file or the whole new one.
-static inline bool dataset_save(const Dataset* d, const char* path, Error* err) {
+static inline bool dataset_save(Dataset* d, const char* path, Error* err) {
     WholeFile f;
     if (!labels_valid(d, path, err)) { return false; }
     dataset_seal(d);
@@ -250,9 +259,9 @@ static inline bool dataset_load(Dataset* d, const char* path, Error* err) {
 
 enum { FINGERPRINT_SIZE = 17 };
 
-// 16 hex digits: the checksum in the header, hence of the whole split, however many of its images are used
+// 16 hex digits
 static inline const char* dataset_fingerprint(const Dataset* d, char text[FINGERPRINT_SIZE]) {
-    snprintf(text, FINGERPRINT_SIZE, "%016llx", (unsigned long long)((const DatasetHeader*)d->file)->checksum);
+    snprintf(text, FINGERPRINT_SIZE, "%016llx", (unsigned long long)d->checksum);
     return text;
 }
 
