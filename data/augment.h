@@ -61,8 +61,6 @@ static inline Random4 image_draw(ImageKey key, int draw) {
     return random_bits(key.seed, STREAM_AUGMENT, key.epoch, key.image * AUGMENT_DRAWS + (uint64_t)draw);
 }
 
-typedef struct { int top, left, height, width; } Crop;
-
 // What is drawn for one image
 typedef struct {
     int image;              // which one: its index in the data set, or where else its pixels lie

@@ -24,6 +24,7 @@ typedef struct {
     size_t plane_stride, row_stride;
 } ImageView;
 
+typedef struct { int top, left, height, width; } Crop;         // whole pixels
 typedef struct { float left, top, right, bottom; } Box;
 
 enum { WEIGHT_BITS = 32 - 8 - 2 };
