@@ -21,6 +21,7 @@
 // from every compiler, and there.
 #pragma once
 #include "../runtime/choices.h"
+#include "../runtime/memory.h"
 #include "../runtime/random.h"
 #include "resample.h"
 
@@ -61,18 +62,19 @@ static inline Random4 image_draw(ImageKey key, int draw) {
     return random_bits(key.seed, STREAM_AUGMENT, key.epoch, key.image * AUGMENT_DRAWS + (uint64_t)draw);
 }
 
+// What becomes of a box: height x width pixels, of which S x S are taken from (top, left)
+typedef struct { int height, width, top, left, S; } Resize;
+
 // What is drawn for one image
 typedef struct {
-    int image;              // which one: its index in the data set, or where else its pixels lie
+    int image;              // which one: its index in the data set
     Crop box;               // the part that is taken: black where a padded crop leaves the image
-    ResampleFilter filter;  // that brings it to its new size, where that is another
+    Resize resize;
+    ResampleFilter filter;  // that brings the box to its new size, where that is another
     bool mirrored;
     Crop erased;            // of the finished image; height 0: nothing is
     uint64_t noise;         // seed of what stands there; 0: zeros
 } ImageDraw;
-
-// What becomes of every box: height x width pixels, of which S x S are taken from (top, left)
-typedef struct { int height, width, top, left, S; } Resize;
 
 static inline int round_even(double x) { return (int)nearbyint(x); } // Python's round
 
@@ -181,13 +183,6 @@ static inline Crop shorter_side(int height, int width, int side) {
 
 static inline int side_before_crop(int image_size, float crop_pct) { return (int)floor(image_size / (double)crop_pct); }
 
-// Memory of one thread that prepares images: two images and the resampler's tables.
-typedef struct {
-    uint8_t* shifted;  // (channels, height, width)
-    uint8_t* resized;  // (channels, whatever resizing gives)
-    void* tables;
-} ImageScratch;
-
 // The shorter side to floor(S / crop_pct), then the centre: at crop_pct 1 an S x S image stays as it is.
 static inline Resize resize_and_crop(int height, int width, int S, float crop_pct) {
     Crop size = shorter_side(height, width, side_before_crop(S, crop_pct));
@@ -195,15 +190,20 @@ static inline Resize resize_and_crop(int height, int width, int S, float crop_pc
     return (Resize){size.height, size.width, top, left, S};
 }
 
-static inline ImageDraw draw_eval_image(int image, int height, int width, ResampleFilter filter) {
-    return (ImageDraw){.image = image, .box = {0, 0, height, width}, .filter = filter};
+static inline ResampleFilter filter_of(Interpolation i) {
+    return i == INTERPOLATE_BICUBIC ? FILTER_BICUBIC : FILTER_BILINEAR;
+}
+
+static inline ImageDraw draw_eval_image(int image, int height, int width, Resize resize, ResampleFilter filter) {
+    return (ImageDraw){.image = image, .box = {0, 0, height, width}, .resize = resize, .filter = filter};
 }
 
 static inline ImageDraw draw_train_image(const Augment* a, ImageKey key, int height, int width, int S) {
     Random4 choice = image_draw(key, DRAW_CHOICES);
     bool bicubic = a->train_interpolation == INTERPOLATE_BICUBIC
         || (a->train_interpolation == INTERPOLATE_RANDOM && choice.word[1] >> 31);
-    ImageDraw draw = draw_eval_image((int)key.image, height, width, bicubic ? FILTER_BICUBIC : FILTER_BILINEAR);
+    Resize resize = a->random_resized_crop ? (Resize){S, S, 0, 0, S} : resize_and_crop(height, width, S, 1);
+    ImageDraw draw = draw_eval_image((int)key.image, height, width, resize, bicubic ? FILTER_BICUBIC : FILTER_BILINEAR);
     draw.mirrored = uniform_from(choice.word[0]) < a->flip;
     if (a->random_resized_crop) {
         draw.box = random_box(key, height, width, a->scale, a->ratio);
@@ -220,7 +220,7 @@ static inline ImageDraw draw_train_image(const Augment* a, ImageKey key, int hei
     return draw;
 }
 
-// The part of an image that is taken; one that leaves the image has its size
+// The part of an image that is taken; one that leaves the image has its size, and is made in shifted (as `in`)
 static inline ImageView take_box(ImageView in, Crop box, uint8_t* shifted) {
     if (box.height < in.height || box.width < in.width || (box.top == 0 && box.left == 0)) {
         return view_crop(in, box.top, box.left, box.height, box.width);
@@ -229,15 +229,18 @@ static inline ImageView take_box(ImageView in, Crop box, uint8_t* shifted) {
     return view_of(shifted, in.channels, in.height, in.width);
 }
 
-// out (3, S, S) of one image as it was drawn
-static inline void make_image(float* out, ImageView in, const ImageDraw* draw, Resize size, const float mean[3],
-                              const float std[3], ImageScratch* scratch) {
-    in = take_box(in, draw->box, scratch->shifted);
-    if (size.height != in.height || size.width != in.width) {
-        resample(scratch->resized, in, view_box(in), size.height, size.width, draw->filter, scratch->tables);
-        in = view_of(scratch->resized, in.channels, size.height, size.width);
+// out (3, S, S) of a box, as it was drawn. resized, tables: memory of the resampler
+static inline void finish_image(float* out, ImageView box, const ImageDraw* draw, const float mean[3], const float std[3],
+                                Room* resized, Room* tables) {
+    Resize size = draw->resize;
+    if (size.height != box.height || size.width != box.width) {
+        uint8_t* pixels = room_for(resized, (size_t)box.channels * size.height * size.width, "a resized image");
+        size_t scratch = resample_scratch(box.height, box.width, size.height, size.width);
+        resample(pixels, box, view_box(box), size.height, size.width, draw->filter,
+                 room_for(tables, scratch, "resize tables"));
+        box = view_of(pixels, box.channels, size.height, size.width);
     }
-    normalise(out, view_crop(in, size.top, size.left, size.S, size.S), draw->mirrored, mean, std);
+    normalise(out, view_crop(box, size.top, size.left, size.S, size.S), draw->mirrored, mean, std);
     erase(out, draw, size.S);
 }
 

@@ -51,7 +51,7 @@ static inline DeviceAxis device_axis(void** memory, int shortest, int longest, i
 
 // Where boxes are resampled: their weights, and room between the passes
 static inline void device_input_resampling(DeviceInput* in) {
-    const LoaderConfig* c = &in->loader->config;
+    const LoaderConfig* c = &in->loader->plan.config;
     DeviceImages* images = &in->images;
     bool random_boxes = c->train && c->augment.random_resized_crop;
     int H = images->height, W = images->width;
@@ -61,22 +61,25 @@ static inline void device_input_resampling(DeviceInput* in) {
     in->rows = (uint8_t*)device_input_bytes((size_t)c->batch_size * images->channels * H * c->image_size);
 }
 
-// The two batches of the loader, pinned: copied without help of the host. A page that they share can be pinned once
+// The batches of the loader, pinned: copied without help of the host. A page that they share can be pinned once
 // only; what stays unpinned is copied more slowly.
 static inline void device_input_pin(const Loader* l, bool pin) {
-    for (const Batch& b : l->batches) {
-        size_t bytes = (size_t)l->config.batch_size * image_bytes(l->dataset);
-        if (!b.pixels) { continue; }
-        cudaError_t error = pin ? cudaHostRegister(b.pixels, bytes, cudaHostRegisterDefault)
-                                : cudaHostUnregister(b.pixels);
+    for (const Place& place : l->place) {
+        uint8_t* pixels = place.batch.pixels;
+        size_t bytes = (size_t)l->plan.config.batch_size * image_bytes(l->plan.dataset);
+        if (!pixels) { continue; }
+        cudaError_t error = pin ? cudaHostRegister(pixels, bytes, cudaHostRegisterDefault) : cudaHostUnregister(pixels);
         if (error != cudaSuccess) { cudaGetLastError(); }
     }
 }
 
 static inline void device_input_open(DeviceInput* in, const Loader* l) {
-    const Dataset* d = l->dataset;
-    const LoaderConfig* c = &l->config;
+    const Dataset* d = l->plan.dataset;
+    const LoaderConfig* c = &l->plan.config;
     bool whole = c->output == LOAD_DRAWS;
+    int S = c->image_size;
+    Resize resize = c->train && c->augment.random_resized_crop ? Resize{S, S, 0, 0, S}
+                  : resize_and_crop(d->height, d->width, S, c->train ? 1 : c->crop_pct);
     size_t bytes = (whole ? d->count : c->batch_size) * image_bytes(d);
     *in = DeviceInput{};
     in->loader = l;
@@ -84,7 +87,7 @@ static inline void device_input_open(DeviceInput* in, const Loader* l) {
     in->draws = (ImageDraw*)device_input_bytes(c->batch_size * sizeof(ImageDraw));
     in->mix = (Mix*)device_input_bytes(sizeof(Mix));
     if (whole) { CUDA_CHECK(cudaMemcpy(in->pixels, d->images, bytes, cudaMemcpyHostToDevice)); }
-    in->images = DeviceImages{in->pixels, d->channels, d->height, d->width, loader_resize(l), {}, {}, {}, {}};
+    in->images = DeviceImages{in->pixels, d->channels, d->height, d->width, resize, {}, {}, {}, {}};
     for (int i = 0; i < 3; i++) { normalisation(&in->images.gain[i], &in->images.offset[i], c->mean[i], c->std[i]); }
     device_input_resampling(in);
     device_input_pin(l, true);
@@ -98,7 +101,7 @@ static inline void device_input_close(DeviceInput* in) {
 
 static inline void device_input_batch(float* images, DeviceInput* in, const Batch* b, cudaStream_t stream) {
     if (b->pixels) {
-        CUDA_CHECK(cudaMemcpyAsync(in->pixels, b->pixels, b->count * image_bytes(in->loader->dataset),
+        CUDA_CHECK(cudaMemcpyAsync(in->pixels, b->pixels, b->count * image_bytes(in->loader->plan.dataset),
                                    cudaMemcpyHostToDevice, stream));
     }
     CUDA_CHECK(cudaMemcpyAsync(in->draws, b->draws, b->count * sizeof(ImageDraw), cudaMemcpyHostToDevice, stream));

@@ -25,6 +25,23 @@ NEVER_INLINE float* alloc_floats(size_t count, const char* what) {
 // count elements of any type
 #define alloc_array(type, count, what) ((type*)alloc_bytes((size_t)(count) * sizeof(type), what))
 
+// Memory that grows when more is wanted, and then forgets what was in it
+typedef struct { uint8_t* bytes; size_t size; } Room;
+
+static inline uint8_t* room_for(Room* room, size_t bytes, const char* what) {
+    if (bytes > room->size) {
+        free(room->bytes);
+        room->size = bytes + bytes / 4;
+        room->bytes = (uint8_t*)alloc_bytes(room->size, what);
+    }
+    return room->bytes;
+}
+
+static inline void room_free(Room* room) {
+    free(room->bytes);
+    *room = (Room){0};
+}
+
 // To be freed
 static inline char* copy_text(const char* text, const char* what) {
     char* copy = alloc_array(char, strlen(text) + 1, what);

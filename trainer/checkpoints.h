@@ -11,7 +11,7 @@ static void output_path(const Trainer* t, const char* name, char path[PATH_SIZE]
 
 // Configuration, data and step
 static Metadata run_metadata(const Trainer* t) {
-    const LoaderConfig* loader = &t->train_loader.config;
+    const LoaderConfig* loader = &t->train_loader.plan.config;
     Metadata metadata = {0};
     metadata_add_config(&metadata, &t->model.config, config_table, CONFIG_OPTIONS);
     add_data(&metadata, &t->train, &t->test, loader->mean, loader->std);

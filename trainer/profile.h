@@ -32,6 +32,6 @@ RUNS_ONCE static int profile(Trainer* t) {
         if (i == 0) { profile_start(&m->profile); }
         train_step(t);
     }
-    print_profile(m, &m->profile, steps, (double)t->train_loader.config.batch_size * m->config.grad_accum_steps);
+    print_profile(m, &m->profile, steps, (double)t->train_loader.plan.config.batch_size * m->config.grad_accum_steps);
     return 0;
 }

@@ -81,7 +81,7 @@ RUNS_ONCE static void open_loaders(Trainer* t, LoaderOutput output) {
     Error err;
     LoaderConfig train = {
         .batch_size = c->batch_size, .image_size = c->image_size, .num_classes = t->model.dims.K,
-        .output = output, .train = true, .prefetch = true, .seed = (uint64_t)c->seed,
+        .output = output, .train = true, .workers = 1, .seed = (uint64_t)c->seed,
         .crop_pct = (float)c->crop_pct, .eval_interpolation = (Interpolation)c->interpolation,
         .augment = {
             .crop_padding = c->crop_padding, .random_resized_crop = c->rrc != 0,
@@ -119,7 +119,7 @@ static Schedule schedule_of(const Trainer* t, const Config* c) {
 
 RUNS_ONCE static void plan_steps(Trainer* t) {
     const Config* c = &t->model.config;
-    t->steps_per_epoch = t->train_loader.steps_per_epoch / c->grad_accum_steps;
+    t->steps_per_epoch = t->train_loader.plan.steps_per_epoch / c->grad_accum_steps;
     if (t->steps_per_epoch < 1) { t->steps_per_epoch = 1; }
     t->total_steps = steps_of(t, c);
     t->schedule = schedule_of(t, c);

@@ -33,7 +33,7 @@ static void fuzz_batch(const Dataset* d, const LoaderConfig* config) {
 
 static void fuzz_batches(const Dataset* train, const Dataset* test) {
     LoaderConfig config = loader_defaults(train, 3, FUZZ_SIDE, true, 1);
-    config.prefetch = false;
+    config.workers = 0;
     config.augment.flip = config.augment.erase = config.augment.smoothing = 0.5f;
     config.augment.erase_by_noise = true;
     config.augment.mixup = config.augment.cutmix = 1;

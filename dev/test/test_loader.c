@@ -23,6 +23,10 @@ static void open_loader(Loader* l, const Dataset* d, const LoaderConfig* c) {
     if (!loader_open(l, d, c, &err)) { fail(1, "%s", err.text); }
 }
 
+static const Batch* callers_batch(const Loader* l) {
+    return &l->place[(l->next + l->places - 1) % l->places].batch;
+}
+
 static LoaderConfig everything_on(const Dataset* d, int batch_size, int image_size) {
     LoaderConfig c = loader_defaults(d, batch_size, image_size, true, 42);
     c.augment.random_resized_crop = true;
@@ -36,9 +40,9 @@ static LoaderConfig everything_on(const Dataset* d, int batch_size, int image_si
 }
 
 static bool same_batch(const Loader* l, const Batch* a, const Batch* b) {
-    size_t B = (size_t)a->count, S = (size_t)l->config.image_size;
+    size_t B = (size_t)a->count, S = (size_t)l->plan.config.image_size;
     return a->count == b->count && memcmp(a->images, b->images, B * 3 * S * S * sizeof(float)) == 0
-        && memcmp(a->targets, b->targets, B * (size_t)l->config.num_classes * sizeof(float)) == 0
+        && memcmp(a->targets, b->targets, B * (size_t)l->plan.config.num_classes * sizeof(float)) == 0
         && memcmp(a->labels, b->labels, B * sizeof(int)) == 0 && memcmp(a->indices, b->indices, B * sizeof(int)) == 0;
 }
 
@@ -55,12 +59,12 @@ static void test_epochs(void) {
     LoaderConfig c = loader_defaults(&d, 10, SIDE, true, 1);
     Loader l;
     open_loader(&l, &d, &c);
-    CHECK(l.steps_per_epoch == 10, "103 images in batches of 10 make %d steps", (int)l.steps_per_epoch);
+    CHECK(l.plan.steps_per_epoch == 10, "103 images in batches of 10 make %d steps", (int)l.plan.steps_per_epoch);
     int first[100], moved = 0;
     for (int epoch = 0; epoch < 3; epoch++) {
         int seen[N] = {0}, twice = 0;
         for (int i = 0; i < 100; i++) {
-            const Batch* b = i % 10 == 0 ? loader_next(&l) : &l.batches[1 - l.filling];
+            const Batch* b = i % 10 == 0 ? loader_next(&l) : callers_batch(&l);
             int image = b->indices[i % 10];
             CHECK(b->count == 10 && b->labels[i % 10] == d.labels[image], "step %d", i / 10);
             twice += seen[image]++;
@@ -70,10 +74,10 @@ static void test_epochs(void) {
         CHECK(twice == 0, "epoch %d visits %d images twice", epoch, twice);
     }
     CHECK(moved > 180, "later epochs repeat the first one's order: only %d of 200 places differ", moved);
-    Batch other_seed = batch_create(&l);
-    Loader twin = l; // read only: loader_fill does not touch its lock
+    BatchPlan twin = l.plan;
     twin.config.seed = 2;
-    loader_fill(&twin, 0, &other_seed);
+    Batch other_seed = batch_create(&twin);
+    batch_draw(&twin, 0, &other_seed);
     CHECK(memcmp(other_seed.indices, first, 10 * sizeof(int)) != 0, "another seed gives the same order");
     batch_free(&other_seed);
     loader_close(&l);
@@ -101,8 +105,8 @@ static void test_short_data(void) {
     LoaderConfig c = everything_on(&d, 64, SIDE);
     Loader l;
     open_loader(&l, &d, &c);
-    CHECK(l.steps_per_epoch == 1 && l.config.batch_size == 7, "%d steps, room for %d images", (int)l.steps_per_epoch,
-          l.config.batch_size);
+    CHECK(l.plan.steps_per_epoch == 1 && l.plan.config.batch_size == 7, "%d steps, room for %d images", (int)l.plan.steps_per_epoch,
+          l.plan.config.batch_size);
     for (int epoch = 0; epoch < 4; epoch++) {
         const Batch* b = loader_next(&l);
         int sum = 0;
@@ -113,18 +117,18 @@ static void test_short_data(void) {
     dataset_free(&d);
 }
 
-static void test_evaluation(int batch_size, bool prefetch) {
+static void test_evaluation(int batch_size, int workers) {
     Dataset d = make_dataset(N, 1, SIDE, SIDE);
     LoaderConfig c = loader_defaults(&d, batch_size, SIDE, false, 1);
-    c.prefetch = prefetch;
+    c.workers = workers;
     c.augment = everything_on(&d, 1, SIDE).augment; // must not matter
     Loader l;
     open_loader(&l, &d, &c);
-    CHECK(l.config.batch_size == (batch_size < N ? batch_size : N), "room for %d images", l.config.batch_size);
+    CHECK(l.plan.config.batch_size == (batch_size < N ? batch_size : N), "room for %d images", l.plan.config.batch_size);
     double worst = 0;
     int visited = 0;
     for (int round = 0; round < 2; round++) {
-        for (int64_t step = 0; step < l.steps_per_epoch; step++) {
+        for (int64_t step = 0; step < l.plan.steps_per_epoch; step++) {
             const Batch* b = loader_next(&l);
             CHECK(b->step == step, "step %d of a round is numbered %d", (int)step, (int)b->step);
             CHECK(b->count == (N - step * batch_size < batch_size ? N - step * batch_size : batch_size), "count %d",
@@ -151,15 +155,17 @@ static void test_evaluation(int batch_size, bool prefetch) {
 
 // ---- purity ----
 
-static void test_pure_function_of_step(void) {
+static void test_pure_function_of_step(int workers) {
     Dataset d = make_dataset(N, 3, SIDE, SIDE);
     LoaderConfig c = everything_on(&d, 10, 16);
     Loader threaded, plain;
+    ImageMaker maker = {0};
+    c.workers = workers;
     open_loader(&threaded, &d, &c);
-    c.prefetch = false;
+    c.workers = 0;
     open_loader(&plain, &d, &c);
-    CHECK(threaded.threaded && !plain.threaded, "one loader has a thread, the other has not");
-    Batch direct = batch_create(&plain);
+    CHECK(threaded.workers == workers && !plain.workers, "%d and %d threads", threaded.workers, plain.workers);
+    Batch direct = batch_create(&plain.plan);
     const int64_t visits[] = {0, 1, 2, 25, 26, 3, 1000000, 9, 10, 11, 9, 9};
     for (int i = 0; i < 12; i++) {
         if (i > 0 && visits[i] != visits[i - 1] + 1) {
@@ -168,18 +174,19 @@ static void test_pure_function_of_step(void) {
         }
         const Batch* a = loader_next(&threaded);
         const Batch* b = loader_next(&plain);
-        loader_fill(&plain, visits[i], &direct);
+        batch_fill(&plain.plan, visits[i], &direct, &maker);
         CHECK(a->step == visits[i] && b->step == visits[i], "steps %d %d", (int)a->step, (int)b->step);
-        CHECK(same_batch(&plain, a, b), "step %d: the thread prepares another batch", (int)visits[i]);
-        CHECK(same_batch(&plain, a, &direct), "step %d: loader_fill prepares another batch", (int)visits[i]);
+        CHECK(same_batch(&plain, a, b), "step %d: %d threads prepare another batch", (int)visits[i], workers);
+        CHECK(same_batch(&plain, a, &direct), "step %d: batch_fill prepares another batch", (int)visits[i]);
     }
-    const Batch* held = loader_next(&threaded); // stays what it is while the thread works and while others are sought
-    loader_fill(&plain, 10, &direct);
+    const Batch* held = loader_next(&threaded); // stays what it is while the threads work and while others are sought
+    batch_fill(&plain.plan, 10, &direct, &maker);
     for (int i = 0; i < 50; i++) { loader_seek(&threaded, i); }
     CHECK(same_batch(&plain, held, &direct), "a batch in use changed");
     CHECK(loader_wait_seconds(&threaded) > 0 && loader_wait_seconds(&threaded) < 60, "waited %g s",
           loader_wait_seconds(&threaded));
     batch_free(&direct);
+    image_maker_free(&maker);
     loader_close(&threaded);
     loader_close(&plain);
     dataset_free(&d);
@@ -209,7 +216,7 @@ static void test_padded_crop_and_flip(void) {
     open_loader(&l, &d, &c);
     int counts[WAYS] = {0}, flipped = 0, unexplained = 0;
     for (int i = 0; i < EPOCHS * 20; i++) {
-        const Batch* b = i % 20 == 0 ? loader_next(&l) : &l.batches[1 - l.filling];
+        const Batch* b = i % 20 == 0 ? loader_next(&l) : callers_batch(&l);
         int way = 0;
         for (; way < WAYS; way++) {
             int top = way / 2 % (2 * P + 1) - P, left = way / 2 / (2 * P + 1) - P;
@@ -298,7 +305,7 @@ static void test_erasing(bool by_noise) {
     enum { S = 24, EPOCHS = 60, COUNT = 20 };
     Dataset d = make_dataset(COUNT, 1, SIDE, SIDE);
     LoaderConfig c = loader_defaults(&d, COUNT, S, true, 8);
-    c.prefetch = false;
+    c.workers = 0;
     c.augment.flip = 0.5f;
     Loader plain, erasing;
     open_loader(&plain, &d, &c);
@@ -308,8 +315,8 @@ static void test_erasing(bool by_noise) {
     int erased = 0, wrong = 0, bad_box = 0, values = 0;
     double sum = 0, squares = 0, area = 0;
     for (int i = 0; i < EPOCHS * COUNT; i++) {
-        const Batch* a = i % COUNT == 0 ? loader_next(&plain) : &plain.batches[1 - plain.filling];
-        const Batch* b = i % COUNT == 0 ? loader_next(&erasing) : &erasing.batches[1 - erasing.filling];
+        const Batch* a = i % COUNT == 0 ? loader_next(&plain) : callers_batch(&plain);
+        const Batch* b = i % COUNT == 0 ? loader_next(&erasing) : callers_batch(&erasing);
         Crop box = b->draws[i % COUNT].erased;
         erased += box.height > 0;
         area += (double)box.height * box.width / (S * S);
@@ -403,7 +410,7 @@ static void check_targets(const Batch* b, double lambda, double smoothing) {
 static void test_mix(float mixup, float cutmix, float probability) {
     Dataset d = make_dataset(N, 3, SIDE, SIDE);
     LoaderConfig c = loader_defaults(&d, 9, SIDE, true, 6);
-    c.prefetch = false;
+    c.workers = 0;
     c.augment.smoothing = 0.1f;
     Loader plain, mixed;
     open_loader(&plain, &d, &c);
@@ -532,11 +539,11 @@ int main(void) {
     test_epochs();
     test_shuffle_is_uniform();
     test_short_data();
-    test_evaluation(10, true);
-    test_evaluation(N, true);
-    test_evaluation(200, false);
-    test_evaluation(1, true);
-    test_pure_function_of_step();
+    test_evaluation(10, 1);
+    test_evaluation(N, 2);
+    test_evaluation(200, 0);
+    test_evaluation(1, 3);
+    for (int workers = 1; workers <= 4; workers *= 2) { test_pure_function_of_step(workers); }
     test_padded_crop_and_flip();
     test_random_boxes();
     test_resized_crop();

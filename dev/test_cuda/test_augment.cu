@@ -20,7 +20,7 @@ static Dataset make_dataset(int count, int channels, int height, int width) {
 static void open_loader(Loader* l, const Dataset* d, LoaderConfig c, LoaderOutput output) {
     Error err;
     c.output = output;
-    c.prefetch = false;
+    c.workers = 0;
     if (!loader_open(l, d, &c, &err)) { fail(1, "%s", err.text); }
 }
 

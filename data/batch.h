@@ -1,0 +1,229 @@
+// One batch: which images it holds, what is drawn for them, and what is made of that.
+//
+// Training: steps_per_epoch = n / B full batches, the rest of each epoch left out (n < B: one short batch of n).
+// Epoch e visits the images in a permutation that is a pure function of (seed, e), so that batch `step` is a pure
+// function of (data set, configuration, step): a run resumes anywhere, and nothing needs saving.
+// Evaluation: every image once, in the data set's order, the last batch short; after the last batch comes the first.
+//
+// A batch is drawn, then made image by image, then finished, so that several threads can make one batch; what comes out
+// does not depend on who made what. A trainer on the GPU takes the draws and makes the pixels itself (device_input.cuh).
+#pragma once
+#include "../runtime/memory.h"
+#include "augment.h"
+#include "image_reader.h"
+
+typedef enum {
+    LOAD_IMAGES,           // finished batches
+    LOAD_DRAWS,            // what was drawn, for who has the data set's pixels
+    LOAD_DRAWS_AND_PIXELS, // and copies of the images that it is about; ImageDraw.image is their place in the batch
+} LoaderOutput;
+
+typedef struct {
+    int batch_size, image_size, num_classes;
+    LoaderOutput output;
+    bool train;                        // shuffle and augment, or evaluate
+    int workers;                       // threads that prepare batches ahead; 0: who asks for a batch prepares it
+    uint64_t seed;
+    float mean[3], std[3];             // of normalisation
+    float crop_pct;                    // evaluation
+    Interpolation eval_interpolation;  // bilinear or bicubic
+    Augment augment;                   // training
+} LoaderConfig;
+
+// Which batches there are
+typedef struct {
+    const Dataset* dataset;
+    LoaderConfig config;
+    int64_t steps_per_epoch;
+} BatchPlan;
+
+typedef struct {
+    float* images;    // (B, 3, S, S); NULL where draws are wanted
+    uint8_t* pixels;  // (B, channels, height, width), of the data set; NULL unless wanted
+    ImageDraw* draws; // (B)
+    Mix mix;
+    float* targets;   // (B, num_classes), rows sum to 1
+    int* labels;      // (B), before mixing
+    int* indices;     // (B), position in the data set
+    int count;        // images in this batch
+    int64_t step;     // -1: nothing yet
+    bool train;       // of a loader for training
+    uint32_t* order;  // (n), the permutation of order_epoch
+    int64_t order_epoch;
+} Batch;
+
+// Memory of one thread that makes images
+typedef struct {
+    ImageReader reader;
+    Room resized, tables;
+} ImageMaker;
+
+static inline void image_maker_free(ImageMaker* m) {
+    image_reader_free(&m->reader);
+    room_free(&m->resized);
+    room_free(&m->tables);
+}
+
+static inline LoaderConfig loader_defaults(const Dataset* d, int batch_size, int image_size, bool train,
+                                           uint64_t seed) {
+    LoaderConfig c = {.batch_size = batch_size, .image_size = image_size, .num_classes = d->classes, .train = train,
+                      .workers = 1, .seed = seed, .crop_pct = 1, .eval_interpolation = INTERPOLATE_BICUBIC,
+                      .augment = augment_none()};
+    memcpy(c.mean, d->mean, sizeof c.mean);
+    memcpy(c.std, d->std, sizeof c.std);
+    return c;
+}
+
+static inline bool augment_valid(const Augment* a, int height, int width, Error* err) {
+    if (a->crop_padding < 0 || a->crop_padding >= (height < width ? height : width)) {
+        return set_error(err, "crop padding %d is not in 0..%d, the image's side less one", a->crop_padding,
+                         (height < width ? height : width) - 1);
+    }
+    if (a->crop_padding > 0 && a->random_resized_crop) {
+        return set_error(err, "padded crop and RandomResizedCrop exclude each other: choose one");
+    }
+    if (!(a->scale[0] > 0 && a->scale[0] <= a->scale[1] && a->scale[1] <= 1)) {
+        return set_error(err, "the crop's scale %g..%g is not a range within (0, 1]", a->scale[0], a->scale[1]);
+    }
+    if (!(a->ratio[0] > 0 && a->ratio[0] <= a->ratio[1] && isfinite(a->ratio[1]))) {
+        return set_error(err, "the crop's ratio %g..%g is not a range of positive numbers", a->ratio[0], a->ratio[1]);
+    }
+    if (!(a->mixup >= 0 && isfinite(a->mixup) && a->cutmix >= 0 && isfinite(a->cutmix))) {
+        return set_error(err, "mixup %g and cutmix %g must be 0 (off) or positive", a->mixup, a->cutmix);
+    }
+    const float fractions[] = {a->flip, a->mix_probability, a->mix_switch, a->smoothing, a->erase};
+    const char* const names[] = {"flip probability", "mix probability", "mix switch probability", "label smoothing",
+                                 "probability of random erasing"};
+    for (int i = 0; i < 5; i++) {
+        if (!(fractions[i] >= 0 && fractions[i] <= 1)) {
+            return set_error(err, "%s %g is not in 0..1", names[i], fractions[i]);
+        }
+    }
+    return true;
+}
+
+static inline bool loader_config_valid(const Dataset* d, const LoaderConfig* c, Error* err) {
+    if (c->batch_size < 1) { return set_error(err, "batch size %d is less than 1", c->batch_size); }
+    if (c->image_size < 1 || c->image_size > MAX_IMAGE_SIDE) {
+        return set_error(err, "image size %d is not in 1..%d", c->image_size, MAX_IMAGE_SIDE);
+    }
+    if (c->num_classes < d->classes) {
+        return set_error(err, "%d classes are too few for data set %s: it has %d", c->num_classes, d->name, d->classes);
+    }
+    if (!(c->crop_pct > 0.05f && c->crop_pct <= 1)) {
+        return set_error(err, "evaluation crop %g is not in (0.05, 1]", c->crop_pct);
+    }
+    if (c->eval_interpolation == INTERPOLATE_RANDOM) {
+        return set_error(err, "evaluation cannot choose its interpolation at random: take bilinear or bicubic");
+    }
+    for (int i = 0; i < 3; i++) {
+        if (!(isfinite(c->mean[i]) && isfinite(c->std[i]) && c->std[i] > 0)) {
+            return set_error(err, "normalisation by mean %g and standard deviation %g is impossible", c->mean[i],
+                             c->std[i]);
+        }
+    }
+    return augment_valid(&c->augment, d->height, d->width, err);
+}
+
+// ---- memory ----
+
+static inline Batch batch_create(const BatchPlan* plan) {
+    const Dataset* d = plan->dataset;
+    const LoaderConfig* c = &plan->config;
+    size_t B = (size_t)c->batch_size, S = (size_t)c->image_size;
+    Batch b = {.step = -1, .train = c->train, .order_epoch = -1};
+    if (c->output == LOAD_IMAGES) { b.images = alloc_floats(B * 3 * S * S, "a batch's images"); }
+    if (c->output == LOAD_DRAWS_AND_PIXELS) { b.pixels = alloc_array(uint8_t, B * image_bytes(d), "a batch's pixels"); }
+    b.draws = alloc_array(ImageDraw, B, "a batch's draws");
+    b.targets = alloc_floats(B * (size_t)c->num_classes, "a batch's targets");
+    b.labels = alloc_array(int, B, "a batch's labels");
+    b.indices = alloc_array(int, B, "a batch's indices");
+    if (c->train) { b.order = alloc_array(uint32_t, d->count, "an epoch's permutation"); }
+    return b;
+}
+
+static inline void batch_free(Batch* b) {
+    free(b->images); free(b->pixels); free(b->draws);
+    free(b->targets); free(b->labels); free(b->indices); free(b->order);
+    *b = (Batch){0};
+}
+
+// ---- drawn ----
+
+// Fisher and Yates: order (n) becomes the permutation of (seed, epoch).
+static inline void shuffle(uint32_t* order, int n, uint64_t seed, uint32_t epoch) {
+    for (int i = 0; i < n; i++) { order[i] = (uint32_t)i; }
+    for (int i = n - 1; i > 0; i--) {
+        uint32_t j = random_below((uint32_t)i + 1, random_bits(seed, STREAM_SHUFFLE, epoch, (uint64_t)i).word[0]);
+        uint32_t swap = order[i];
+        order[i] = order[j];
+        order[j] = swap;
+    }
+}
+
+// Which images batch `step` holds.
+static inline void choose_images(const BatchPlan* plan, int64_t step, Batch* b) {
+    const int n = plan->dataset->count, B = plan->config.batch_size;
+    int64_t epoch = step / plan->steps_per_epoch;
+    int first = (int)(step % plan->steps_per_epoch) * B;
+    b->count = n - first < B ? n - first : B;
+    if (plan->config.train && b->order_epoch != epoch) {
+        shuffle(b->order, n, plan->config.seed, (uint32_t)epoch);
+        b->order_epoch = epoch;
+    }
+    for (int i = 0; i < b->count; i++) { b->indices[i] = plan->config.train ? (int)b->order[first + i] : first + i; }
+}
+
+// All that is random about place i of batch `step`, which image indices[i] takes
+static inline void draw_image(const BatchPlan* plan, int64_t step, Batch* b, int i) {
+    const Dataset* d = plan->dataset;
+    const LoaderConfig* c = &plan->config;
+    int image = b->indices[i], height = image_height(d, image), width = image_width(d, image);
+    b->labels[i] = d->labels[image];
+    if (c->train) {
+        ImageKey key = {c->seed, (uint64_t)image, (uint32_t)(step / plan->steps_per_epoch)};
+        b->draws[i] = draw_train_image(&c->augment, key, height, width, c->image_size);
+    } else {
+        Resize resize = resize_and_crop(height, width, c->image_size, c->crop_pct);
+        b->draws[i] = draw_eval_image(image, height, width, resize, filter_of(c->eval_interpolation));
+    }
+}
+
+static inline void batch_draw(const BatchPlan* plan, int64_t step, Batch* b) {
+    const LoaderConfig* c = &plan->config;
+    choose_images(plan, step, b);
+    for (int i = 0; i < b->count; i++) { draw_image(plan, step, b, i); }
+    b->mix = (Mix){.lambda = 1};
+    if (c->train) { b->mix = mix_draw(&c->augment, c->seed, (uint32_t)step, c->image_size); }
+}
+
+// ---- made ----
+
+// Image i of what was drawn
+static inline void batch_make_image(const BatchPlan* plan, Batch* b, int i, ImageMaker* maker) {
+    const Dataset* d = plan->dataset;
+    const LoaderConfig* c = &plan->config;
+    if (c->output == LOAD_IMAGES) {
+        ImageView box = read_box(&maker->reader, d, b->draws[i].image, b->draws[i].box);
+        finish_image(b->images + (size_t)i * 3 * c->image_size * c->image_size, box, &b->draws[i], c->mean, c->std,
+                     &maker->resized, &maker->tables);
+    }
+    if (c->output == LOAD_DRAWS_AND_PIXELS) {
+        memcpy(b->pixels + i * image_bytes(d), d->images + b->draws[i].image * image_bytes(d), image_bytes(d));
+        b->draws[i].image = i;
+    }
+}
+
+// When all images are made
+static inline void batch_finish(const BatchPlan* plan, Batch* b) {
+    const LoaderConfig* c = &plan->config;
+    if (c->output == LOAD_IMAGES) { mix_images(b->images, b->mix, b->count, c->image_size); }
+    mix_targets(b->targets, b->labels, b->mix.lambda, c->train ? c->augment.smoothing : 0, b->count, c->num_classes);
+}
+
+// The batch of `step`, by the caller alone
+static inline void batch_fill(const BatchPlan* plan, int64_t step, Batch* b, ImageMaker* maker) {
+    batch_draw(plan, step, b);
+    for (int i = 0; i < b->count; i++) { batch_make_image(plan, b, i, maker); }
+    batch_finish(plan, b);
+}
