@@ -14,7 +14,7 @@
 //     name_bad_activation, print_memory, program_name
 #pragma once
 #include "../data/loader.h"
-#include "../data/procedural.h"
+#include "../data/open.h"
 #include "../model/parameters.h"
 #include "../runtime/log.h"
 #include "../runtime/schedule.h"

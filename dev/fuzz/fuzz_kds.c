@@ -2,7 +2,7 @@
 // same), from opening them to batches of training and evaluation.
 #include "fuzz.h"
 #include "../../data/loader.h"
-#include "../../data/procedural.h"
+#include "../../data/open.h"
 
 enum { FUZZ_SIDE = 8, FUZZ_RESIZED = 1 << 20 }; // pixels: one line of a picture becomes FUZZ_SIDE of them
 

@@ -3,7 +3,7 @@
 // With -DHAVE_ZLIB -lz packed files are read (without, refused), with -DHAVE_LIBCRYPTO -lcrypto MD5s are checked.
 #define TESTING
 #include "../../data/convert.c"
-#include "../../data/procedural.h"
+#include "../../data/open.h"
 #include "test_files.h"
 #include <fcntl.h>
 #include <sys/wait.h>

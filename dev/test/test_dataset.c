@@ -1,7 +1,7 @@
-// data/dataset.h: a round trip, and each refusal with its own sentence. data/procedural.h: the same bytes everywhere,
+// data/dataset.h: a round trip, and each refusal with its own sentence. data/open.h: the same bytes everywhere,
 // balanced classes that colour does not give away.
 #undef REDUCED // every image of it
-#include "../../data/procedural.h"
+#include "../../data/open.h"
 #include "test_files.h"
 #include <signal.h>
 #include <sys/resource.h>

@@ -1,7 +1,7 @@
 // data/augment.h and data/loader.h: what each augmentation does, written out plainly; each epoch a permutation; each
 // batch a pure function of its step, with a thread and without; evaluation visits every image once.
 #include "../../data/loader.h"
-#include "../../data/procedural.h"
+#include "../../data/open.h"
 #include "test_files.h"
 
 enum { N = 103, SIDE = 12, CLASSES = 5 };

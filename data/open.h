@@ -1,0 +1,62 @@
+// A data set by its name: the procedural one, .kds files, or shards.
+#pragma once
+#include "procedural.h"
+#include "shards.h"
+
+// What --data should be, where it is the path of a file, or of a folder with data sets; false: it is neither
+static inline bool explain_data_path(const char* where, Error* err) {
+    static const char* const endings[] = {".train.kds", ".test.kds", "/train.index", "/val.index"};
+    size_t length = strlen(where);
+    char name[256];
+    for (int i = 0; i < 4; i++) {
+        size_t rest = strlen(endings[i]);
+        if (length <= rest || strcmp(where + length - rest, endings[i]) != 0) { continue; }
+        set_error(err, "a data set is two files: give --data %.*s, without %s", (int)(length - rest), where,
+                  endings[i]);
+        return true;
+    }
+    if (!is_folder(where)) { return false; }
+    const char* slash = where[length - 1] == '/' ? "" : "/";
+    if (find_entry(where, "*.train.kds", name)) {
+        set_error(err, "%s is a folder: give --data %s%s%.*s", where, where, slash, (int)strlen(name) - 10, name);
+    } else {
+        set_error(err, "%s is a folder without a data set: ./convert_data folder makes one of folders of images, "
+                  "./convert_data index one of tar shards, and the others are given as --data %s%sNAME", where, where, slash);
+    }
+    return true;
+}
+
+// What is at where/train.index, if anything is, or at where.train.kds
+typedef struct {
+    const char *train, *test; // endings of the paths of both splits
+    bool (*load)(Dataset*, const char* path, Error* err);
+} DatasetForm;
+static const DatasetForm in_memory = {".train.kds", ".test.kds", dataset_load};
+static const DatasetForm in_shards = {"/train.index", "/val.index", shards_load};
+
+// `where` is "procedural", or the path of a data set without its ending: DIR/NAME for DIR/NAME.train.kds and
+// DIR/NAME.test.kds, DIR for the shards of DIR/train.index and DIR/val.index. What can be read at once is: later changes of
+// the working directory do not matter.
+static inline bool dataset_open(Dataset* train, Dataset* test, const char* where, Error* err) {
+    if (strcmp(where, "procedural") == 0) { return dataset_procedural(train, test, err); }
+    *train = *test = (Dataset){0};
+    char train_path[PATH_MAX], test_path[PATH_MAX];
+    if (strlen(where) + 16 > PATH_MAX) {
+        return set_error(err, "the path %.100s... is too long: choose a shorter one", where);
+    }
+    snprintf(train_path, sizeof train_path, "%s%s", where, in_shards.train);
+    const DatasetForm* form = path_exists(train_path) ? &in_shards : &in_memory;
+    snprintf(train_path, sizeof train_path, "%s%s", where, form->train);
+    snprintf(test_path, sizeof test_path, "%s%s", where, form->test);
+    if (!path_exists(train_path) && explain_data_path(where, err)) { return false; }
+    if (!form->load(train, train_path, err) || !form->load(test, test_path, err)) {
+        dataset_free(train);
+        return false;
+    }
+    if (!splits_agree(train, test, train_path, test_path, err)) {
+        dataset_free(train);
+        dataset_free(test);
+        return false;
+    }
+    return true;
+}
