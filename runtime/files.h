@@ -17,6 +17,11 @@
 #define PATH_MAX 4096
 #endif
 
+static inline bool is_file(const char* path) {
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISREG(status.st_mode);
+}
+
 static inline bool is_folder(const char* path) {
     struct stat status;
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);

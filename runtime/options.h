@@ -266,14 +266,18 @@ static inline bool options_peek(const Option* table, int count, int argc, char**
     return found;
 }
 
+// What --help puts in the place of the value
+static inline const char* option_value_name(const Option* o) {
+    return o->type == OPTION_INT ? "N" : o->type == OPTION_REAL ? "X" : o->type == OPTION_PAIR ? "X X"
+         : o->type == OPTION_TEXT ? "TEXT" : o->type == OPTION_CHOICE ? o->choices : "[on|off]";
+}
+
 static inline void options_help(FILE* out, const Option* table, int count) {
     for (int i = 0; i < count; i++) {
         const Option* o = &table[i];
         if (o->type == OPTION_GROUP) { fprintf(out, "\n%s\n", o->help); continue; }
         char left[128];
-        const char* value = o->type == OPTION_INT ? "N" : o->type == OPTION_REAL ? "X" : o->type == OPTION_PAIR ? "X X"
-                          : o->type == OPTION_TEXT ? "TEXT" : o->type == OPTION_CHOICE ? o->choices : "[on|off]";
-        snprintf(left, sizeof left, "--%s %s", option_name(o), value);
+        snprintf(left, sizeof left, "--%s %s", option_name(o), option_value_name(o));
         fprintf(out, "  %-34s %s", left, strlen(left) > 34 ? "\n                                     " : "");
         fprintf(out, "%s%s%s%s\n", o->help, *o->initial ? " [" : "", o->initial, *o->initial ? "]" : "");
     }

@@ -1,7 +1,6 @@
 // One official file of a data set that is converted, idx or CIFAR's, packed or not. The first byte says which:
 //   bits 0-1 the layout (idx, CIFAR-10's, CIFAR-100's), 2-3 the file, 4 named .gz; the others are as they should be.
-#define TESTING
-#include "../../data/convert.c"
+#include "../../data/convert_official.h"
 #include "fuzz.h"
 
 enum { FUZZ_IMAGES = 2, FUZZ_PIXELS = 2 };

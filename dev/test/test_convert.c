@@ -1,8 +1,7 @@
-// data/convert.c on small files of the official layouts, made here: good ones, packed and not, and truncated, too long,
-// corrupted, wrong and missing ones, each refused with its own sentence and without writing anything.
+// data/convert_official.h on small files of the official layouts, made here: good ones, packed and not, and truncated,
+// too long, corrupted, wrong and missing ones, each refused with its own sentence and without writing anything.
 // With -DHAVE_ZLIB -lz packed files are read (without, refused), with -DHAVE_LIBCRYPTO -lcrypto MD5s are checked.
-#define TESTING
-#include "../../data/convert.c"
+#include "../../data/convert_official.h"
 #include "../../data/open.h"
 #include "test_files.h"
 #include <fcntl.h>

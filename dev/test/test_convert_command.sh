@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# The command line of convert_data (CONVERT_DATA, default build/convert_data): words and options, in any order, and what
+# is said of wrong ones. Prints "N passed, N failed" last.
+convert=$(realpath "${CONVERT_DATA:-build/convert_data}")
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+mkdir in
+passed=0 failed=0
+
+answer() { # answer STATUS PATTERN WORDS...: it ends so, and what it prints has the pattern
+    local status=$1 pattern=$2
+    shift 2
+    "$convert" "$@" >log 2>&1
+    local got=$?
+    if [ $got = "$status" ] && grep -qe "$pattern" log; then passed=$((passed + 1)); return; fi
+    failed=$((failed + 1))
+    echo "FAILED $*: exit $got and $(head -n 3 log)"
+}
+
+answer 0 "^  --any-hash" --help
+answer 0 "^  cifar100 INPUT_DIR OUTPUT_DIR" -h
+answer 0 "^usage: ./convert_data cifar10 INPUT_DIR" cifar10 --help
+answer 2 "^The commands are fashion-mnist|mnist|cifar10"
+answer 2 "unknown command cifar$" cifar in out
+answer 2 "expected after mnist: INPUT_DIR OUTPUT_DIR" mnist in
+answer 2 "one argument too many: more" mnist in out more
+answer 2 "one argument too many: 9" 1 2 3 4 5 6 7 8 9
+answer 2 "unknown option --any-hahs: did you mean --any-hash" mnist in out --any-hahs
+answer 2 "'-x' is not an option" mnist in out -x
+answer 2 "any-hash maybe is unknown" mnist in out --any-hash=maybe
+for words in "mnist in out" "--any-hash mnist in out" "mnist --any-hash in out" "mnist in out --any-hash=off"; do
+    # shellcheck disable=SC2086
+    answer 1 "neither train-images-idx3-ubyte nor" $words
+done
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
