@@ -9,6 +9,19 @@
 //
 // A box may have fractional ends; the filter may look beyond it, as far as the image goes (so does Pillow's). To keep
 // it from looking, as torchvision's crops do, pass the crop as an image of its own: ImageView carries strides.
+//
+//   resample(out, in, box, out_height, out_width, filter, scratch);            // scratch: resample_scratch(...) bytes
+//   resample_part(out, in, box, out_height, out_width, part, filter, scratch); // only that part of the result
+//
+// Where the image is still to be decoded, the plan says which of its pixels the part needs, and those suffice:
+//
+//   ResamplePlan plan = resample_plan(height, width, box, out_height, out_width, part, filter, scratch);
+//   ...                                              // pixels (channels, plan.source.height, plan.source.width)
+//   resample_planned(out, view_of(pixels, channels, plan.source.height, plan.source.width), &plan);
+//
+// Both passes are the same loop, over SPAN bytes that lie side by side: of a row of the image, or, for the pass over
+// rows, of a column of SPAN rows that were transposed. It vectorises without intrinsics; integers make its result the
+// same everywhere.
 #pragma once
 #include <math.h>
 #include <stdbool.h>
@@ -24,7 +37,7 @@ typedef struct {
     size_t plane_stride, row_stride;
 } ImageView;
 
-typedef struct { int top, left, height, width; } Crop;         // whole pixels
+typedef struct { int top, left, height, width; } Crop; // whole pixels
 typedef struct { float left, top, right, bottom; } Box;
 
 enum { WEIGHT_BITS = 32 - 8 - 2 };
@@ -66,15 +79,19 @@ static inline int axis_stride(int in, int out) {
     return (int)ceil(2.0 * (scale < 1 ? 1 : scale)) * 2 + 1; // 2: bicubic, the wider filter
 }
 
-static inline size_t axis_ints(int in, int out) { return (size_t)out * (2 + axis_stride(in, out)); }
+static inline size_t axis_part_ints(int in, int out, int count) { return (size_t)count * (2 + axis_stride(in, out)); }
 
-// start and end are floats, and so is their difference, because Pillow's are.
-static inline AxisWeights axis_weights(int* memory, int in, float start, float end, int out, ResampleFilter filter) {
-    AxisWeights a = {axis_stride(in, out), memory, memory + out, memory + 2 * (size_t)out};
+static inline size_t axis_ints(int in, int out) { return axis_part_ints(in, out, out); }
+
+// Outputs from .. from + count - 1 of `out`, numbered from 0 in what is returned. start and end are floats, and so is
+// their difference, because Pillow's are.
+static inline AxisWeights axis_part(int* memory, int in, float start, float end, int out, int from, int count,
+                                    ResampleFilter filter) {
+    AxisWeights a = {axis_stride(in, out), memory, memory + count, memory + 2 * (size_t)count};
     double scale = (double)(end - start) / out, widening = scale < 1 ? 1 : scale;
     double support = filter_support(filter) * widening;
-    for (int o = 0; o < out; o++) {
-        double centre = start + (o + 0.5) * scale, sum = 0;
+    for (int o = 0; o < count; o++) {
+        double centre = start + (from + o + 0.5) * scale, sum = 0;
         int first = (int)(centre - support + 0.5), last = (int)(centre + support + 0.5);
         first = first < 0 ? 0 : first;
         last = last > in ? in : last;
@@ -90,64 +107,161 @@ static inline AxisWeights axis_weights(int* memory, int in, float start, float e
     return a;
 }
 
-static inline uint8_t clip8(int sum) { // a sum with WEIGHT_BITS fractional bits and ½ already added
-    int value = sum >> WEIGHT_BITS;
-    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+static inline AxisWeights axis_weights(int* memory, int in, float start, float end, int out, ResampleFilter filter) {
+    return axis_part(memory, in, start, end, out, 0, out, filter);
 }
 
-// One row: out (out_width).
-static inline void resample_row(uint8_t* out, const uint8_t* in, const AxisWeights* a, int out_width) {
-    for (int x = 0; x < out_width; x++) {
-        const int* w = a->weights + (size_t)x * a->stride;
-        const uint8_t* p = in + a->first[x];
-        int sum = 1 << (WEIGHT_BITS - 1);
-        for (int k = 0; k < a->taps[x]; k++) { sum += p[k] * w[k]; }
-        out[x] = clip8(sum);
-    }
+// ---- a plan: what a part of the result is made of
+
+typedef struct {
+    int height, width;          // of the part
+    Crop source;                // what it needs of the image
+    AxisWeights across, down;   // of the part's columns and rows; first counts from the source's edges
+    uint8_t *square, *spare;    // (SPAN, SPAN)
+    uint8_t* columns;           // (source width, SPAN)
+    uint8_t* rows;              // (source height, width): between the passes
+} ResamplePlan;
+
+// Loops of this constant length become vector registers that keep their sums, in gcc and in clang.
+enum { SPAN = 64 };
+
+static inline size_t span_up(int n) { return (size_t)(n + SPAN - 1) / SPAN * SPAN; }
+
+// Bytes of scratch for a part, of any box of an image of height x width
+static inline size_t resample_part_scratch(int height, int width, int out_height, int out_width, Crop part) {
+    size_t ints = axis_part_ints(width, out_width, part.width) + axis_part_ints(height, out_height, part.height);
+    size_t spans = 2 * SPAN + span_up(width) + span_up(height) * (span_up(part.width) / SPAN);
+    return spans * SPAN + ints * sizeof(int);
 }
 
-// One output row y from the rows of `in` (rows, width), whose row 0 is input row `row0`. sums (width)
-static inline void resample_column_row(uint8_t* __restrict out, const uint8_t* __restrict in, const AxisWeights* a, int y,
-                                       int row0, int width, int* __restrict sums) {
-    for (int x = 0; x < width; x++) { sums[x] = 1 << (WEIGHT_BITS - 1); }
-    for (int k = 0; k < a->taps[y]; k++) {
-        const uint8_t* row = in + (size_t)(a->first[y] + k - row0) * width;
-        int weight = a->weights[(size_t)y * a->stride + k];
-        for (int x = 0; x < width; x++) { sums[x] += row[x] * weight; }
-    }
-    for (int x = 0; x < width; x++) { out[x] = clip8(sums[x]); }
-}
-
-// Bytes of scratch for any box of an image of height x width.
 static inline size_t resample_scratch(int height, int width, int out_height, int out_width) {
-    size_t ints = axis_ints(width, out_width) + axis_ints(height, out_height) + (size_t)out_width;
-    return ints * sizeof(int) + (size_t)height * out_width;
+    return resample_part_scratch(height, width, out_height, out_width, (Crop){0, 0, out_height, out_width});
 }
 
-// out (channels, out_height, out_width). A pass is left out where the axis neither moves nor scales.
+// Of the axis, the inputs that its `count` outputs need: from *start on; a->first counts from there then.
+static inline int axis_source(AxisWeights* a, int count, int* start) {
+    int length = a->first[count - 1] + a->taps[count - 1] - a->first[0];
+    *start = a->first[0];
+    for (int o = 0; o < count; o++) { a->first[o] -= *start; }
+    return length;
+}
+
+// The plan points into scratch.
+static inline ResamplePlan resample_plan(int height, int width, Box box, int out_height, int out_width, Crop part,
+                                         ResampleFilter filter, void* scratch) {
+    ResamplePlan p = {.height = part.height, .width = part.width};
+    p.square = (uint8_t*)scratch;
+    p.spare = p.square + SPAN * SPAN;
+    p.columns = p.spare + SPAN * SPAN;
+    p.rows = p.columns + SPAN * span_up(width);
+    int* memory = (int*)(p.rows + span_up(height) * span_up(part.width));
+    p.across = axis_part(memory, width, box.left, box.right, out_width, part.left, part.width, filter);
+    memory += axis_part_ints(width, out_width, part.width);
+    p.down = axis_part(memory, height, box.top, box.bottom, out_height, part.top, part.height, filter);
+    p.source.width = axis_source(&p.across, p.width, &p.source.left);
+    p.source.height = axis_source(&p.down, p.height, &p.source.top);
+    return p;
+}
+
+// ---- SPAN bytes at a time
+
+// out[i] = Σ_k weight_k in[(first + k) * stride + i], of output o
+static inline void span_sum(uint8_t* __restrict out, const uint8_t* __restrict in, size_t stride, const AxisWeights* a,
+                            int o) {
+    const int* __restrict weights = a->weights + (size_t)o * a->stride;
+    const int taps = a->taps[o];
+    int sums[SPAN];
+    in += a->first[o] * stride;
+    for (int i = 0; i < SPAN; i++) { sums[i] = 1 << (WEIGHT_BITS - 1); }
+    for (int k = 0; k < taps; k++, in += stride) {
+        int weight = weights[k];
+        for (int i = 0; i < SPAN; i++) { sums[i] += in[i] * weight; }
+    }
+    for (int i = 0; i < SPAN; i++) {
+        int value = sums[i] >> WEIGHT_BITS;
+        value = value < 0 ? 0 : value;
+        out[i] = (uint8_t)(value > 255 ? 255 : value);
+    }
+}
+
+static inline void copy_span(uint8_t* out, const uint8_t* in, int count) { // or less of it
+    if (count >= SPAN) { memcpy(out, in, SPAN); } else { memcpy(out, in, (size_t)count); }
+}
+
+static inline void interleave_halves(uint8_t* __restrict out, const uint8_t* __restrict in) {
+    for (int i = 0; i < SPAN * SPAN / 2; i++) {
+        out[2 * i] = in[i];
+        out[2 * i + 1] = in[i + SPAN * SPAN / 2];
+    }
+}
+
+// A place in the square is twelve bits, six of its row, then six of its column. Interleaving the halves rotates them by
+// one: after six times row and column have changed places.
+static inline void transpose(uint8_t* square, uint8_t* spare) {
+    for (int i = 0; i < 3; i++) {
+        interleave_halves(spare, square);
+        interleave_halves(square, spare);
+    }
+}
+
+// ---- the passes over one plane
+
+// columns (width, SPAN) of `count` rows, at most SPAN
+static inline void load_columns(const ResamplePlan* p, const uint8_t* in, size_t row_stride, int count) {
+    for (int x = 0; x < p->source.width; x += SPAN) {
+        uint8_t* square = p->columns + (size_t)x * SPAN;
+        for (int y = 0; y < count; y++) { copy_span(square + y * SPAN, in + y * row_stride + x, p->source.width - x); }
+        transpose(square, p->spare);
+    }
+}
+
+static inline void resample_across(const ResamplePlan* p, const uint8_t* in, size_t row_stride) {
+    size_t stride = span_up(p->width);
+    for (int y = 0; y < p->source.height; y += SPAN) {
+        int left = p->source.height - y;
+        load_columns(p, in + y * row_stride, row_stride, left < SPAN ? left : SPAN);
+        for (int x = 0; x < p->width; x += SPAN) {
+            for (int j = 0; j < SPAN && x + j < p->width; j++) {
+                span_sum(p->square + j * SPAN, p->columns, SPAN, &p->across, x + j);
+            }
+            transpose(p->square, p->spare);
+            for (int j = 0; j < SPAN; j++) { memcpy(p->rows + (y + j) * stride + x, p->square + j * SPAN, SPAN); }
+        }
+    }
+}
+
+// out (height, width)
+static inline void resample_down(uint8_t* out, const ResamplePlan* p) {
+    size_t stride = span_up(p->width);
+    uint8_t sums[SPAN];
+    for (int y = 0; y < p->height; y++) {
+        for (int x = 0; x < p->width; x += SPAN) {
+            span_sum(sums, p->rows + x, stride, &p->down, y);
+            copy_span(out + (size_t)y * p->width + x, sums, p->width - x);
+        }
+    }
+}
+
+// ---- images
+
+// out (channels, part height, part width) from the plan's source alone
+static inline void resample_planned(uint8_t* out, ImageView source, const ResamplePlan* p) {
+    for (int c = 0; c < source.channels; c++) {
+        resample_across(p, source.pixels + c * source.plane_stride, source.row_stride);
+        resample_down(out + (size_t)c * p->height * p->width, p);
+    }
+}
+
+static inline void resample_part(uint8_t* out, ImageView in, Box box, int out_height, int out_width, Crop part,
+                                 ResampleFilter filter, void* scratch) {
+    ResamplePlan p = resample_plan(in.height, in.width, box, out_height, out_width, part, filter, scratch);
+    Crop s = p.source;
+    resample_planned(out, view_crop(in, s.top, s.left, s.height, s.width), &p);
+}
+
+// out (channels, out_height, out_width)
 static inline void resample(uint8_t* out, ImageView in, Box box, int out_height, int out_width, ResampleFilter filter,
                             void* scratch) {
-    int* memory = (int*)scratch;
-    AxisWeights across = axis_weights(memory, in.width, box.left, box.right, out_width, filter);
-    memory += axis_ints(in.width, out_width);
-    AxisWeights down = axis_weights(memory, in.height, box.top, box.bottom, out_height, filter);
-    memory += axis_ints(in.height, out_height);
-    int* sums = memory;
-    uint8_t* rows = (uint8_t*)(sums + out_width); // (last - row0, out_width), what the column pass will read
-    bool across_same = out_width == in.width && box.left == 0 && box.right == (float)in.width;
-    bool down_same = out_height == in.height && box.top == 0 && box.bottom == (float)in.height;
-    int row0 = down_same ? 0 : down.first[0];
-    int last = down_same ? in.height : down.first[out_height - 1] + down.taps[out_height - 1];
-
-    for (int c = 0; c < in.channels; c++) {
-        uint8_t* plane = out + (size_t)c * out_height * out_width;
-        for (int y = row0; y < last; y++) {
-            const uint8_t* row = in.pixels + c * in.plane_stride + y * in.row_stride;
-            uint8_t* to = (down_same ? plane : rows) + (size_t)(y - row0) * out_width;
-            if (across_same) { memcpy(to, row, out_width); } else { resample_row(to, row, &across, out_width); }
-        }
-        for (int y = 0; y < out_height && !down_same; y++) {
-            resample_column_row(plane + (size_t)y * out_width, rows, &down, y, row0, out_width, sums);
-        }
-    }
+    Crop whole = {0, 0, out_height, out_width};
+    resample_part(out, in, box, out_height, out_width, whole, filter, scratch);
 }
