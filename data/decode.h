@@ -1,0 +1,52 @@
+// Pixels of an image's file, JPEG or PNG, as Pillow's open(...).convert("RGB") has them: planar, of any box of it.
+//
+//   ImageInfo info;
+//   Decoder* decoder = decoder_create();            // one a thread
+//   if (!image_info(&info, bytes, count, &err)) { ... }
+//   if (!decode_box(decoder, bytes, count, whole_image(info), pixels, &err)) { ... }
+//
+// Errors go on behind the file's name: "is truncated".
+// A truncated file is refused where what is missing is wanted: a box above it is read. (Where a JPEG lacks no more than
+// its last two bytes, the last row is refused in most files.) Damage that the format does not show is not seen.
+#pragma once
+#include "jpeg_file.h"
+#include "png_file.h"
+
+enum { KEPT_ROWS = 1 << 20 }; // bytes of a row buffer that is kept for the next file
+
+typedef struct {
+    JpegReader jpeg;
+    PngReader png;
+} Decoder;
+
+static inline Decoder* decoder_create(void) { return alloc_array(Decoder, 1, "a decoder"); }
+
+static inline void decoder_free(Decoder* d) {
+    free(d->jpeg.rows.bytes);
+    free(d->png.rows.bytes);
+    free(d);
+}
+
+// Of the header alone
+static inline bool image_info(ImageInfo* info, const uint8_t* bytes, size_t count, Error* err) {
+    Decoder d = {};
+    ImageFormat format;
+    if (!image_format(&format, bytes, count, err)) { return false; }
+    return format == IMAGE_JPEG ? jpeg_file_info(&d.jpeg, info, bytes, count, err)
+                                : png_file_info(&d.png, info, bytes, count, err);
+}
+
+static inline Crop whole_image(ImageInfo info) { return (Crop){0, 0, info.height, info.width}; }
+
+// out (3, box.height, box.width): red, green, blue
+static inline bool decode_box(Decoder* d, const uint8_t* bytes, size_t count, Crop box, uint8_t* out, Error* err) {
+    ImageFormat format;
+    if (!image_format(&format, bytes, count, err)) { return false; }
+    if (format == IMAGE_JPEG) { return jpeg_file_read_box(&d->jpeg, bytes, count, box, out, err); }
+    bool ok = png_file_read_box(&d->png, bytes, count, box, out, err);
+    if (d->png.rows.room > KEPT_ROWS) { // an interlaced image's, whole
+        free(d->png.rows.bytes);
+        d->png.rows = (RowBuffer){};
+    }
+    return ok;
+}
