@@ -1089,7 +1089,7 @@ static void open_input(Trainer* t) {
     CUDA_CHECK(cudaMemGetInfo(&room, &total));
     int wish = m->config.data_on_gpu;
     bool resident = wish == DATA_ON_GPU || (wish == DATA_WHERE_IT_FITS && bytes < room / 10 * 9);
-    open_loaders(t, resident ? LOAD_DRAWS : LOAD_DRAWS_AND_PIXELS);
+    open_loaders(t, resident ? LOAD_DRAWS : LOAD_BOXES);
     device_input_open(&m->input[0], &t->test_loader);
     device_input_open(&m->input[1], &t->train_loader);
     printf("input      %.1f MB of images, %s; batches are made there\n", 1e-6 * (double)bytes,

@@ -21,7 +21,6 @@
 // from every compiler, and there.
 #pragma once
 #include "../runtime/choices.h"
-#include "../runtime/memory.h"
 #include "../runtime/random.h"
 #include "resample.h"
 
@@ -227,21 +226,6 @@ static inline ImageView take_box(ImageView in, Crop box, uint8_t* shifted) {
     }
     shift_image(shifted, in, box.top, box.left);
     return view_of(shifted, in.channels, in.height, in.width);
-}
-
-// out (3, S, S) of a box, as it was drawn. resized, tables: memory of the resampler
-static inline void finish_image(float* out, ImageView box, const ImageDraw* draw, const float mean[3], const float std[3],
-                                Room* resized, Room* tables) {
-    Resize size = draw->resize;
-    if (size.height != box.height || size.width != box.width) {
-        uint8_t* pixels = room_for(resized, (size_t)box.channels * size.height * size.width, "a resized image");
-        size_t scratch = resample_scratch(box.height, box.width, size.height, size.width);
-        resample(pixels, box, view_box(box), size.height, size.width, draw->filter,
-                 room_for(tables, scratch, "resize tables"));
-        box = view_of(pixels, box.channels, size.height, size.width);
-    }
-    normalise(out, view_crop(box, size.top, size.left, size.S, size.S), draw->mirrored, mean, std);
-    erase(out, draw, size.S);
 }
 
 // ---- one batch ----

@@ -10,18 +10,20 @@
 #pragma once
 #include "../runtime/memory.h"
 #include "augment.h"
+#include "boxes.h"
 #include "image_reader.h"
 
 typedef enum {
     LOAD_IMAGES,           // finished batches
     LOAD_DRAWS,            // what was drawn, for who has the data set's pixels
-    LOAD_DRAWS_AND_PIXELS, // and copies of the images that it is about; ImageDraw.image is their place in the batch
+    LOAD_BOXES,            // and the boxes that were drawn
 } LoaderOutput;
 
 typedef struct {
     int batch_size, image_size, num_classes;
     LoaderOutput output;
     bool train;                        // shuffle and augment, or evaluate
+    bool strict;                       // an image that cannot be read ends it
     int workers;                       // threads that prepare batches ahead; 0: who asks for a batch prepares it
     uint64_t seed;
     float mean[3], std[3];             // of normalisation
@@ -39,8 +41,10 @@ typedef struct {
 
 typedef struct {
     float* images;    // (B, 3, S, S); NULL where draws are wanted
-    uint8_t* pixels;  // (B, channels, height, width), of the data set; NULL unless wanted
     ImageDraw* draws; // (B)
+    BoxPlace* places; // (B), of the boxes in a block; NULL unless wanted
+    BoxBlock* boxes;
+    size_t row_bytes; // that the passes across of all boxes write
     Mix mix;
     float* targets;   // (B, num_classes), rows sum to 1
     int* labels;      // (B), before mixing
@@ -122,10 +126,14 @@ static inline bool loader_config_valid(const Dataset* d, const LoaderConfig* c, 
                              c->std[i]);
         }
     }
-    return augment_valid(&c->augment, d->height, d->width, err);
+    if (d->shards && c->augment.crop_padding > 0) {
+        return set_error(err, "padded crop needs images of one size, which those of %s are not: use RandomResizedCrop",
+                         d->name);
+    }
+    return augment_valid(&c->augment, d->shards ? 1 : d->height, d->shards ? 1 : d->width, err);
 }
 
-// ---- memory ----
+// ---- memory
 
 static inline Batch batch_create(const BatchPlan* plan) {
     const Dataset* d = plan->dataset;
@@ -133,7 +141,7 @@ static inline Batch batch_create(const BatchPlan* plan) {
     size_t B = (size_t)c->batch_size, S = (size_t)c->image_size;
     Batch b = {.step = -1, .train = c->train, .order_epoch = -1};
     if (c->output == LOAD_IMAGES) { b.images = alloc_floats(B * 3 * S * S, "a batch's images"); }
-    if (c->output == LOAD_DRAWS_AND_PIXELS) { b.pixels = alloc_array(uint8_t, B * image_bytes(d), "a batch's pixels"); }
+    if (c->output == LOAD_BOXES) { b.places = alloc_array(BoxPlace, B, "a batch's boxes"); }
     b.draws = alloc_array(ImageDraw, B, "a batch's draws");
     b.targets = alloc_floats(B * (size_t)c->num_classes, "a batch's targets");
     b.labels = alloc_array(int, B, "a batch's labels");
@@ -143,12 +151,12 @@ static inline Batch batch_create(const BatchPlan* plan) {
 }
 
 static inline void batch_free(Batch* b) {
-    free(b->images); free(b->pixels); free(b->draws);
+    free(b->images); free(b->draws); free(b->places); block_free(b->boxes);
     free(b->targets); free(b->labels); free(b->indices); free(b->order);
     *b = (Batch){0};
 }
 
-// ---- drawn ----
+// ---- drawn
 
 // Fisher and Yates: order (n) becomes the permutation of (seed, epoch).
 static inline void shuffle(uint32_t* order, int n, uint64_t seed, uint32_t epoch) {
@@ -174,14 +182,14 @@ static inline void choose_images(const BatchPlan* plan, int64_t step, Batch* b) 
     for (int i = 0; i < b->count; i++) { b->indices[i] = plan->config.train ? (int)b->order[first + i] : first + i; }
 }
 
-// All that is random about place i of batch `step`, which image indices[i] takes
-static inline void draw_image(const BatchPlan* plan, int64_t step, Batch* b, int i) {
+// All that is random about place i of the batch of b->step, which image indices[i] takes
+static inline void draw_image(const BatchPlan* plan, Batch* b, int i) {
     const Dataset* d = plan->dataset;
     const LoaderConfig* c = &plan->config;
     int image = b->indices[i], height = image_height(d, image), width = image_width(d, image);
     b->labels[i] = d->labels[image];
     if (c->train) {
-        ImageKey key = {c->seed, (uint64_t)image, (uint32_t)(step / plan->steps_per_epoch)};
+        ImageKey key = {c->seed, (uint64_t)image, (uint32_t)(b->step / plan->steps_per_epoch)};
         b->draws[i] = draw_train_image(&c->augment, key, height, width, c->image_size);
     } else {
         Resize resize = resize_and_crop(height, width, c->image_size, c->crop_pct);
@@ -189,29 +197,116 @@ static inline void draw_image(const BatchPlan* plan, int64_t step, Batch* b, int
     }
 }
 
-static inline void batch_draw(const BatchPlan* plan, int64_t step, Batch* b) {
-    const LoaderConfig* c = &plan->config;
-    choose_images(plan, step, b);
-    for (int i = 0; i < b->count; i++) { draw_image(plan, step, b, i); }
-    b->mix = (Mix){.lambda = 1};
-    if (c->train) { b->mix = mix_draw(&c->augment, c->seed, (uint32_t)step, c->image_size); }
-}
-
-// ---- made ----
-
-// Image i of what was drawn
-static inline void batch_make_image(const BatchPlan* plan, Batch* b, int i, ImageMaker* maker) {
+// Whether boxes are resampled at all
+static inline bool batch_resamples(const BatchPlan* plan) {
     const Dataset* d = plan->dataset;
     const LoaderConfig* c = &plan->config;
-    if (c->output == LOAD_IMAGES) {
-        ImageView box = read_box(&maker->reader, d, b->draws[i].image, b->draws[i].box);
-        finish_image(b->images + (size_t)i * 3 * c->image_size * c->image_size, box, &b->draws[i], c->mean, c->std,
-                     &maker->resized, &maker->tables);
+    Resize size = resize_and_crop(d->height, d->width, c->image_size, c->train ? 1 : c->crop_pct);
+    return d->shards || (c->train && c->augment.random_resized_crop) || size.height != d->height || size.width != d->width;
+}
+
+// Room for box i behind those that are there
+static inline void place_box(const BatchPlan* plan, Batch* b, int i) {
+    const ImageDraw* draw = &b->draws[i];
+    int S = draw->resize.S, height = draw->box.height, width = draw->box.width, channels = plan->dataset->channels;
+    bool resampled = batch_resamples(plan);
+    size_t pixels = box_aligned((size_t)channels * height * width);
+    size_t across = resampled ? box_axis_bytes(width, draw->resize.width, S) : 0;
+    size_t down = resampled ? box_axis_bytes(height, draw->resize.height, S) : 0;
+    b->boxes = block_grown(b->boxes, pixels + across + down);
+    size_t at = b->boxes->used;
+    b->places[i] = (BoxPlace){.pixels = at, .across = (at + pixels) / sizeof(int),
+                              .down = (at + pixels + across) / sizeof(int), .rows = b->row_bytes};
+    b->boxes->used += pixels + across + down;
+    b->row_bytes += (size_t)channels * height * S;
+}
+
+static inline void batch_draw(const BatchPlan* plan, int64_t step, Batch* b) {
+    const LoaderConfig* c = &plan->config;
+    b->step = step;
+    choose_images(plan, step, b);
+    for (int i = 0; i < b->count; i++) { draw_image(plan, b, i); }
+    b->mix = (Mix){.lambda = 1};
+    if (c->train) { b->mix = mix_draw(&c->augment, c->seed, (uint32_t)step, c->image_size); }
+    if (c->output != LOAD_BOXES) { return; }
+    if (b->boxes) { b->boxes->used = 0; }
+    b->row_bytes = 0;
+    for (int i = 0; i < b->count; i++) { place_box(plan, b, i); }
+}
+
+// ---- made
+
+// out (3, S, S)
+static inline bool make_image(float* out, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker, Error* err) {
+    Resize size = draw->resize;
+    Crop box = draw->box, part = {size.top, size.left, size.S, size.S};
+    bool resampled = size.height != box.height || size.width != box.width;
+    ImageView view;
+    ResamplePlan resampling;
+    if (resampled) {
+        Box whole = {0, 0, (float)box.width, (float)box.height};
+        size_t scratch = resample_part_scratch(box.height, box.width, size.height, size.width, part);
+        resampling = resample_plan(box.height, box.width, whole, size.height, size.width, part, draw->filter,
+                                   room_for(&maker->tables, scratch, "resize tables"));
+        part = resampling.source;
     }
-    if (c->output == LOAD_DRAWS_AND_PIXELS) {
-        memcpy(b->pixels + i * image_bytes(d), d->images + b->draws[i].image * image_bytes(d), image_bytes(d));
-        b->draws[i].image = i;
+    if (!read_box(&maker->reader, plan->dataset, draw->image, box, part, &view, err)) { return false; }
+    if (resampled) {
+        uint8_t* pixels = room_for(&maker->resized, (size_t)view.channels * size.S * size.S, "a resized image");
+        resample_planned(pixels, view, &resampling);
+        view = view_of(pixels, view.channels, size.S, size.S);
     }
+    normalise(out, view, draw->mirrored, plan->config.mean, plan->config.std);
+    erase(out, draw, size.S);
+    return true;
+}
+
+// Box i, and its weights, to their place
+static inline bool store_box(const BatchPlan* plan, Batch* b, int i, ImageMaker* maker, Error* err) {
+    ImageDraw* draw = &b->draws[i];
+    BoxPlace* place = &b->places[i];
+    Resize size = draw->resize;
+    Crop box = draw->box, part = {0, 0, box.height, box.width};
+    int* tables = (int*)block_bytes(b->boxes);
+    ImageView view;
+    if (batch_resamples(plan)) {
+        AxisWeights across = axis_part(tables + place->across, box.width, 0, (float)box.width, size.width, size.left, size.S,
+                                       draw->filter);
+        AxisWeights down = axis_part(tables + place->down, box.height, 0, (float)box.height, size.height, size.top, size.S,
+                                     draw->filter);
+        part.width = axis_source(&across, size.S, &part.left);
+        part.height = axis_source(&down, size.S, &part.top);
+        place->across_stride = across.stride;
+        place->down_stride = down.stride;
+    }
+    if (!read_box(&maker->reader, plan->dataset, draw->image, box, part, &view, err)) { return false; }
+    uint8_t* out = block_bytes(b->boxes) + place->pixels;
+    for (int r = 0; r < view.channels * view.height; r++) {
+        const uint8_t* row = view.pixels + (r / view.height) * view.plane_stride + (r % view.height) * view.row_stride;
+        memcpy(out + (size_t)r * view.width, row, (size_t)view.width);
+    }
+    place->height = view.height;
+    place->width = view.width;
+    draw->box = (Crop){0, 0, view.height, view.width};
+    return true;
+}
+
+// Image i of what was drawn; false: it cannot be read
+static inline bool batch_make_image(const BatchPlan* plan, Batch* b, int i, ImageMaker* maker, Error* err) {
+    size_t pixels = (size_t)3 * plan->config.image_size * plan->config.image_size;
+    switch (plan->config.output) {
+    case LOAD_IMAGES: return make_image(b->images + i * pixels, plan, &b->draws[i], maker, err);
+    case LOAD_BOXES: return store_box(plan, b, i, maker, err);
+    case LOAD_DRAWS: return true;
+    }
+    return true;
+}
+
+// The next image takes the place of image i, which cannot be read (timm does so). When no other is being made.
+static inline void batch_replace(const BatchPlan* plan, Batch* b, int i) {
+    b->indices[i] = (b->indices[i] + 1) % plan->dataset->count;
+    draw_image(plan, b, i);
+    if (plan->config.output == LOAD_BOXES) { place_box(plan, b, i); }
 }
 
 // When all images are made
@@ -219,11 +314,4 @@ static inline void batch_finish(const BatchPlan* plan, Batch* b) {
     const LoaderConfig* c = &plan->config;
     if (c->output == LOAD_IMAGES) { mix_images(b->images, b->mix, b->count, c->image_size); }
     mix_targets(b->targets, b->labels, b->mix.lambda, c->train ? c->augment.smoothing : 0, b->count, c->num_classes);
-}
-
-// The batch of `step`, by the caller alone
-static inline void batch_fill(const BatchPlan* plan, int64_t step, Batch* b, ImageMaker* maker) {
-    batch_draw(plan, step, b);
-    for (int i = 0; i < b->count; i++) { batch_make_image(plan, b, i, maker); }
-    batch_finish(plan, b);
 }

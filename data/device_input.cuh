@@ -1,5 +1,5 @@
 // Batches that are made on the GPU: the loader draws, kernels/augment.cuh makes the pixels. The data set's uint8 images
-// lie on the device, or those of each batch are copied there (LoaderConfig.output says which).
+// lie on the device, or the boxes of each batch are copied there (LoaderConfig.output says which).
 //
 //   device_input_open(&input, &loader);
 //   device_input_batch(images, &input, loader_next(&loader), stream);   // images (B, 3, S, S) on the device
@@ -8,13 +8,28 @@
 #include "../kernels/augment.cuh"
 #include "loader.h"
 
+typedef struct { uint8_t* bytes; size_t size; } DeviceRoom; // on the device; it grows, and then forgets what was in it
+
+// The weights of one axis of every box that there can be, in DeviceInput.tables: [length - shortest][filter]
+typedef struct {
+    int shortest;
+    uint64_t* at;    // in ints
+    int32_t* stride;
+} AxisTables;
+
+enum { FILTERS = 2 };
+
 typedef struct {
     const Loader* loader;
-    DeviceImages images;
-    uint8_t *pixels, *rows; // rows: between the two passes of resampling; NULL where nothing is resampled
+    DeviceImages images;     // of the batch
+    DeviceRoom pixels, rows;
     ImageDraw* draws;
+    BoxPlace* places;
     Mix* mix;
-    void *across, *down;    // memory of the resampler's weights
+    // where the data set's images are on the device
+    int* tables;
+    AxisTables across, down;
+    BoxPlace* host_places;
 } DeviceInput;
 
 static inline void* device_input_bytes(size_t bytes) {
@@ -28,83 +43,157 @@ static inline void* device_input_bytes(size_t bytes) {
     return p;
 }
 
-// All lengths that a box can have, both filters: made on the host, where they are the CPU's to the bit
-static inline DeviceAxis device_axis(void** memory, int shortest, int longest, int out) {
-    size_t tables = (size_t)(longest - shortest + 1) * FILTERS, bytes = tables * sizeof(AxisWeights);
-    for (int n = shortest; n <= longest; n++) { bytes += FILTERS * sizeof(int) * axis_ints(n, out); }
-    char *host = (char*)alloc_bytes(bytes, "resize tables"), *device = (char*)device_input_bytes(bytes);
-    AxisWeights* table = (AxisWeights*)host;
-    int* next = (int*)(table + tables);
-    for (size_t i = 0; i < tables; i++) {
-        int length = shortest + (int)(i / FILTERS);
-        AxisWeights a = axis_weights(next, length, 0, (float)length, out, (ResampleFilter)(i % FILTERS));
-        next += axis_ints(length, out);
-        ptrdiff_t move = device - host; // what they point to will lie there
-        table[i] = AxisWeights{a.stride, (int*)((char*)a.first + move), (int*)((char*)a.taps + move),
-                               (int*)((char*)a.weights + move)};
+static inline uint8_t* device_room_for(DeviceRoom* room, size_t bytes) {
+    if (bytes > room->size) {
+        CUDA_CHECK(cudaFree(room->bytes)); // waits for what uses it
+        room->size = bytes + bytes / 4;
+        room->bytes = (uint8_t*)device_input_bytes(room->size);
     }
-    CUDA_CHECK(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
-    free(host);
-    *memory = device;
-    return DeviceAxis{(AxisWeights*)device, shortest};
+    return room->bytes;
 }
 
-// Where boxes are resampled: their weights, and room between the passes
-static inline void device_input_resampling(DeviceInput* in) {
+// ---- images on the device
+
+// All lengths that a box can have, both filters, from `from` on of `out` outputs: made on the host, where they are the
+// CPU's to the bit. tables grows by what it returns. NULL: counts only
+static inline size_t axis_tables(AxisTables* t, int* tables, size_t used, int shortest, int longest, int out, int from,
+                                 int S) {
+    int count = (longest - shortest + 1) * FILTERS;
+    *t = AxisTables{shortest, alloc_array(uint64_t, count, "resize tables"), alloc_array(int32_t, count, "resize tables")};
+    for (int i = 0; i < count; i++) {
+        int length = shortest + i / FILTERS;
+        t->at[i] = used;
+        t->stride[i] = axis_stride(length, out);
+        if (tables) { axis_part(tables + used, length, 0, (float)length, out, from, S, (ResampleFilter)(i % FILTERS)); }
+        used += (size_t)S * (2 + t->stride[i]);
+    }
+    return used;
+}
+
+static inline void axis_tables_free(AxisTables* t) {
+    free(t->at);
+    free(t->stride);
+}
+
+static inline size_t device_input_tables(DeviceInput* in, int* tables) {
+    const Dataset* d = in->loader->plan.dataset;
     const LoaderConfig* c = &in->loader->plan.config;
-    DeviceImages* images = &in->images;
+    int S = c->image_size;
     bool random_boxes = c->train && c->augment.random_resized_crop;
-    int H = images->height, W = images->width;
-    if (!random_boxes && images->size.height == H && images->size.width == W) { return; }
-    images->across = device_axis(&in->across, random_boxes ? 1 : W, W, images->size.width);
-    images->down = device_axis(&in->down, random_boxes ? 1 : H, H, images->size.height);
-    in->rows = (uint8_t*)device_input_bytes((size_t)c->batch_size * images->channels * H * c->image_size);
+    Resize size = random_boxes ? Resize{S, S, 0, 0, S}
+                               : resize_and_crop(d->height, d->width, S, c->train ? 1 : c->crop_pct);
+    axis_tables_free(&in->across);
+    axis_tables_free(&in->down);
+    size_t used = axis_tables(&in->across, tables, 0, random_boxes ? 1 : d->width, d->width, size.width, size.left, S);
+    return axis_tables(&in->down, tables, used, random_boxes ? 1 : d->height, d->height, size.height, size.top, S);
 }
 
-// The batches of the loader, pinned: copied without help of the host. A page that they share can be pinned once
-// only; what stays unpinned is copied more slowly.
-static inline void device_input_pin(const Loader* l, bool pin) {
+static inline void device_input_images(DeviceInput* in) {
+    const Dataset* d = in->loader->plan.dataset;
+    size_t bytes = d->count * image_bytes(d);
+    in->pixels = DeviceRoom{(uint8_t*)device_input_bytes(bytes), bytes};
+    CUDA_CHECK(cudaMemcpy(in->pixels.bytes, d->images, bytes, cudaMemcpyHostToDevice));
+    in->host_places = alloc_array(BoxPlace, in->loader->plan.config.batch_size, "a batch's places");
+    if (!batch_resamples(&in->loader->plan)) { return; }
+    size_t ints = device_input_tables(in, NULL);
+    int* tables = alloc_array(int, ints, "resize tables");
+    device_input_tables(in, tables);
+    in->tables = (int*)device_input_bytes(ints * sizeof(int));
+    CUDA_CHECK(cudaMemcpy(in->tables, tables, ints * sizeof(int), cudaMemcpyHostToDevice));
+    free(tables);
+}
+
+// The images' places, and in images.rows the bytes that the passes across write
+static inline size_t device_input_places(DeviceInput* in, const Batch* b) {
+    const Dataset* d = in->loader->plan.dataset;
+    size_t rows = 0;
+    for (int i = 0; i < b->count; i++) {
+        const ImageDraw* draw = &b->draws[i];
+        BoxPlace place = {.pixels = draw->image * image_bytes(d), .rows = rows, .height = d->height, .width = d->width};
+        if (in->tables) {
+            int across = (draw->box.width - in->across.shortest) * FILTERS + draw->filter;
+            int down = (draw->box.height - in->down.shortest) * FILTERS + draw->filter;
+            place.across = in->across.at[across];
+            place.across_stride = in->across.stride[across];
+            place.down = in->down.at[down];
+            place.down_stride = in->down.stride[down];
+        }
+        rows += (size_t)d->channels * draw->box.height * in->images.S;
+        in->host_places[i] = place;
+    }
+    return rows;
+}
+
+// ---- boxes that come with the batch
+
+static inline void block_pin(BoxBlock* block, bool pin) {
+    if (!block || block->pinned == pin) { return; }
+    cudaError_t error = pin ? cudaHostRegister(block, BOX_ALIGN + block->size, cudaHostRegisterDefault)
+                            : cudaHostUnregister(block);
+    if (error != cudaSuccess) { cudaGetLastError(); } // what cannot be pinned is copied more slowly
+    block->pinned = pin && error == cudaSuccess;
+}
+
+// The blocks that it has outgrown are not needed any more.
+static inline void device_input_pin(BoxBlock* block) {
+    for (BoxBlock* b = block->older; b; b = b->older) { block_pin(b, false); }
+    block_free(block->older);
+    block->older = NULL;
+    block_pin(block, true);
+}
+
+static inline void device_input_unpin(const Loader* l) {
     for (const Place& place : l->place) {
-        uint8_t* pixels = place.batch.pixels;
-        size_t bytes = (size_t)l->plan.config.batch_size * image_bytes(l->plan.dataset);
-        if (!pixels) { continue; }
-        cudaError_t error = pin ? cudaHostRegister(pixels, bytes, cudaHostRegisterDefault) : cudaHostUnregister(pixels);
-        if (error != cudaSuccess) { cudaGetLastError(); }
+        for (BoxBlock* b = place.batch.boxes; b; b = b->older) { block_pin(b, false); }
     }
 }
+
+// ---- both
 
 static inline void device_input_open(DeviceInput* in, const Loader* l) {
-    const Dataset* d = l->plan.dataset;
     const LoaderConfig* c = &l->plan.config;
-    bool whole = c->output == LOAD_DRAWS;
-    int S = c->image_size;
-    Resize resize = c->train && c->augment.random_resized_crop ? Resize{S, S, 0, 0, S}
-                  : resize_and_crop(d->height, d->width, S, c->train ? 1 : c->crop_pct);
-    size_t bytes = (whole ? d->count : c->batch_size) * image_bytes(d);
     *in = DeviceInput{};
     in->loader = l;
-    in->pixels = (uint8_t*)device_input_bytes(bytes);
     in->draws = (ImageDraw*)device_input_bytes(c->batch_size * sizeof(ImageDraw));
+    in->places = (BoxPlace*)device_input_bytes(c->batch_size * sizeof(BoxPlace));
     in->mix = (Mix*)device_input_bytes(sizeof(Mix));
-    if (whole) { CUDA_CHECK(cudaMemcpy(in->pixels, d->images, bytes, cudaMemcpyHostToDevice)); }
-    in->images = DeviceImages{in->pixels, d->channels, d->height, d->width, resize, {}, {}, {}, {}};
+    in->images.channels = l->plan.dataset->channels;
+    in->images.S = c->image_size;
+    in->images.draws = in->draws;
+    in->images.places = in->places;
     for (int i = 0; i < 3; i++) { normalisation(&in->images.gain[i], &in->images.offset[i], c->mean[i], c->std[i]); }
-    device_input_resampling(in);
-    device_input_pin(l, true);
+    if (c->output == LOAD_DRAWS) { device_input_images(in); }
 }
 
 static inline void device_input_close(DeviceInput* in) {
-    device_input_pin(in->loader, false);
-    void* const memory[] = {in->pixels, in->rows, in->draws, in->mix, in->across, in->down};
+    device_input_unpin(in->loader);
+    void* const memory[] = {in->pixels.bytes, in->rows.bytes, in->draws, in->places, in->mix, in->tables};
     for (void* p : memory) { CUDA_CHECK(cudaFree(p)); }
+    axis_tables_free(&in->across);
+    axis_tables_free(&in->down);
+    free(in->host_places);
+}
+
+static inline void device_input_copy(void* to, const void* from, size_t bytes, cudaStream_t stream) {
+    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream));
 }
 
 static inline void device_input_batch(float* images, DeviceInput* in, const Batch* b, cudaStream_t stream) {
-    if (b->pixels) {
-        CUDA_CHECK(cudaMemcpyAsync(in->pixels, b->pixels, b->count * image_bytes(in->loader->plan.dataset),
-                                   cudaMemcpyHostToDevice, stream));
+    bool boxes = b->places != NULL;
+    size_t row_bytes = boxes ? b->row_bytes : device_input_places(in, b);
+    if (boxes) {
+        device_input_pin(b->boxes);
+        device_input_copy(device_room_for(&in->pixels, b->boxes->used), block_bytes(b->boxes), b->boxes->used, stream);
     }
-    CUDA_CHECK(cudaMemcpyAsync(in->draws, b->draws, b->count * sizeof(ImageDraw), cudaMemcpyHostToDevice, stream));
-    CUDA_CHECK(cudaMemcpyAsync(in->mix, &b->mix, sizeof(Mix), cudaMemcpyHostToDevice, stream));
-    augment_images(images, in->rows, in->images, in->draws, in->mix, b->count, stream);
+    device_input_copy(in->places, boxes ? b->places : in->host_places, b->count * sizeof(BoxPlace), stream);
+    device_input_copy(in->draws, b->draws, b->count * sizeof(ImageDraw), stream);
+    device_input_copy(in->mix, &b->mix, sizeof(Mix), stream);
+    in->images.pixels = in->pixels.bytes;
+    in->images.tables = boxes ? (const int*)in->pixels.bytes : in->tables;
+    in->images.tallest = 0;
+    for (int i = 0; i < b->count; i++) {
+        if (b->draws[i].box.height > in->images.tallest) { in->images.tallest = b->draws[i].box.height; }
+    }
+    in->images.rows = batch_resamples(&in->loader->plan) ? device_room_for(&in->rows, row_bytes) : NULL;
+    augment_images(images, in->images, in->mix, b->count, stream);
 }

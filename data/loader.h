@@ -9,14 +9,18 @@
 // The batches stand in a ring: one is the caller's, the others are those that it gets next. A worker takes some images of
 // the first of these that has any left to be made; so a batch is done as soon as can be, and the next one is begun while
 // its last images are being made. Everything about a batch is in data/batch.h, and depends on no thread.
+//
+// An image that cannot be read is named, by loader_next, and the next one takes its place, as timm has it. Several in a row
+// end the program; so does the first, if it is strict.
 #pragma once
 #include "../runtime/clock.h"
+#include "../runtime/output.h"
 #include "../runtime/threads.h"
 #include "batch.h"
 #include <pthread.h>
 #include <signal.h>
 
-enum { LOADER_BATCHES = 3, LOADER_WORKERS = 256 };
+enum { LOADER_BATCHES = 3, LOADER_WORKERS = 256, LOADER_NOTES = 4, REPLACEMENTS = 10 };
 
 typedef enum {
     PLACE_EMPTY,    // nobody has begun
@@ -30,6 +34,7 @@ typedef struct {
     PlaceState state;
     bool busy;        // a worker draws or finishes it
     int taken, made;  // images
+    bool* failed;     // (B) that cannot be read
 } Place;
 
 typedef struct Loader Loader;
@@ -50,6 +55,10 @@ struct Loader {
     int64_t wanted;             // and its step
     int at_work;                // workers that are at an image, or draw or finish a batch
     bool stop, seeking;
+    int bad;                    // images that cannot be read,
+    int unsaid;                 // and those of them that loader_next has not named yet: the first of them
+    char note[LOADER_NOTES][320];
+    char fatal[320];            // why it cannot go on
     pthread_mutex_t lock;
     pthread_cond_t changed;
     double wait_seconds;
@@ -64,7 +73,7 @@ static inline int64_t loader_wrap(const Loader* l, int64_t step) {
 
 // A worker takes so many images at a time.
 static inline int loader_share(const Loader* l) {
-    return clamp_int(l->plan.config.batch_size / (4 * l->workers), 1, 16);
+    return clamp_int(l->plan.config.batch_size / (4 * (l->workers + 1)), 1, 16);
 }
 
 // In the state that a place has, with the lock held: what one worker does next for it; false: there is nothing
@@ -73,7 +82,6 @@ static inline bool loader_draw(Loader* l, Place* p, int64_t step) {
     p->busy = true;
     pthread_mutex_unlock(&l->lock);
     batch_draw(&l->plan, step, &p->batch);
-    p->batch.step = step;
     pthread_mutex_lock(&l->lock);
     p->state = PLACE_DRAWN;
     p->taken = p->made = 0;
@@ -81,23 +89,64 @@ static inline bool loader_draw(Loader* l, Place* p, int64_t step) {
     return true;
 }
 
+// To be named, once
+static inline void loader_note(Loader* l, int image, const Error* reason) {
+    const Dataset* d = l->plan.dataset;
+    char name[192];
+    shard_record_name(name, d, image);
+    pthread_mutex_lock(&l->lock);
+    if (record_state(d->shards, image) != RECORD_BAD) {
+        set_record_state(d->shards, image, RECORD_BAD);
+        if (l->unsaid < LOADER_NOTES) { snprintf(l->note[l->unsaid], sizeof l->note[0], "%s %.100s", name, reason->text); }
+        l->unsaid++;
+        l->bad++;
+    }
+    if (l->plan.config.strict && !*l->fatal) { snprintf(l->fatal, sizeof l->fatal, "%s %.100s", name, reason->text); }
+    pthread_mutex_unlock(&l->lock);
+}
+
+static inline bool loader_make_image(Loader* l, Batch* b, int i, ImageMaker* maker) {
+    Error err;
+    int image = b->indices[i];
+    if (batch_make_image(&l->plan, b, i, maker, &err)) { return true; }
+    loader_note(l, image, &err);
+    return false;
+}
+
 static inline bool loader_make(Loader* l, Place* p, ImageMaker* maker) {
     if (p->state != PLACE_DRAWN || p->taken == p->batch.count) { return false; }
     int first = p->taken, count = clamp_int(loader_share(l), 1, p->batch.count - first);
     p->taken += count;
     pthread_mutex_unlock(&l->lock);
-    for (int i = 0; i < count; i++) { batch_make_image(&l->plan, &p->batch, first + i, maker); }
+    for (int i = first; i < first + count; i++) { p->failed[i] = !loader_make_image(l, &p->batch, i, maker); }
     pthread_mutex_lock(&l->lock);
     p->made += count;
     return true;
 }
 
-static inline bool loader_finish(Loader* l, Place* p) {
+// Others in the place of an image that cannot be read, until one can; false: too many cannot
+static inline bool loader_replace(Loader* l, Batch* b, int i, ImageMaker* maker) {
+    for (int tries = 0; tries < REPLACEMENTS; tries++) {
+        batch_replace(&l->plan, b, i);
+        if (loader_make_image(l, b, i, maker)) { return true; }
+    }
+    return false;
+}
+
+static inline bool loader_finish(Loader* l, Place* p, ImageMaker* maker) {
+    bool whole = true;
     if (p->state != PLACE_DRAWN || p->busy || p->made < p->batch.count) { return false; }
     p->busy = true;
     pthread_mutex_unlock(&l->lock);
+    for (int i = 0; i < p->batch.count; i++) {
+        if (p->failed[i]) { whole = loader_replace(l, &p->batch, i, maker) && whole; }
+    }
     batch_finish(&l->plan, &p->batch);
     pthread_mutex_lock(&l->lock);
+    if (!whole && !*l->fatal) {
+        snprintf(l->fatal, sizeof l->fatal, "%d images of %s in a row cannot be read", REPLACEMENTS + 1,
+                 l->plan.dataset->name);
+    }
     p->state = PLACE_MADE;
     p->busy = false;
     return true;
@@ -109,7 +158,8 @@ static inline bool loader_work(Loader* l, ImageMaker* maker) {
     l->at_work++;
     for (int k = 0; k < l->places - 1 && !done && !l->seeking; k++) {
         Place* p = &l->place[(l->next + k) % l->places];
-        done = loader_draw(l, p, loader_wrap(l, l->wanted + k)) || loader_make(l, p, maker) || loader_finish(l, p);
+        done = loader_draw(l, p, loader_wrap(l, l->wanted + k)) || loader_make(l, p, maker) 
+            || loader_finish(l, p, maker);
     }
     l->at_work--;
     if (done || l->seeking) { pthread_cond_broadcast(&l->changed); }
@@ -147,17 +197,27 @@ static inline void loader_start_workers(Loader* l) {
 
 // ---- what the caller does
 
+// What could not be read since it was said last
+static inline void loader_say(Loader* l) {
+    if (l->unsaid == 0 && !*l->fatal) { return; }
+    output_take_back();
+    for (int i = 0; i < l->unsaid && i < LOADER_NOTES; i++) {
+        printf("note       %s: the next image takes its place\n", l->note[i]);
+    }
+    if (l->unsaid > LOADER_NOTES) { printf("note       %d more cannot be read\n", l->unsaid - LOADER_NOTES); }
+    l->unsaid = 0;
+    if (*l->fatal) { fail(EXIT_RUN_TIME, "%s: make the data set again", l->fatal); }
+}
+
 // Waits for the wanted batch if need be, hands it out, and lets the workers start on one more.
 static inline const Batch* loader_next(Loader* l) {
     double start = seconds_now();
     pthread_mutex_lock(&l->lock);
     Place* p = &l->place[l->next];
-    if (!l->workers && p->state != PLACE_MADE) {
-        batch_fill(&l->plan, l->wanted, &p->batch, &l->worker[0].maker);
-        p->batch.step = l->wanted;
-    } else {
-        while (p->state != PLACE_MADE) { pthread_cond_wait(&l->changed, &l->lock); }
+    while (p->state != PLACE_MADE) {
+        if (l->workers) { pthread_cond_wait(&l->changed, &l->lock); } else { loader_work(l, &l->worker[0].maker); }
     }
+    loader_say(l);
     l->place[(l->next + l->places - 1) % l->places].state = PLACE_EMPTY; // what the caller had until now
     l->next = (l->next + 1) % l->places;
     l->wanted = loader_wrap(l, l->wanted + 1);
@@ -193,7 +253,10 @@ static inline bool loader_open(Loader* l, const Dataset* d, const LoaderConfig* 
     int B = c->batch_size;
     l->plan.steps_per_epoch = c->train ? d->count / B : ((int64_t)d->count + B - 1) / B;
     l->places = d->images ? 2 : LOADER_BATCHES;
-    for (int k = 0; k < l->places; k++) { l->place[k].batch = batch_create(&l->plan); }
+    for (int k = 0; k < l->places; k++) {
+        l->place[k].batch = batch_create(&l->plan);
+        l->place[k].failed = alloc_array(bool, B, "a batch's failures");
+    }
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
     loader_start_workers(l);
@@ -209,7 +272,10 @@ static inline void loader_close(Loader* l) {
     pthread_mutex_destroy(&l->lock);
     pthread_cond_destroy(&l->changed);
     for (int i = 0; i < l->workers || i == 0; i++) { image_maker_free(&l->worker[i].maker); }
-    for (int k = 0; k < l->places; k++) { batch_free(&l->place[k].batch); }
+    for (int k = 0; k < l->places; k++) {
+        batch_free(&l->place[k].batch);
+        free(l->place[k].failed);
+    }
     free(l->worker);
     *l = (Loader){0};
 }

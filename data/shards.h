@@ -59,9 +59,13 @@ struct Shards {
     const ShardFile* files;         // (count)
     const ShardRecord* records;     // (images of the data set)
     int* descriptors;               // (count)
-    uint8_t* checked;               // (images) 1: its bytes were compared with its crc32
+    uint8_t* state;                 // (images) what is known of a record: RecordState
+    uint8_t** kept;                 // (images) decoded ones (image_reader.h), NULL each until then; NULL: none are kept
+    int64_t* room_left;             // in bytes, for those
     char folder[PATH_MAX];
 };
+
+typedef enum { RECORD_UNREAD, RECORD_CHECKED, RECORD_BAD } RecordState; // checked: its bytes have its crc32
 
 static inline uint64_t shard_index_bytes(const ShardIndexHeader* h) {
     return sizeof *h + 2 * (uint64_t)CLASS_NAME_BYTES * h->classes + (uint64_t)sizeof(ShardFile) * h->shards
@@ -192,7 +196,9 @@ static inline void shards_close(Shards* s) {
         if (s->descriptors[k] >= 0) { close(s->descriptors[k]); }
     }
     free(s->descriptors);
-    free(s->checked);
+    for (uint32_t i = 0; s->kept && i < s->header->count; i++) { free(s->kept[i]); }
+    free(s->kept);
+    free(s->state);
     free(s);
 }
 
@@ -260,12 +266,12 @@ static inline bool shards_load(Dataset* d, const char* path, Error* err) {
     }
     shards_point(d, s, grown);
     s->descriptors = (int*)malloc((size_t)s->count * sizeof *s->descriptors);
-    s->checked = (uint8_t*)calloc(1, (size_t)d->count);
+    s->state = (uint8_t*)calloc(1, (size_t)d->count);
     for (int k = 0; k < s->count && s->descriptors; k++) { s->descriptors[k] = -1; }
     const char* slash = strrchr(path, '/');
     int length = slash ? (int)(slash - path) : 1;
     bool fits = snprintf(s->folder, sizeof s->folder, "%.*s", length, slash ? path : ".") < (int)sizeof s->folder;
-    bool ok = s->descriptors && s->checked && fits
+    bool ok = s->descriptors && s->state && fits
         ? shards_open_files(s, err)
         : set_error(err, "no memory, or too long a path, for the data set %s", path);
     if (!ok) { dataset_free(d); }
@@ -274,14 +280,16 @@ static inline bool shards_load(Dataset* d, const char* path, Error* err) {
 
 // ---- reading
 
-// Of image i: its shard, and the member's name there, as far as a plain tar has it in front of the data
+// Of image i: its shard, and the member's name there, where a plain tar has it
 static inline void shard_record_name(char name[192], const Dataset* d, int image) {
     const Shards* s = d->shards;
     ShardRecord r = s->records[image];
-    char member[101] = "";
-    if (r.offset < 512 || pread(s->descriptors[r.shard], member, 100, (off_t)r.offset - 512) != 100) { *member = 0; }
-    hide_control_characters(member);
-    snprintf(name, 192, "%s: %s (record %d)", s->files[r.shard].name, *member ? member : "a file", image);
+    char header[512];
+    bool tar = r.offset >= 512 && pread(s->descriptors[r.shard], header, 512, (off_t)r.offset - 512) == 512
+        && memcmp(header + 257, "ustar", 5) == 0;
+    snprintf(name, 192, "%s: %.100s%srecord %d%s", s->files[r.shard].name, tar ? header : "", tar ? " (" : "", image,
+             tar ? ")" : "");
+    hide_control_characters(name);
 }
 
 // The system may read it in advance.
@@ -290,10 +298,19 @@ static inline void shard_record_hint(const Dataset* d, int image) {
     posix_fadvise(d->shards->descriptors[r.shard], (off_t)r.offset, r.bytes, POSIX_FADV_WILLNEED);
 }
 
+// Several threads read and set it; it changes once.
+static inline RecordState record_state(const Shards* s, int image) {
+    return (RecordState)__atomic_load_n(&s->state[image], __ATOMIC_RELAXED);
+}
+static inline void set_record_state(Shards* s, int image, RecordState state) {
+    __atomic_store_n(&s->state[image], (uint8_t)state, __ATOMIC_RELAXED);
+}
+
 // The file of image i into bytes, which has room for records[i].bytes. err: the reason alone
 static inline bool shard_record_read(const Dataset* d, int image, uint8_t* bytes, Error* err) {
     Shards* s = d->shards;
     ShardRecord r = s->records[image];
+    if (record_state(s, image) == RECORD_BAD) { return set_error(err, "was refused before"); }
     for (size_t done = 0; done < r.bytes;) {
         ssize_t got = pread(s->descriptors[r.shard], bytes + done, r.bytes - done, (off_t)(r.offset + done));
         if (got < 0 && errno == EINTR) { continue; }
@@ -301,10 +318,10 @@ static inline bool shard_record_read(const Dataset* d, int image, uint8_t* bytes
         done += (size_t)got;
     }
 #ifdef HAVE_ZLIB
-    if (!s->checked[image] && crc32(0, bytes, r.bytes) != r.crc) {
+    if (record_state(s, image) == RECORD_UNREAD && crc32(0, bytes, r.bytes) != r.crc) {
         return set_error(err, "is not what was indexed: its crc32 is another");
     }
-    s->checked[image] = 1;
+    set_record_state(s, image, RECORD_CHECKED);
 #endif
     return true;
 }

@@ -1,7 +1,7 @@
-// Images from the data set (uint8, on the device) into a batch of normalised tensors on the GPU: what data/augment.h
-// makes of the same draws, to the bit; noise, whose logarithm and cosine are the device's own, to 1 ulp.
+// Boxes of images (uint8, on the device) into a batch of normalised tensors on the GPU: what data/batch.h makes of the same
+// draws, to the bit; noise, whose logarithm and cosine are the device's own, to 1 ulp.
 //
-//     level_{y,x}  the pixel of the box, black beyond the image; resampled where the box is not of its new size:
+//     level_{y,x}  the pixel of the box, black beyond the image; resampled where boxes are not of their new size:
 //                  rows_{y,x}  = clip(Σ_k across_{x,k} pixel_{y,first_x+k})
 //                  level_{y,x} = clip(Σ_k down_{y,k} rows_{first_y+k,x})
 //     x_i          = level gain + offset, mirrored or not; 0 or N(0,1) where it is erased
@@ -11,21 +11,16 @@
 // out (B, 3, S, S). A thread makes one value of image i and that of its partner, since each needs both.
 #pragma once
 #include "../data/augment.h"
+#include "../data/boxes.h"
 #include "cuda_common.cuh"
 
-enum { FILTERS = 2 };
-
-// The weights of resampling every length from `shortest` on, with either filter
 typedef struct {
-    const AxisWeights* weights; // [length - shortest][filter], and what they point to, on the device
-    int shortest;
-} DeviceAxis;
-
-typedef struct {
-    const uint8_t* pixels;   // (images, channels, height, width), 1 or 3 channels, on the device
-    int channels, height, width;
-    Resize size;
-    DeviceAxis across, down; // where boxes are resampled
+    const uint8_t* pixels;   // what BoxPlace.pixels counts from, on the device like all of these
+    const int* tables;       // and what BoxPlace.across and down count from
+    const ImageDraw* draws;  // (B)
+    const BoxPlace* places;  // (B) of the images that the boxes are parts of, or of the boxes
+    uint8_t* rows;           // between the passes; NULL: nothing is resampled
+    int channels, S, tallest; // tallest: the height of the tallest box
     float gain[3], offset[3];
 } DeviceImages;
 
@@ -33,33 +28,33 @@ __device__ inline bool inside(const Crop& box, int y, int x) {
     return y >= box.top && y < box.top + box.height && x >= box.left && x < box.left + box.width;
 }
 
-__device__ inline uint8_t box_pixel(const DeviceImages& images, const ImageDraw& draw, int channel, int y, int x) {
-    int row = draw.box.top + y, column = draw.box.left + x;
-    bool image = inside({0, 0, images.height, images.width}, row, column);
-    size_t plane = (size_t)draw.image * images.channels + channel;
-    return image ? images.pixels[(plane * images.height + row) * images.width + column] : 0;
+__device__ inline uint8_t box_pixel(const DeviceImages& images, const Crop& box, const BoxPlace& place, int channel, int y,
+                                    int x) {
+    int row = box.top + y, column = box.left + x;
+    if (!inside({0, 0, place.height, place.width}, row, column)) { return 0; }
+    return images.pixels[place.pixels + ((size_t)channel * place.height + row) * place.width + column];
 }
 
-// Output o of an axis `length` pixels long; pixel(i) is what lies there
+// Output o of an axis, whose weights are in `table`; pixel(i) is what lies there
 template <class Pixel>
-__device__ inline uint8_t resampled(DeviceAxis axis, int length, ResampleFilter filter, int o, Pixel pixel) {
-    AxisWeights a = axis.weights[(length - axis.shortest) * FILTERS + filter];
-    const int* weights = a.weights + (size_t)o * a.stride;
-    int sum = 1 << (WEIGHT_BITS - 1), first = a.first[o], taps = a.taps[o];
+__device__ inline uint8_t resampled(const int* table, int stride, int S, int o, Pixel pixel) {
+    const int* weights = table + 2 * S + (size_t)o * stride;
+    int sum = 1 << (WEIGHT_BITS - 1), first = table[o], taps = table[S + o];
     for (int k = 0; k < taps; k++) { sum += pixel(first + k) * weights[k]; }
     return (uint8_t)min(max(sum >> WEIGHT_BITS, 0), 255);
 }
 
-// rows (B, channels, height, S): of each box, as far as it goes
-__global__ void resample_rows_kernel(uint8_t* rows, DeviceImages images, const ImageDraw* draws, int B) {
-    int S = images.size.S;
-    size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x, plane = i / ((size_t)images.height * S);
-    int x = (int)(i % S), y = (int)(i / S % images.height);
-    int channel = (int)(plane % images.channels), b = (int)(plane / images.channels);
-    if (b >= B || y >= draws[b].box.height) { return; }
-    ImageDraw draw = draws[b];
-    rows[i] = resampled(images.across, draw.box.width, draw.filter, images.size.left + x,
-                        [&](int column) { return box_pixel(images, draw, channel, y, column); });
+// rows: (channels, height, S) of each box, as far as it goes; a block works at one of them
+__global__ void resample_rows_kernel(DeviceImages images) {
+    int S = images.S, per_plane = images.tallest * S, blocks = (int)ceil_div((size_t)images.channels * per_plane, (size_t)BLOCK);
+    int b = blockIdx.x / blocks, i = blockIdx.x % blocks * BLOCK + threadIdx.x;
+    int channel = i / per_plane, y = i / S % images.tallest, x = i % S;
+    Crop box = images.draws[b].box;
+    BoxPlace place = images.places[b];
+    if (channel >= images.channels || y >= box.height) { return; }
+    images.rows[place.rows + ((size_t)channel * box.height + y) * S + x]
+        = resampled(images.tables + place.across, place.across_stride, S, x,
+                    [&](int column) { return box_pixel(images, box, place, channel, y, column); });
 }
 
 // An index that is not known would have the compiler copy the array to local memory.
@@ -67,19 +62,19 @@ __device__ inline float of_channel(const float (&x)[3], int channel) {
     return channel == 0 ? x[0] : channel == 1 ? x[1] : x[2];
 }
 
-// Of image b, normalised; rows is NULL where nothing is resampled
-__device__ inline float value_of(const DeviceImages& images, const uint8_t* rows, const ImageDraw* draws, int b,
-                                 int channel, int y, int x) {
-    ImageDraw draw = draws[b];
-    int S = images.size.S, place = draw.mirrored ? S - 1 - x : x, plane = channel % images.channels;
+// Of image b, normalised
+__device__ inline float value_of(const DeviceImages& images, int b, int channel, int y, int x) {
+    ImageDraw draw = images.draws[b];
+    BoxPlace place = images.places[b];
+    int S = images.S, column = draw.mirrored ? S - 1 - x : x, plane = channel % images.channels;
     if (inside(draw.erased, y, x)) { return erased_value(draw.noise, ((size_t)channel * S + y) * S + x); }
     uint8_t level;
-    if (rows) {
-        const uint8_t* column = rows + ((size_t)b * images.channels + plane) * images.height * S + place;
-        level = resampled(images.down, draw.box.height, draw.filter, images.size.top + y,
-                          [&](int row) { return column[(size_t)row * S]; });
+    if (images.rows) {
+        const uint8_t* rows = images.rows + place.rows + (size_t)plane * draw.box.height * S + column;
+        level = resampled(images.tables + place.down, place.down_stride, S, y,
+                          [&](int row) { return rows[(size_t)row * S]; });
     } else {
-        level = box_pixel(images, draw, plane, images.size.top + y, images.size.left + place);
+        level = box_pixel(images, draw.box, place, plane, draw.resize.top + y, draw.resize.left + column);
     }
     return fmaf(level, of_channel(images.gain, channel), of_channel(images.offset, channel));
 }
@@ -91,31 +86,29 @@ __device__ inline void mix_values(float* own, float* other, Mix mix, int y, int 
     *other = mix.cutmix ? a : fmaf(mix.lambda, b, rest * a);
 }
 
-__global__ void augment_images_kernel(float* out, DeviceImages images, const uint8_t* rows, const ImageDraw* draws,
-                                      const Mix* mix, int B) {
-    int S = images.size.S;
+__global__ void augment_images_kernel(float* out, DeviceImages images, const Mix* mix, int B) {
+    int S = images.S;
     size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x, pixels = (size_t)3 * S * S;
     int x = (int)(i % S), y = (int)(i / S % S), channel = (int)(i / ((size_t)S * S) % 3);
     int b = (int)(i / pixels), partner = B - 1 - b;
     if (b > partner) { return; }
-    float own = value_of(images, rows, draws, b, channel, y, x);
+    float own = value_of(images, b, channel, y, x);
     if (b < partner) { // in an odd batch the middle image has none
-        float other = value_of(images, rows, draws, partner, channel, y, x);
+        float other = value_of(images, partner, channel, y, x);
         mix_values(&own, &other, *mix, y, x);
         out[(size_t)partner * pixels + i % pixels] = other;
     }
     out[i] = own;
 }
 
-// out (B, 3, S, S); draws (B) and mix are on the device as well, and rows, NULL where no box is resampled
-static inline void augment_images(float* out, uint8_t* rows, DeviceImages images, const ImageDraw* draws,
-                                  const Mix* mix, int B, cudaStream_t stream) {
-    size_t S = images.size.S, values = ((size_t)B + 1) / 2 * 3 * S * S;
-    if (rows) {
-        size_t n = (size_t)B * images.channels * images.height * S;
-        resample_rows_kernel<<<ceil_div(n, (size_t)BLOCK), BLOCK, 0, stream>>>(rows, images, draws, B);
+// out (B, 3, S, S); mix is on the device as well
+static inline void augment_images(float* out, DeviceImages images, const Mix* mix, int B, cudaStream_t stream) {
+    size_t S = images.S, values = ((size_t)B + 1) / 2 * 3 * S * S;
+    if (images.rows) {
+        size_t blocks = ceil_div((size_t)images.channels * images.tallest * S, (size_t)BLOCK);
+        resample_rows_kernel<<<B * blocks, BLOCK, 0, stream>>>(images);
         CUDA_CHECK_LAUNCH();
     }
-    augment_images_kernel<<<ceil_div(values, (size_t)BLOCK), BLOCK, 0, stream>>>(out, images, rows, draws, mix, B);
+    augment_images_kernel<<<ceil_div(values, (size_t)BLOCK), BLOCK, 0, stream>>>(out, images, mix, B);
     CUDA_CHECK_LAUNCH();
 }

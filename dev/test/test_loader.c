@@ -27,6 +27,14 @@ static const Batch* callers_batch(const Loader* l) {
     return &l->place[(l->next + l->places - 1) % l->places].batch;
 }
 
+// The batch of `step` by this thread alone
+static void batch_fill(const BatchPlan* plan, int64_t step, Batch* b, ImageMaker* maker) {
+    Error err;
+    batch_draw(plan, step, b);
+    for (int i = 0; i < b->count; i++) { CHECK(batch_make_image(plan, b, i, maker, &err), "image %d: %s", i, err.text); }
+    batch_finish(plan, b);
+}
+
 static LoaderConfig everything_on(const Dataset* d, int batch_size, int image_size) {
     LoaderConfig c = loader_defaults(d, batch_size, image_size, true, 42);
     c.augment.random_resized_crop = true;

@@ -48,7 +48,7 @@ static void test_batches(const char* what, const Dataset* d, LoaderConfig c, Loa
 
 static void test_augmentation(const char* what, const Dataset* d, LoaderConfig c) {
     test_batches(what, d, c, LOAD_DRAWS);
-    test_batches(what, d, c, LOAD_DRAWS_AND_PIXELS);
+    test_batches(what, d, c, LOAD_BOXES);
 }
 
 // Without resizing: side x side stays what it is
