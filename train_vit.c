@@ -661,11 +661,10 @@ int main(int argc, char** argv) {
     if (!counts_only) { load_data(&t, &config); }
     int classes = config.classes ? config.classes : t.train.classes;
     if (!model_plan(&t.model, &config, classes, largest_batch(&t, &config), &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    print_plan(&t.model, t.train.file_bytes + t.test.file_bytes);
+    print_plan(&t.model, input_bytes(&t, &config));
     if (config.dry_run) { return 0; }
     check_data(&t);
-    printf("data       %s: %d training and %d test images, %d classes\n", config.data, t.train.count, t.test.count,
-           t.train.classes);
+    print_data(&t);
     printf("machine    %d threads on %d cores, products by %s\n", threads, core_count(), matmul_library());
     if (!model_allocate(&t.model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     bool bf16 = config.precision == PRECISION_BF16;

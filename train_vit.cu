@@ -1088,12 +1088,16 @@ static void open_input(Trainer* t) {
     size_t room = 0, total = 0, bytes = ((size_t)t->train.count + t->test.count) * image_bytes(&t->train);
     CUDA_CHECK(cudaMemGetInfo(&room, &total));
     int wish = m->config.data_on_gpu;
-    bool resident = wish == DATA_ON_GPU || (wish == DATA_WHERE_IT_FITS && bytes < room / 10 * 9);
+    bool encoded = t->train.shards != NULL, fits = !encoded && bytes < room / 10 * 9;
+    if (encoded && wish == DATA_ON_GPU) {
+        fail(EXIT_USAGE, "--data-on-gpu on is for images of one size, in a .kds file: leave it out");
+    }
+    bool resident = wish == DATA_ON_GPU || (wish == DATA_WHERE_IT_FITS && fits);
     open_loaders(t, resident ? LOAD_DRAWS : LOAD_BOXES);
     device_input_open(&m->input[0], &t->test_loader);
     device_input_open(&m->input[1], &t->train_loader);
-    printf("input      %.1f MB of images, %s; batches are made there\n", 1e-6 * (double)bytes,
-           resident ? "on the GPU" : "copied to the GPU batch by batch");
+    const char* where = resident ? "all on the GPU" : "each batch's boxes copied to the GPU";
+    printf("input      images %s, %s; batches are made there\n", encoded ? "decoded by the CPU" : "in memory", where);
 }
 
 static void close_input(Trainer* t) {
@@ -1136,11 +1140,10 @@ int main(int argc, char** argv) {
     if (!counts_only) { load_data(&t, &config); }
     int classes = config.classes ? config.classes : t.train.classes;
     if (!model_plan(&t.model, &config, classes, largest_batch(&t, &config), &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    print_plan(&t.model, t.train.file_bytes + t.test.file_bytes);
+    print_plan(&t.model, input_bytes(&t, &config));
     if (config.dry_run) { return 0; }
     check_data(&t);
-    printf("data       %s: %d training and %d test images, %d classes\n", config.data, t.train.count, t.test.count,
-           t.train.classes);
+    print_data(&t);
     print_machine(&t.model);
     allocate_and_compare(&t.model);
     open_input(&t);

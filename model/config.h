@@ -61,9 +61,12 @@ INT   (kan_grid, "kan-grid", "2", 1, 64, SAME, "intervals G of the splines") \
 INT   (kan_order, "kan-order", "3", 0, 7, SAME, "order k of the splines") \
 REAL  (kan_range, "kan-range", "4", 1e-3, 1e6, SAME, "knots from -R to R, then k more a side") \
 GROUP("Data and augmentation") \
-TEXT  (data, "data|data-dir", "procedural", INPUT, "procedural, or PREFIX of PREFIX.train.kds and PREFIX.test.kds") \
-INT   (train_images, "train-images", "0", 0, 100000000, SAME, "use only the first N training images; 0: all") \
-INT   (test_images, "test-images", "0", 0, 100000000, SAME, "evaluate on the first N test images; 0: all") \
+TEXT  (data, "data|data-dir", "procedural", INPUT, "procedural, PREFIX of PREFIX.train.kds and PREFIX.test.kds, or a folder with train.index and val.index") \
+INT   (train_images, "train-images", "0", 0, 100000000, SAME, "use only N training images, the first, or of an encoded set every so many; 0: all") \
+INT   (test_images, "test-images", "0", 0, 100000000, SAME, "evaluate on N test images, likewise; 0: all") \
+INT   (workers, "workers", "0", 0, 256, FREE, "threads that prepare batches; 0: as many as cores for encoded images, else one") \
+REAL  (cache_gb, "cache-gb", "0", 0, 1e6, FREE, "encoded sets: keep so much of decoded images in memory as they are first seen") \
+SWITCH(strict, "strict", "off", FREE, "an image that cannot be read ends the run; off: the next takes its place") \
 CHOICE(data_on_gpu, "data-on-gpu", "auto", CHOICES(DATA_PLACES), FREE, "the images lie on the GPU; off: each batch's are copied; auto: if they fit") \
 CHOICE(normalize, "normalize", "dataset", CHOICES(NORMALIZATIONS), SAME, "mean and deviation: the training set's, ImageNet's, 0.5") \
 INT   (crop_padding, "crop-padding", "0", 0, 256, SAME, "random crop from the image padded by N pixels a side") \

@@ -29,6 +29,27 @@ static void note_batch(const Trainer* t) {
            batch, t->train.count);
 }
 
+// What the run reads
+RUNS_ONCE static void print_data(const Trainer* t) {
+    printf("data       %s: %d training and %d test images, %d classes", t->model.config.data, t->train.count, t->test.count,
+           t->train.classes);
+    const ShardIndexHeader* h = t->train.shards ? t->train.shards->header : NULL;
+    if (h && h->side) { printf("; encoded, shorter side at most %u, by %s", h->side, h->encoder); }
+    if (h && !h->side) { printf("; encoded, as they came"); }
+    printf("\n");
+}
+
+// Images that could not be read
+static void note_bad_images(const Trainer* t) {
+    const Loader* loaders[] = {&t->train_loader, &t->test_loader};
+    const char* const names[] = {"training", "test"};
+    for (int i = 0; i < 2; i++) {
+        if (loaders[i]->bad == 0) { continue; }
+        printf("note       %d of %d %s images could not be read, and others took their place\n", loaders[i]->bad,
+               loaders[i]->plan.dataset->count, names[i]);
+    }
+}
+
 RUNS_ONCE static void print_notes(const Trainer* t) {
     note_warmup(t);
     note_ema(t);

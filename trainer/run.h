@@ -21,6 +21,7 @@ static int run(Trainer* t) {
     const Config* c = &t->model.config;
     if (*c->eval) {
         evaluate_and_print(t, t->model.params, c->eval);
+        note_bad_images(t);
         return 0;
     }
     if (*c->dump_state) { return dump_state(t, c->dump_state); }

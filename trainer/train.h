@@ -5,6 +5,7 @@
 #include "checkpoints.h"
 #include "evaluate.h"
 #include "folder.h"
+#include "notes.h"
 #include "not_finite.h"
 #include "step.h"
 
@@ -128,6 +129,7 @@ static int train(Trainer* t) {
         printf("stopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);
         return EXIT_STOPPED;
     }
+    note_bad_images(t);
     printf("peak memory %.1f MB\n", peak_memory());
     print_result(t);
     return 0;

@@ -24,6 +24,7 @@
 typedef struct {
     Model model;
     Dataset train, test;
+    int64_t room_to_keep;     // bytes of decoded images (--cache-gb)
     Loader train_loader, test_loader;
     const Batch* first_batch; // what --overfit-batch repeats
     const Batch* coming;      // the next step's first, once it was fetched
@@ -44,12 +45,23 @@ typedef struct {
 RUNS_ONCE static void load_data(Trainer* t, const Config* c) {
     Error err;
     if (!dataset_open(&t->train, &t->test, c->data, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-    if (c->train_images && c->train_images < t->train.count) { t->train.count = c->train_images; }
-    if (c->test_images && c->test_images < t->test.count) { t->test.count = c->test_images; }
+    if (c->train_images && c->train_images < t->train.count) { dataset_take(&t->train, c->train_images); }
+    if (c->test_images && c->test_images < t->test.count) { dataset_take(&t->test, c->test_images); }
+    t->room_to_keep = (int64_t)(1e9 * c->cache_gb);
+    bool keeps = t->room_to_keep > 0 && t->train.shards;
+    if (keeps && !(shards_keep(&t->train, &t->room_to_keep, &err) && shards_keep(&t->test, &t->room_to_keep, &err))) {
+        fail(EXIT_RUN_TIME, "%s", err.text);
+    }
     if (c->classes && c->classes < t->train.classes) {
         fail(EXIT_USAGE, "--classes %d is fewer than the %d of %s: leave it out", c->classes, t->train.classes,
              c->data);
     }
+}
+
+// Of the data, on the host; of an encoded set its index, the images that are kept, and a third batch of each split
+static size_t input_bytes(const Trainer* t, const Config* c) {
+    size_t batch = (3 * (size_t)c->image_size * c->image_size + t->train.classes) * (size_t)c->batch_size * sizeof(float);
+    return t->train.file_bytes + t->test.file_bytes + (t->train.shards ? (size_t)t->room_to_keep + 2 * batch : 0);
 }
 
 // Against what the checkpoint was trained on
@@ -76,12 +88,16 @@ static void choose_normalization(LoaderConfig* loader, const Dataset* data, int 
     memcpy(loader->std, std[normalize], sizeof loader->std);
 }
 
+static int worker_count(const Trainer* t, const Config* c) {
+    return c->workers ? c->workers : t->train.shards ? core_count() : 1;
+}
+
 RUNS_ONCE static void open_loaders(Trainer* t, LoaderOutput output) {
     const Config* c = &t->model.config;
     Error err;
     LoaderConfig train = {
         .batch_size = c->batch_size, .image_size = c->image_size, .num_classes = t->model.dims.K,
-        .output = output, .train = true, .workers = 1, .seed = (uint64_t)c->seed,
+        .output = output, .train = true, .strict = c->strict, .workers = worker_count(t, c), .seed = (uint64_t)c->seed,
         .crop_pct = (float)c->crop_pct, .eval_interpolation = (Interpolation)c->interpolation,
         .augment = {
             .crop_padding = c->crop_padding, .random_resized_crop = c->rrc != 0,
