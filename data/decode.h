@@ -12,7 +12,7 @@
 #include "jpeg_file.h"
 #include "png_file.h"
 
-enum { KEPT_ROWS = 1 << 20 }; // bytes of a row buffer that is kept for the next file
+enum { KEPT_ROWS = 1 << 20 }; // bytes of rows, no more, are kept for the next file
 
 typedef struct {
     JpegReader jpeg;
@@ -22,8 +22,8 @@ typedef struct {
 static inline Decoder* decoder_create(void) { return alloc_array(Decoder, 1, "a decoder"); }
 
 static inline void decoder_free(Decoder* d) {
-    free(d->jpeg.rows.bytes);
-    free(d->png.rows.bytes);
+    room_free(&d->jpeg.rows);
+    room_free(&d->png.rows);
     free(d);
 }
 
@@ -44,9 +44,6 @@ static inline bool decode_box(Decoder* d, const uint8_t* bytes, size_t count, Cr
     if (!image_format(&format, bytes, count, err)) { return false; }
     if (format == IMAGE_JPEG) { return jpeg_file_read_box(&d->jpeg, bytes, count, box, out, err); }
     bool ok = png_file_read_box(&d->png, bytes, count, box, out, err);
-    if (d->png.rows.room > KEPT_ROWS) { // an interlaced image's, whole
-        free(d->png.rows.bytes);
-        d->png.rows = (RowBuffer){};
-    }
+    if (d->png.rows.size > KEPT_ROWS) { room_free(&d->png.rows); } // of an interlaced image, all
     return ok;
 }

@@ -34,19 +34,6 @@ NEVER_INLINE void failure_jump(Failure* f, const char* format, ...) {
     longjmp(f->begin, 1);
 }
 
-// Rows of pixels, colours side by side, on their way from a library into planes
-typedef struct { uint8_t* bytes; size_t room; } RowBuffer;
-
-static inline uint8_t* row_buffer(RowBuffer* b, size_t bytes, Failure* failure) {
-    if (bytes > b->room) {
-        free(b->bytes);
-        b->bytes = (uint8_t*)malloc(bytes);
-        b->room = b->bytes ? bytes : 0;
-        if (!b->bytes) { failure_jump(failure, "takes more memory than there is: %.1f MB", (double)bytes / 1e6); }
-    }
-    return b->bytes;
-}
-
 static inline void check_image_size(int64_t height, int64_t width, Failure* failure) {
     bool small = height <= MAX_IMAGE_SIDE && width <= MAX_IMAGE_SIDE && height * width <= MAX_IMAGE_PIXELS;
     if (height < 1 || width < 1 || !small) {

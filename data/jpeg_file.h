@@ -1,8 +1,8 @@
 // JPEG files read and written through libjpeg-turbo.
 //
 // Reading: accurate integer IDCT, fancy upsampling, the default colour space; grey three times; CMYK and YCCK always
-// inverted. EXIF, its orientation and ICC profiles are ignored. Of libjpeg's warnings one counts: that the file ends where
-// pixels are still wanted.
+// inverted. EXIF, its orientation and ICC profiles are ignored. Of libjpeg's warnings one counts: that the file ends
+// where pixels are still wanted.
 //
 // Of what lies above a box and beside it the entropy code is decoded and no more; what lies below is not touched. Fancy
 // upsampling takes the first and last column that are decoded for the image's edges: there is one more on either side.
@@ -34,7 +34,7 @@ typedef struct {
     struct jpeg_decompress_struct j;
     struct jpeg_error_mgr errors;
     struct jpeg_progress_mgr progress;
-    RowBuffer rows;
+    Room rows;
     uint8_t* row[JPEG_ROWS]; // in it
 } JpegReader;
 
@@ -103,7 +103,7 @@ static inline bool jpeg_file_estimates(j_decompress_ptr j) {
 // Room for JPEG_ROWS rows of what is decoded
 static inline void jpeg_file_row_places(JpegReader* r) {
     size_t row_bytes = (size_t)r->j.output_width * r->j.output_components;
-    uint8_t* bytes = row_buffer(&r->rows, JPEG_ROWS * row_bytes, &r->failure);
+    uint8_t* bytes = room_for(&r->rows, JPEG_ROWS * row_bytes, "rows of an image");
     for (int k = 0; k < JPEG_ROWS; k++) { r->row[k] = bytes + k * row_bytes; }
 }
 
@@ -189,7 +189,7 @@ typedef struct {
     struct jpeg_error_mgr errors;
     struct jpeg_destination_mgr destination;
     JpegBuffer* out;
-    RowBuffer rows;
+    Room rows;
 } JpegWriter;
 
 static inline void jpeg_file_writer_room(JpegWriter* w, size_t room) {
@@ -241,7 +241,7 @@ static inline void jpeg_file_writer_begin(JpegWriter* w, ImageView in, JpegOptio
 }
 
 static inline void jpeg_file_write_rows(JpegWriter* w, ImageView in) {
-    uint8_t* row = row_buffer(&w->rows, (size_t)in.channels * in.width, &w->failure);
+    uint8_t* row = room_for(&w->rows, (size_t)in.channels * in.width, "a row of an image");
     jpeg_start_compress(&w->j, TRUE);
     for (int y = 0; y < in.height; y++) {
         const uint8_t* from = in.pixels + y * in.row_stride;
@@ -269,7 +269,7 @@ static inline bool jpeg_file_write(JpegWriter* w, ImageView in, JpegOptions opti
 static inline bool encode_jpeg(JpegBuffer* out, ImageView in, JpegOptions options, Error* err) {
     JpegWriter w = {.out = out};
     bool ok = jpeg_file_write(&w, in, options, err);
-    free(w.rows.bytes);
+    room_free(&w.rows);
     return ok;
 }
 
@@ -285,7 +285,7 @@ static inline void jpeg_encoder_text(char* text, size_t room, JpegOptions option
 
 #else
 
-typedef struct { RowBuffer rows; } JpegReader;
+typedef struct { Room rows; } JpegReader;
 
 static inline bool jpeg_file_info(JpegReader* r, ImageInfo* info, const uint8_t* bytes, size_t count, Error* err) {
     (void)r, (void)info, (void)bytes, (void)count;

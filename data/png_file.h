@@ -15,7 +15,7 @@ typedef struct {
     png_infop info;
     const uint8_t* next; // of the file
     size_t left;
-    RowBuffer rows;
+    Room rows;
 } PngReader;
 
 static inline void png_file_fail(png_structp png, png_const_charp message) {
@@ -66,7 +66,7 @@ static inline bool png_file_begin_rows(PngReader* r) {
 static inline void png_file_read_planes(PngReader* r, ImageInfo info, Crop box, uint8_t* out) {
     size_t row_bytes = 3 * (size_t)info.width, plane = (size_t)box.height * box.width;
     bool passes = png_file_begin_rows(r);
-    uint8_t* rows = row_buffer(&r->rows, row_bytes * (passes ? (size_t)info.height : 1), &r->failure);
+    uint8_t* rows = room_for(&r->rows, row_bytes * (passes ? (size_t)info.height : 1), "rows of an image");
     for (int pass = 0; passes && pass < PNG_INTERLACE_ADAM7_PASSES; pass++) {
         for (int y = 0; y < info.height; y++) { png_read_row(r->png, rows + (size_t)y * row_bytes, NULL); }
     }
@@ -106,7 +106,7 @@ static inline bool png_file_read_box(PngReader* r, const uint8_t* bytes, size_t 
 
 #else
 
-typedef struct { RowBuffer rows; } PngReader;
+typedef struct { Room rows; } PngReader;
 
 static inline bool png_file_info(PngReader* r, ImageInfo* info, const uint8_t* bytes, size_t count, Error* err) {
     (void)r, (void)info, (void)bytes, (void)count;
