@@ -56,6 +56,7 @@ typedef struct {
 // ---- elements and matrices in memory. Functions give the reason why not, or NULL ----
 
 #define MAT5_LONG_HEAD "what stands before its values is too long"
+#define MAT5_TOO_LARGE "it is larger than in the official file"
 
 typedef struct {
     uint32_t type, bytes;
@@ -356,10 +357,16 @@ static inline bool mat5_is_numeric(const Mat5Array* a) {
     return a->class >= MAT5_DOUBLE && a->class <= MAT5_LAST_NUMBER && !a->complex;
 }
 
+// Why its numbers are not read. Those of a numeric array are as many as its size allows; of others the dimensions say
+// nothing.
+static inline const char* mat5_no_numbers(const Mat5* m, const Mat5Array* a) {
+    return !mat5_is_numeric(a) ? "it is not an array of real numbers" : a->size > m->limit ? MAT5_TOO_LARGE : NULL;
+}
+
 // The matrix's data from its byte `skip` on, which is at most MAT5_PREFIX
 static inline const char* mat5_data_begin(Mat5Stream* s, const Mat5* m, const Mat5Array* a, uint64_t skip) {
     uint8_t passed[8 + MAT5_PREFIX];
-    if (a->size > m->limit) { return "it is larger than in the official file"; }
+    if (a->size > m->limit) { return MAT5_TOO_LARGE; }
     uint64_t tag = a->packed ? 8 : 0;
     const char* reason = mat5_stream_begin(s, m, a->offset, a->packed, tag + a->size);
     if (!reason) { reason = mat5_stream_read(s, passed, (size_t)(tag + skip)); }
@@ -369,7 +376,8 @@ static inline const char* mat5_data_begin(Mat5Stream* s, const Mat5* m, const Ma
 
 // Before numbers are read as they are stored, a->bytes of them; mat5_values_end must follow.
 static inline bool mat5_values_begin(Mat5Stream* s, const Mat5* m, const Mat5Array* a, Error* err) {
-    const char* reason = mat5_is_numeric(a) ? mat5_data_begin(s, m, a, a->at) : "it is not an array of real numbers";
+    const char* reason = mat5_no_numbers(m, a);
+    if (!reason) { reason = mat5_data_begin(s, m, a, a->at); }
     return !reason || mat5_refuse(m, a->name, reason, err);
 }
 
@@ -406,11 +414,11 @@ static inline bool mat5_numbers(const Mat5* m, const Mat5Array* a, double* out, 
 static inline int* mat5_integers(const Mat5* m, const char* name, int least, int most, int* count, Error* err) {
     const Mat5Array* a = mat5_find(m, name, err);
     if (!a) { return NULL; }
-    bool fits = a->size <= m->limit && a->count < INT32_MAX;
-    double* numbers = fits ? (double*)malloc((a->count + 1) * sizeof *numbers) : NULL;
-    int* out = fits ? (int*)malloc((a->count + 1) * sizeof *out) : NULL;
-    bool ok = numbers && out ? mat5_numbers(m, a, numbers, err)
-                             : mat5_refuse(m, name, "it is larger than in the official file, or than memory", err);
+    const char* reason = mat5_no_numbers(m, a);
+    double* numbers = reason ? NULL : (double*)malloc((a->count + 1) * sizeof *numbers);
+    int* out = reason ? NULL : (int*)malloc((a->count + 1) * sizeof *out);
+    if (!reason && (!numbers || !out)) { reason = "there is no memory for it"; }
+    bool ok = reason ? mat5_refuse(m, name, reason, err) : mat5_numbers(m, a, numbers, err);
     for (uint64_t i = 0; i < a->count && ok; i++) {
         bool whole = numbers[i] >= least && numbers[i] <= most && numbers[i] == floor(numbers[i]); // and no NaN
         if (whole) { out[i] = (int)numbers[i]; }

@@ -15,6 +15,7 @@ enum { SYNSETS_LIMIT = 4 << 20 }; // bytes that they may unpack to
 
 static inline bool synset_of(Synset* out, const Mat5Structs* s, int i) {
     double id = 0, children = 0;
+    *out = (Synset){0};
     bool ok = mat5_cell_number(mat5_cell(s, i, "ILSVRC2012_ID"), &id)
         && mat5_cell_number(mat5_cell(s, i, "num_children"), &children)
         && mat5_cell_text(mat5_cell(s, i, "WNID"), out->wnid, sizeof out->wnid)
@@ -44,7 +45,7 @@ static inline Synset* synsets_of(const Mat5* m, int* count, Error* err) {
     return NULL;
 }
 
-// Of the contents of meta.mat, called `name` in sentences: *count of them in the file's order, to be freed; NULL on error
+// Of the contents of meta.mat, which sentences call `name`: *count in the file's order, to be freed; NULL on error
 static inline Synset* synsets_read(const uint8_t* bytes, size_t size, const char* name, int* count, Error* err) {
     Mat5 m;
     if (!mat5_open_memory(&m, bytes, size, name, SYNSETS_LIMIT, err)) { return NULL; }

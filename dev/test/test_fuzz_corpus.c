@@ -2,6 +2,7 @@
 // stays fixed.
 #include "../fuzz/fuzz_convert.c"
 #include "../fuzz/fuzz_kds.c"
+#include "../fuzz/fuzz_mat5.c"
 #include "../fuzz/fuzz_options.c"
 #include "../fuzz/fuzz_safetensors.c"
 #include <glob.h>
@@ -43,6 +44,7 @@ int main(void) {
     replay("dev/fuzz/corpus/safetensors/*", fuzz_safetensors);
     replay("dev/fuzz/corpus/kds/*", fuzz_kds);
     replay("dev/fuzz/corpus/convert/*", fuzz_convert);
+    replay("dev/fuzz/corpus/mat5/*", fuzz_mat5);
     replay("dev/fuzz/corpus/options/*", fuzz_options);
     return tests_finish();
 }
