@@ -225,6 +225,7 @@ static inline void batch_draw(const BatchPlan* plan, int64_t step, Batch* b) {
     const LoaderConfig* c = &plan->config;
     b->step = step;
     choose_images(plan, step, b);
+    for (int i = 0; i < b->count; i++) { image_hint(plan->dataset, b->indices[i]); }
     for (int i = 0; i < b->count; i++) { draw_image(plan, b, i); }
     b->mix = (Mix){.lambda = 1};
     if (c->train) { b->mix = mix_draw(&c->augment, c->seed, (uint32_t)step, c->image_size); }

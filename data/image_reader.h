@@ -13,6 +13,12 @@ static inline int image_width(const Dataset* d, int image) {
     return d->shards ? d->shards->records[image].width : d->width;
 }
 
+// It is wanted soon.
+static inline void image_hint(const Dataset* d, int image) {
+    bool kept = d->shards && d->shards->kept && __atomic_load_n(&d->shards->kept[image], __ATOMIC_RELAXED);
+    if (d->shards && !kept) { shard_record_hint(d, image); }
+}
+
 // Memory of one thread
 typedef struct {
     Decoder* decoder; // made when it is needed first

@@ -35,10 +35,10 @@ static inline ShardRecord write_photo(FILE* f, int image, int label, int shard) 
     Error err;
     int height, width, channels = image % 5 == 1 ? 1 : 3;
     encoded_size(image, &height, &width);
-    uint8_t* pixels = malloc((size_t)channels * height * width);
-    JpegBuffer jpeg = {0};
+    uint8_t* pixels = (uint8_t*)malloc((size_t)channels * height * width);
+    JpegBuffer jpeg = {};
     paint_photo(pixels, image, channels, height, width);
-    JpegOptions options = {.quality = 90, .subsampled = image % 2};
+    JpegOptions options = {.quality = 90, .subsampled = image % 2 == 1};
     if (!encode_jpeg(&jpeg, view_of(pixels, channels, height, width), options, &err)) { fail(1, "%s", err.text); }
     ShardRecord r = {.offset = (uint64_t)ftell(f), .bytes = (uint32_t)jpeg.count, .shard = (uint16_t)shard,
                      .label = (uint16_t)label, .width = (uint16_t)width, .height = (uint16_t)height};
@@ -56,7 +56,8 @@ static inline void make_encoded_split(const char* folder, const char* split, int
     Error err;
     char path[512];
     ShardIndexHeader h = {.count = (uint32_t)count, .classes = ENCODED_CLASSES, .shards = ENCODED_SHARDS,
-                          .mean = {0.5f, 0.5f, 0.5f}, .std = {0.25f, 0.25f, 0.25f}, .name = "encoded"};
+                          .mean = {0.5f, 0.5f, 0.5f}, .std = {0.25f, 0.25f, 0.25f}};
+    snprintf(h.name, sizeof h.name, "encoded");
     uint8_t* index = shard_index_create(h, &err);
     if (!index) { fail(1, "%s", err.text); }
     for (int k = 0; k < ENCODED_CLASSES; k++) {

@@ -49,7 +49,7 @@ static inline uint8_t* read_file(const char* path, size_t* count) {
     fseek(f, 0, SEEK_END);
     *count = (size_t)ftell(f);
     rewind(f);
-    uint8_t* bytes = malloc(*count + 1);
+    uint8_t* bytes = (uint8_t*)malloc(*count + 1);
     if (!bytes || fread(bytes, 1, *count, f) != *count) { perror(path); exit(1); }
     fclose(f);
     return bytes;

@@ -1,9 +1,11 @@
 // Batches made on the GPU (augment.cuh, device_input.cuh) against those of the loader on the CPU, to the bit: shifts
 // beyond every edge, mirrored images, boxes of any size and shape enlarged and shrunk by either filter, centre crops,
-// erased boxes, one channel and three, mixup, cutmix and neither, odd and short batches; pixels that lie on the device,
-// and copied ones.
+// erased boxes, one channel and three, mixup, cutmix and neither, odd and short batches; images that lie on the device, and
+// boxes that come with the batch, of images in memory and of encoded ones of any size.
 #include "../../data/device_input.cuh"
 #include "kernel_test.cuh"
+#include "../../data/open.h"
+#include "../test/encoded_set.h"
 
 static Dataset make_dataset(int count, int channels, int height, int width) {
     Dataset d;
@@ -17,20 +19,20 @@ static Dataset make_dataset(int count, int channels, int height, int width) {
     return d;
 }
 
-static void open_loader(Loader* l, const Dataset* d, LoaderConfig c, LoaderOutput output) {
+static void open_loader(Loader* l, const Dataset* d, LoaderConfig c, LoaderOutput output, int workers) {
     Error err;
     c.output = output;
-    c.workers = 0;
+    c.workers = workers;
     if (!loader_open(l, d, &c, &err)) { fail(1, "%s", err.text); }
 }
 
 // Noise is made with the device's own logarithm and cosine: to 1 ulp of values up to 6. Seen: 0 under the emulation.
-static void test_batches(const char* what, const Dataset* d, LoaderConfig c, LoaderOutput output) {
+static void test_batches(const char* what, const Dataset* d, LoaderConfig c, LoaderOutput output, int workers) {
     Limits limits = {c.augment.erase > 0 && c.augment.erase_by_noise ? 2e-7 : 0, 0};
     Loader cpu, gpu;
     DeviceInput input;
-    open_loader(&cpu, d, c, LOAD_IMAGES);
-    open_loader(&gpu, d, c, output);
+    open_loader(&cpu, d, c, LOAD_IMAGES, 0);
+    open_loader(&gpu, d, c, output, workers);
     device_input_open(&input, &gpu);
     for (int step = 0; step < 5; step++) {
         const Batch *want = loader_next(&cpu), *drawn = loader_next(&gpu);
@@ -46,9 +48,32 @@ static void test_batches(const char* what, const Dataset* d, LoaderConfig c, Loa
     loader_close(&cpu);
 }
 
+#ifdef HAVE_JPEG
+// With threads too, whose blocks of boxes grow while others are on their way
+static void test_encoded(int batch_size, int S, int workers) {
+    Dataset train, val;
+    Error err;
+    make_encoded_split(test_folder, "train", 0, 23);
+    make_encoded_split(test_folder, "val", 100, 7);
+    if (!dataset_open(&train, &val, test_folder, &err)) { fail(1, "%s", err.text); }
+    LoaderConfig c = loader_defaults(&train, batch_size, S, true, 5);
+    test_batches("whole encoded images", &train, c, LOAD_BOXES, workers);
+    c.augment.random_resized_crop = true;
+    c.augment.flip = 0.5f;
+    c.augment.mixup = 0.8f;
+    c.augment.cutmix = 1;
+    test_batches("boxes of encoded images", &train, c, LOAD_BOXES, workers);
+    c.train = false;
+    c.crop_pct = 0.8f;
+    test_batches("evaluation of encoded images", &val, c, LOAD_BOXES, workers);
+    dataset_free(&train);
+    dataset_free(&val);
+}
+#endif
+
 static void test_augmentation(const char* what, const Dataset* d, LoaderConfig c) {
-    test_batches(what, d, c, LOAD_DRAWS);
-    test_batches(what, d, c, LOAD_BOXES);
+    test_batches(what, d, c, LOAD_DRAWS, 0);
+    test_batches(what, d, c, LOAD_BOXES, 0);
 }
 
 // Without resizing: side x side stays what it is
@@ -101,5 +126,11 @@ int main(int argc, char** argv) {
     test_resizing(3, 14, 9, 12);
     test_resizing(3, 5, 40, 7);
     test_resizing(1, 1, 1, 3);
+#ifdef HAVE_JPEG
+    open_test_folder();
+    test_encoded(5, 16, 0);
+    test_encoded(8, 23, 2);
+    remove_test_folder();
+#endif
     return kernel_tests_finish(argc, argv);
 }
