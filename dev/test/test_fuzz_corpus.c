@@ -1,9 +1,11 @@
 // Every file of dev/fuzz/corpus through its fuzz target once, each in a process of its own: what `make fuzz` found
 // stays fixed.
 #include "../fuzz/fuzz_convert.c"
+#include "../fuzz/fuzz_jpeg.c"
 #include "../fuzz/fuzz_kds.c"
 #include "../fuzz/fuzz_mat5.c"
 #include "../fuzz/fuzz_options.c"
+#include "../fuzz/fuzz_png.c"
 #include "../fuzz/fuzz_safetensors.c"
 #include <glob.h>
 #include <sys/wait.h>
@@ -46,5 +48,7 @@ int main(void) {
     replay("dev/fuzz/corpus/convert/*", fuzz_convert);
     replay("dev/fuzz/corpus/mat5/*", fuzz_mat5);
     replay("dev/fuzz/corpus/options/*", fuzz_options);
+    replay("dev/fuzz/corpus/jpeg/*", fuzz_jpeg);
+    replay("dev/fuzz/corpus/png/*", fuzz_png);
     return tests_finish();
 }
