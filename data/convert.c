@@ -6,6 +6,7 @@
 // cc -O2 data/convert.c -o convert_data -lm builds it without libraries; what a command can do with which of them is in
 // its file, and what it cannot do without one it says.
 #include "../runtime/output.h"
+#include "convert_folder.h"
 #include "convert_official.h"
 
 // run is given the name, and the words after it up to a NULL.
@@ -25,6 +26,9 @@ static const Command commands[] = {
      "      data_batch_1.bin to data_batch_5.bin, test_batch.bin (\"binary version\"), packed or not\n"},
     {"cifar100", "INPUT_DIR OUTPUT_DIR", "any-hash", convert_official,
      "      train.bin, test.bin (\"binary version\"; fine labels), packed or not\n"},
+    {"folder", "INPUT_DIR OUTPUT_DIR", "side|quality|split|webdataset|strict|workers", convert_folder,
+     "      train/CLASS/*.jpg and val/CLASS/*.jpg (or validation, valid, test), or CLASS/*.jpg with --split; JPEG and PNG, in\n"
+     "      folders within a class as well. Makes shards, and runs again where it was stopped: --data OUTPUT_DIR\n"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0], MAX_WORDS = 8 };
 
@@ -155,6 +159,8 @@ int main(int argc, char** argv) {
         return 0;
     }
     if (!check_command_line(command, &line, &err)) { fail_usage(command, err.text); }
-    if (!command->run(line.words[0], line.words + 1, &line.options, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    if (!command->run(line.words[0], line.words + 1, &line.options, &err)) {
+        fail(stop_requested ? EXIT_STOPPED : EXIT_RUN_TIME, "%s", err.text);
+    }
     return 0;
 }

@@ -4,11 +4,25 @@
 
 typedef struct {
     int any_hash, help;
+    int side, quality, webdataset, strict, workers; // of what makes shards
+    double split;
 } ConvertOptions;
 
 static const Option convert_options[] = {
     {OPTION_SWITCH, "any-hash", offsetof(ConvertOptions, any_hash), "off", 0, 0, NULL, RESUME_FREE,
      "also accept files that have the right size and contents, but not the official MD5"},
+    {OPTION_INT, "side", offsetof(ConvertOptions, side), "0", 0, 16384, NULL, RESUME_FREE,
+     "shards: bring images whose shorter side is longer to this one, as Pillow's bicubic does; 0: all stay as they are"},
+    {OPTION_INT, "quality", offsetof(ConvertOptions, quality), "90", 1, 100, NULL, RESUME_FREE,
+     "shards: of the JPEGs that --side writes, 4:2:0"},
+    {OPTION_REAL, "split", offsetof(ConvertOptions, split), "0", 0, 1, NULL, RESUME_FREE,
+     "folder: this part of each class is for validation, where no folder of its own is"},
+    {OPTION_SWITCH, "webdataset", offsetof(ConvertOptions, webdataset), "off", 0, 0, NULL, RESUME_FREE,
+     "shards: labels beside the images and _info.json, for webdataset, timm and DALI"},
+    {OPTION_SWITCH, "strict", offsetof(ConvertOptions, strict), "off", 0, 0, NULL, RESUME_FREE,
+     "shards: an image that cannot be read is an error, instead of skipped and listed"},
+    {OPTION_INT, "workers", offsetof(ConvertOptions, workers), "0", 0, 1024, NULL, RESUME_FREE,
+     "shards: threads; 0: as many as there are cores"},
     {OPTION_SWITCH, "help", offsetof(ConvertOptions, help), "off", 0, 0, NULL, RESUME_FREE,
      "print this; after a command, what belongs to it"},
 };

@@ -132,19 +132,37 @@ static inline bool dataset_create(Dataset* d, const char* name, int count, int c
     return true;
 }
 
+// Adds what n values are and what their squares are, exactly.
+static inline void pixel_sums(const uint8_t* values, size_t n, uint64_t* sum, uint64_t* squares) {
+    enum { BLOCK = 65536 }; // 255^2 BLOCK fits into 32 bits
+    for (size_t first = 0; first < n; first += BLOCK) {
+        size_t last = n - first < BLOCK ? n : first + BLOCK;
+        uint32_t block_sum = 0, block_squares = 0;
+        for (size_t i = first; i < last; i++) {
+            block_sum += values[i];
+            block_squares += (uint32_t)values[i] * values[i];
+        }
+        *sum += block_sum;
+        *squares += block_squares;
+    }
+}
+
+// Mean and standard deviation of n values 0..255, as 0..1
+static inline void pixel_moments(uint64_t sum, uint64_t squares, double n, float* mean, float* std) {
+    double average = sum / n, variance = squares / n - average * average;
+    *mean = (float)(average / 255);
+    *std = variance > 1e-6 ? (float)(sqrt(variance) / 255) : 1.0f; // one flat colour: leave the scale alone
+}
+
 // Mean and standard deviation of each channel, from exact integer sums. Grey values are repeated in all three places.
 static inline void dataset_measure(Dataset* d) {
     size_t plane = (size_t)d->height * d->width;
     for (int c = 0; c < 3; c++) {
         uint64_t sum = 0, squares = 0;
         for (int i = 0; i < d->count; i++) {
-            const uint8_t* p = d->images + ((size_t)i * d->channels + c % d->channels) * plane;
-            for (size_t k = 0; k < plane; k++) { sum += p[k]; squares += (uint32_t)p[k] * p[k]; }
+            pixel_sums(d->images + ((size_t)i * d->channels + c % d->channels) * plane, plane, &sum, &squares);
         }
-        double values = (double)d->count * plane, mean = sum / values;
-        double variance = squares / values - mean * mean;
-        d->mean[c] = (float)(mean / 255);
-        d->std[c] = variance > 1e-6 ? (float)(sqrt(variance) / 255) : 1.0f; // one flat colour: leave the scale alone
+        pixel_moments(sum, squares, (double)d->count * plane, &d->mean[c], &d->std[c]);
     }
 }
 

@@ -311,11 +311,9 @@ static inline bool shard_record_read(const Dataset* d, int image, uint8_t* bytes
     Shards* s = d->shards;
     ShardRecord r = s->records[image];
     if (record_state(s, image) == RECORD_BAD) { return set_error(err, "was refused before"); }
-    for (size_t done = 0; done < r.bytes;) {
-        ssize_t got = pread(s->descriptors[r.shard], bytes + done, r.bytes - done, (off_t)(r.offset + done));
-        if (got < 0 && errno == EINTR) { continue; }
-        if (got <= 0) { return set_error(err, "cannot be read: %s", got < 0 ? strerror(errno) : "the shard ends before"); }
-        done += (size_t)got;
+    ssize_t got = read_at(s->descriptors[r.shard], bytes, r.bytes, r.offset);
+    if (got != (ssize_t)r.bytes) {
+        return set_error(err, "cannot be read: %s", got < 0 ? strerror(errno) : "the shard ends before");
     }
 #ifdef HAVE_ZLIB
     if (record_state(s, image) == RECORD_UNREAD && crc32(0, bytes, r.bytes) != r.crc) {

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -50,6 +51,19 @@ static inline bool find_entry(const char* folder, const char* pattern, char name
     }
     if (entries) { closedir(entries); }
     return name[0];
+}
+
+// Up to `count` bytes from a place in a file, fewer where it ends before; -1: errno says why not
+static inline ssize_t read_at(int descriptor, void* bytes, size_t count, uint64_t offset) {
+    size_t done = 0;
+    while (done < count) {
+        ssize_t got = pread(descriptor, (char*)bytes + done, count - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) { continue; }
+        if (got < 0) { return -1; }
+        if (got == 0) { break; }
+        done += (size_t)got;
+    }
+    return (ssize_t)done;
 }
 
 // As mkdir -p
