@@ -119,6 +119,7 @@ SWITCH(continue_run, "continue", "off", FREE, "go on with the run in --output if
 TEXT  (init_from, "init-from|initial-checkpoint", "", INPUT, "start from the tensors of a safetensors file, by name") \
 SWITCH(any_weights, "any-weights", "off", FREE, "--init-from, --eval: also a file of which little fits, or that holds NaN") \
 TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file and stop") \
+TEXT  (show_batch, "show-batch", "", FREE, "write the first training batch as the model sees it to this file, a PNG, and stop") \
 TEXT  (dump_state, "dump-state", "", FREE, "write the first batch, parameters, gradients to this file and stop") \
 SWITCH(overfit_batch, "overfit-batch", "off", SAME, "train on the first batch only: the loss must go to 0") \
 SWITCH(gradcheck, "gradcheck", "off", FREE, "compare every tensor's gradient with differences of the loss and stop") \

@@ -8,13 +8,14 @@
 #include "notes.h"
 #include "overfit.h"
 #include "profile.h"
+#include "show_batch.h"
 #include "train.h"
 #include "trainer.h"
 #include "weights.h"
 
 // Whether the configuration asks for a run with a folder of its own
 static bool trains(const Config* c) {
-    return !*c->eval && !*c->dump_state && !c->gradcheck && !c->overfit_batch && !c->profile;
+    return !*c->eval && !*c->show_batch && !*c->dump_state && !c->gradcheck && !c->overfit_batch && !c->profile;
 }
 
 static int run(Trainer* t) {
@@ -24,6 +25,7 @@ static int run(Trainer* t) {
         note_bad_images(t);
         return 0;
     }
+    if (*c->show_batch) { return show_batch(t, c->show_batch); }
     if (*c->dump_state) { return dump_state(t, c->dump_state); }
     if (c->gradcheck) { return gradcheck(t); }
     if (c->overfit_batch) { return overfit(t); }

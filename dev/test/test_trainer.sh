@@ -191,6 +191,20 @@ done <<'VARIANTS'
 --mlp rational|blocks.0.mlp.act.weight_numerator blocks.0.mlp.act.weight_denominator
 --mlp kan|blocks.0.mlp.fc1.weight blocks.0.mlp.fc1.spline_weight blocks.0.mlp.fc2.spline_weight blocks.0.mlp.fc2.bias
 VARIANTS
+# ---- the first batch as a picture: procedural images of 16 pixels, two lines of caption where they are mixed
+shows() { # HEIGHT WIDTH ARGUMENTS...: what a PNG says of itself
+    local size
+    size=$(printf '%08x%08x' "$2" "$1")
+    says 0 "wrote $work/batch.png: 4 of the 4 images of the first batch" "${tiny[@]}" "${@:3}" --show-batch "$work/batch.png" &&
+        [ "$(od -An -tx1 -j16 -N8 "$work/batch.png" | tr -d ' \n')" = "$size" ]
+}
+if "$train" "${tiny[@]}" --show-batch "$work/batch.png" 2>&1 | grep -q "install libpng-dev"; then
+    check "without libpng there is no picture" test ! -e "$work/batch.png"
+else
+    check "show-batch" shows 296 274
+    check "show-batch, mixed" shows 318 274 --mixup 1
+    check "show-batch refuses a folder" says 1 "cannot write $work" "${tiny[@]}" --show-batch "$work"
+fi
 check "overfit-batch reaches its goal" says 0 "the first batch is learned" "${tiny[@]}" --overfit-batch --steps 800 --lr 0.003 --warmup-epochs 0 --dim 48
 check "gradcheck passes" says 0 " 0 failed" "${tiny[@]}" --model kat-mini-g3b --dim 24 --depth 1 --gradcheck
 
