@@ -97,7 +97,8 @@ RUNS_ONCE static void open_loaders(Trainer* t, LoaderOutput output) {
     Error err;
     LoaderConfig train = {
         .batch_size = c->batch_size, .image_size = c->image_size, .num_classes = t->model.dims.K,
-        .output = output, .train = true, .strict = c->strict != 0, .workers = worker_count(t, c), .seed = (uint64_t)c->seed,
+        .output = output, .train = true, .strict = c->strict != 0, .workers = worker_count(t, c),
+        .seed = (uint64_t)c->seed,
         .crop_pct = (float)c->crop_pct, .eval_interpolation = (Interpolation)c->interpolation,
         .augment = {
             .crop_padding = c->crop_padding, .random_resized_crop = c->rrc != 0,
