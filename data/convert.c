@@ -8,6 +8,9 @@
 #include "../runtime/output.h"
 #include "convert_folder.h"
 #include "convert_official.h"
+#include "convert_stl10.h"
+#include "convert_svhn.h"
+#include "convert_tiny_imagenet.h"
 
 // run is given the name, and the words after it up to a NULL.
 typedef struct {
@@ -29,6 +32,12 @@ static const Command commands[] = {
     {"folder", "INPUT_DIR OUTPUT_DIR", "side|quality|split|webdataset|strict|workers", convert_folder,
      "      train/CLASS/*.jpg and val/CLASS/*.jpg (or validation, valid, test), or CLASS/*.jpg with --split; JPEG and PNG, in\n"
      "      folders within a class as well. Makes shards, and runs again where it was stopped: --data OUTPUT_DIR\n"},
+    {"svhn", "INPUT_DIR OUTPUT_DIR", "any-hash|extra", convert_svhn,
+     "      train_32x32.mat, test_32x32.mat, extra_32x32.mat where it is wanted (format 2, cropped digits)\n"},
+    {"stl10", "INPUT_DIR OUTPUT_DIR", "any-hash", convert_stl10,
+     "      stl10_binary.tar.gz, or what it unpacks to\n"},
+    {"tiny-imagenet", "INPUT_DIR OUTPUT_DIR", "any-hash", convert_tiny_imagenet,
+     "      tiny-imagenet-200.zip, or what it unpacks to\n"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0], MAX_WORDS = 8 };
 

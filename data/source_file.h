@@ -15,6 +15,11 @@ typedef struct {
     const char* md5; // of the unpacked file; NULL: not known
 } SourceFile;
 
+typedef struct {
+    SourceFile file;
+    uint64_t bytes;
+} SizedFile;
+
 // ---- reading ----
 
 #ifdef HAVE_ZLIB
@@ -59,16 +64,41 @@ static inline bool locate_file(char path[PATH_MAX], const char* dir, const char*
     return false;
 }
 
+// DIR/NAME of the data set `set`
+static inline bool find_source(char path[PATH_MAX], const char* dir, const char* name, const char* set, Error* err) {
+    if (!is_folder(dir)) {
+        return set_error(err, "cannot look into %s: %s; give the folder that holds the official files of %s", dir,
+                         path_exists(dir) ? "it is not a folder" : strerror(errno), set);
+    }
+    bool found = snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX && is_file(path);
+    return found || set_error(err, "%s is not in %s: fetch the official files of %s there", name, dir, set);
+}
+
 // ---- the official one ----
 
 #ifdef HAVE_LIBCRYPTO
 enum { HAVE_MD5 = 1 };
+static inline bool hex_text(char text[33], const uint8_t* digest, unsigned length) {
+    for (int i = 0; i < 16 && length == 16; i++) { snprintf(text + 2 * i, 3, "%02x", digest[i]); }
+    return length == 16;
+}
+
 static inline bool md5_text(char text[33], const uint8_t* bytes, size_t count) {
-    unsigned char digest[EVP_MAX_MD_SIZE];
+    uint8_t digest[EVP_MAX_MD_SIZE];
     unsigned length = 0;
-    if (!EVP_Digest(bytes, count, digest, &length, EVP_md5(), NULL) || length != 16) { return false; }
-    for (int i = 0; i < 16; i++) { snprintf(text + 2 * i, 3, "%02x", digest[i]); }
-    return true;
+    return EVP_Digest(bytes, count, digest, &length, EVP_md5(), NULL) && hex_text(text, digest, length);
+}
+
+// Of all that is still to be read; false: libcrypto refuses, or the file cannot be read
+static inline bool md5_stream(char text[33], FILE* f) {
+    uint8_t digest[EVP_MAX_MD_SIZE], bytes[1 << 14];
+    unsigned length = 0;
+    EVP_MD_CTX* md5 = EVP_MD_CTX_new();
+    bool ok = md5 && EVP_DigestInit_ex(md5, EVP_md5(), NULL);
+    for (size_t got; ok && (got = fread(bytes, 1, sizeof bytes, f)) > 0;) { ok = EVP_DigestUpdate(md5, bytes, got); }
+    ok = ok && EVP_DigestFinal_ex(md5, digest, &length) && !ferror(f) && hex_text(text, digest, length);
+    EVP_MD_CTX_free(md5);
+    return ok;
 }
 #else
 enum { HAVE_MD5 = 0 };
@@ -76,20 +106,26 @@ static inline bool md5_text(char text[33], const uint8_t* bytes, size_t count) {
     (void)text; (void)bytes; (void)count;
     return false;
 }
+static inline bool md5_stream(char text[33], FILE* f) {
+    (void)text; (void)f;
+    return false;
+}
 #endif
 
-// any_hash: a wrong MD5 is reported, not refused
-static inline bool check_hash(const SourceFile* file, const char* path, const uint8_t* bytes, size_t count,
-                              bool any_hash, Error* err) {
-    char md5[33] = "";
+// Whether an MD5 is to be compared; if not, says why.
+static inline bool hash_wanted(const SourceFile* file) {
     if (!file->md5) {
         printf("  %s: size and contents are checked; no official hash is known for it\n", file->name);
     } else if (!HAVE_MD5) {
         printf("  %s: size and contents are checked, the MD5 is not (install libssl-dev and build again)\n",
                file->name);
-    } else if (!md5_text(md5, bytes, count)) {
-        return set_error(err, "libcrypto refuses to compute an MD5: build without -DHAVE_LIBCRYPTO to go without");
-    } else if (strcmp(md5, file->md5) == 0) {
+    }
+    return file->md5 && HAVE_MD5;
+}
+
+// md5: of what is at path. any_hash: a wrong one is reported, not refused
+static inline bool judge_hash(const SourceFile* file, const char* path, const char* md5, bool any_hash, Error* err) {
+    if (strcmp(md5, file->md5) == 0) {
         printf("  %s: MD5 is the official one\n", file->name);
     } else if (any_hash) {
         printf("  %s: MD5 is %s, not the official %s (accepted: --any-hash)\n", file->name, md5, file->md5);
@@ -98,6 +134,44 @@ static inline bool check_hash(const SourceFile* file, const char* path, const ui
                          "to convert a changed data set", path, md5, file->md5);
     }
     return true;
+}
+
+static inline bool check_hash(const SourceFile* file, const char* path, const uint8_t* bytes, size_t count,
+                              bool any_hash, Error* err) {
+    char md5[33] = "";
+    if (!hash_wanted(file)) { return true; }
+    if (!md5_text(md5, bytes, count)) {
+        return set_error(err, "libcrypto refuses to compute an MD5: build without -DHAVE_LIBCRYPTO to go without");
+    }
+    return judge_hash(file, path, md5, any_hash, err);
+}
+
+// Of a file as it lies on disk
+static inline bool check_file_hash(const SourceFile* file, const char* path, bool any_hash, Error* err) {
+    char md5[33] = "";
+    if (!hash_wanted(file)) { return true; }
+    FILE* f = fopen(path, "rb");
+    if (!f) { return set_error(err, "cannot open %s: %s", path, strerror(errno)); }
+    bool ok = md5_stream(md5, f);
+    fclose(f);
+    return ok ? judge_hash(file, path, md5, any_hash, err)
+              : set_error(err, "cannot read %s to compute its MD5: check the disk", path);
+}
+
+// any_hash: any size goes
+static inline bool check_size(const SizedFile* f, const char* path, uint64_t bytes, bool any_hash, Error* err) {
+    if (bytes == f->bytes || any_hash) { return true; }
+    return set_error(err, "%s is %s: the official %s has %llu bytes, this one has %llu; fetch it again, or give "
+                     "--any-hash to convert a changed data set", path, bytes < f->bytes ? "truncated" : "too long",
+                     f->file.name, (unsigned long long)f->bytes, (unsigned long long)bytes);
+}
+
+// Size and MD5 of a file as it lies on disk
+static inline bool check_sized_file(const SizedFile* f, const char* path, bool any_hash, Error* err) {
+    struct stat status;
+    if (stat(path, &status) != 0) { return set_error(err, "cannot open %s: %s", path, strerror(errno)); }
+    return check_size(f, path, (uint64_t)status.st_size, any_hash, err)
+        && check_file_hash(&f->file, path, any_hash, err);
 }
 
 // The unpacked contents of one official file of exactly `count` bytes, of the data set `set`; the caller frees them.
