@@ -602,6 +602,7 @@ static const float* model_images(Model* m, const Batch* batch) {
 static const float* model_fetch_images(Model* m, const Batch* batch) {
     size_t pixels = 3 * (size_t)m->dims.S * m->dims.S;
     if (!m->host_images) { m->host_images = alloc_floats(m->B * pixels, "a copy of the images"); }
+    CUDA_CHECK(cudaStreamWaitEvent(m->stream, m->copied, 0));
     copy(m->host_images, m->images, batch->count * pixels * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
     CUDA_CHECK(cudaStreamSynchronize(m->stream));
     return m->host_images;

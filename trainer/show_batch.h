@@ -27,6 +27,7 @@ RUNS_ONCE static int show_batch(Trainer* t, const char* path) {
         caption_of(text[i], &t->train, b, t->model.dims.K, i);
         captions[i] = text[i];
     }
+    model_images(&t->model, b);
     ContactSheet sheet = {model_fetch_images(&t->model, b), b->count, c->image_size, {}, {}, captions};
     memcpy(sheet.mean, c->mean, sizeof sheet.mean);
     memcpy(sheet.std, c->std, sizeof sheet.std);

@@ -138,6 +138,15 @@ check "--recompute has the same bits" same_bits_again
 check "LayerScale, drop path, --recompute" same_run_as_cpu --layer-scale 0.5 --recompute
 check "LayerScale, drop path, mean of tokens" same_run_as_cpu --layer-scale 0.5 --pool avg --grad-accum-steps 1
 check "--overfit-batch" "$gpu" "${tiny[@]}" --model vit-mini --overfit-batch --steps 100 --lr 0.01 --warmup-epochs 0
+shows_same_batch() { # FLAGS...: the same picture, to the bit
+    "$cpu" "${tiny[@]}" "$@" --show-batch "$work/cpu.png" && "$gpu" "${tiny[@]}" "$@" --show-batch "$work/gpu.png" &&
+        cmp "$work/cpu.png" "$work/gpu.png"
+}
+if ldd "$gpu" | grep -q libpng; then
+    check "--show-batch" shows_same_batch
+    check "--show-batch, cropped and mixed" shows_same_batch --rrc --hflip 0.5 --mixup 1
+    check "--show-batch, images copied" shows_same_batch --crop-padding 2 --cutmix 1 --data-on-gpu off
+fi
 check "--profile prints the parts" grep -q "^norm" <("$gpu" "${tiny[@]}" --profile 2)
 
 # Weights that decay by -999 a step overflow. The last step is not applied: what is left is the step before it.
