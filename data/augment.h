@@ -277,27 +277,24 @@ static inline Mix mix_draw(const Augment* a, uint64_t seed, uint32_t step, int S
     return mix;
 }
 
-// images (B, 3, S, S) in place, pair by pair; an odd batch's middle image is its own partner.
-static inline void mix_images(float* images, Mix mix, int B, int S) {
+// An image and its partner, both (3, S, S), in place
+static inline void mix_pair(float* __restrict x, float* __restrict y, Mix mix, int S) {
     size_t pixels = (size_t)3 * S * S;
-    for (int i = 0; i < B / 2 && mix.lambda < 1; i++) {
-        float* __restrict x = images + i * pixels;
-        float* __restrict y = images + (B - 1 - i) * pixels;
-        if (!mix.cutmix) {
-            float lambda = mix.lambda, rest = 1 - lambda;
-            for (size_t k = 0; k < pixels; k++) {
-                float a = x[k], b = y[k];
-                x[k] = fmaf(lambda, a, rest * b);
-                y[k] = fmaf(lambda, b, rest * a);
-            }
+    if (mix.lambda >= 1) { return; }
+    if (!mix.cutmix) {
+        float lambda = mix.lambda, rest = 1 - lambda;
+        for (size_t k = 0; k < pixels; k++) {
+            float a = x[k], b = y[k];
+            x[k] = fmaf(lambda, a, rest * b);
+            y[k] = fmaf(lambda, b, rest * a);
         }
-        for (int r = 0; r < 3 * mix.box.height; r++) {
-            size_t row = ((size_t)(r / mix.box.height) * S + mix.box.top + r % mix.box.height) * S + mix.box.left;
-            for (int k = 0; k < mix.box.width; k++) {
-                float a = x[row + k];
-                x[row + k] = y[row + k];
-                y[row + k] = a;
-            }
+    }
+    for (int r = 0; r < 3 * mix.box.height; r++) {
+        size_t row = ((size_t)(r / mix.box.height) * S + mix.box.top + r % mix.box.height) * S + mix.box.left;
+        for (int k = 0; k < mix.box.width; k++) {
+            float a = x[row + k];
+            x[row + k] = y[row + k];
+            y[row + k] = a;
         }
     }
 }

@@ -5,8 +5,8 @@
 // function of (data set, configuration, step): a run resumes anywhere, and nothing needs saving.
 // Evaluation: every image once, in the data set's order, the last batch short; after the last batch comes the first.
 //
-// A batch is drawn, then made image by image, then finished, so that several threads can make one batch; what comes out
-// does not depend on who made what. A trainer on the GPU takes the draws and makes the pixels itself (device_input.cuh).
+// A batch is drawn, then made image by image, then mixed pair by pair, so that several threads can make one batch; what
+// comes out does not depend on who made what. A trainer on the GPU takes the draws and makes the pixels itself (device_input.cuh).
 #pragma once
 #include "../runtime/memory.h"
 #include "augment.h"
@@ -310,9 +310,19 @@ static inline void batch_replace(const BatchPlan* plan, Batch* b, int i) {
     if (plan->config.output == LOAD_BOXES) { place_box(plan, b, i); }
 }
 
-// When all images are made
+// ---- finished, when all images are made
+
+static inline int batch_pairs(const Batch* b) { return (b->count + 1) / 2; }
+
+// Image i and its partner; the middle image of an odd batch is its own
+static inline void batch_mix_pair(const BatchPlan* plan, Batch* b, int i) {
+    int S = plan->config.image_size, partner = b->count - 1 - i;
+    size_t pixels = (size_t)3 * S * S;
+    if (plan->config.output != LOAD_IMAGES || partner == i) { return; }
+    mix_pair(b->images + i * pixels, b->images + partner * pixels, b->mix, S);
+}
+
 static inline void batch_finish(const BatchPlan* plan, Batch* b) {
     const LoaderConfig* c = &plan->config;
-    if (c->output == LOAD_IMAGES) { mix_images(b->images, b->mix, b->count, c->image_size); }
     mix_targets(b->targets, b->labels, b->mix.lambda, c->train ? c->augment.smoothing : 0, b->count, c->num_classes);
 }

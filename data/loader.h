@@ -24,7 +24,8 @@ enum { LOADER_BATCHES = 3, LOADER_WORKERS = 256, LOADER_NOTES = 4, REPLACEMENTS 
 
 typedef enum {
     PLACE_EMPTY,    // nobody has begun
-    PLACE_DRAWN,    // its images can be taken, those from `taken` on
+    PLACE_DRAWN,    // its images are to be made, those from `taken` on
+    PLACE_MIXED,    // its pairs are to be mixed, those from `taken` on
     PLACE_MADE,     // whole
 } PlaceState;
 
@@ -32,8 +33,8 @@ typedef enum {
 typedef struct {
     Batch batch;
     PlaceState state;
-    bool busy;        // a worker draws or finishes it
-    int taken, made;  // images
+    bool busy;        // a worker has it to itself
+    int taken, made;  // images or pairs
     bool* failed;     // (B) that cannot be read
 } Place;
 
@@ -133,20 +134,42 @@ static inline bool loader_replace(Loader* l, Batch* b, int i, ImageMaker* maker)
     return false;
 }
 
-static inline bool loader_finish(Loader* l, Place* p, ImageMaker* maker) {
-    bool whole = true;
+static inline bool loader_repair(Loader* l, Place* p, ImageMaker* maker) {
     if (p->state != PLACE_DRAWN || p->busy || p->made < p->batch.count) { return false; }
+    bool whole = true;
     p->busy = true;
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; i < p->batch.count; i++) {
         if (p->failed[i]) { whole = loader_replace(l, &p->batch, i, maker) && whole; }
     }
-    batch_finish(&l->plan, &p->batch);
     pthread_mutex_lock(&l->lock);
     if (!whole && !*l->fatal) {
         snprintf(l->fatal, sizeof l->fatal, "%d images of %s in a row cannot be read", REPLACEMENTS + 1,
                  l->plan.dataset->name);
     }
+    p->state = PLACE_MIXED;
+    p->taken = p->made = 0;
+    p->busy = false;
+    return true;
+}
+
+static inline bool loader_mix(Loader* l, Place* p) {
+    if (p->state != PLACE_MIXED || p->taken == batch_pairs(&p->batch)) { return false; }
+    int first = p->taken, count = clamp_int(loader_share(l), 1, batch_pairs(&p->batch) - first);
+    p->taken += count;
+    pthread_mutex_unlock(&l->lock);
+    for (int i = first; i < first + count; i++) { batch_mix_pair(&l->plan, &p->batch, i); }
+    pthread_mutex_lock(&l->lock);
+    p->made += count;
+    return true;
+}
+
+static inline bool loader_finish(Loader* l, Place* p) {
+    if (p->state != PLACE_MIXED || p->busy || p->made < batch_pairs(&p->batch)) { return false; }
+    p->busy = true;
+    pthread_mutex_unlock(&l->lock);
+    batch_finish(&l->plan, &p->batch);
+    pthread_mutex_lock(&l->lock);
     p->state = PLACE_MADE;
     p->busy = false;
     return true;
@@ -158,8 +181,8 @@ static inline bool loader_work(Loader* l, ImageMaker* maker) {
     l->at_work++;
     for (int k = 0; k < l->places - 1 && !done && !l->seeking; k++) {
         Place* p = &l->place[(l->next + k) % l->places];
-        done = loader_draw(l, p, loader_wrap(l, l->wanted + k)) || loader_make(l, p, maker) 
-            || loader_finish(l, p, maker);
+        done = loader_draw(l, p, loader_wrap(l, l->wanted + k)) || loader_make(l, p, maker) || loader_repair(l, p, maker)
+            || loader_mix(l, p) || loader_finish(l, p);
     }
     l->at_work--;
     if (done || l->seeking) { pthread_cond_broadcast(&l->changed); }

@@ -32,6 +32,7 @@ static void batch_fill(const BatchPlan* plan, int64_t step, Batch* b, ImageMaker
     Error err;
     batch_draw(plan, step, b);
     for (int i = 0; i < b->count; i++) { CHECK(batch_make_image(plan, b, i, maker, &err), "image %d: %s", i, err.text); }
+    for (int i = 0; i < batch_pairs(b); i++) { batch_mix_pair(plan, b, i); }
     batch_finish(plan, b);
 }
 
