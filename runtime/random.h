@@ -21,6 +21,7 @@ typedef enum {
     STREAM_PROCEDURAL,   // step: split, index: image * draws an image
     STREAM_CHECK,        // which elements a gradient check looks at
     STREAM_ERASE,        // seed: drawn for each image, step: 0, index: value of the image (random erasing)
+    STREAM_OPERATIONS,   // step: epoch, index: image * draws an image (RandAugment, colour jitter, count of erasures)
 } RandomStream;
 
 typedef struct { uint32_t word[4]; } Random4;

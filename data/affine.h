@@ -1,0 +1,275 @@
+// Geometric operations: an affine map from the output to the input, byte for byte as Pillow's Image.transform and
+// Image.rotate make it (all of double precision, every step rounded: runtime/rounding.h).
+//
+//     u = x + ½, v = y + ½       X = (a u + b v) + c,   Y = (d u + e v) + f
+//     outside 0 <= X < W, 0 <= Y < H: the fill colour
+//     x1 = floor(X - ½), δ = (X - ½) - x1; y1, ε likewise; pixels beyond an edge are the edge's
+//     bilinear   row values r_j = p(x1) + (p(x1+1) - p(x1)) δ of rows y1, y1+1; out = trunc(r_0 + (r_1 - r_0) ε)
+//     bicubic    Keys' cubic with parameter -1 through four, along x, then along y; out = trunc(clip(value))
+//     nearest    by accumulated steps where the axes keep apart, else in fixed point with 16 fractional bits
+//
+// Where ε = 0 everywhere (ShearX, TranslateX) the second pass gives back its row y1, and where δ = 0 the first one
+// gives column x1: those passes are left out.
+#pragma once
+#include "../runtime/rounding.h"
+#include "rgb_image.h"
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef enum { AFFINE_NEAREST, AFFINE_BILINEAR, AFFINE_BICUBIC } AffineFilter;
+
+typedef struct { double a, b, c, d, e, f; } AffineMap;
+
+// ---- maps ----
+
+static inline double round_15_decimals(double x) { // Python's round(x, 15)
+    char text[32];
+    snprintf(text, sizeof text, "%.15f", x);
+    return strtod(text, NULL);
+}
+
+static inline AffineMap shear_x_map(double factor) { return (AffineMap){1, factor, 0, 0, 1, 0}; }
+static inline AffineMap shear_y_map(double factor) { return (AffineMap){1, 0, 0, factor, 1, 0}; }
+static inline AffineMap translate_x_map(double fraction, int W) { return (AffineMap){1, 0, fraction * W, 0, 1, 0}; }
+static inline AffineMap translate_y_map(double fraction, int H) { return (AffineMap){1, 0, 0, 0, 1, fraction * H}; }
+
+// degrees modulo 360, not negative
+static inline double turn_of(double degrees) {
+    double turn = fmod(degrees, 360);
+    return turn < 0 ? turn + 360 : turn;
+}
+
+// Counter-clockwise about the centre
+static inline AffineMap rotation_map(double degrees, int H, int W) {
+    const double one = unknown_one();
+    double angle = -(turn_of(degrees) * (3.14159265358979323846 / 180)), x0 = W / 2.0, y0 = H / 2.0;
+    double A = round_15_decimals(cos(angle)), B = round_15_decimals(sin(angle)), D = round_15_decimals(-sin(angle));
+    return (AffineMap){A, B, A * -x0 * one + B * -y0 * one + x0, D, A, D * -x0 * one + A * -y0 * one + y0};
+}
+
+// ---- the input, as it is read: pixels of four bytes, red lowest, in a frame of copies of the edge ----
+
+enum { AFFINE_FRAME = 2, AFFINE_STRIP = 32, AFFINE_MAX_TAPS = 16 };
+
+typedef struct {
+    uint32_t* origin; // pixel (0, 0)
+    int height, width, stride;
+} FramedImage;
+
+// Bytes of scratch: the framed image, and an index for every column
+static inline size_t affine_scratch(int height, int width) {
+    return (size_t)(height + 2 * AFFINE_FRAME) * (width + 2 * AFFINE_FRAME) * sizeof(uint32_t) + width * sizeof(int);
+}
+
+static inline void frame_row(uint32_t* out, RgbImage image, int y) {
+    const uint8_t *red = image_plane(image, 0) + (size_t)y * image.width, *green = red + plane_bytes(image),
+                  *blue = green + plane_bytes(image);
+    const int W = image.width;
+    for (int x = 0; x < W; x++) { out[x] = red[x] | (uint32_t)green[x] << 8 | (uint32_t)blue[x] << 16; }
+    for (int k = 1; k <= AFFINE_FRAME; k++) {
+        out[-k] = out[0];
+        out[W - 1 + k] = out[W - 1];
+    }
+}
+
+static inline FramedImage frame_image(RgbImage image, uint32_t* memory) {
+    const int H = image.height, W = image.width, stride = W + 2 * AFFINE_FRAME;
+    FramedImage framed = {memory + (size_t)AFFINE_FRAME * stride + AFFINE_FRAME, H, W, stride};
+    for (int y = 0; y < H; y++) { frame_row(framed.origin + (size_t)y * stride, image, y); }
+    for (int k = 1; k <= AFFINE_FRAME; k++) {
+        uint32_t *first = memory + (size_t)AFFINE_FRAME * stride, *last = first + (size_t)(H - 1) * stride;
+        memcpy(first - (size_t)k * stride, first, sizeof(uint32_t) * (size_t)stride);
+        memcpy(last + (size_t)k * stride, last, sizeof(uint32_t) * (size_t)stride);
+    }
+    return framed;
+}
+
+// ---- interpolation, a strip of a row at a time ----
+
+typedef struct {
+    int offset[AFFINE_STRIP];                         // of pixel (x1, y1) from the origin
+    int inside[AFFINE_STRIP];                         // else filled
+    double across[AFFINE_STRIP], down[AFFINE_STRIP];  // δ, ε
+} StripPlaces;
+
+NEVER_INLINE void strip_places(StripPlaces* s, const FramedImage* in, const AffineMap* map, int left, int y) {
+    const double one = unknown_one(), v = y + 0.5, bv = map->b * v * one, ev = map->e * v * one;
+    const double a = map->a, c = map->c, d = map->d, f = map->f, W = in->width, H = in->height;
+    const int stride = in->stride;
+    for (int i = 0; i < AFFINE_STRIP; i++) {
+        double u = left + i + 0.5, X = a * u * one + bv + c, Y = d * u * one + ev + f;
+        int inside = (X >= 0) & (X < W) & (Y >= 0) & (Y < H);
+        X = inside ? X - 0.5 : 0;
+        Y = inside ? Y - 0.5 : 0;
+        double x1 = floor(X), y1 = floor(Y);
+        s->inside[i] = inside;
+        s->offset[i] = (int)y1 * stride + (int)x1;
+        s->across[i] = X - x1;
+        s->down[i] = Y - y1;
+    }
+}
+
+ALWAYS_INLINE double linear(double v0, double v1, double t, double one) { return v0 + (v1 - v0) * t * one; }
+
+ALWAYS_INLINE double cubic(double v1, double v2, double v3, double v4, double t, double one) {
+    double p2 = v3 - v1, p3 = 2 * (v1 - v2) + v3 - v4, p4 = v2 - v1 - v3 + v4;
+    return v2 + t * (p2 + t * (p3 + t * p4 * one) * one) * one;
+}
+
+ALWAYS_INLINE double through(const double* v, int taps, double t, double one) {
+    return taps == 1 ? v[0] : taps == 2 ? linear(v[0], v[1], t, one) : cubic(v[0], v[1], v[2], v[3], t, one);
+}
+
+ALWAYS_INLINE int clip_level(double value) { return value <= 0 ? 0 : value >= 255 ? 255 : (int)value; }
+
+typedef uint32_t StripTaps[AFFINE_MAX_TAPS][AFFINE_STRIP];
+
+// One channel of a strip, from `rows` x `columns` taps a pixel
+ALWAYS_INLINE void strip_levels(uint8_t* out, StripTaps taps, const StripPlaces* s, int channel, int fill, int rows,
+                                int columns) {
+    const double one = unknown_one();
+    int levels[AFFINE_STRIP];
+    for (int i = 0; i < AFFINE_STRIP; i++) {
+        double row[4];
+        UNROLLED
+        for (int j = 0; j < rows; j++) {
+            double v[4];
+            UNROLLED
+            for (int k = 0; k < columns; k++) { v[k] = (int)(taps[j * columns + k][i] >> 8 * channel & 255); }
+            row[j] = through(v, columns, s->across[i], one);
+        }
+        int level = clip_level(through(row, rows, s->down[i], one));
+        levels[i] = s->inside[i] ? level : fill;
+    }
+    for (int i = 0; i < AFFINE_STRIP; i++) { out[i] = (uint8_t)levels[i]; }
+}
+
+ALWAYS_INLINE void interpolate_strip(RgbImage out, const FramedImage* in, const StripPlaces* s, int left, int y,
+                                     const uint8_t fill[3], int rows, int columns) {
+    StripTaps taps;
+    uint8_t levels[AFFINE_STRIP];
+    int count = out.width - left < AFFINE_STRIP ? out.width - left : AFFINE_STRIP;
+    for (int j = 0; j < rows; j++) {
+        for (int k = 0; k < columns; k++) {
+            const uint32_t* from = in->origin + (rows == 4 ? j - 1 : j) * in->stride + (columns == 4 ? k - 1 : k);
+            for (int i = 0; i < AFFINE_STRIP; i++) { taps[j * columns + k][i] = from[s->offset[i]]; }
+        }
+    }
+    for (int c = 0; c < 3; c++) {
+        strip_levels(levels, taps, s, c, fill[c], rows, columns);
+        memcpy(image_plane(out, c) + (size_t)y * out.width + left, levels, (size_t)count);
+    }
+}
+
+typedef void (*InterpolateStrip)(RgbImage, const FramedImage*, const StripPlaces*, int, int, const uint8_t[3]);
+#define INTERPOLATE_STRIP(name, rows, columns) \
+    NEVER_INLINE void name(RgbImage out, const FramedImage* in, const StripPlaces* s, int left, int y, \
+                           const uint8_t fill[3]) { \
+        interpolate_strip(out, in, s, left, y, fill, rows, columns); \
+    }
+INTERPOLATE_STRIP(bilinear_across, 1, 2)
+INTERPOLATE_STRIP(bilinear_down, 2, 1)
+INTERPOLATE_STRIP(bilinear_both, 2, 2)
+INTERPOLATE_STRIP(bicubic_across, 1, 4)
+INTERPOLATE_STRIP(bicubic_down, 4, 1)
+INTERPOLATE_STRIP(bicubic_both, 4, 4)
+
+static inline InterpolateStrip strip_function(const AffineMap* m, AffineFilter filter) {
+    bool bicubic = filter == AFFINE_BICUBIC;
+    if (m->d == 0 && m->e == 1 && m->f == 0) { return bicubic ? bicubic_across : bilinear_across; }
+    if (m->a == 1 && m->b == 0 && m->c == 0) { return bicubic ? bicubic_down : bilinear_down; }
+    return bicubic ? bicubic_both : bilinear_both;
+}
+
+static inline void transform_smoothly(RgbImage out, const FramedImage* in, const AffineMap* map, AffineFilter filter,
+                                      const uint8_t fill[3]) {
+    InterpolateStrip interpolate = strip_function(map, filter);
+    for (int y = 0; y < out.height; y++) {
+        for (int left = 0; left < out.width; left += AFFINE_STRIP) {
+            StripPlaces places;
+            strip_places(&places, in, map, left, y);
+            interpolate(out, in, &places, left, y, fill);
+        }
+    }
+}
+
+// ---- nearest ----
+
+static inline void put_pixel(RgbImage out, const FramedImage* in, int x, int y, int64_t from_x, int64_t from_y,
+                             const uint8_t fill[3]) {
+    bool inside = from_x >= 0 && from_x < in->width && from_y >= 0 && from_y < in->height;
+    uint32_t pixel = inside ? in->origin[from_y * in->stride + from_x] : 0;
+    for (int c = 0; c < 3; c++) {
+        image_plane(out, c)[(size_t)y * out.width + x] = inside ? (uint8_t)(pixel >> 8 * c) : fill[c];
+    }
+}
+
+// Accumulated position p as an index; -1: outside
+static inline int index_at(double p, int length) { return p >= 0 && p < length ? (int)p : -1; }
+
+// b = d = 0; columns (width)
+static inline void transform_nearest_scaled(RgbImage out, const FramedImage* in, const AffineMap* m,
+                                            const uint8_t fill[3], int* columns) {
+    double X = m->c + m->a * 0.5, Y = m->f + m->e * 0.5;
+    for (int x = 0; x < out.width; x++, X += m->a) { columns[x] = index_at(X, in->width); }
+    for (int y = 0; y < out.height; y++, Y += m->e) {
+        int row = index_at(Y, in->height);
+        for (int x = 0; x < out.width; x++) { put_pixel(out, in, x, y, columns[x], row, fill); }
+    }
+}
+
+static inline int64_t fixed_16(double x) { return (int64_t)floor(x * 65536 + 0.5); }
+
+static inline void transform_nearest(RgbImage out, const FramedImage* in, const AffineMap* m, const uint8_t fill[3]) {
+    int64_t A = fixed_16(m->a), B = fixed_16(m->b), C = fixed_16(m->c + m->a * 0.5 + m->b * 0.5);
+    int64_t D = fixed_16(m->d), E = fixed_16(m->e), F = fixed_16(m->f + m->d * 0.5 + m->e * 0.5);
+    for (int y = 0; y < out.height; y++) {
+        for (int x = 0; x < out.width; x++) {
+            put_pixel(out, in, x, y, (C + x * A + y * B) >> 16, (F + x * D + y * E) >> 16, fill);
+        }
+    }
+}
+
+// ---- whole operations ----
+
+// scratch: affine_scratch bytes, aligned for 32-bit words
+static inline void transform_image(RgbImage image, const AffineMap* map, AffineFilter filter, const uint8_t fill[3],
+                                   void* scratch) {
+    FramedImage framed = frame_image(image, (uint32_t*)scratch);
+    if (filter != AFFINE_NEAREST) {
+        transform_smoothly(image, &framed, map, filter, fill);
+    } else if (map->b == 0 && map->d == 0) {
+        size_t pixels = (size_t)(image.height + 2 * AFFINE_FRAME) * (image.width + 2 * AFFINE_FRAME);
+        transform_nearest_scaled(image, &framed, map, fill, (int*)((uint32_t*)scratch + pixels));
+    } else {
+        transform_nearest(image, &framed, map, fill);
+    }
+}
+
+// Of a square
+static inline void turn_quarter(RgbImage image, bool clockwise, void* scratch) {
+    FramedImage in = frame_image(image, (uint32_t*)scratch);
+    const int S = image.width;
+    for (int y = 0; y < S; y++) {
+        for (int x = 0; x < S; x++) {
+            int row = clockwise ? S - 1 - x : x, column = clockwise ? y : S - 1 - y;
+            uint32_t pixel = in.origin[row * in.stride + column];
+            for (int c = 0; c < 3; c++) { image_plane(image, c)[y * S + x] = (uint8_t)(pixel >> 8 * c); }
+        }
+    }
+}
+
+static inline void rotate_image(RgbImage image, double degrees, AffineFilter filter, const uint8_t fill[3],
+                                void* scratch) {
+    double turn = turn_of(degrees);
+    if (turn == 0) { return; }
+    if (turn == 180) { turn_half(image); return; }
+    if ((turn == 90 || turn == 270) && image.height == image.width) {
+        turn_quarter(image, turn == 270, scratch);
+        return;
+    }
+    AffineMap map = rotation_map(degrees, image.height, image.width);
+    transform_image(image, &map, filter, fill, scratch);
+}
