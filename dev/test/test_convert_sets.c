@@ -416,8 +416,8 @@ static void test_tiny(void) {
     } else {
         tiny_refused("zip", &any, "install libarchive-dev");
     }
-    tiny_refused("tiny", &official, "has 3 classes, 6 images in train and 3 in val, where Tiny ImageNet has 200, 100000 "
-                 "and 10000");
+    tiny_refused("tiny", &official, "has 3 classes, 6 images in train and 3 in val, where Tiny ImageNet has 200, "
+                 "100000 and 10000");
     test_tiny_images();
     test_tiny_texts();
     for (int i = 0; i < TINY_MADE; i++) { free(tiny_jpegs[i].bytes); }
