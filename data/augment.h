@@ -1,61 +1,69 @@
 // What happens to an image between the data set (uint8) and the network (float, normalised), and to a batch.
 //
-// One image, in this order (training):
-//   padded random crop    pad by P black pixels (0 before normalisation) all round, crop the old size anywhere
+// One image, in this order (training), all of it bytes:
+//   padded random crop    pad by P black pixels all round, crop the old size anywhere
 //   or RandomResizedCrop  a box of random area and aspect ratio, resized to image_size (torchvision's algorithm)
 //   resize                to image_size, if the size still differs (the same as evaluation with crop_pct 1)
-//   horizontal flip       with probability `flip`
-//   normalisation         (pixel/255 - mean) / std, grey repeated into three channels
-//   random erasing        with probability `erase`, a box of random area and shape becomes 0, or N(0,1) at every value
-//                         (Zhong et al., arXiv 1708.04896, as timm has it)
-// Evaluation: shorter side to floor(image_size / crop_pct), centre crop, normalisation; nothing is resampled where the
-// size agrees already.
+//   flips                 horizontal and vertical, each with its probability
+//   RandAugment           (rand_augment.h), or else colour jitter (color_jitter.h), on grey repeated into three channels
+// Evaluation: shorter side to floor(image_size / crop_pct), centre crop; nothing is resampled where the size agrees already.
 //
 // One batch (timm's "batch" mode: one choice and one λ for all, the partner of image i is image B-1-i):
 //   mixup   x_i <- λ x_i + (1-λ) x_{B-1-i},  λ ~ Beta(α,α)                    (Zhang et al., arXiv 1710.09412)
 //   cutmix  a box of area 1-λ comes from the partner; λ is corrected to the clipped box    (Yun et al., 1905.04899)
-//   targets λ t_i + (1-λ) t_{B-1-i}, t = smoothing/K off the label, 1 - smoothing + smoothing/K on it
+//   normalisation   (level - 255 mean) / (255 std)
+//   random erasing  of each image (random_erasing.h)
+//   targets         λ t_i + (1-λ) t_{B-1-i}, t = smoothing/K off the label, 1 - smoothing + smoothing/K on it
+// That is the order of timm's loader, which mixes bytes; DeiT's normalises and erases first, and mixes floats (MixOrder).
 //
 // Every draw is a pure function of (seed, epoch, image) or, for a batch, of (seed, step). What is drawn and what is made
-// of it are two steps, so that the second can be the GPU's (kernels/augment.cuh). Pixels are added by fmaf: the same bits
+// of it are two steps, so that the second can be the GPU's (kernels/augment.cuh). Floats are mixed by fmaf: the same bits
 // from every compiler, and there.
 #pragma once
 #include "../runtime/choices.h"
 #include "../runtime/random.h"
+#include "color_jitter.h"
+#include "mix_bytes.h"
+#include "rand_augment.h"
+#include "random_erasing.h"
 #include "resample.h"
 
 #define INTERPOLATIONS(X) X(INTERPOLATE_BILINEAR, "bilinear") X(INTERPOLATE_BICUBIC, "bicubic")
 #define TRAIN_INTERPOLATIONS(X) INTERPOLATIONS(X) X(INTERPOLATE_RANDOM, "random")
 typedef enum { TRAIN_INTERPOLATIONS(CHOICE_CONSTANT) } Interpolation;
 
+#define MIX_ORDERS(X) X(MIX_FLOATS, "floats") X(MIX_BYTES, "bytes")
+typedef enum { MIX_ORDERS(CHOICE_CONSTANT) } MixOrder;
+
 typedef struct {
     int crop_padding;                  // 0: no padded crop; not together with random_resized_crop
     bool random_resized_crop;
     float scale[2], ratio[2];          // of RandomResizedCrop: area as a fraction of the image, width / height
-    Interpolation train_interpolation;
-    float flip;                        // probability
-    float erase;                       // probability of random erasing
-    bool erase_by_noise;               // else by 0
+    Interpolation train_interpolation; // of geometric operations as well
+    float flip, vflip;                 // probabilities
+    RandAugment rand;                  // of no operation: off
+    ColorJitter jitter;                // where that is off
+    RandomErasing erasing;
     float mixup, cutmix;               // α of Beta(α,α); 0: off
     float mix_probability;             // of mixing a batch at all
     float mix_switch;                  // probability of cutmix when both are on
+    MixOrder mix_order;
     float smoothing;                   // of labels
+    int repeats;                       // times that an image of an epoch is seen (repeated.h); 1: off
 } Augment;
 
 static inline Augment augment_none(void) {
     return (Augment){.scale = {0.08f, 1}, .ratio = {3 / 4.0f, 4 / 3.0f}, .train_interpolation = INTERPOLATE_RANDOM,
-                     .mix_probability = 1, .mix_switch = 0.5f};
+                     .jitter = {.probability = 1}, .erasing = {.most = 1, .mode = ERASE_PIXEL}, .mix_probability = 1,
+                     .mix_switch = 0.5f, .repeats = 1};
 }
 
 // ---- one image ----
 
-// DRAW_CROP and DRAW_ERASED_BOX: BOX_TRIES from there on
-enum { AUGMENT_DRAWS = 32, DRAW_CHOICES = 0, DRAW_CROP = 1, DRAW_ERASE = 11, DRAW_ERASED_BOX = 12, BOX_TRIES = 10 };
+// DRAW_CROP: BOX_TRIES from there on
+enum { AUGMENT_DRAWS = 32, DRAW_CHOICES = 0, DRAW_CROP = 1, BOX_TRIES = 10 };
 
-typedef struct {
-    uint64_t seed, image; // image: its index in the data set
-    uint32_t epoch;
-} ImageKey;
+typedef OperationKey ImageKey;
 
 static inline Random4 image_draw(ImageKey key, int draw) {
     return random_bits(key.seed, STREAM_AUGMENT, key.epoch, key.image * AUGMENT_DRAWS + (uint64_t)draw);
@@ -70,9 +78,9 @@ typedef struct {
     Crop box;               // the part that is taken: black where a padded crop leaves the image
     Resize resize;
     ResampleFilter filter;  // that brings the box to its new size, where that is another
-    bool mirrored;
-    Crop erased;            // of the finished image; height 0: nothing is
-    uint64_t noise;         // seed of what stands there; 0: zeros
+    bool mirrored, upside_down;
+    OperationList operations;
+    Erasures erased;        // of the finished image
 } ImageDraw;
 
 static inline int round_even(double x) { return (int)nearbyint(x); } // Python's round
@@ -109,17 +117,6 @@ static inline Crop random_box(ImageKey key, int height, int width, const float s
     return centre_box(height, width, ratio);
 }
 
-// What random erasing takes of S x S: smaller than the image on either side, or nothing
-static inline Crop random_erasure(ImageKey key, int S) {
-    static const float scale[2] = {0.02f, 1 / 3.0f}, ratio[2] = {0.3f, 1 / 0.3f};
-    Crop box;
-    for (int i = 0; i < BOX_TRIES; i++) {
-        bool fits = draw_box(&box, image_draw(key, DRAW_ERASED_BOX + i), S, S, scale, ratio);
-        if (fits && box.height < S && box.width < S) { return box; }
-    }
-    return (Crop){0, 0, 0, 0};
-}
-
 // out (channels, height, width) = the image shifted by (top, left) in -padding..padding, black beyond its edges
 static inline void shift_image(uint8_t* out, ImageView in, int top, int left) {
     memset(out, 0, (size_t)in.channels * in.height * in.width);
@@ -133,42 +130,12 @@ static inline void shift_image(uint8_t* out, ImageView in, int top, int left) {
     }
 }
 
-// (pixel/255 - mean) / std as pixel gain + offset
-static inline void normalisation(float* gain, float* offset, float mean, float std) {
-    *gain = 1 / (255 * std);
-    *offset = -mean / std;
-}
-
-// out (3, S, S) from in (1 or 3, S, S)
-static inline void normalise(float* __restrict out, ImageView in, bool mirrored, const float mean[3],
+// out (3, S, S) from levels (3, S, S)
+static inline void normalise(float* __restrict out, const uint8_t* __restrict levels, int S, const float mean[3],
                              const float std[3]) {
-    const int S = in.width;
+    size_t plane = (size_t)S * S;
     for (int c = 0; c < 3; c++) {
-        float gain, offset;
-        normalisation(&gain, &offset, mean[c], std[c]);
-        for (int y = 0; y < S; y++) {
-            const uint8_t* row = in.pixels + (c % in.channels) * in.plane_stride + y * in.row_stride;
-            float* to = out + ((size_t)c * S + y) * S;
-            if (mirrored) {
-                for (int x = 0; x < S; x++) { to[x] = fmaf(row[S - 1 - x], gain, offset); }
-            } else {
-                for (int x = 0; x < S; x++) { to[x] = fmaf(row[x], gain, offset); }
-            }
-        }
-    }
-}
-
-// Value i of (3, S, S) where noise was drawn
-HOST_DEVICE static inline float erased_value(uint64_t noise, size_t i) {
-    return noise ? (float)random_normal(noise, STREAM_ERASE, 0, i) : 0;
-}
-
-// x (3, S, S)
-static inline void erase(float* x, const ImageDraw* draw, int S) {
-    Crop box = draw->erased;
-    for (int r = 0; r < 3 * box.height; r++) {
-        size_t row = ((size_t)(r / box.height) * S + box.top + r % box.height) * S + box.left;
-        for (int k = 0; k < box.width; k++) { x[row + k] = erased_value(draw->noise, row + k); }
+        for (size_t k = 0; k < plane; k++) { out[c * plane + k] = normalised_level(levels[c * plane + k], mean[c], std[c]); }
     }
 }
 
@@ -197,13 +164,15 @@ static inline ImageDraw draw_eval_image(int image, int height, int width, Resize
     return (ImageDraw){.image = image, .box = {0, 0, height, width}, .resize = resize, .filter = filter};
 }
 
-static inline ImageDraw draw_train_image(const Augment* a, ImageKey key, int height, int width, int S) {
+// key.image is the image's number, or another one where it is seen several times
+static inline ImageDraw draw_train_image(const Augment* a, int image, ImageKey key, int height, int width, int S) {
     Random4 choice = image_draw(key, DRAW_CHOICES);
     bool bicubic = a->train_interpolation == INTERPOLATE_BICUBIC
         || (a->train_interpolation == INTERPOLATE_RANDOM && choice.word[1] >> 31);
     Resize resize = a->random_resized_crop ? (Resize){S, S, 0, 0, S} : resize_and_crop(height, width, S, 1);
-    ImageDraw draw = draw_eval_image((int)key.image, height, width, resize, bicubic ? FILTER_BICUBIC : FILTER_BILINEAR);
+    ImageDraw draw = draw_eval_image(image, height, width, resize, bicubic ? FILTER_BICUBIC : FILTER_BILINEAR);
     draw.mirrored = uniform_from(choice.word[0]) < a->flip;
+    draw.upside_down = uniform_from(choice.word[2]) < a->vflip;
     if (a->random_resized_crop) {
         draw.box = random_box(key, height, width, a->scale, a->ratio);
     } else if (a->crop_padding > 0) {
@@ -211,11 +180,12 @@ static inline ImageDraw draw_train_image(const Augment* a, ImageKey key, int hei
         draw.box.top = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[0]) - a->crop_padding;
         draw.box.left = (int)random_below(2u * (uint32_t)a->crop_padding + 1, r.word[1]) - a->crop_padding;
     }
-    Random4 r = image_draw(key, DRAW_ERASE);
-    if (uniform_from(r.word[0]) < a->erase) {
-        draw.erased = random_erasure(key, S);
-        draw.noise = a->erase_by_noise ? (uint64_t)r.word[1] << 32 | r.word[2] | 1 : 0;
+    if (a->rand.operations > 0) {
+        draw_rand_augment(&draw.operations, &a->rand, key, (GeometryFilter)a->train_interpolation);
+    } else {
+        draw_color_jitter(&draw.operations, &a->jitter, key);
     }
+    draw.erased = draw_erasures(&a->erasing, key, S, S);
     return draw;
 }
 
@@ -255,57 +225,52 @@ static inline double random_beta(double alpha, uint64_t seed, uint32_t step) { /
 }
 
 typedef struct {
-    bool cutmix;
-    float lambda;   // share of the image itself; 1: not mixed
-    Crop box;       // cutmix: what comes from the partner
+    bool mixed, cutmix;
+    MixShares shares; // of the image itself, and of its partner
+    Crop box;         // cutmix: what comes from the partner
 } Mix;
+
+static inline Mix mix_none(void) { return (Mix){.shares = shares_of_batch(1)}; }
 
 static inline Mix mix_draw(const Augment* a, uint64_t seed, uint32_t step, int S) {
     Random4 r = random_bits(seed, STREAM_MIX, step, DRAW_MIX);
-    Mix mix = {.lambda = 1};
+    Mix mix = mix_none();
     if ((a->mixup <= 0 && a->cutmix <= 0) || uniform_from(r.word[0]) >= a->mix_probability) { return mix; }
+    mix.mixed = true;
     mix.cutmix = a->cutmix > 0 && (a->mixup <= 0 || uniform_from(r.word[1]) < a->mix_switch);
     double lambda = random_beta(mix.cutmix ? a->cutmix : a->mixup, seed, step);
-    mix.lambda = (float)lambda;
     if (mix.cutmix) {
-        int half = (int)(S * sqrt(1 - lambda)) / 2;
         int y = (int)random_below((uint32_t)S, r.word[2]), x = (int)random_below((uint32_t)S, r.word[3]);
-        int top = clamp_int(y - half, 0, S), left = clamp_int(x - half, 0, S);
-        mix.box = (Crop){top, left, clamp_int(y + half, 0, S) - top, clamp_int(x + half, 0, S) - left};
-        mix.lambda = (float)(1 - (double)mix.box.height * mix.box.width / ((double)S * S));
+        mix.box = cutmix_box(S, S, lambda, y, x, false);
+        lambda = cutmix_lambda(mix.box, S, S);
     }
+    mix.shares = shares_of_batch(lambda);
     return mix;
 }
 
-// An image and its partner, both (3, S, S), in place
-static inline void mix_pair(float* __restrict x, float* __restrict y, Mix mix, int S) {
-    size_t pixels = (size_t)3 * S * S;
-    if (mix.lambda >= 1) { return; }
-    if (!mix.cutmix) {
-        float lambda = mix.lambda, rest = 1 - lambda;
-        for (size_t k = 0; k < pixels; k++) {
-            float a = x[k], b = y[k];
-            x[k] = fmaf(lambda, a, rest * b);
-            y[k] = fmaf(lambda, b, rest * a);
-        }
+// An image and its partner, both levels (3, S, S), in place
+static inline void mix_levels(uint8_t* x, uint8_t* y, const Mix* mix, int S) {
+    if (mix->cutmix) {
+        exchange_box(x, y, S, S, mix->box);
+    } else if (mix->mixed) {
+        mix_bytes(x, y, (size_t)3 * S * S, mix->shares);
     }
-    for (int r = 0; r < 3 * mix.box.height; r++) {
-        size_t row = ((size_t)(r / mix.box.height) * S + mix.box.top + r % mix.box.height) * S + mix.box.left;
-        for (int k = 0; k < mix.box.width; k++) {
+}
+
+// The same of normalised images
+static inline void mix_floats(float* __restrict x, float* __restrict y, const Mix* mix, int S) {
+    MixShares s = mix->shares;
+    for (size_t k = 0; k < (size_t)3 * S * S && mix->mixed && !mix->cutmix; k++) {
+        float a = x[k], b = y[k];
+        x[k] = fmaf(s.own, a, s.other * b);
+        y[k] = fmaf(s.own, b, s.other * a);
+    }
+    for (int r = 0; r < 3 * mix->box.height; r++) {
+        size_t row = ((size_t)(r / mix->box.height) * S + mix->box.top + r % mix->box.height) * S + mix->box.left;
+        for (int k = 0; k < mix->box.width; k++) {
             float a = x[row + k];
             x[row + k] = y[row + k];
             y[row + k] = a;
         }
-    }
-}
-
-// targets (B, K)
-static inline void mix_targets(float* targets, const int* labels, float lambda, float smoothing, int B, int K) {
-    float off = smoothing / K, own = lambda * (1 - smoothing), other = (1 - lambda) * (1 - smoothing);
-    for (int i = 0; i < B; i++) {
-        float* t = targets + (size_t)i * K;
-        for (int k = 0; k < K; k++) { t[k] = off; }
-        t[labels[i]] += own;
-        t[labels[B - 1 - i]] += other;
     }
 }

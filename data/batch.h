@@ -12,6 +12,7 @@
 #include "augment.h"
 #include "boxes.h"
 #include "image_reader.h"
+#include "repeated.h"
 
 typedef enum {
     LOAD_IMAGES,           // finished batches
@@ -40,7 +41,8 @@ typedef struct {
 } BatchPlan;
 
 typedef struct {
-    float* images;    // (B, 3, S, S); NULL where draws are wanted
+    uint8_t* levels;  // (B, 3, S, S), what becomes
+    float* images;    // (B, 3, S, S); both NULL where draws are wanted
     ImageDraw* draws; // (B)
     BoxPlace* places; // (B), of the boxes in a block; NULL unless wanted
     BoxBlock* boxes;
@@ -59,13 +61,14 @@ typedef struct {
 // Memory of one thread that makes images
 typedef struct {
     ImageReader reader;
-    Room resized, tables;
+    Room resized, tables, operations;
 } ImageMaker;
 
 static inline void image_maker_free(ImageMaker* m) {
     image_reader_free(&m->reader);
     room_free(&m->resized);
     room_free(&m->tables);
+    room_free(&m->operations);
 }
 
 static inline LoaderConfig loader_defaults(const Dataset* d, int batch_size, int image_size, bool train,
@@ -95,10 +98,10 @@ static inline bool augment_valid(const Augment* a, int height, int width, Error*
     if (!(a->mixup >= 0 && isfinite(a->mixup) && a->cutmix >= 0 && isfinite(a->cutmix))) {
         return set_error(err, "mixup %g and cutmix %g must be 0 (off) or positive", a->mixup, a->cutmix);
     }
-    const float fractions[] = {a->flip, a->mix_probability, a->mix_switch, a->smoothing, a->erase};
-    const char* const names[] = {"flip probability", "mix probability", "mix switch probability", "label smoothing",
-                                 "probability of random erasing"};
-    for (int i = 0; i < 5; i++) {
+    const float fractions[] = {a->flip, a->vflip, a->mix_probability, a->mix_switch, a->smoothing, a->erasing.probability};
+    const char* const names[] = {"flip probability", "vertical flip probability", "mix probability",
+                                 "mix switch probability", "label smoothing", "probability of random erasing"};
+    for (int i = 0; i < 6; i++) {
         if (!(fractions[i] >= 0 && fractions[i] <= 1)) {
             return set_error(err, "%s %g is not in 0..1", names[i], fractions[i]);
         }
@@ -140,7 +143,10 @@ static inline Batch batch_create(const BatchPlan* plan) {
     const LoaderConfig* c = &plan->config;
     size_t B = (size_t)c->batch_size, S = (size_t)c->image_size;
     Batch b = {.step = -1, .train = c->train, .order_epoch = -1};
-    if (c->output == LOAD_IMAGES) { b.images = alloc_floats(B * 3 * S * S, "a batch's images"); }
+    if (c->output == LOAD_IMAGES) {
+        b.levels = alloc_array(uint8_t, B * 3 * S * S, "a batch's images");
+        b.images = alloc_floats(B * 3 * S * S, "a batch's images");
+    }
     if (c->output == LOAD_BOXES) { b.places = alloc_array(BoxPlace, B, "a batch's boxes"); }
     b.draws = alloc_array(ImageDraw, B, "a batch's draws");
     b.targets = alloc_floats(B * (size_t)c->num_classes, "a batch's targets");
@@ -151,7 +157,7 @@ static inline Batch batch_create(const BatchPlan* plan) {
 }
 
 static inline void batch_free(Batch* b) {
-    free(b->images); free(b->draws); free(b->places); block_free(b->boxes);
+    free(b->levels); free(b->images); free(b->draws); free(b->places); block_free(b->boxes);
     free(b->targets); free(b->labels); free(b->indices); free(b->order);
     *b = (Batch){0};
 }
@@ -179,18 +185,24 @@ static inline void choose_images(const BatchPlan* plan, int64_t step, Batch* b) 
         shuffle(b->order, n, plan->config.seed, (uint32_t)epoch);
         b->order_epoch = epoch;
     }
-    for (int i = 0; i < b->count; i++) { b->indices[i] = plan->config.train ? (int)b->order[first + i] : first + i; }
+    for (int i = 0; i < b->count; i++) {
+        int64_t place = plan->config.train ? repeated_place(first + i, n, plan->config.augment.repeats, 1, 0) : first + i;
+        b->indices[i] = plan->config.train ? (int)b->order[place] : first + i;
+    }
 }
 
-// All that is random about place i of the batch of b->step, which image indices[i] takes
+// All that is random about place i of the batch of b->step, which image indices[i] takes. Where an image is seen several
+// times in an epoch, each time is another image to the draws.
 static inline void draw_image(const BatchPlan* plan, Batch* b, int i) {
     const Dataset* d = plan->dataset;
     const LoaderConfig* c = &plan->config;
     int image = b->indices[i], height = image_height(d, image), width = image_width(d, image);
     b->labels[i] = d->labels[image];
     if (c->train) {
-        ImageKey key = {c->seed, (uint64_t)image, (uint32_t)(b->step / plan->steps_per_epoch)};
-        b->draws[i] = draw_train_image(&c->augment, key, height, width, c->image_size);
+        int64_t position = b->step % plan->steps_per_epoch * c->batch_size + i;
+        uint64_t time = (uint64_t)(position % c->augment.repeats) * (uint64_t)d->count;
+        ImageKey key = {c->seed, (uint64_t)image + time, (uint32_t)(b->step / plan->steps_per_epoch)};
+        b->draws[i] = draw_train_image(&c->augment, image, key, height, width, c->image_size);
     } else {
         Resize resize = resize_and_crop(height, width, c->image_size, c->crop_pct);
         b->draws[i] = draw_eval_image(image, height, width, resize, filter_of(c->eval_interpolation));
@@ -227,7 +239,7 @@ static inline void batch_draw(const BatchPlan* plan, int64_t step, Batch* b) {
     choose_images(plan, step, b);
     for (int i = 0; i < b->count; i++) { image_hint(plan->dataset, b->indices[i]); }
     for (int i = 0; i < b->count; i++) { draw_image(plan, b, i); }
-    b->mix = (Mix){.lambda = 1};
+    b->mix = mix_none();
     if (c->train) { b->mix = mix_draw(&c->augment, c->seed, (uint32_t)step, c->image_size); }
     if (c->output != LOAD_BOXES) { return; }
     if (b->boxes) { b->boxes->used = 0; }
@@ -237,28 +249,44 @@ static inline void batch_draw(const BatchPlan* plan, int64_t step, Batch* b) {
 
 // ---- made
 
-// out (3, S, S)
-static inline bool make_image(float* out, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker, Error* err) {
+// What stands between a box and the levels (channels, S, S) that it becomes. part: what of the box is wanted
+static inline bool resampled_box(uint8_t* out, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker, Error* err) {
     Resize size = draw->resize;
     Crop box = draw->box, part = {size.top, size.left, size.S, size.S};
-    bool resampled = size.height != box.height || size.width != box.width;
-    ImageView view;
-    ResamplePlan resampling;
-    if (resampled) {
-        Box whole = {0, 0, (float)box.width, (float)box.height};
-        size_t scratch = resample_part_scratch(box.height, box.width, size.height, size.width, part);
-        resampling = resample_plan(box.height, box.width, whole, size.height, size.width, part, draw->filter,
+    Box whole = {0, 0, (float)box.width, (float)box.height};
+    size_t scratch = resample_part_scratch(box.height, box.width, size.height, size.width, part);
+    ResamplePlan p = resample_plan(box.height, box.width, whole, size.height, size.width, part, draw->filter,
                                    room_for(&maker->tables, scratch, "resize tables"));
-        part = resampling.source;
-    }
-    if (!read_box(&maker->reader, plan->dataset, draw->image, box, part, &view, err)) { return false; }
-    if (resampled) {
-        uint8_t* pixels = room_for(&maker->resized, (size_t)view.channels * size.S * size.S, "a resized image");
-        resample_planned(pixels, view, &resampling);
-        view = view_of(pixels, view.channels, size.S, size.S);
-    }
-    normalise(out, view, draw->mirrored, plan->config.mean, plan->config.std);
-    erase(out, draw, size.S);
+    ImageView view;
+    if (!read_box(&maker->reader, plan->dataset, draw->image, box, p.source, &view, err)) { return false; }
+    resample_planned(out, view, &p);
+    return true;
+}
+
+static inline bool copied_box(uint8_t* out, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker, Error* err) {
+    int S = draw->resize.S;
+    Crop part = {draw->resize.top, draw->resize.left, S, S};
+    ImageView view;
+    if (!read_box(&maker->reader, plan->dataset, draw->image, draw->box, part, &view, err)) { return false; }
+    copy_view(out, view);
+    return true;
+}
+
+// levels (3, S, S)
+static inline bool make_levels(uint8_t* levels, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker, Error* err) {
+    Resize size = draw->resize;
+    size_t plane = (size_t)size.S * size.S;
+    bool same = size.height == draw->box.height && size.width == draw->box.width;
+    bool read = same ? copied_box(levels, plan, draw, maker, err) : resampled_box(levels, plan, draw, maker, err);
+    if (!read) { return false; }
+    for (int c = plan->dataset->channels; c < 3; c++) { memcpy(levels + c * plane, levels, plane); }
+    RgbImage image = {levels, size.S, size.S};
+    uint8_t fill[3];
+    if (draw->mirrored) { flip_horizontally(image); }
+    if (draw->upside_down) { flip_vertically(image); }
+    fill_colour(fill, plan->config.mean);
+    void* scratch = room_for(&maker->operations, operation_scratch(size.S, size.S), "an image's operations");
+    apply_operations(image, &draw->operations, fill, scratch);
     return true;
 }
 
@@ -281,11 +309,7 @@ static inline bool store_box(const BatchPlan* plan, Batch* b, int i, ImageMaker*
         place->down_stride = down.stride;
     }
     if (!read_box(&maker->reader, plan->dataset, draw->image, box, part, &view, err)) { return false; }
-    uint8_t* out = block_bytes(b->boxes) + place->pixels;
-    for (int r = 0; r < view.channels * view.height; r++) {
-        const uint8_t* row = view.pixels + (r / view.height) * view.plane_stride + (r % view.height) * view.row_stride;
-        memcpy(out + (size_t)r * view.width, row, (size_t)view.width);
-    }
+    copy_view(block_bytes(b->boxes) + place->pixels, view);
     place->height = view.height;
     place->width = view.width;
     draw->box = (Crop){0, 0, view.height, view.width};
@@ -296,7 +320,7 @@ static inline bool store_box(const BatchPlan* plan, Batch* b, int i, ImageMaker*
 static inline bool batch_make_image(const BatchPlan* plan, Batch* b, int i, ImageMaker* maker, Error* err) {
     size_t pixels = (size_t)3 * plan->config.image_size * plan->config.image_size;
     switch (plan->config.output) {
-    case LOAD_IMAGES: return make_image(b->images + i * pixels, plan, &b->draws[i], maker, err);
+    case LOAD_IMAGES: return make_levels(b->levels + i * pixels, plan, &b->draws[i], maker, err);
     case LOAD_BOXES: return store_box(plan, b, i, maker, err);
     case LOAD_DRAWS: return true;
     }
@@ -314,15 +338,31 @@ static inline void batch_replace(const BatchPlan* plan, Batch* b, int i) {
 
 static inline int batch_pairs(const Batch* b) { return (b->count + 1) / 2; }
 
-// Image i and its partner; the middle image of an odd batch is its own
+static inline void finish_image(const BatchPlan* plan, Batch* b, int i) {
+    const LoaderConfig* c = &plan->config;
+    int S = c->image_size;
+    size_t at = (size_t)i * 3 * S * S;
+    normalise(b->images + at, b->levels + at, S, c->mean, c->std);
+    erase_boxes(b->images + at, S, S, &b->draws[i].erased);
+}
+
+// Image i and its partner: mixed, normalised and erased, in one of two orders. The middle image of an odd batch is its own
 static inline void batch_mix_pair(const BatchPlan* plan, Batch* b, int i) {
     int S = plan->config.image_size, partner = b->count - 1 - i;
-    size_t pixels = (size_t)3 * S * S;
-    if (plan->config.output != LOAD_IMAGES || partner == i) { return; }
-    mix_pair(b->images + i * pixels, b->images + partner * pixels, b->mix, S);
+    size_t pixels = (size_t)3 * S * S, x = i * pixels, y = partner * pixels;
+    bool bytes = plan->config.augment.mix_order == MIX_BYTES;
+    if (plan->config.output != LOAD_IMAGES) { return; }
+    if (bytes && partner > i) { mix_levels(b->levels + x, b->levels + y, &b->mix, S); }
+    finish_image(plan, b, i);
+    if (partner > i) { finish_image(plan, b, partner); }
+    if (!bytes && partner > i) { mix_floats(b->images + x, b->images + y, &b->mix, S); }
 }
 
 static inline void batch_finish(const BatchPlan* plan, Batch* b) {
     const LoaderConfig* c = &plan->config;
-    mix_targets(b->targets, b->labels, b->mix.lambda, c->train ? c->augment.smoothing : 0, b->count, c->num_classes);
+    int K = c->num_classes;
+    for (int i = 0; i < b->count; i++) {
+        mix_target(b->targets + (size_t)i * K, K, b->labels[i], b->labels[b->count - 1 - i], b->mix.shares,
+                   c->train ? c->augment.smoothing : 0);
+    }
 }

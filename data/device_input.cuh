@@ -161,13 +161,18 @@ static inline void device_input_open(DeviceInput* in, const Loader* l) {
     in->images.S = c->image_size;
     in->images.draws = in->draws;
     in->images.places = in->places;
-    for (int i = 0; i < 3; i++) { normalisation(&in->images.gain[i], &in->images.offset[i], c->mean[i], c->std[i]); }
+    in->images.mix = in->mix;
+    in->images.order = c->augment.mix_order;
+    in->images.levels = (uint8_t*)device_input_bytes((size_t)c->batch_size * 3 * c->image_size * c->image_size);
+    memcpy(in->images.mean, c->mean, sizeof c->mean);
+    memcpy(in->images.std, c->std, sizeof c->std);
     if (c->output == LOAD_DRAWS) { device_input_images(in); }
 }
 
 static inline void device_input_close(DeviceInput* in) {
     device_input_unpin(in->loader);
-    void* const memory[] = {in->pixels.bytes, in->rows.bytes, in->draws, in->places, in->mix, in->tables};
+    void* const memory[] = {in->pixels.bytes, in->rows.bytes, in->draws, in->places, in->mix, in->tables,
+                            in->images.levels};
     for (void* p : memory) { CUDA_CHECK(cudaFree(p)); }
     axis_tables_free(&in->across);
     axis_tables_free(&in->down);
@@ -195,5 +200,6 @@ static inline void device_input_batch(float* images, DeviceInput* in, const Batc
         if (b->draws[i].box.height > in->images.tallest) { in->images.tallest = b->draws[i].box.height; }
     }
     in->images.rows = batch_resamples(&in->loader->plan) ? device_room_for(&in->rows, row_bytes) : NULL;
-    augment_images(images, in->images, in->mix, b->count, stream);
+    box_levels(in->images, b->count, stream);
+    finish_images(images, in->images, b->count, stream);
 }

@@ -70,6 +70,6 @@ static inline void mix_target(float* target, int K, int label, int partner, MixS
 }
 
 // As torch has it after the loader; mean and std in 0..1
-static inline float normalised_level(uint8_t level, double mean, double std) {
+HOST_DEVICE static inline float normalised_level(uint8_t level, double mean, double std) {
     return ((float)level - (float)(mean * 255)) / (float)(std * 255);
 }

@@ -53,6 +53,14 @@ static inline ImageView view_crop(ImageView v, int top, int left, int height, in
     return v;
 }
 
+// out (channels, height, width)
+static inline void copy_view(uint8_t* out, ImageView v) {
+    for (int r = 0; r < v.channels * v.height; r++) {
+        const uint8_t* row = v.pixels + (r / v.height) * v.plane_stride + (r % v.height) * v.row_stride;
+        memcpy(out + (size_t)r * v.width, row, (size_t)v.width);
+    }
+}
+
 static inline Box view_box(ImageView v) { return (Box){0, 0, (float)v.width, (float)v.height}; }
 
 static inline double filter_support(ResampleFilter filter) { return filter == FILTER_BILINEAR ? 1.0 : 2.0; }

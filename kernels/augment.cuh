@@ -1,14 +1,13 @@
 // Boxes of images (uint8, on the device) into a batch of normalised tensors on the GPU: what data/batch.h makes of the same
 // draws, to the bit; noise, whose logarithm and cosine are the device's own, to 1 ulp.
 //
-//     level_{y,x}  the pixel of the box, black beyond the image; resampled where boxes are not of their new size:
-//                  rows_{y,x}  = clip(Σ_k across_{x,k} pixel_{y,first_x+k})
-//                  level_{y,x} = clip(Σ_k down_{y,k} rows_{first_y+k,x})
-//     x_i          = level gain + offset, mirrored or not; 0 or N(0,1) where it is erased
-//     mixup        out_i = λ x_i + (1-λ) x_{B-1-i}
-//     cutmix       out_i = x_{B-1-i} inside the box, x_i outside
+//     level_{y,x}  the pixel of the box, black beyond the image, mirrored or not; resampled where boxes are not of their new
+//                  size:    rows_{y,x}  = clip(Σ_k across_{x,k} pixel_{y,first_x+k})
+//                           level_{y,x} = clip(Σ_k down_{y,k} rows_{first_y+k,x})
+//     then         mixup: of i and B-1-i, λ own + (1-λ) other; cutmix: the other's inside the box;
+//                  normalisation; 0 or N(0,1) where it is erased. Bytes are mixed before the other two, or floats after.
 //
-// out (B, 3, S, S). A thread makes one value of image i and that of its partner, since each needs both.
+// levels (B, 3, S, S), out (B, 3, S, S). A thread makes one value of image i and that of its partner: each needs both.
 #pragma once
 #include "../data/augment.h"
 #include "../data/boxes.h"
@@ -20,8 +19,11 @@ typedef struct {
     const ImageDraw* draws;  // (B)
     const BoxPlace* places;  // (B) of the images that the boxes are parts of, or of the boxes
     uint8_t* rows;           // between the passes; NULL: nothing is resampled
+    uint8_t* levels;         // (B, 3, S, S)
+    const Mix* mix;
     int channels, S, tallest; // tallest: the height of the tallest box
-    float gain[3], offset[3];
+    MixOrder order;
+    float mean[3], std[3];   // of normalisation
 } DeviceImages;
 
 __device__ inline bool inside(const Crop& box, int y, int x) {
@@ -57,58 +59,93 @@ __global__ void resample_rows_kernel(DeviceImages images) {
                     [&](int column) { return box_pixel(images, box, place, channel, y, column); });
 }
 
+// levels
+__global__ void box_levels_kernel(DeviceImages images, int B) {
+    int S = images.S;
+    size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x, pixels = (size_t)3 * S * S;
+    int x = (int)(i % S), y = (int)(i / S % S), channel = (int)(i / ((size_t)S * S) % 3), b = (int)(i / pixels);
+    if (b >= B) { return; }
+    const ImageDraw& draw = images.draws[b];
+    Crop box = draw.box;
+    BoxPlace place = images.places[b];
+    int column = draw.mirrored ? S - 1 - x : x, row = draw.upside_down ? S - 1 - y : y, plane = channel % images.channels;
+    if (images.rows) {
+        const uint8_t* rows = images.rows + place.rows + (size_t)plane * box.height * S + column;
+        images.levels[i] = resampled(images.tables + place.down, place.down_stride, S, row,
+                                     [&](int k) { return rows[(size_t)k * S]; });
+    } else {
+        images.levels[i] = box_pixel(images, box, place, plane, draw.resize.top + row, draw.resize.left + column);
+    }
+}
+
 // An index that is not known would have the compiler copy the array to local memory.
 __device__ inline float of_channel(const float (&x)[3], int channel) {
     return channel == 0 ? x[0] : channel == 1 ? x[1] : x[2];
 }
 
-// Of image b, normalised
-__device__ inline float value_of(const DeviceImages& images, int b, int channel, int y, int x) {
-    ImageDraw draw = images.draws[b];
-    BoxPlace place = images.places[b];
-    int S = images.S, column = draw.mirrored ? S - 1 - x : x, plane = channel % images.channels;
-    if (inside(draw.erased, y, x)) { return erased_value(draw.noise, ((size_t)channel * S + y) * S + x); }
-    uint8_t level;
-    if (images.rows) {
-        const uint8_t* rows = images.rows + place.rows + (size_t)plane * draw.box.height * S + column;
-        level = resampled(images.tables + place.down, place.down_stride, S, y,
-                          [&](int row) { return rows[(size_t)row * S]; });
-    } else {
-        level = box_pixel(images, draw.box, place, plane, draw.resize.top + y, draw.resize.left + column);
+// Of a level: normalised, or what was erased to; the last of the boxes that it lies in counts
+__device__ inline float finished(const DeviceImages& images, int b, uint8_t level, int channel, int y, int x) {
+    const Erasures& erased = images.draws[b].erased;
+    for (int k = erased.count - 1; k >= 0; k--) {
+        if (!inside(erased.box[k], y, x)) { continue; }
+        return erased_level(&erased, k, channel, ((size_t)channel * images.S + y) * images.S + x);
     }
-    return fmaf(level, of_channel(images.gain, channel), of_channel(images.offset, channel));
+    return normalised_level(level, of_channel(images.mean, channel), of_channel(images.std, channel));
 }
 
-__device__ inline void mix_values(float* own, float* other, Mix mix, int y, int x) {
-    float a = *own, b = *other, rest = 1 - mix.lambda;
-    if (mix.lambda >= 1 || (mix.cutmix && !inside(mix.box, y, x))) { return; }
-    *own = mix.cutmix ? b : fmaf(mix.lambda, a, rest * b);
-    *other = mix.cutmix ? a : fmaf(mix.lambda, b, rest * a);
+__device__ inline void mix_two_levels(uint8_t* own, uint8_t* other, const Mix& mix) {
+    float a = *own, b = *other;
+    *own = (uint8_t)rintf(__fadd_rn(__fmul_rn(mix.shares.own, a), __fmul_rn(mix.shares.other, b)));
+    *other = (uint8_t)rintf(__fadd_rn(__fmul_rn(mix.shares.own, b), __fmul_rn(mix.shares.other, a)));
 }
 
-__global__ void augment_images_kernel(float* out, DeviceImages images, const Mix* mix, int B) {
+__device__ inline void mix_two_floats(float* own, float* other, const Mix& mix) {
+    float a = *own, b = *other;
+    *own = fmaf(mix.shares.own, a, mix.shares.other * b);
+    *other = fmaf(mix.shares.own, b, mix.shares.other * a);
+}
+
+template <class T> __device__ inline void exchange(T* own, T* other) {
+    T swap = *own;
+    *own = *other;
+    *other = swap;
+}
+
+__global__ void finish_images_kernel(float* out, DeviceImages images, int B) {
     int S = images.S;
     size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x, pixels = (size_t)3 * S * S;
     int x = (int)(i % S), y = (int)(i / S % S), channel = (int)(i / ((size_t)S * S) % 3);
     int b = (int)(i / pixels), partner = B - 1 - b;
     if (b > partner) { return; }
-    float own = value_of(images, b, channel, y, x);
-    if (b < partner) { // in an odd batch the middle image has none
-        float other = value_of(images, partner, channel, y, x);
-        mix_values(&own, &other, *mix, y, x);
-        out[(size_t)partner * pixels + i % pixels] = other;
-    }
+    const Mix& mix = *images.mix;
+    bool paired = b < partner, bytes = images.order == MIX_BYTES; // in an odd batch the middle image has no partner
+    bool exchanged = paired && mix.cutmix && inside(mix.box, y, x), mixed = paired && mix.mixed && !mix.cutmix;
+    size_t j = (size_t)partner * pixels + i % pixels;
+    uint8_t level = images.levels[i], other_level = images.levels[j];
+    if (bytes && exchanged) { exchange(&level, &other_level); }
+    if (bytes && mixed) { mix_two_levels(&level, &other_level, mix); }
+    float own = finished(images, b, level, channel, y, x), other = finished(images, partner, other_level, channel, y, x);
+    if (!bytes && exchanged) { exchange(&own, &other); }
+    if (!bytes && mixed) { mix_two_floats(&own, &other, mix); }
+    if (paired) { out[j] = other; }
     out[i] = own;
 }
 
-// out (B, 3, S, S); mix is on the device as well
-static inline void augment_images(float* out, DeviceImages images, const Mix* mix, int B, cudaStream_t stream) {
-    size_t S = images.S, values = ((size_t)B + 1) / 2 * 3 * S * S;
+// images.levels
+static inline void box_levels(DeviceImages images, int B, cudaStream_t stream) {
+    size_t S = images.S, values = (size_t)B * 3 * S * S;
     if (images.rows) {
         size_t blocks = ceil_div((size_t)images.channels * images.tallest * S, (size_t)BLOCK);
         resample_rows_kernel<<<B * blocks, BLOCK, 0, stream>>>(images);
         CUDA_CHECK_LAUNCH();
     }
-    augment_images_kernel<<<ceil_div(values, (size_t)BLOCK), BLOCK, 0, stream>>>(out, images, mix, B);
+    box_levels_kernel<<<ceil_div(values, (size_t)BLOCK), BLOCK, 0, stream>>>(images, B);
+    CUDA_CHECK_LAUNCH();
+}
+
+// out from images.levels
+static inline void finish_images(float* out, DeviceImages images, int B, cudaStream_t stream) {
+    size_t values = ((size_t)B + 1) / 2 * 3 * images.S * images.S;
+    finish_images_kernel<<<ceil_div(values, (size_t)BLOCK), BLOCK, 0, stream>>>(out, images, B);
     CUDA_CHECK_LAUNCH();
 }

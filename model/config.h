@@ -71,6 +71,12 @@ CHOICE(data_on_gpu, "data-on-gpu", "auto", CHOICES(DATA_PLACES), FREE, "the imag
 CHOICE(normalize, "normalize", "dataset", CHOICES(NORMALIZATIONS), SAME, "mean and deviation: the training set's, ImageNet's, 0.5") \
 INT   (crop_padding, "crop-padding", "0", 0, 256, SAME, "random crop from the image padded by N pixels a side") \
 REAL  (hflip, "hflip", "0", 0, 1, SAME, "probability of a horizontal flip") \
+REAL  (vflip, "vflip", "0", 0, 1, SAME, "probability of a vertical flip") \
+TEXT  (aa, "aa", "", SAME, "RandAugment as timm writes it, such as rand-m9-mstd0.5-inc1; empty: off") \
+REAL  (color_jitter, "color-jitter", "0", 0, 10, SAME, "brightness, contrast, saturation changed by up to so much, where --aa is off") \
+REAL  (color_jitter_hue, "color-jitter-hue", "0", 0, 0.5, SAME, "the same of the hue") \
+REAL  (color_jitter_prob, "color-jitter-prob", "1", 0, 1, SAME, "probability that an image is jittered") \
+REAL  (grayscale_prob, "grayscale-prob", "0", 0, 1, SAME, "probability of grey scale, where --aa is off") \
 SWITCH(rrc, "rrc", "off", SAME, "RandomResizedCrop to the image size") \
 PAIR  (scale, "scale", "0.08,1", 0.0001, 1, SAME, "RandomResizedCrop: range of the area") \
 PAIR  (ratio, "ratio", "0.75,1.3333333", 0.01, 100, SAME, "RandomResizedCrop: range of the aspect ratio") \
@@ -78,11 +84,14 @@ CHOICE(train_interpolation, "train-interpolation", "random", CHOICES(TRAIN_INTER
 CHOICE(interpolation, "interpolation", "bicubic", CHOICES(INTERPOLATIONS), SAME, "resampling in evaluation") \
 REAL  (crop_pct, "crop-pct", "1", 0.1, 1, SAME, "evaluation: resize to size/X, then crop the centre") \
 REAL  (reprob, "reprob", "0", 0, 1, SAME, "random erasing: probability for each image") \
-CHOICE(remode, "remode", "pixel", CHOICES(ERASURES), SAME, "what stands where it erased: noise at every value, or 0") \
+CHOICE(remode, "remode", "pixel", CHOICES(ERASE_MODES), SAME, "what stands where it erased: 0, noise of a channel or of every value") \
+INT   (recount, "recount", "1", 1, 4, SAME, "random erasing: at most so many boxes") \
+INT   (aug_repeats, "aug-repeats", "1", 1, 100, SAME, "repeated augmentation: an epoch sees a share of the images so many times") \
 REAL  (mixup, "mixup", "0", 0, 100, SAME, "alpha of mixup; 0: off") \
 REAL  (cutmix, "cutmix", "0", 0, 100, SAME, "alpha of cutmix; 0: off") \
 REAL  (mixup_prob, "mixup-prob", "1", 0, 1, SAME, "probability that a batch is mixed") \
 REAL  (mixup_switch_prob, "mixup-switch-prob", "0.5", 0, 1, SAME, "probability of cutmix where both are on") \
+CHOICE(mix_order, "mix-order", "floats", CHOICES(MIX_ORDERS), SAME, "bytes: mixed before normalisation and erasing, as timm; floats: after, as DeiT") \
 REAL  (smoothing, "smoothing", "0", 0, 0.99, SAME, "label smoothing") \
 GROUP("Training") \
 INT   (epochs, "epochs", "5", 1, 1000000, LENGTH, "passes over the training set") \
@@ -178,7 +187,24 @@ static inline bool operator_check(const Config* c, Error* err) {
     return true;
 }
 
+// What --aa and the others of one image say; the policy alone can be wrong.
+static inline bool config_augment(Augment* a, const Config* c, Error* err) {
+    float jitter = (float)c->color_jitter;
+    *a = (Augment){
+        .crop_padding = c->crop_padding, .random_resized_crop = c->rrc != 0,
+        .scale = {(float)c->scale[0], (float)c->scale[1]}, .ratio = {(float)c->ratio[0], (float)c->ratio[1]},
+        .train_interpolation = (Interpolation)c->train_interpolation, .flip = (float)c->hflip, .vflip = (float)c->vflip,
+        .jitter = {jitter, jitter, jitter, (float)c->color_jitter_hue, (float)c->color_jitter_prob, (float)c->grayscale_prob},
+        .erasing = {(float)c->reprob, c->recount, (EraseMode)c->remode},
+        .mixup = (float)c->mixup, .cutmix = (float)c->cutmix, .mix_probability = (float)c->mixup_prob,
+        .mix_switch = (float)c->mixup_switch_prob, .mix_order = (MixOrder)c->mix_order, .smoothing = (float)c->smoothing,
+        .repeats = c->aug_repeats,
+    };
+    return !*c->aa || rand_augment_parse(&a->rand, c->aa, err);
+}
+
 static inline bool config_check(const Config* c, Error* err) {
+    Augment augment;
     int hidden = (int)lround(c->dim * c->mlp_ratio);
     if (c->image_size % c->patch) {
         return set_error(err, "--image-size %d is not a multiple of --patch %d", c->image_size, c->patch);
@@ -195,7 +221,7 @@ static inline bool config_check(const Config* c, Error* err) {
     if (c->continue_run && (c->overwrite || *c->resume)) {
         return set_error(err, "--continue, --resume and --overwrite say what becomes of a run that is there: choose one");
     }
-    if (!operator_check(c, err)) { return false; }
+    if (!operator_check(c, err) || !config_augment(&augment, c, err)) { return false; }
     int side = c->image_size / c->patch;
     double rows = (double)c->batch_size * ((double)side * side + 1), widest = fmax(3.0 * c->dim, hidden);
     if (rows * widest > 1e12 || rows > 1e9) {

@@ -9,7 +9,7 @@ enum { CAPTION_BYTES = 2 * (CLASS_NAME_BYTES + 8) };
 static void caption_of(char caption[CAPTION_BYTES], const Dataset* d, const Batch* b, int K, int i) {
     int one = b->labels[i], other = b->labels[b->count - 1 - i];
     const float* share = b->targets + (size_t)i * K;
-    if (b->mix.lambda >= 1 || one == other) {
+    if (b->mix.shares.own >= 1 || one == other) {
         snprintf(caption, CAPTION_BYTES, "%s", d->class_names[one]);
         return;
     }

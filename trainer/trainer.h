@@ -100,16 +100,8 @@ RUNS_ONCE static void open_loaders(Trainer* t, LoaderOutput output) {
         .output = output, .train = true, .strict = c->strict != 0, .workers = worker_count(t, c),
         .seed = (uint64_t)c->seed,
         .crop_pct = (float)c->crop_pct, .eval_interpolation = (Interpolation)c->interpolation,
-        .augment = {
-            .crop_padding = c->crop_padding, .random_resized_crop = c->rrc != 0,
-            .scale = {(float)c->scale[0], (float)c->scale[1]}, .ratio = {(float)c->ratio[0], (float)c->ratio[1]},
-            .train_interpolation = (Interpolation)c->train_interpolation, .flip = (float)c->hflip,
-            .erase = (float)c->reprob, .erase_by_noise = c->remode == ERASE_BY_NOISE,
-            .mixup = (float)c->mixup, .cutmix = (float)c->cutmix,
-            .mix_probability = (float)c->mixup_prob, .mix_switch = (float)c->mixup_switch_prob,
-            .smoothing = (float)c->smoothing,
-        },
     };
+    if (!config_augment(&train.augment, c, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     choose_normalization(&train, &t->train, c->normalize);
     if (*c->eval && t->origin.normalizes) {
         memcpy(train.mean, t->origin.mean, sizeof train.mean);

@@ -34,8 +34,7 @@ static void fuzz_batch(const Dataset* d, const LoaderConfig* config) {
 static void fuzz_batches(const Dataset* train, const Dataset* test) {
     LoaderConfig config = loader_defaults(train, 3, FUZZ_SIDE, true, 1);
     config.workers = 0;
-    config.augment.flip = config.augment.erase = config.augment.smoothing = 0.5f;
-    config.augment.erase_by_noise = true;
+    config.augment.flip = config.augment.erasing.probability = config.augment.smoothing = 0.5f;
     config.augment.mixup = config.augment.cutmix = 1;
     config.augment.crop_padding = 1;
     fuzz_batch(train, &config);

@@ -39,12 +39,14 @@ static void batch_fill(const BatchPlan* plan, int64_t step, Batch* b, ImageMaker
 static LoaderConfig everything_on(const Dataset* d, int batch_size, int image_size) {
     LoaderConfig c = loader_defaults(d, batch_size, image_size, true, 42);
     c.augment.random_resized_crop = true;
-    c.augment.flip = 0.5f;
-    c.augment.erase = 0.25f;
-    c.augment.erase_by_noise = true;
+    c.augment.flip = c.augment.vflip = 0.5f;
+    c.augment.rand = (RandAugment){.magnitude = 9, .operations = 2, .probability = 0.5, .deviation = 0.5, .highest = 10};
+    c.augment.erasing = (RandomErasing){0.25f, 3, ERASE_PIXEL};
     c.augment.mixup = 0.8f;
     c.augment.cutmix = 1;
+    c.augment.mix_order = MIX_BYTES;
     c.augment.smoothing = 0.1f;
+    c.augment.repeats = 3;
     return c;
 }
 
@@ -112,6 +114,7 @@ static void test_shuffle_is_uniform(void) {
 static void test_short_data(void) {
     Dataset d = make_dataset(7, 3, SIDE, SIDE);
     LoaderConfig c = everything_on(&d, 64, SIDE);
+    c.augment.repeats = 1;
     Loader l;
     open_loader(&l, &d, &c);
     CHECK(l.plan.steps_per_epoch == 1 && l.plan.config.batch_size == 7, "%d steps, room for %d images", (int)l.plan.steps_per_epoch,
@@ -310,6 +313,75 @@ static void test_resized_crop(void) {
 }
 
 // What was erased is a box of 2 % to 1/3 of the image, up to rounding, and 0 or noise there; the rest is as without.
+// ---- operations, mixed bytes, repeated images
+
+// What a batch is made of, step by step, from whole images
+static void make_plainly(uint8_t* levels, const Dataset* d, const LoaderConfig* c, const ImageDraw* draw) {
+    RgbImage image = {levels, SIDE, SIDE};
+    uint8_t fill[3];
+    void* scratch = malloc(operation_scratch(SIDE, SIDE));
+    memcpy(levels, d->images + draw->image * image_bytes(d), image_bytes(d));
+    if (draw->mirrored) { flip_horizontally(image); }
+    if (draw->upside_down) { flip_vertically(image); }
+    fill_colour(fill, c->mean);
+    apply_operations(image, &draw->operations, fill, scratch);
+    free(scratch);
+}
+
+static void test_whole_batch(MixOrder order) {
+    enum { B = 8, PIXELS = 3 * SIDE * SIDE };
+    Dataset d = make_dataset(N, 3, SIDE, SIDE);
+    LoaderConfig c = everything_on(&d, B, SIDE);
+    c.augment.random_resized_crop = false;
+    c.augment.mix_order = order;
+    Loader l;
+    open_loader(&l, &d, &c);
+    int wrong = 0, operations = 0, erased = 0;
+    for (int step = 0; step < 40; step++) {
+        const Batch* b = loader_next(&l);
+        static uint8_t levels[B][PIXELS];
+        static float want[B][PIXELS];
+        for (int i = 0; i < B; i++) { make_plainly(levels[i], &d, &c, &b->draws[i]); }
+        for (int i = 0; i < B / 2 && order == MIX_BYTES; i++) { mix_levels(levels[i], levels[B - 1 - i], &b->mix, SIDE); }
+        for (int i = 0; i < B; i++) {
+            normalise(want[i], levels[i], SIDE, c.mean, c.std);
+            erase_boxes(want[i], SIDE, SIDE, &b->draws[i].erased);
+            operations += b->draws[i].operations.count;
+            erased += b->draws[i].erased.count;
+        }
+        for (int i = 0; i < B / 2 && order == MIX_FLOATS; i++) { mix_floats(want[i], want[B - 1 - i], &b->mix, SIDE); }
+        wrong += memcmp(want, b->images, sizeof want) != 0;
+    }
+    CHECK(wrong == 0, "order %d: %d of 40 batches are others", (int)order, wrong);
+    CHECK(operations > 200 && erased > 40, "%d operations and %d erased boxes in 320 images", operations, erased);
+    loader_close(&l);
+    dataset_free(&d);
+}
+
+// An epoch sees a third of the images, each three times, otherwise drawn each time.
+static void test_repeats(void) {
+    enum { B = 9 };
+    Dataset d = make_dataset(N, 3, SIDE, SIDE);
+    LoaderConfig c = everything_on(&d, B, SIDE);
+    c.augment.mixup = c.augment.cutmix = 0;
+    Loader l;
+    open_loader(&l, &d, &c);
+    int seen[N] = {0}, times[4] = {0}, same = 0;
+    for (int step = 0; step < l.plan.steps_per_epoch; step++) {
+        const Batch* b = loader_next(&l);
+        for (int i = 0; i < B; i++) { seen[b->indices[i]]++; }
+        for (int i = 0; i < B; i += 3) {
+            CHECK(b->indices[i] == b->indices[i + 2], "images %d and %d follow", b->indices[i], b->indices[i + 2]);
+            same += memcmp(&b->draws[i].box, &b->draws[i + 1].box, sizeof(Crop)) == 0;
+        }
+    }
+    for (int i = 0; i < N; i++) { times[seen[i] > 3 ? 3 : seen[i]]++; }
+    CHECK(times[3] == 33 && times[0] == 70, "%d images are seen three times, %d never", times[3], times[0]);
+    CHECK(same <= 3, "%d of 33 images have the same box again", same);
+    loader_close(&l);
+    dataset_free(&d);
+}
+
 static void test_erasing(bool by_noise) {
     enum { S = 24, EPOCHS = 60, COUNT = 20 };
     Dataset d = make_dataset(COUNT, 1, SIDE, SIDE);
@@ -318,15 +390,16 @@ static void test_erasing(bool by_noise) {
     c.augment.flip = 0.5f;
     Loader plain, erasing;
     open_loader(&plain, &d, &c);
-    c.augment.erase = 0.25f;
-    c.augment.erase_by_noise = by_noise;
+    c.augment.erasing.probability = 0.25f;
+    c.augment.erasing.mode = by_noise ? ERASE_PIXEL : ERASE_CONST;
     open_loader(&erasing, &d, &c);
     int erased = 0, wrong = 0, bad_box = 0, values = 0;
     double sum = 0, squares = 0, area = 0;
     for (int i = 0; i < EPOCHS * COUNT; i++) {
         const Batch* a = i % COUNT == 0 ? loader_next(&plain) : callers_batch(&plain);
         const Batch* b = i % COUNT == 0 ? loader_next(&erasing) : callers_batch(&erasing);
-        Crop box = b->draws[i % COUNT].erased;
+        const Erasures* drawn = &b->draws[i % COUNT].erased;
+        Crop box = drawn->count ? drawn->box[0] : (Crop){0};
         erased += box.height > 0;
         area += (double)box.height * box.width / (S * S);
         double ratio = box.height ? (double)box.width / box.height : 1;
@@ -433,20 +506,21 @@ static void test_mix(float mixup, float cutmix, float probability) {
         const Batch* a = loader_next(&plain);
         const Batch* b = loader_next(&mixed);
         Mix mix = mix_draw(&c.augment, c.seed, (uint32_t)step, SIDE);
-        cut += mix.lambda < 1 && mix.cutmix;
-        blended += mix.lambda < 1 && !mix.cutmix;
+        double lambda = mix.shares.own;
+        cut += lambda < 1 && mix.cutmix;
+        blended += lambda < 1 && !mix.cutmix;
         int from_partner = 0;
         for (int k = 0; k < 9 * 3 * SIDE * SIDE; k++) {
             int i = k / (3 * SIDE * SIDE), y = k / SIDE % SIDE, x = k % SIDE, rest = k % (3 * SIDE * SIDE);
             bool inside = mix.cutmix && y >= mix.box.top && y < mix.box.top + mix.box.height
                 && x >= mix.box.left && x < mix.box.left + mix.box.width;
             double own = a->images[k], partner = a->images[(8 - i) * 3 * SIDE * SIDE + rest];
-            double share = mix.cutmix ? !inside : mix.lambda;
+            double share = mix.cutmix ? !inside : lambda;
             worst = fmax(worst, fabs(b->images[k] - (share * own + (1 - share) * partner)));
             from_partner += inside && i == 0;
         }
-        if (mix.cutmix) { CHECK_NEAR(1 - mix.lambda, from_partner / (3.0 * SIDE * SIDE), 1e-6, "cutmix: 1 - lambda"); }
-        check_targets(b, mix.lambda, 0.1);
+        if (mix.cutmix) { CHECK_NEAR(1 - lambda, from_partner / (3.0 * SIDE * SIDE), 1e-6, "cutmix: 1 - lambda"); }
+        check_targets(b, lambda, 0.1);
     }
     CHECK(worst <= 1e-6, "mixed images are off by %g", worst); // observed 1.7e-7
     double share = mixup > 0 && cutmix > 0 ? 0.5 : cutmix > 0;
@@ -506,7 +580,7 @@ static void test_refusals(void) {
     bad[13].augment.mixup = -1;
     bad[14].augment.smoothing = NAN;
     bad[15].augment.cutmix = INFINITY;
-    bad[16].augment.erase = -0.1f;
+    bad[16].augment.erasing.probability = -0.1f;
     for (int i = 0; i < 17; i++) {
         Loader l;
         Error err = {""};
@@ -557,6 +631,9 @@ int main(void) {
     test_random_boxes();
     test_resized_crop();
     test_eval_crop();
+    test_whole_batch(MIX_BYTES);
+    test_whole_batch(MIX_FLOATS);
+    test_repeats();
     test_erasing(false);
     test_erasing(true);
     test_odd_shapes();

@@ -36,7 +36,7 @@ static LoaderConfig everything_on(const Dataset* d, int workers) {
     c.workers = workers;
     c.augment.random_resized_crop = true;
     c.augment.flip = 0.5f;
-    c.augment.erase = 0.25f;
+    c.augment.erasing.probability = 0.25f;
     c.augment.mixup = 0.8f;
     c.augment.cutmix = 1;
     return c;
@@ -96,7 +96,10 @@ static double distance_to_whole(const BatchPlan* plan, const Batch* b, int i) {
     resample(resized, box, view_box(box), size.height, size.width, draw->filter, scratch);
     float* want = malloc(3 * S * S * sizeof(float));
     ImageView part = view_crop(view_of(resized, 3, size.height, size.width), size.top, size.left, S, S);
-    normalise(want, part, draw->mirrored, plan->config.mean, plan->config.std);
+    uint8_t levels[3 * S * S];
+    copy_view(levels, part);
+    if (draw->mirrored) { flip_horizontally((RgbImage){levels, S, S}); }
+    normalise(want, levels, S, plan->config.mean, plan->config.std);
     double worst = 0;
     for (int k = 0; k < 3 * S * S; k++) { worst = fmax(worst, fabs(want[k] - b->images[(size_t)i * 3 * S * S + k])); }
     free(want); free(scratch); free(resized); free(pixels);
@@ -109,7 +112,7 @@ static void test_pixels(void) {
     for (int k = 0; k < 3; k++) { // boxes; evaluation; whole images in training
         Loader l;
         LoaderConfig c = everything_on(splits[k], 2);
-        c.augment.erase = c.augment.mixup = c.augment.cutmix = 0;
+        c.augment.erasing.probability = c.augment.mixup = c.augment.cutmix = 0;
         c.augment.random_resized_crop = k == 0;
         open_loader(&l, splits[k], c);
         for (int64_t step = 0; step < l.plan.steps_per_epoch; step++) {

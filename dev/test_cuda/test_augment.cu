@@ -28,7 +28,7 @@ static void open_loader(Loader* l, const Dataset* d, LoaderConfig c, LoaderOutpu
 
 // Noise is made with the device's own logarithm and cosine: to 1 ulp of values up to 6. Seen: 0 under the emulation.
 static void test_batches(const char* what, const Dataset* d, LoaderConfig c, LoaderOutput output, int workers) {
-    Limits limits = {c.augment.erase > 0 && c.augment.erase_by_noise ? 2e-7 : 0, 0};
+    Limits limits = {c.augment.erasing.probability > 0 && c.augment.erasing.mode == ERASE_PIXEL ? 2e-7 : 0, 0};
     Loader cpu, gpu;
     DeviceInput input;
     open_loader(&cpu, d, c, LOAD_IMAGES, 0);
@@ -87,10 +87,13 @@ static void test_shifts(int batch_size, int channels, int side, float mixup, flo
     c.augment.cutmix = cutmix;
     c.augment.smoothing = 0.1f;
     test_augmentation("padded crops", &d, c);
-    c.augment.erase = 0.5f;
+    c.augment.vflip = 0.5f;
+    c.augment.erasing = RandomErasing{0.5f, 3, ERASE_CONST};
     test_augmentation("erased by zeros", &d, c);
-    c.augment.erase_by_noise = true;
+    c.augment.erasing.mode = ERASE_PIXEL;
     test_augmentation("erased by noise", &d, c);
+    c.augment.mix_order = MIX_BYTES;
+    test_augmentation("bytes mixed", &d, c);
     dataset_free(&d);
 }
 
