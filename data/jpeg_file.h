@@ -275,13 +275,13 @@ static inline bool encode_jpeg(JpegBuffer* out, ImageView in, JpegOptions option
 
 #define JPEG_TEXT(x) #x
 #define JPEG_VALUE(x) JPEG_TEXT(x)
+#define JPEG_LIBRARY "libjpeg-turbo " JPEG_VALUE(LIBJPEG_TURBO_VERSION)
+
 // For the header of an index
 static inline void jpeg_encoder_text(char* text, size_t room, JpegOptions options) {
-    snprintf(text, room, "libjpeg-turbo " JPEG_VALUE(LIBJPEG_TURBO_VERSION) ", quality %d, %s%s", options.quality,
-             options.subsampled ? "4:2:0" : "4:4:4", options.optimized ? ", optimized" : "");
+    snprintf(text, room, "%s, quality %d, %s%s", JPEG_LIBRARY, options.quality, options.subsampled ? "4:2:0" : "4:4:4",
+             options.optimized ? ", optimized" : "");
 }
-#undef JPEG_VALUE
-#undef JPEG_TEXT
 
 #else
 
