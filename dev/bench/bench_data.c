@@ -6,8 +6,8 @@
 //     ./bench_data [--data FOLDER] [--images N] [--rounds N] [--size S]
 //
 // FOLDER has a train.index, as ./convert_data writes it: N of its JPEGs, evenly from all of it. Without one the images
-// are made here, as ImageNet's are (500 x 375, quality 96, 4:4:4, about 100 KB) and as its shards with a shorter side of
-// 256 are (quality 90, 4:2:0, 28 KB). Boxes are those of training with RandomResizedCrop, other ones in each round.
+// are made here, as ImageNet's are (500 x 375, quality 96, 4:4:4, about 100 KB) and as its shards with a shorter side
+// of 256 are (quality 90, 4:2:0, 28 KB). Boxes are those of RandomResizedCrop, other ones in each round.
 #pragma GCC diagnostic ignored "-Wunused-function" // all but the making of images
 #include "../../data/batch.h"
 #include "median.h"
@@ -336,5 +336,7 @@ int main(int argc, char** argv) {
     return 0;
 }
 #else
-int main(void) { fail(EXIT_RUN_TIME, "bench_data times JPEG files: install libjpeg-dev (libjpeg-turbo), and build again"); }
+int main(void) {
+    fail(EXIT_RUN_TIME, "no JPEG files without libjpeg: install libjpeg-dev (libjpeg-turbo), and build again");
+}
 #endif

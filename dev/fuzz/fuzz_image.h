@@ -1,5 +1,5 @@
-// The file of one image, through data/decode.h: whole, and a box that the bytes choose. Where both are read the box is a
-// part of the whole; a file that is read whole is read in part too.
+// The file of one image, through data/decode.h: whole, and a box that the bytes choose. Where both are read the box is
+// a part of the whole; a file that is read whole is read in part too.
 #pragma once
 #include "fuzz.h"
 #include "../../data/decode.h"
