@@ -7,6 +7,8 @@
 // its file, and what it cannot do without one it says.
 #include "../runtime/output.h"
 #include "convert_folder.h"
+#include "convert_imagenet.h"
+#include "convert_index.h"
 #include "convert_official.h"
 #include "convert_stl10.h"
 #include "convert_svhn.h"
@@ -29,6 +31,9 @@ static const Command commands[] = {
      "      data_batch_1.bin to data_batch_5.bin, test_batch.bin (\"binary version\"), packed or not\n"},
     {"cifar100", "INPUT_DIR OUTPUT_DIR", "any-hash", convert_official,
      "      train.bin, test.bin (\"binary version\"; fine labels), packed or not\n"},
+    {"imagenet", "INPUT_DIR OUTPUT_DIR", "side|quality|webdataset|strict|workers|any-hash", convert_imagenet,
+     "      ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, which are not unpacked;\n"
+     "      or folders train and val, or Kaggle's. Makes shards, as folder does\n"},
     {"folder", "INPUT_DIR OUTPUT_DIR", "side|quality|split|webdataset|strict|workers", convert_folder,
      "      train/CLASS/*.jpg and val/CLASS/*.jpg (or validation, valid, test), or CLASS/*.jpg with --split; JPEG and PNG, in\n"
      "      folders within a class as well. Makes shards, and runs again where it was stopped: --data OUTPUT_DIR\n"},
@@ -38,6 +43,9 @@ static const Command commands[] = {
      "      stl10_binary.tar.gz, or what it unpacks to\n"},
     {"tiny-imagenet", "INPUT_DIR OUTPUT_DIR", "any-hash", convert_tiny_imagenet,
      "      tiny-imagenet-200.zip, or what it unpacks to\n"},
+    {"index", "FOLDER", "strict|workers", convert_index,
+     "      tars whose names say train or val: shards that this program made, webdataset's (.jpg with .cls), or ones in which\n"
+     "      each class is a folder. Makes train.index and val.index beside them: --data FOLDER\n"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0], MAX_WORDS = 8 };
 

@@ -15,12 +15,12 @@ typedef struct {
     uint32_t records, odd[ODD_KIND_COUNT];
 } PartHeader;
 
-typedef struct {
+struct Part {
     PartHeader header;
     ShardRecord* records;
     size_t room;
     Texts notes;              // of each image that is named in the report: "KIND\tNAME\tREASON\n"
-} Part;
+};
 
 static inline void part_free(Part* p) {
     free(p->records);

@@ -35,13 +35,14 @@ typedef struct {
 
 typedef struct Job Job;
 
-// Where the reading of a job has come to; only the source looks into it.
+// Where the reading of a job has come to; only the source looks into it. What is open stays so until the job is done.
 typedef struct {
     const Job* job;
     size_t at;
-    int descriptor; // -1: none is open
+    int descriptors[CLASSES_A_SHARD], descriptor_count;
     char path[PATH_MAX];
     TarWalk walk;
+    bool walking;
 } Cursor;
 
 typedef struct {
@@ -59,7 +60,11 @@ struct Job {
     uint64_t digest;        // of what it is to hold
 };
 
-typedef struct {
+typedef struct SetSummary SetSummary; // report.h
+typedef struct Part Part;             // part.h
+typedef struct Plan Plan;
+
+struct Plan {
     const char* output;     // folder
     char name[DATASET_NAME_BYTES], encoder[ENCODER_BYTES];
     int side, quality;      // as the index tells it
@@ -70,7 +75,9 @@ typedef struct {
     int shards[SPLITS];
     Texts remarks;          // for the report, a line each
     const ImageTree* trees[SPLITS]; // whose files that are no images are told; NULL: none
-} Plan;
+    bool (*settle)(Plan* p, const Part* parts, Error* err); // what could not be known before all was read; NULL: nothing
+    void (*checks)(FILE* out, const SetSummary* s);         // what is known of such a set, for the report; NULL: nothing
+};
 
 static inline void plan_free(Plan* p) {
     classes_free(&p->classes);

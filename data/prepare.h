@@ -53,7 +53,7 @@ static inline void open_job_free(const Preparation* p, OpenJob* open) {
     for (size_t i = 0; i < p->window && open->images && open->ready; i++) {
         if (open->ready[i]) { free(open->images[i].bytes); }
     }
-    if (open->cursor.descriptor >= 0) { close(open->cursor.descriptor); }
+    for (int i = 0; i < open->cursor.descriptor_count; i++) { close(open->cursor.descriptors[i]); }
     free(open->ready);
     free(open->images);
     part_free(&open->part);
@@ -84,7 +84,7 @@ static inline OpenJob* open_job(const Preparation* p, const Job* job, Error* err
     open->job = job;
     open->ready = (bool*)calloc(p->window, sizeof *open->ready);
     open->images = (PreparedImage*)calloc(p->window, sizeof *open->images);
-    open->cursor = (Cursor){.job = job, .at = job->first, .descriptor = -1};
+    open->cursor = (Cursor){.job = job, .at = job->first};
     bool ok = (open->ready && open->images) || set_error(err, "no memory for %s: close other programs", job->shard);
     if (ok && job->source->begin(&open->cursor, err) && open_writer(p, open, err)) { return open; }
     open_job_free(p, open);

@@ -119,7 +119,7 @@ static inline bool set_is_finished(const Plan* p, int images[SPLITS]) {
 static inline void tell_finished(const Plan* p, const int images[SPLITS]) {
     remove_parts(p);
     printf("%s is finished already: %d images for training, %d for validation; nothing is changed. To make it again, remove its "
-           "indices and shards first\n", p->output, images[SPLIT_TRAIN], images[SPLIT_VAL]);
+           "indices%s first\n", p->output, images[SPLIT_TRAIN], images[SPLIT_VAL], p->writes ? " and shards" : "");
 }
 
 // ---- all of it
@@ -154,10 +154,10 @@ static inline bool check_strict(const SetSummary* s, Error* err) {
                                "another output folder; or go on without it", (unsigned long long)count);
 }
 
-static inline bool finish_set(const Plan* p, const Treatment* t, const char* report, Error* err) {
+static inline bool finish_set(Plan* p, const Treatment* t, const char* report, Error* err) {
     SetSummary s = {0};
     Part* parts = load_parts(p, err);
-    bool ok = parts && summarize(&s, p, parts, err) && report_print(stdout, &s, 10, err);
+    bool ok = parts && (!p->settle || p->settle(p, parts, err)) && summarize(&s, p, parts, err) && report_print(stdout, &s, 10, err);
     for (int split = 0; split < SPLITS && ok; split++) {
         ok = s.images[split] || !p->shards[split]
             || set_error(err, "not a single image for %s could be read (see above)", split_names[split]);
@@ -176,7 +176,7 @@ static inline bool finish_set(const Plan* p, const Treatment* t, const char* rep
     return ok;
 }
 
-static inline bool prepare_and_finish(const Plan* p, const Treatment* t, const char* comment, const char* report, Error* err) {
+static inline bool prepare_and_finish(Plan* p, const Treatment* t, const char* comment, const char* report, Error* err) {
     bool* finished = (bool*)calloc(p->count + 1, sizeof *finished);
     size_t count = 0;
     if (!finished) { return set_error(err, "no memory for a list of shards: close other programs"); }
@@ -202,7 +202,7 @@ static inline bool lock_output(const Plan* p, int* lock, Error* err) {
 }
 
 // The set of a plan that writes shards. command, split: as the request tells them
-static inline bool make_set(const Plan* p, const char* command, const Treatment* t, double split, Error* err) {
+static inline bool make_set(Plan* p, const char* command, const Treatment* t, double split, Error* err) {
     int lock = LOCK_NONE, images[SPLITS];
     char* request = set_request(p, command, t, split);
     char* comment = set_comment(p);

@@ -3,13 +3,13 @@
 #pragma once
 #include "part.h"
 
-typedef struct {
+struct SetSummary {
     const Plan* plan;
     const Part* parts;       // (plan->count)
     uint64_t images[SPLITS], bytes[SPLITS];
     uint32_t* of_class[SPLITS]; // (classes)
     float mean[3], std[3];
-} SetSummary;
+};
 
 static inline void summary_free(SetSummary* s) {
     for (int k = 0; k < SPLITS; k++) { free(s->of_class[k]); }
@@ -147,6 +147,7 @@ static inline bool report_print(FILE* out, const SetSummary* s, size_t limit, Er
             s->std[2]);
     if (!report_failures(out, s, limit, err)) { return false; }
     report_odd(out, s, limit);
+    if (s->plan->checks) { s->plan->checks(out, s); }
     for (int split = 0; split < SPLITS; split++) { report_others(out, s->plan->trees[split], limit); }
     return true;
 }

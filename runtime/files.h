@@ -41,6 +41,11 @@ static inline bool same_file(const char* a, const char* b) {
            first.st_ino == second.st_ino;
 }
 
+static inline bool ends_with(const char* text, const char* end) {
+    size_t length = strlen(text), rest = strlen(end);
+    return length >= rest && strcmp(text + length - rest, end) == 0;
+}
+
 // The first entry of a folder, by name, that a pattern fits; false: none
 static inline bool find_entry(const char* folder, const char* pattern, char name[256]) {
     DIR* entries = opendir(folder);
@@ -64,6 +69,32 @@ static inline ssize_t read_at(int descriptor, void* bytes, size_t count, uint64_
         done += (size_t)got;
     }
     return (ssize_t)done;
+}
+
+// A whole file, and a zero behind it; to be freed. NULL: err says why not
+static inline uint8_t* read_whole(const char* path, size_t limit, size_t* count, Error* err) {
+    struct stat status;
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // a fifo is not waited for
+    bool ok = descriptor >= 0 && fstat(descriptor, &status) == 0;
+    uint8_t* bytes = NULL;
+    if (!ok) {
+        set_error(err, "cannot open %s: %s", path, strerror(errno));
+    } else if (!S_ISREG(status.st_mode) || (uint64_t)status.st_size > limit) {
+        ok = set_error(err, "%s is %s: fetch the file again", path,
+                       S_ISREG(status.st_mode) ? "larger than it should be" : "not a regular file");
+    } else if (!(bytes = (uint8_t*)malloc((size_t)status.st_size + 1))) {
+        ok = set_error(err, "no memory for %s: close other programs", path);
+    } else if (read_at(descriptor, bytes, (size_t)status.st_size, 0) != status.st_size) {
+        ok = set_error(err, "cannot read %s: %s", path, errno ? strerror(errno) : "it became shorter meanwhile");
+    }
+    if (descriptor >= 0) { close(descriptor); }
+    if (!ok) {
+        free(bytes);
+        return NULL;
+    }
+    *count = (size_t)status.st_size;
+    bytes[*count] = 0;
+    return bytes;
 }
 
 // As mkdir -p
