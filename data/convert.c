@@ -6,6 +6,7 @@
 // cc -O2 data/convert.c -o convert_data -lm builds it without libraries; what a command can do with which of them is in
 // its file, and what it cannot do without one it says.
 #include "../runtime/output.h"
+#include "convert_flowers102.h"
 #include "convert_folder.h"
 #include "convert_imagenet.h"
 #include "convert_index.h"
@@ -41,6 +42,10 @@ static const Command commands[] = {
      "      train_32x32.mat, test_32x32.mat, extra_32x32.mat where it is wanted (format 2, cropped digits)\n"},
     {"stl10", "INPUT_DIR OUTPUT_DIR", "any-hash", convert_stl10,
      "      stl10_binary.tar.gz, or what it unpacks to\n"},
+    {"flowers102", "INPUT_DIR OUTPUT_DIR", "any-hash|train-with-valid|side|quality|webdataset|strict|workers",
+     convert_flowers102,
+     "      102flowers.tgz, or the folder jpg that it unpacks to, imagelabels.mat and setid.mat. Makes shards, as folder\n"
+     "      does\n"},
     {"tiny-imagenet", "INPUT_DIR OUTPUT_DIR", "any-hash", convert_tiny_imagenet,
      "      tiny-imagenet-200.zip, or what it unpacks to\n"},
     {"index", "FOLDER", "strict|workers", convert_index,

@@ -5,37 +5,14 @@
 #include "../../data/convert_svhn.h"
 #include "../../data/convert_tiny_imagenet.h"
 #include "mat5_maker.h"
-#include "said.h"
-
-typedef bool Converter(const char* set, const char* const* folders, const ConvertOptions* options, Error* err);
-typedef struct { const char* name; const uint8_t* bytes; size_t count; } SetFile;
-static const ConvertOptions any = {.any_hash = 1}, official = {0};
-
-static void remove_outputs(void) { remove_folder(in_folder("out")); }
-
-static bool convert_set(Converter* converter, const char* set, const char* input, const ConvertOptions* options,
-                        Error* err) {
-    char in[512];
-    snprintf(in, sizeof in, "%s", in_folder(input));
-    remove_outputs();
-    said_begin();
-    bool ok = converter(set, (const char*[]){in, in_folder("out"), NULL}, options, err);
-    said_end();
-    return ok;
-}
-
-static void expect_refused(Converter* converter, const char* set, const char* input, const ConvertOptions* options,
-                           const char* reason) {
-    Error err = {""};
-    CHECK(!convert_set(converter, set, input, options, &err), "%s is accepted where '%s' is expected", set, reason);
-    CHECK(strstr(err.text, reason), "'%s' is not in: %s", reason, err.text);
-    CHECK(access(in_folder("out"), F_OK) != 0, "%s: something was written", reason);
-}
+#include "set_files.h"
 
 // A value that no transposition, exchange of channels or of images leaves as it is
 static uint8_t pixel_of(int split, int image, int c, int y, int x) {
     return (uint8_t)(split * 101 + image * 37 + c * 83 + y * 5 + x * 2 + y * x / 7);
 }
+
+static const ConvertOptions any = {.any_hash = 1}, official = {0};
 
 static bool load_split(Dataset* d, const char* name, const char* split) {
     char path[128];
@@ -148,58 +125,6 @@ static void test_svhn(void) {
     svhn_refused("svhn", &any, "test_32x32.mat is not in ");
     svhn_refused("absent", &any, "cannot look into");
     svhn_refused("svhn/train_32x32.mat", &any, "it is not a folder");
-}
-
-// ---- sets of files, in folders and archives
-
-static void write_files(const char* folder, const SetFile* files, int count) {
-    for (int i = 0; i < count; i++) {
-        char path[1024];
-        Error err;
-        snprintf(path, sizeof path, "%s/%s", in_folder(folder), files[i].name);
-        char* slash = strrchr(path, '/');
-        *slash = 0;
-        if (!make_folders(path, &err)) { puts(err.text); }
-        *slash = '/';
-        write_file(path, files[i].bytes, files[i].count);
-    }
-}
-
-#ifdef HAVE_ARCHIVE
-enum { CAN_UNPACK = 1 };
-static void write_archive(const char* path, bool zip, const char* folder, const SetFile* files, int count) {
-    struct archive* a = archive_write_new();
-    if (zip) { archive_write_set_format_zip(a); } else { archive_write_set_format_ustar(a); }
-    if (!zip) { archive_write_add_filter_gzip(a); }
-    bool ok = archive_write_open_filename(a, path) == ARCHIVE_OK;
-    for (int i = count - 1; i >= 0 && ok; i--) { // in another order than in a folder
-        struct archive_entry* e = archive_entry_new();
-        char name[256];
-        snprintf(name, sizeof name, "%s/%s", folder, files[i].name);
-        archive_entry_set_pathname(e, name);
-        archive_entry_set_filetype(e, AE_IFREG);
-        archive_entry_set_perm(e, 0644);
-        archive_entry_set_size(e, (la_int64_t)files[i].count);
-        ok = archive_write_header(a, e) == ARCHIVE_OK
-            && archive_write_data(a, files[i].bytes, files[i].count) == (la_ssize_t)files[i].count;
-        archive_entry_free(e);
-    }
-    CHECK(ok && archive_write_close(a) == ARCHIVE_OK, "%s is not written", path);
-    archive_write_free(a);
-}
-#else
-enum { CAN_UNPACK = 0 };
-static void write_archive(const char* path, bool zip, const char* folder, const SetFile* files, int count) {
-    (void)zip; (void)folder; (void)files; (void)count;
-    write_file(path, "PK", 2);
-}
-#endif
-
-static void cut_file(const char* path, size_t less) {
-    size_t count;
-    uint8_t* bytes = read_file(path, &count);
-    write_file(path, bytes, count - less);
-    free(bytes);
 }
 
 // ---- STL-10
