@@ -11,14 +11,9 @@
 // Where ε = 0 everywhere (ShearX, TranslateX) the second pass gives back its row y1, and where δ = 0 the first one
 // gives column x1: those passes are left out.
 #pragma once
-#include "../runtime/rounding.h"
-#include "rgb_image.h"
-#include <math.h>
-#include <stdbool.h>
+#include "image_levels.h"
 #include <stdio.h>
 #include <stdlib.h>
-
-typedef enum { AFFINE_NEAREST, AFFINE_BILINEAR, AFFINE_BICUBIC } AffineFilter;
 
 typedef struct { double a, b, c, d, e, f; } AffineMap;
 
@@ -41,12 +36,23 @@ static inline double turn_of(double degrees) {
     return turn < 0 ? turn + 360 : turn;
 }
 
-// Counter-clockwise about the centre
+// Counter-clockwise about the centre. Of multiples of 90° sine and cosine are 0 or ±1: pixels come to lie on pixels, as
+// where Pillow, for the half turn and for the quarter turns of squares, copies them.
 static inline AffineMap rotation_map(double degrees, int H, int W) {
     const double one = unknown_one();
     double angle = -(turn_of(degrees) * (3.14159265358979323846 / 180)), x0 = W / 2.0, y0 = H / 2.0;
     double A = round_15_decimals(cos(angle)), B = round_15_decimals(sin(angle)), D = round_15_decimals(-sin(angle));
     return (AffineMap){A, B, A * -x0 * one + B * -y0 * one + x0, D, A, D * -x0 * one + A * -y0 * one + y0};
+}
+
+static inline AffineMap operation_map(ImageOperation op, int H, int W) {
+    switch (op.kind) {
+        case OPERATION_ROTATE: return rotation_map(op.argument, H, W);
+        case OPERATION_SHEAR_X: return shear_x_map(op.argument);
+        case OPERATION_SHEAR_Y: return shear_y_map(op.argument);
+        case OPERATION_TRANSLATE_X: return translate_x_map(op.argument, W);
+        default: return translate_y_map(op.argument, H);
+    }
 }
 
 // ---- the input, as it is read: pixels of four bytes, red lowest, in a frame of copies of the edge ----
@@ -86,43 +92,56 @@ static inline FramedImage frame_image(RgbImage image, uint32_t* memory) {
     return framed;
 }
 
-// ---- interpolation, a strip of a row at a time ----
+// ---- interpolation ----
 
 typedef struct {
-    int offset[AFFINE_STRIP];                         // of pixel (x1, y1) from the origin
-    int inside[AFFINE_STRIP];                         // else filled
-    double across[AFFINE_STRIP], down[AFFINE_STRIP];  // δ, ε
-} StripPlaces;
+    bool inside;          // else filled
+    int x, y;             // x1, y1
+    double across, down;  // δ, ε
+} AffinePlace;
 
-NEVER_INLINE void strip_places(StripPlaces* s, const FramedImage* in, const AffineMap* map, int left, int y) {
-    const double one = unknown_one(), v = y + 0.5, bv = map->b * v * one, ev = map->e * v * one;
-    const double a = map->a, c = map->c, d = map->d, f = map->f, W = in->width, H = in->height;
-    const int stride = in->stride;
-    for (int i = 0; i < AFFINE_STRIP; i++) {
-        double u = left + i + 0.5, X = a * u * one + bv + c, Y = d * u * one + ev + f;
-        int inside = (X >= 0) & (X < W) & (Y >= 0) & (Y < H);
-        X = inside ? X - 0.5 : 0;
-        Y = inside ? Y - 0.5 : 0;
-        double x1 = floor(X), y1 = floor(Y);
-        s->inside[i] = inside;
-        s->offset[i] = (int)y1 * stride + (int)x1;
-        s->across[i] = X - x1;
-        s->down[i] = Y - y1;
-    }
+HOST_DEVICE ALWAYS_INLINE AffinePlace affine_place(AffineMap m, int H, int W, int x, int y, double one) {
+    double u = x + 0.5, v = y + 0.5;
+    double X = m.a * u * one + m.b * v * one + m.c, Y = m.d * u * one + m.e * v * one + m.f;
+    bool inside = (X >= 0) & (X < W) & (Y >= 0) & (Y < H);
+    X = inside ? X - 0.5 : 0;
+    Y = inside ? Y - 0.5 : 0;
+    double x1 = floor(X), y1 = floor(Y);
+    return (AffinePlace){inside, (int)x1, (int)y1, X - x1, Y - y1};
 }
 
-ALWAYS_INLINE double linear(double v0, double v1, double t, double one) { return v0 + (v1 - v0) * t * one; }
+HOST_DEVICE ALWAYS_INLINE double linear(double v0, double v1, double t, double one) { return v0 + (v1 - v0) * t * one; }
 
-ALWAYS_INLINE double cubic(double v1, double v2, double v3, double v4, double t, double one) {
+HOST_DEVICE ALWAYS_INLINE double cubic(double v1, double v2, double v3, double v4, double t, double one) {
     double p2 = v3 - v1, p3 = 2 * (v1 - v2) + v3 - v4, p4 = v2 - v1 - v3 + v4;
     return v2 + t * (p2 + t * (p3 + t * p4 * one) * one) * one;
 }
 
-ALWAYS_INLINE double through(const double* v, int taps, double t, double one) {
+// 1, 2 or 4 taps
+HOST_DEVICE ALWAYS_INLINE double through(const double* v, int taps, double t, double one) {
     return taps == 1 ? v[0] : taps == 2 ? linear(v[0], v[1], t, one) : cubic(v[0], v[1], v[2], v[3], t, one);
 }
 
-ALWAYS_INLINE int clip_level(double value) { return value <= 0 ? 0 : value >= 255 ? 255 : (int)value; }
+// ---- a strip of a row at a time ----
+
+typedef struct {
+    int offset[AFFINE_STRIP];  // of pixel (x1, y1) from the origin
+    int inside[AFFINE_STRIP];
+    double across[AFFINE_STRIP], down[AFFINE_STRIP];
+} StripPlaces;
+
+NEVER_INLINE void strip_places(StripPlaces* s, const FramedImage* in, const AffineMap* map, int left, int y) {
+    const double one = unknown_one();
+    const AffineMap m = *map;
+    const int H = in->height, W = in->width, stride = in->stride;
+    for (int i = 0; i < AFFINE_STRIP; i++) {
+        AffinePlace p = affine_place(m, H, W, left + i, y, one);
+        s->inside[i] = p.inside;
+        s->offset[i] = p.y * stride + p.x;
+        s->across[i] = p.across;
+        s->down[i] = p.down;
+    }
+}
 
 typedef uint32_t StripTaps[AFFINE_MAX_TAPS][AFFINE_STRIP];
 
@@ -207,7 +226,7 @@ static inline void put_pixel(RgbImage out, const FramedImage* in, int x, int y, 
 }
 
 // Accumulated position p as an index; -1: outside
-static inline int index_at(double p, int length) { return p >= 0 && p < length ? (int)p : -1; }
+HOST_DEVICE static inline int index_at(double p, int length) { return p >= 0 && p < length ? (int)p : -1; }
 
 // b = d = 0; columns (width)
 static inline void transform_nearest_scaled(RgbImage out, const FramedImage* in, const AffineMap* m,
@@ -220,7 +239,7 @@ static inline void transform_nearest_scaled(RgbImage out, const FramedImage* in,
     }
 }
 
-static inline int64_t fixed_16(double x) { return (int64_t)floor(x * 65536 + 0.5); }
+HOST_DEVICE static inline int64_t fixed_16(double x) { return (int64_t)floor(x * 65536 + 0.5); }
 
 static inline void transform_nearest(RgbImage out, const FramedImage* in, const AffineMap* m, const uint8_t fill[3]) {
     int64_t A = fixed_16(m->a), B = fixed_16(m->b), C = fixed_16(m->c + m->a * 0.5 + m->b * 0.5);
@@ -246,30 +265,4 @@ static inline void transform_image(RgbImage image, const AffineMap* map, AffineF
     } else {
         transform_nearest(image, &framed, map, fill);
     }
-}
-
-// Of a square
-static inline void turn_quarter(RgbImage image, bool clockwise, void* scratch) {
-    FramedImage in = frame_image(image, (uint32_t*)scratch);
-    const int S = image.width;
-    for (int y = 0; y < S; y++) {
-        for (int x = 0; x < S; x++) {
-            int row = clockwise ? S - 1 - x : x, column = clockwise ? y : S - 1 - y;
-            uint32_t pixel = in.origin[row * in.stride + column];
-            for (int c = 0; c < 3; c++) { image_plane(image, c)[y * S + x] = (uint8_t)(pixel >> 8 * c); }
-        }
-    }
-}
-
-static inline void rotate_image(RgbImage image, double degrees, AffineFilter filter, const uint8_t fill[3],
-                                void* scratch) {
-    double turn = turn_of(degrees);
-    if (turn == 0) { return; }
-    if (turn == 180) { turn_half(image); return; }
-    if ((turn == 90 || turn == 270) && image.height == image.width) {
-        turn_quarter(image, turn == 270, scratch);
-        return;
-    }
-    AffineMap map = rotation_map(degrees, image.height, image.width);
-    transform_image(image, &map, filter, fill, scratch);
 }

@@ -19,8 +19,11 @@
 #pragma once
 #include "../runtime/error.h"
 #include "../runtime/random.h"
+#include "../runtime/rounding.h"
 #include "image_operation.h"
 #include <ctype.h>
+#include <stdbool.h>
+#include <string.h>
 
 enum { MAX_RAND_OPERATIONS = 8 };
 

@@ -1,6 +1,7 @@
 // An image that is changed in place: (3, H, W) bytes, red, green, blue.
 #pragma once
 #include "../runtime/inlining.h"
+#include "../runtime/random.h"
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -17,7 +18,7 @@ static inline uint8_t* image_plane(RgbImage image, int channel) {
 }
 
 // Grey as it is meant by Pillow's convert("L"): 16 fractional bits, rounded half up
-ALWAYS_INLINE int luma(int red, int green, int blue) {
+HOST_DEVICE ALWAYS_INLINE int luma(int red, int green, int blue) {
     return (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16;
 }
 
@@ -47,8 +48,4 @@ static inline void flip_vertically(RgbImage image) {
             }
         }
     }
-}
-
-static inline void turn_half(RgbImage image) {
-    for (int c = 0; c < 3; c++) { reverse_bytes(image_plane(image, c), plane_bytes(image)); }
 }

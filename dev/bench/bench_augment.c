@@ -2,7 +2,8 @@
 // S x S (224). Medians over the rounds, in each of which everything is timed once.
 //
 //     ./bench_augment [rounds] [S]
-#include "../../data/color_jitter.h"
+#include "../../data/apply_operation.h"
+#include "../../data/rand_augment.h"
 #include "../../runtime/clock.h"
 #include "../../runtime/memory.h"
 #include "median.h"

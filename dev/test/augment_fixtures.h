@@ -1,6 +1,6 @@
 // dev/test/augment_fixtures.txt, whose head says what it holds: its lines as words, and its images.
 #pragma once
-#include "../../data/image_operation.h"
+#include "../../data/apply_operation.h"
 #include "test.h"
 
 enum { FIXTURE_WORDS = 80 };

@@ -122,7 +122,7 @@ static void check_colours(const Fixtures* f) {
         return;
     }
     Colour in = {(uint8_t)v[0], (uint8_t)v[1], (uint8_t)v[2]};
-    Colour out = strcmp(f->word[0], "hsv") == 0 ? hsv_of(in) : rgb_of(in);
+    Colour out = strcmp(f->word[0], "hsv") == 0 ? hsv_of(in) : rgb_of(in, unknown_one());
     CHECK(out.a == v[3] && out.b == v[4] && out.c == v[5], "%s of %d %d %d is %d %d %d", f->word[0], v[0], v[1], v[2],
           out.a, out.b, out.c);
 }
