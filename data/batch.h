@@ -9,6 +9,7 @@
 // comes out does not depend on who made what. A trainer on the GPU takes the draws and makes the pixels itself (device_input.cuh).
 #pragma once
 #include "../runtime/memory.h"
+#include "apply_operation.h"
 #include "augment.h"
 #include "boxes.h"
 #include "image_reader.h"

@@ -30,6 +30,7 @@ typedef struct { // one set of images, and what the stages work with
     struct jpeg_decompress_struct jpeg;  // of libjpeg's own loops
     struct jpeg_error_mgr errors;
     uint8_t *pixels, *rows;              // (3, height, width) of the largest; interleaved
+    uint8_t* levels;                     // (3, S, S), and what becomes of them
     float* out;                          // (3, S, S)
 } Bench;
 
@@ -110,7 +111,10 @@ static void box_bicubic(Bench* b, int i) { decode_and_resize(b, i, FILTER_BICUBI
 
 static void make(Bench* b, const ImageDraw* draw) {
     Error err;
-    if (!make_image(b->out, &b->plan, draw, &b->maker, &err)) { fail(EXIT_RUN_TIME, "an image %s", err.text); }
+    const LoaderConfig* c = &b->plan.config;
+    if (!make_levels(b->levels, &b->plan, draw, &b->maker, &err)) { fail(EXIT_RUN_TIME, "an image %s", err.text); }
+    normalise(b->out, b->levels, c->image_size, c->mean, c->std);
+    erase_boxes(b->out, c->image_size, c->image_size, &draw->erased);
 }
 
 static void training(Bench* b, int i) { make(b, &b->train[i]); }
@@ -225,6 +229,7 @@ static void bench_open(Bench* b, const char* index, int images, int S) {
     b->plan.config.augment.random_resized_crop = true;
     b->plan.config.augment.flip = 0.5f;
     b->plan.config.crop_pct = 0.875f;
+    b->levels = alloc_array(uint8_t, (size_t)3 * S * S, "an image");
     b->out = alloc_floats((size_t)3 * S * S, "an image");
     b->jpeg.err = jpeg_std_error(&b->errors);
     jpeg_create_decompress(&b->jpeg);
@@ -235,7 +240,7 @@ static void bench_close(Bench* b) {
     for (int i = 0; i < b->count; i++) { free(b->file[i]); }
     jpeg_destroy_decompress(&b->jpeg);
     image_maker_free(&b->maker);
-    free(b->pixels); free(b->rows); free(b->out);
+    free(b->pixels); free(b->rows); free(b->levels); free(b->out);
     dataset_free(&b->data);
     memset(b, 0, sizeof *b);
 }
@@ -246,7 +251,7 @@ static void draw(Bench* b, uint32_t round) {
         int height = b->info[i].height, width = b->info[i].width;
         ImageKey key = {c->seed, (uint64_t)b->image[i], round};
         Resize resize = resize_and_crop(height, width, c->image_size, c->crop_pct);
-        b->train[i] = draw_train_image(&c->augment, key, height, width, c->image_size);
+        b->train[i] = draw_train_image(&c->augment, b->image[i], key, height, width, c->image_size);
         b->eval[i] = draw_eval_image(b->image[i], height, width, resize, FILTER_BICUBIC);
     }
 }
