@@ -52,8 +52,8 @@ truncated() {
         says 1 "is not the file that the index was made of" "${run[@]}" --data "$work/cut" --output "$work/other" --overwrite
 }
 check "a truncated shard" truncated
-damage() { # its first picture
-    cp -r "$work/moved" "$work/bad" && printf damaged | dd of="$work/bad/train-000000.tar" bs=1 seek=600 conv=notrunc 2>"$work/dd.log"
+damage() { # its first picture, which begins at 1536
+    cp -r "$work/moved" "$work/bad" && printf damaged | dd of="$work/bad/train-000000.tar" bs=1 seek=1700 conv=notrunc 2>"$work/dd.log"
 }
 check "damage" damage
 run+=(--aug-repeats 1)
