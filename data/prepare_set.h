@@ -14,8 +14,8 @@ static inline ShardIndexHeader index_header(const SetSummary* s, Split split) {
                           .shards = (uint32_t)p->shards[split], .side = (uint32_t)p->side, .quality = (uint32_t)p->quality};
     memcpy(h.mean, s->mean, sizeof h.mean);
     memcpy(h.std, s->std, sizeof h.std);
-    memcpy(h.name, p->name, sizeof h.name);
-    memcpy(h.encoder, p->encoder, sizeof h.encoder);
+    strcpy(h.name, p->name);
+    strcpy(h.encoder, p->encoder);
     return h;
 }
 
@@ -32,8 +32,10 @@ static inline bool save_index(const SetSummary* s, Split split, Error* err) {
     size_t record = 0;
     uint8_t* index = shard_index_create(index_header(s, split), err);
     if (!index) { return false; }
-    memcpy(shard_index_class_names(index), p->classes.names, (size_t)p->classes.count * CLASS_NAME_BYTES);
-    memcpy(shard_index_class_ids(index), p->classes.ids, (size_t)p->classes.count * CLASS_NAME_BYTES);
+    for (int k = 0; k < p->classes.count; k++) { // what is behind a text's end is not copied
+        strcpy(shard_index_class_names(index)[k], p->classes.names[k]);
+        strcpy(shard_index_class_ids(index)[k], p->classes.ids[k]);
+    }
     for (size_t j = 0; j < p->count; j++) {
         const Part* part = &s->parts[j];
         if (p->jobs[j].split != split) { continue; }

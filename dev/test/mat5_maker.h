@@ -141,3 +141,21 @@ static inline void mat5_put_structs(Mat5Maker* f, const char* name, int count, c
     mat5_end_matrix(to, begin);
     if (packed) { mat5_put_packed(f, &element); }
 }
+
+static const char mat5_synset_fields[] = "ILSVRC2012_ID\0WNID\0words\0num_children\0children\0";
+
+// One of the structures of meta.mat: fields mat5_synset_fields
+static inline void mat5_put_synset(Mat5Maker* f, int id, const char* wnid, const char* words, int children) {
+    uint8_t wide[256];
+    double child[] = {7, 8};
+    for (size_t i = 0; i < strlen(words); i++) { wide[2 * i] = (uint8_t)words[i]; wide[2 * i + 1] = 0; }
+    mat5_put_numbers(f, "", MAT5_DOUBLE, id < 256 ? MAT5_UINT8 : 4, 2, (int[]){1, 1}, (double[]){id}, false);
+    mat5_put_matrix(f, "", MAT5_CHAR, 2, (int[]){1, (int)strlen(wnid)}, MAT5_UTF8, wnid, strlen(wnid));
+    mat5_put_matrix(f, "", MAT5_CHAR, 2, (int[]){1, (int)strlen(words)}, 4, wide, 2 * strlen(words));
+    mat5_put_numbers(f, "", MAT5_DOUBLE, MAT5_UINT8, 2, (int[]){1, 1}, (double[]){children}, false);
+    if (children) {
+        mat5_put_numbers(f, "", MAT5_DOUBLE, 9, 2, (int[]){1, 2}, child, false);
+    } else {
+        mat5_put_tag(f, MAT5_MATRIX, 0);
+    }
+}

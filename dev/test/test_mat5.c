@@ -130,28 +130,12 @@ static void test_characters(void) {
     CHECK(!mat5_cell_text(NULL, got, sizeof got) && !mat5_cell_number(NULL, &number), "no field is one");
 }
 
-static void put_synset(Mat5Maker* f, int id, const char* wnid, const char* words, int children) {
-    uint8_t wide[256];
-    double child[] = {7, 8};
-    for (size_t i = 0; i < strlen(words); i++) { wide[2 * i] = (uint8_t)words[i]; wide[2 * i + 1] = 0; }
-    mat5_put_numbers(f, "", MAT5_DOUBLE, id < 256 ? MAT5_UINT8 : 4, 2, (int[]){1, 1}, (double[]){id}, false);
-    mat5_put_matrix(f, "", MAT5_CHAR, 2, (int[]){1, (int)strlen(wnid)}, MAT5_UTF8, wnid, strlen(wnid));
-    mat5_put_matrix(f, "", MAT5_CHAR, 2, (int[]){1, (int)strlen(words)}, 4, wide, 2 * strlen(words));
-    mat5_put_numbers(f, "", MAT5_DOUBLE, MAT5_UINT8, 2, (int[]){1, 1}, (double[]){children}, false);
-    if (children) {
-        mat5_put_numbers(f, "", MAT5_DOUBLE, 9, 2, (int[]){1, 2}, child, false);
-    } else {
-        mat5_put_tag(f, MAT5_MATRIX, 0);
-    }
-}
-
 static Mat5Maker made_synsets(const char* last_wnid, bool packed) {
-    static const char fields[] = "ILSVRC2012_ID\0WNID\0words\0num_children\0children\0";
     Mat5Maker cells = {0}, f = mat5_made();
-    put_synset(&cells, 1, "n01440764", "tench, Tinca tinca", 0);
-    put_synset(&cells, 300, "n02119789", "kit\x1b fox", 0);
-    put_synset(&cells, 1001, last_wnid, "entity", 2);
-    mat5_put_structs(&f, "synsets", 3, fields, &cells, packed);
+    mat5_put_synset(&cells, 1, "n01440764", "tench, Tinca tinca", 0);
+    mat5_put_synset(&cells, 300, "n02119789", "kit\x1b fox", 0);
+    mat5_put_synset(&cells, 1001, last_wnid, "entity", 2);
+    mat5_put_structs(&f, "synsets", 3, mat5_synset_fields, &cells, packed);
     return f;
 }
 
