@@ -376,6 +376,7 @@ static inline const char* mat5_data_begin(Mat5Stream* s, const Mat5* m, const Ma
 
 // Before numbers are read as they are stored, a->bytes of them; mat5_values_end must follow.
 static inline bool mat5_values_begin(Mat5Stream* s, const Mat5* m, const Mat5Array* a, Error* err) {
+    *s = (Mat5Stream){0};
     const char* reason = mat5_no_numbers(m, a);
     if (!reason) { reason = mat5_data_begin(s, m, a, a->at); }
     return !reason || mat5_refuse(m, a->name, reason, err);

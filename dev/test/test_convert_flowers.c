@@ -160,5 +160,11 @@ int main(void) {
     return tests_finish();
 }
 #else
-int main(void) { return tests_finish(); }
+int main(void) {
+    open_test_folder();
+    const ConvertOptions any = {.any_hash = 1, .quality = 90};
+    expect_refused(convert_flowers102, "flowers102", "absent", &any, "install libjpeg-dev");
+    remove_test_folder();
+    return tests_finish();
+}
 #endif
