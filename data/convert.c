@@ -44,8 +44,7 @@ static const Command commands[] = {
      "      stl10_binary.tar.gz, or what it unpacks to\n"},
     {"flowers102", "INPUT_DIR OUTPUT_DIR", "any-hash|train-with-valid|side|quality|webdataset|strict|workers",
      convert_flowers102,
-     "      102flowers.tgz, or the folder jpg that it unpacks to, imagelabels.mat and setid.mat. Makes shards, as folder\n"
-     "      does\n"},
+     "      102flowers.tgz, or the folder jpg that it unpacks to, imagelabels.mat and setid.mat. Makes shards\n"},
     {"tiny-imagenet", "INPUT_DIR OUTPUT_DIR", "any-hash", convert_tiny_imagenet,
      "      tiny-imagenet-200.zip, or what it unpacks to\n"},
     {"index", "FOLDER", "strict|workers", convert_index,
@@ -77,8 +76,9 @@ static void print_usage(FILE* out, const Command* command) {
         return;
     }
     fprintf(out, "usage: ./convert_data COMMAND WORDS... [options]\n\n"
-                 "Makes data sets for ./train_kat --data OUTPUT_DIR/NAME from the files in which they are published:\n"
-                 "OUTPUT_DIR/NAME.train.kds and NAME.test.kds. The commands, and what INPUT_DIR holds:\n");
+                 "Makes data sets for ./train_kat from the files in which they are published: OUTPUT_DIR/NAME.train.kds\n"
+                 "and NAME.test.kds, for --data OUTPUT_DIR/NAME; or shards, for --data OUTPUT_DIR. The commands, and what\n"
+                 "INPUT_DIR holds:\n");
     for (int i = 0; i < COMMANDS; i++) { print_command(out, "  ", &commands[i]); }
     fprintf(out, "\nOptions, each with its default:\n");
     options_help(out, convert_options, CONVERT_OPTIONS);
@@ -110,7 +110,7 @@ typedef struct {
     bool given[CONVERT_OPTIONS];
 } CommandLine;
 
-// Options stand anywhere. A switch takes no word after it: that is a folder.
+// Options stand anywhere. A switch takes no other word after it than on or off: that is a folder.
 static bool read_command_line(CommandLine* line, int argc, char** argv, Error* err) {
     if (!options_defaults(&line->options, convert_options, CONVERT_OPTIONS, err)) { return false; }
     for (int at = 1; at < argc;) {
@@ -124,7 +124,7 @@ static bool read_command_line(CommandLine* line, int argc, char** argv, Error* e
         char value[OPTION_TEXT_SIZE];
         int behind = at + 1;
         if (!next_flag(convert_options, CONVERT_OPTIONS, argc, argv, &at, &option, value, err)) { return false; }
-        if (option->type == OPTION_SWITCH && !strchr(word, '=')) {
+        if (option->type == OPTION_SWITCH && !strchr(word, '=') && position_in("off|on", value) < 0) {
             strcpy(value, "on");
             at = behind;
         }
