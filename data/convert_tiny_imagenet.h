@@ -143,7 +143,7 @@ static inline TinyClass* tiny_class(const TinyImagenet* t, const char* id, size_
 // Each class is named by its id until there is a better name.
 static inline bool tiny_read_ids(TinyImagenet* t, Error* err) {
     char *text = t->wnids, *line;
-    t->classes = (TinyClass*)calloc(strlen(text) / 2 + 1, sizeof *t->classes);
+    t->classes = (TinyClass*)calloc(strlen(text) / (TINY_ID - 1) + 1, sizeof *t->classes);
     if (!t->classes) { return set_error(err, "no memory for the classes: close other programs"); }
     while (*text) {
         size_t length = next_line(&text, &line);
