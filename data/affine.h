@@ -117,11 +117,6 @@ HOST_DEVICE ALWAYS_INLINE double cubic(double v1, double v2, double v3, double v
     return v2 + t * (p2 + t * (p3 + t * p4 * one) * one) * one;
 }
 
-// 1, 2 or 4 taps
-HOST_DEVICE ALWAYS_INLINE double through(const double* v, int taps, double t, double one) {
-    return taps == 1 ? v[0] : taps == 2 ? linear(v[0], v[1], t, one) : cubic(v[0], v[1], v[2], v[3], t, one);
-}
-
 // ---- a strip of a row at a time ----
 
 typedef struct {
@@ -145,21 +140,37 @@ NEVER_INLINE void strip_places(StripPlaces* s, const FramedImage* in, const Affi
 
 typedef uint32_t StripTaps[AFFINE_MAX_TAPS][AFFINE_STRIP];
 
+// Of pixel i, tap k of a channel
+ALWAYS_INLINE double tap_level(StripTaps taps, int k, int i, int channel) {
+    return (int)(taps[k][i] >> 8 * channel & 255);
+}
+
+// Through the taps of one row, the first of which is tap k; there are 1, 2 or 4
+ALWAYS_INLINE double tap_row(StripTaps taps, int k, int columns, int i, int channel, double t, double one) {
+    double v = tap_level(taps, k, i, channel);
+    if (columns == 1) { return v; }
+    double next = tap_level(taps, k + 1, i, channel);
+    if (columns == 2) { return linear(v, next, t, one); }
+    return cubic(v, next, tap_level(taps, k + 2, i, channel), tap_level(taps, k + 3, i, channel), t, one);
+}
+
+ALWAYS_INLINE double tap_rows(StripTaps taps, int rows, int columns, int i, int channel, const StripPlaces* s,
+                              double one) {
+    double t = s->across[i], v = tap_row(taps, 0, columns, i, channel, t, one);
+    if (rows == 1) { return v; }
+    double next = tap_row(taps, columns, columns, i, channel, t, one);
+    if (rows == 2) { return linear(v, next, s->down[i], one); }
+    return cubic(v, next, tap_row(taps, 2 * columns, columns, i, channel, t, one),
+                 tap_row(taps, 3 * columns, columns, i, channel, t, one), s->down[i], one);
+}
+
 // One channel of a strip, from `rows` x `columns` taps a pixel
 ALWAYS_INLINE void strip_levels(uint8_t* out, StripTaps taps, const StripPlaces* s, int channel, int fill, int rows,
                                 int columns) {
     const double one = unknown_one();
     int levels[AFFINE_STRIP];
     for (int i = 0; i < AFFINE_STRIP; i++) {
-        double row[4];
-        UNROLLED
-        for (int j = 0; j < rows; j++) {
-            double v[4];
-            UNROLLED
-            for (int k = 0; k < columns; k++) { v[k] = (int)(taps[j * columns + k][i] >> 8 * channel & 255); }
-            row[j] = through(v, columns, s->across[i], one);
-        }
-        int level = clip_level(through(row, rows, s->down[i], one));
+        int level = clip_level(tap_rows(taps, rows, columns, i, channel, s, one));
         levels[i] = s->inside[i] ? level : fill;
     }
     for (int i = 0; i < AFFINE_STRIP; i++) { out[i] = (uint8_t)levels[i]; }
@@ -241,12 +252,16 @@ static inline void transform_nearest_scaled(RgbImage out, const FramedImage* in,
 
 HOST_DEVICE static inline int64_t fixed_16(double x) { return (int64_t)floor(x * 65536 + 0.5); }
 
+// a (x + ½) + b (y + ½) + c
+HOST_DEVICE static inline int64_t fixed_index(double a, double b, double c, int x, int y) {
+    return (fixed_16(c + a * 0.5 + b * 0.5) + x * fixed_16(a) + y * fixed_16(b)) >> 16;
+}
+
 static inline void transform_nearest(RgbImage out, const FramedImage* in, const AffineMap* m, const uint8_t fill[3]) {
-    int64_t A = fixed_16(m->a), B = fixed_16(m->b), C = fixed_16(m->c + m->a * 0.5 + m->b * 0.5);
-    int64_t D = fixed_16(m->d), E = fixed_16(m->e), F = fixed_16(m->f + m->d * 0.5 + m->e * 0.5);
     for (int y = 0; y < out.height; y++) {
         for (int x = 0; x < out.width; x++) {
-            put_pixel(out, in, x, y, (C + x * A + y * B) >> 16, (F + x * D + y * E) >> 16, fill);
+            int64_t from_x = fixed_index(m->a, m->b, m->c, x, y), from_y = fixed_index(m->d, m->e, m->f, x, y);
+            put_pixel(out, in, x, y, from_x, from_y, fill);
         }
     }
 }

@@ -2,6 +2,7 @@
 // image's draw. data/rand_augment.h and data/color_jitter.h draw them, data/apply_operation.h applies them.
 #pragma once
 #include "../runtime/choices.h"
+#include "../runtime/random.h"
 
 // The fifteen of RandAugment first, in timm's order: X(constant, timm's name, its name in the increasing set)
 #define RAND_OPERATIONS(X) \
@@ -23,6 +24,10 @@
 #define IMAGE_OPERATIONS(X) RAND_OPERATIONS(X) X(OPERATION_HUE, "Hue", "Hue")
 typedef enum { IMAGE_OPERATIONS(CHOICE_CONSTANT) IMAGE_OPERATION_KINDS } ImageOperationKind;
 enum { RAND_OPERATION_KINDS = OPERATION_HUE };
+
+HOST_DEVICE static inline int is_geometric(ImageOperationKind kind) {
+    return kind == OPERATION_ROTATE || (kind >= OPERATION_SHEAR_X && kind <= OPERATION_TRANSLATE_Y);
+}
 
 typedef enum { AFFINE_NEAREST, AFFINE_BILINEAR, AFFINE_BICUBIC } AffineFilter;
 

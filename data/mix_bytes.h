@@ -7,6 +7,8 @@
 //     targets  own t_i + other t_partner; t = 1 - s + s/K on the label, s/K elsewhere
 //     normalised  (level - 255 mean) / (255 std)
 #pragma once
+#include "../runtime/inlining.h"
+#include "../runtime/random.h"
 #include "../runtime/rounding.h"
 #include "resample.h"
 
@@ -15,17 +17,22 @@ typedef struct { float own, other; } MixShares;
 static inline MixShares shares_of_batch(double lambda) { return (MixShares){(float)lambda, (float)(1 - lambda)}; }
 static inline MixShares shares_of_image(double lambda) { return (MixShares){(float)lambda, 1 - (float)lambda}; }
 
-static inline float mixed_value(float a, float b, MixShares s, float one) {
+HOST_DEVICE ALWAYS_INLINE float mixed_value(float a, float b, MixShares s, float one) {
     return s.own * a * one + s.other * b * one;
 }
 
-// x and y become what each is with the other as its partner. In 2²³..2²⁴ floats are whole numbers: adding 2²³ rounds.
+// Between 2²³ and 2²⁴ floats are whole numbers: adding 2²³ rounds.
+HOST_DEVICE ALWAYS_INLINE uint8_t mixed_byte(uint8_t a, uint8_t b, MixShares s, float one) {
+    return (uint8_t)(int)(mixed_value(a, b, s, one) + 0x1p23f - 0x1p23f);
+}
+
+// x and y become what each is with the other as its partner.
 static inline void mix_bytes(uint8_t* __restrict x, uint8_t* __restrict y, size_t count, MixShares s) {
-    const float one = (float)unknown_one(), whole = 0x1p23f;
+    const float one = (float)unknown_one();
     for (size_t i = 0; i < count; i++) {
-        float a = x[i], b = y[i];
-        x[i] = (uint8_t)(int)(mixed_value(a, b, s, one) + whole - whole);
-        y[i] = (uint8_t)(int)(mixed_value(b, a, s, one) + whole - whole);
+        uint8_t a = x[i], b = y[i];
+        x[i] = mixed_byte(a, b, s, one);
+        y[i] = mixed_byte(b, a, s, one);
     }
 }
 
@@ -70,6 +77,6 @@ static inline void mix_target(float* target, int K, int label, int partner, MixS
 }
 
 // As torch has it after the loader; mean and std in 0..1
-HOST_DEVICE static inline float normalised_level(uint8_t level, double mean, double std) {
+HOST_DEVICE ALWAYS_INLINE float normalised_level(uint8_t level, double mean, double std) {
     return ((float)level - (float)(mean * 255)) / (float)(std * 255);
 }

@@ -107,8 +107,7 @@ static inline double clip_magnitude(double magnitude, int highest) {
 static inline bool is_blend(ImageOperationKind kind) { return kind >= OPERATION_COLOR && kind <= OPERATION_SHARPNESS; }
 
 static inline bool has_sign(ImageOperationKind kind, bool increasing) {
-    return kind == OPERATION_ROTATE || (kind >= OPERATION_SHEAR_X && kind <= OPERATION_TRANSLATE_Y)
-        || (is_blend(kind) && increasing);
+    return is_geometric(kind) || (is_blend(kind) && increasing);
 }
 
 static inline double operation_argument(ImageOperationKind kind, bool increasing, double magnitude, bool negative) {
