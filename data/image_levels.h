@@ -96,7 +96,9 @@ static inline void count_levels(uint32_t total[LEVELS], const uint8_t* levels, s
     for (int k = 0; k < LEVELS; k++) { total[k] = rows[0][k] + rows[1][k] + rows[2][k] + rows[3][k]; }
 }
 
-HOST_DEVICE static inline int rounded_mean(uint64_t sum, size_t count) { return (int)((double)sum / (double)count + 0.5); }
+HOST_DEVICE static inline int rounded_mean(uint64_t sum, size_t count) {
+    return (int)((double)sum / (double)count + 0.5);
+}
 
 static inline int mean_luma(RgbImage image) {
     const uint8_t *red = image_plane(image, 0), *green = image_plane(image, 1), *blue = image_plane(image, 2);

@@ -52,7 +52,8 @@ typedef struct {
 } Row;
 
 static void add_operation_row(Row* row, ImageOperationKind kind, AffineFilter filter, const char* name) {
-    snprintf(row->name, NAME, "%s%s", name, !is_geometric(kind) ? "" : filter == AFFINE_BICUBIC ? ", bicubic" : ", bilinear");
+    const char* filter_name = filter == AFFINE_BICUBIC ? ", bicubic" : ", bilinear";
+    snprintf(row->name, NAME, "%s%s", name, is_geometric(kind) ? filter_name : "");
     for (int i = 0; i < IMAGES; i++) {
         double argument = kind == OPERATION_HUE ? 0.1 : operation_argument(kind, false, 8.3 + 0.02 * i, i % 2);
         row->lists[i] = (OperationList){1, {{kind, filter, argument}}};
