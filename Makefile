@@ -73,7 +73,7 @@ help:
 	@echo 'make train_katcu_emu  the same on the CPU, thread by thread, for tests: needs the headers of CUDA'
 	@echo 'make bench          times training steps against this machine'"'"'s own sgemm rate'
 	@echo 'make bench-layers   shows which operations a training step spends its time in'
-	@echo 'make bench-data     times reading, decoding and resizing of images, against libjpeg-turbo'"'"'s own decoding'
+	@echo 'make bench-data     times reading, decoding, resizing and augmenting of images, beside libjpeg-turbo'"'"'s own decoding'
 	@echo 'make bench-cuda     times training steps and their operations on an NVIDIA GPU, against what it can do'
 	@echo 'make test           builds and runs every test'
 	@echo 'make test-karat     builds and runs dev/test/test_karat.c; test-trainer.sh: dev/test/test_trainer.sh; and so on'
@@ -134,6 +134,9 @@ $(BUILD)/bench: dev/bench/bench.c $(CONFIG)
 $(BUILD)/layers: dev/bench/layers.c $(CONFIG)
 	$(COMPILE)
 
+$(BUILD)/bench_augment: dev/bench/bench_augment.c $(CONFIG)
+	$(COMPILE)
+
 $(BUILD)/bench_data: dev/bench/bench_data.c $(CONFIG)
 	$(COMPILE)
 
@@ -189,8 +192,8 @@ bench: $(BUILD)/bench
 bench-layers: $(BUILD)/layers
 	@$<
 
-bench-data: $(BUILD)/bench_data
-	@$<
+bench-data: $(BUILD)/bench_data $(BUILD)/bench_augment
+	@$< && $(BUILD)/bench_augment
 
 bench-cuda: $(BUILD)/bench_cuda
 	@$< tiny && $< small && $< base
@@ -207,7 +210,8 @@ RUN_TESTS = @build="$$(cd $(BUILD) && pwd)" && TRAIN_KAT="$$build/train_kat" CON
 
 # The longest come first: they run beside the others. Benchmarks, which no test runs, have to compile.
 test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data
-	@$(CC) $(CFLAGS) $(OPENBLAS_FLAGS) -fsyntax-only dev/bench/bench.c dev/bench/layers.c dev/bench/bench_data.c
+	@$(CC) $(CFLAGS) $(OPENBLAS_FLAGS) -fsyntax-only dev/bench/bench.c dev/bench/layers.c dev/bench/bench_data.c \
+	    dev/bench/bench_augment.c
 	$(call RUN_TESTS,$(SHELL_TESTS) $(TESTS))
 
 test-arithmetic: $(filter-out $(SAME_EVERYWHERE),$(TESTS))

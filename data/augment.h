@@ -58,6 +58,12 @@ static inline Augment augment_none(void) {
                      .mix_switch = 0.5f, .repeats = 1};
 }
 
+// Whether images may be changed by operations
+static inline bool has_operations(const Augment* a) {
+    const ColorJitter* j = &a->jitter;
+    return a->rand.operations > 0 || j->brightness > 0 || j->contrast > 0 || j->saturation > 0 || j->hue > 0 || j->grey > 0;
+}
+
 // ---- one image ----
 
 // DRAW_CROP: BOX_TRIES from there on

@@ -6,6 +6,7 @@
 //   device_input_close(&input);                                         // before the loader
 #pragma once
 #include "../kernels/augment.cuh"
+#include "../kernels/augment_operations.cuh"
 #include "loader.h"
 
 typedef struct { uint8_t* bytes; size_t size; } DeviceRoom; // on the device; it grows, and then forgets what was in it
@@ -30,6 +31,10 @@ typedef struct {
     int* tables;
     AxisTables across, down;
     BoxPlace* host_places;
+    // where images are changed by operations
+    OperationList* lists;                            // (B)
+    DeviceOperation *host_operations, *operations;   // (rounds, B)
+    uint8_t *room, *level_tables;                    // (B, 3, S, S), (B, 3, LEVELS)
 } DeviceInput;
 
 static inline void* device_input_bytes(size_t bytes) {
@@ -148,6 +153,37 @@ static inline void device_input_unpin(const Loader* l) {
     }
 }
 
+// ---- operations
+
+static inline void device_input_operations(DeviceInput* in) {
+    const LoaderConfig* c = &in->loader->plan.config;
+    size_t B = c->batch_size, S = c->image_size, operations = MAX_OPERATIONS * B;
+    if (!c->train || !has_operations(&c->augment)) { return; }
+    in->lists = alloc_array(OperationList, B, "a batch's operations");
+    in->host_operations = alloc_array(DeviceOperation, operations, "a batch's operations");
+    in->operations = (DeviceOperation*)device_input_bytes(operations * sizeof(DeviceOperation));
+    in->room = (uint8_t*)device_input_bytes(B * 3 * S * S);
+    in->level_tables = (uint8_t*)device_input_bytes(B * 3 * LEVELS);
+}
+
+// On images.levels
+static inline void device_input_operate(DeviceInput* in, const Batch* b, cudaStream_t stream) {
+    int B = b->count, S = in->images.S;
+    uint8_t fill[3];
+    if (!in->lists) { return; }
+    for (int i = 0; i < B; i++) { in->lists[i] = b->draws[i].operations; }
+    int rounds = operation_rounds(in->host_operations, in->lists, B, S, S);
+    CUDA_CHECK(cudaMemcpyAsync(in->operations, in->host_operations, (size_t)rounds * B * sizeof(DeviceOperation),
+                               cudaMemcpyHostToDevice, stream));
+    fill_colour(fill, in->loader->plan.config.mean);
+    uint8_t* made = apply_operations(in->images.levels, in->room, in->level_tables, in->operations, rounds, fill, B, S, S,
+                                     stream);
+    if (made != in->images.levels) {
+        in->room = in->images.levels;
+        in->images.levels = made;
+    }
+}
+
 // ---- both
 
 static inline void device_input_open(DeviceInput* in, const Loader* l) {
@@ -167,16 +203,19 @@ static inline void device_input_open(DeviceInput* in, const Loader* l) {
     memcpy(in->images.mean, c->mean, sizeof c->mean);
     memcpy(in->images.std, c->std, sizeof c->std);
     if (c->output == LOAD_DRAWS) { device_input_images(in); }
+    device_input_operations(in);
 }
 
 static inline void device_input_close(DeviceInput* in) {
     device_input_unpin(in->loader);
     void* const memory[] = {in->pixels.bytes, in->rows.bytes, in->draws, in->places, in->mix, in->tables,
-                            in->images.levels};
+                            in->images.levels, in->operations, in->room, in->level_tables};
     for (void* p : memory) { CUDA_CHECK(cudaFree(p)); }
     axis_tables_free(&in->across);
     axis_tables_free(&in->down);
     free(in->host_places);
+    free(in->lists);
+    free(in->host_operations);
 }
 
 static inline void device_input_copy(void* to, const void* from, size_t bytes, cudaStream_t stream) {
@@ -201,5 +240,6 @@ static inline void device_input_batch(float* images, DeviceInput* in, const Batc
     }
     in->images.rows = batch_resamples(&in->loader->plan) ? device_room_for(&in->rows, row_bytes) : NULL;
     box_levels(in->images, b->count, stream);
+    device_input_operate(in, b, stream);
     finish_images(images, in->images, b->count, stream);
 }

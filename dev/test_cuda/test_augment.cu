@@ -4,7 +4,6 @@
 // boxes that come with the batch, of images in memory and of encoded ones of any size.
 #include "../../data/device_input.cuh"
 #include "kernel_test.cuh"
-#include "../../data/open.h"
 #include "../test/encoded_set.h"
 
 static Dataset make_dataset(int count, int channels, int height, int width) {
@@ -55,13 +54,17 @@ static void test_encoded(int batch_size, int S, int workers) {
     Error err;
     make_encoded_split(test_folder, "train", 0, 23);
     make_encoded_split(test_folder, "val", 100, 7);
-    if (!dataset_open(&train, &val, test_folder, &err)) { fail(1, "%s", err.text); }
+    if (!shards_load(&train, in_folder("train.index"), &err) || !shards_load(&val, in_folder("val.index"), &err)) {
+        fail(1, "%s", err.text);
+    }
     LoaderConfig c = loader_defaults(&train, batch_size, S, true, 5);
     test_batches("whole encoded images", &train, c, LOAD_BOXES, workers);
     c.augment.random_resized_crop = true;
     c.augment.flip = 0.5f;
     c.augment.mixup = 0.8f;
     c.augment.cutmix = 1;
+    c.augment.mix_order = MIX_BYTES;
+    c.augment.rand = RandAugment{15, 3, 1, 1, 10, true};
     test_batches("boxes of encoded images", &train, c, LOAD_BOXES, workers);
     c.train = false;
     c.crop_pct = 0.8f;
@@ -94,6 +97,11 @@ static void test_shifts(int batch_size, int channels, int side, float mixup, flo
     test_augmentation("erased by noise", &d, c);
     c.augment.mix_order = MIX_BYTES;
     test_augmentation("bytes mixed", &d, c);
+    c.augment.rand = RandAugment{9, 2, 0.5, 0.5, 10, true};
+    test_augmentation("RandAugment", &d, c);
+    c.augment.rand.operations = 0;
+    c.augment.jitter = ColorJitter{0.4f, 0.4f, 0.4f, 0.2f, 0.8f, 0.2f};
+    test_augmentation("colour jitter", &d, c);
     dataset_free(&d);
 }
 
