@@ -69,8 +69,6 @@ static inline bool has_operations(const Augment* a) {
 // DRAW_CROP: BOX_TRIES from there on
 enum { AUGMENT_DRAWS = 32, DRAW_CHOICES = 0, DRAW_CROP = 1, BOX_TRIES = 10 };
 
-typedef OperationKey ImageKey;
-
 static inline Random4 image_draw(ImageKey key, int draw) {
     return random_bits(key.seed, STREAM_AUGMENT, key.epoch, key.image * AUGMENT_DRAWS + (uint64_t)draw);
 }

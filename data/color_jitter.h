@@ -28,7 +28,7 @@ static inline float draw_between(double low, double high, uint32_t word) {
     return (float)(low + (high - low) * uniform_from(word) * unknown_one());
 }
 
-static inline void draw_color_jitter(OperationList* list, const ColorJitter* j, OperationKey key) {
+static inline void draw_color_jitter(OperationList* list, const ColorJitter* j, ImageKey key) {
     static const ImageOperationKind kinds[JITTERS] = {OPERATION_BRIGHTNESS, OPERATION_CONTRAST, OPERATION_COLOR,
                                                       OPERATION_HUE};
     const float strengths[JITTERS] = {j->brightness, j->contrast, j->saturation, j->hue};

@@ -134,17 +134,17 @@ enum { OPERATION_DRAWS = 32, DRAW_JITTER = 2 * MAX_RAND_OPERATIONS, DRAW_JITTER_
 typedef struct {
     uint64_t seed, image;
     uint32_t epoch;
-} OperationKey;
+} ImageKey;
 
-static inline uint64_t operation_index(OperationKey key, int draw) {
+static inline uint64_t operation_index(ImageKey key, int draw) {
     return key.image * OPERATION_DRAWS + (uint64_t)draw;
 }
 
-static inline Random4 operation_draw(OperationKey key, int draw) {
+static inline Random4 operation_draw(ImageKey key, int draw) {
     return random_bits(key.seed, STREAM_OPERATIONS, key.epoch, operation_index(key, draw));
 }
 
-static inline double draw_magnitude(const RandAugment* r, OperationKey key, int draw) {
+static inline double draw_magnitude(const RandAugment* r, ImageKey key, int draw) {
     double magnitude = r->magnitude;
     if (isinf(r->deviation)) {
         magnitude *= uniform_from(operation_draw(key, draw).word[0]);
@@ -166,7 +166,7 @@ static inline AffineFilter geometry_filter(GeometryFilter filter, bool coin) {
     }
 }
 
-static inline void draw_rand_augment(OperationList* list, const RandAugment* r, OperationKey key,
+static inline void draw_rand_augment(OperationList* list, const RandAugment* r, ImageKey key,
                                      GeometryFilter filter) {
     for (int i = 0; i < r->operations; i++) {
         Random4 choice = operation_draw(key, 2 * i);

@@ -48,7 +48,7 @@ static inline bool draw_erased_box(Crop* box, Random4 r, int H, int W, int count
     return true;
 }
 
-static inline Erasures draw_erasures(const RandomErasing* e, OperationKey key, int H, int W) {
+static inline Erasures draw_erasures(const RandomErasing* e, ImageKey key, int H, int W) {
     Erasures drawn = {.mode = e->mode};
     Random4 r = operation_draw(key, DRAW_ERASURES);
     if (uniform_from(r.word[0]) >= e->probability) { return drawn; }

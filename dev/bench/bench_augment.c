@@ -67,7 +67,7 @@ static void add_policy_row(Row* row, const char* policy) {
     snprintf(row->name, NAME, "%s", policy);
     for (int i = 0; i < IMAGES; i++) {
         row->lists[i].count = 0;
-        draw_rand_augment(&row->lists[i], &r, (OperationKey){1, (uint64_t)i, 0}, GEOMETRY_RANDOM);
+        draw_rand_augment(&row->lists[i], &r, (ImageKey){1, (uint64_t)i, 0}, GEOMETRY_RANDOM);
     }
 }
 

@@ -41,7 +41,7 @@ static RandAugment policy(const char* text) {
 static OperationList drawn(const char* text, int image, GeometryFilter filter) {
     RandAugment r = policy(text);
     OperationList list = {0};
-    draw_rand_augment(&list, &r, (OperationKey){3, (uint64_t)image, 7}, filter);
+    draw_rand_augment(&list, &r, (ImageKey){3, (uint64_t)image, 7}, filter);
     return list;
 }
 
@@ -98,7 +98,7 @@ static void test_other_draws(void) {
 
 static OperationList jittered(const ColorJitter* j, int image) {
     OperationList list = {0};
-    draw_color_jitter(&list, j, (OperationKey){3, (uint64_t)image, 7});
+    draw_color_jitter(&list, j, (ImageKey){3, (uint64_t)image, 7});
     return list;
 }
 
@@ -149,7 +149,7 @@ static void test_erasures(void) {
     RandomErasing e = {0.25f, 3, ERASE_PIXEL};
     int of_count[MAX_ERASED_BOXES + 1] = {0}, beyond = 0;
     for (int i = 0; i < KEYS; i++) {
-        Erasures drawn = draw_erasures(&e, (OperationKey){3, (uint64_t)i, 7}, H, W);
+        Erasures drawn = draw_erasures(&e, (ImageKey){3, (uint64_t)i, 7}, H, W);
         of_count[drawn.count]++;
         for (int k = 0; k < drawn.count; k++) {
             Crop b = drawn.box[k];
@@ -161,7 +161,7 @@ static void test_erasures(void) {
     check_share(of_count[0], KEYS, 0.75, "images that keep everything");
     for (int i = 1; i <= 3; i++) { check_share(of_count[i], KEYS, 0.25 / 3, "images that lose so many boxes"); }
     e.probability = 1;
-    Erasures single = draw_erasures(&e, (OperationKey){3, 0, 7}, 1, 1);
+    Erasures single = draw_erasures(&e, (ImageKey){3, 0, 7}, 1, 1);
     for (int k = 0; k < single.count; k++) {
         CHECK(single.box[k].height * single.box[k].width == 0, "one pixel has no smaller box");
     }

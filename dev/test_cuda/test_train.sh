@@ -72,6 +72,7 @@ done <<'MODELS'
 --model vit-mini --hflip 0.5 --crop-padding 5 --mixup 0.8 --smoothing 0.1
 --model vit-mini --hflip 0.5 --crop-padding 4 --cutmix 1 --image-size 32 --patch 8
 --model vit-mini --hflip 0.5 --rrc --mixup 0.8 --cutmix 1 --reprob 0.5 --remode const --image-size 40 --patch 8 --data-on-gpu off
+--model vit-mini --hflip 0.5 --rrc --aa rand-m9-mstd0.5-inc1 --mixup 0.8 --cutmix 1 --mix-order bytes --reprob 0.5 --recount 3 --remode const --aug-repeats 2 --image-size 40 --patch 8
 MODELS
 
 # To 5 digits: step, loss and gradient norm of training; then step, loss and top-1 of the last evaluation
