@@ -58,7 +58,7 @@ RUN_TRAINER := $(patsubst dev/test/%.c,$(BUILD)/%,$(shell grep -lE "TRAIN_KAT|tr
 # or run the trainer, the arithmetic of which test_gpt_style.c goes through from inside. They are not repeated in builds that
 # differ in nothing else.
 SAME_EVERYWHERE = $(SHELL_TESTS) $(RUN_TRAINER) \
-    $(patsubst %,$(BUILD)/test_%,convert dataset fuzz_corpus log safetensors)
+    $(patsubst %,$(BUILD)/test_%,convert convert_folder convert_imagenet convert_index dataset fuzz_corpus log safetensors)
 
 .PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-data bench-cuda test stress test-arithmetic test-asan \
         test-folder test-gpu-check clean

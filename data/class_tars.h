@@ -54,19 +54,6 @@ static inline bool sort_class_tars(ClassTars* in, Error* err) {
     return true;
 }
 
-static inline int open_archive(const char* path, struct stat* status, Error* err) {
-    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (descriptor < 0 || fstat(descriptor, status) != 0) {
-        set_error(err, "cannot open %s: %s", path, strerror(errno));
-    } else if (!S_ISREG(status->st_mode)) {
-        set_error(err, "%s is not a regular file", path);
-    } else {
-        return descriptor;
-    }
-    if (descriptor >= 0) { close(descriptor); }
-    return -1;
-}
-
 static inline bool class_tars_of_archive(ClassTars* in, Error* err) {
     struct stat status;
     int found, descriptor = open_archive(in->path, &status, err);

@@ -149,7 +149,7 @@ static inline bool next_job(Preparation* p) {
 }
 
 // The next image, with its job and its number there; false: nothing is left, or all is to end
-static inline bool take_image(Preparation* p, InputImage* image, OpenJob** from, uint64_t* number) {
+static inline bool next_image(Preparation* p, InputImage* image, OpenJob** from, uint64_t* number) {
     Error err;
     while (!p->failed && !stop_requested && (p->current || next_job(p))) {
         OpenJob* open = *from = p->current;
@@ -233,7 +233,7 @@ static inline void* preparation_worker(void* preparation) {
         set_error(&err, "no memory for a worker: give fewer --workers");
         preparation_fail(p, &err);
     }
-    while (w && take_image(p, &w->image, &open, &number)) {
+    while (w && next_image(p, &w->image, &open, &number)) {
         pthread_mutex_unlock(&p->lock);
         prepare_image(w, p->treatment, &open->images[number % p->window]);
         pthread_mutex_lock(&p->lock);

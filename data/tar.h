@@ -17,6 +17,20 @@
 
 enum { TAR_BLOCK = 512, TAR_NAME_BYTES = 1024, TAR_EXTENSION_BYTES = 1 << 16 };
 
+// -1: err says why not. A fifo is not waited for.
+static inline int open_archive(const char* path, struct stat* status, Error* err) {
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (descriptor < 0 || fstat(descriptor, status) != 0) {
+        set_error(err, "cannot open %s: %s", path, strerror(errno));
+    } else if (!S_ISREG(status->st_mode)) {
+        set_error(err, "%s is not a regular file", path);
+    } else {
+        return descriptor;
+    }
+    if (descriptor >= 0) { close(descriptor); }
+    return -1;
+}
+
 // A walk over the members between two places of a file
 typedef struct {
     int descriptor;

@@ -1,12 +1,14 @@
 // Every file of dev/fuzz/corpus through its fuzz target once, each in a process of its own: what `make fuzz` found
 // stays fixed.
 #include "../fuzz/fuzz_convert.c"
+#include "../fuzz/fuzz_index.c"
 #include "../fuzz/fuzz_jpeg.c"
 #include "../fuzz/fuzz_kds.c"
 #include "../fuzz/fuzz_mat5.c"
 #include "../fuzz/fuzz_options.c"
 #include "../fuzz/fuzz_png.c"
 #include "../fuzz/fuzz_safetensors.c"
+#include "../fuzz/fuzz_tar.c"
 #include <glob.h>
 #include <sys/wait.h>
 
@@ -50,5 +52,7 @@ int main(void) {
     replay("dev/fuzz/corpus/options/*", fuzz_options);
     replay("dev/fuzz/corpus/jpeg/*", fuzz_jpeg);
     replay("dev/fuzz/corpus/png/*", fuzz_png);
+    replay("dev/fuzz/corpus/tar/*", fuzz_tar);
+    replay("dev/fuzz/corpus/index/*", fuzz_index);
     return tests_finish();
 }
