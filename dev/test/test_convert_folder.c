@@ -139,27 +139,17 @@ static void test_workers(const char* input, const char* right) {
     CHECK(before.st_ino == after.st_ino, "nothing is written then");
 }
 
-// Seconds that the whole takes
-static double time_of(const char* input, const ConvertOptions* o) {
-    char output[300];
-    double begin = seconds_now();
-    snprintf(output, sizeof output, "%.200s/timed", test_folder);
-    CHECK(end_of(start_convert(convert_folder, "folder", input, output, o)) == 0, "a process of its own");
-    remove_folder(output);
-    return seconds_now() - begin;
-}
-
 static void test_kills(const char* input, const char* right) {
     enum { KILLS = 10 };
     char output[300], shard[400];
     ConvertOptions o = convert_defaults();
-    double seconds = time_of(input, &o);
     int killed = 0;
-    for (int k = 0; k < KILLS; k++) {
+    for (int k = 0; k < KILLS; k++) { // when so many files are there, and a little later
         struct stat before = {0}, after = {0};
         snprintf(output, sizeof output, "%.200s/killed%d", test_folder, k);
         pid_t child = start_convert(convert_folder, "folder", input, output, &o);
-        sleep_seconds(seconds * (k + 1) / (KILLS + 1));
+        while (count_entries(output, "*") < k % 6 && !has_ended(child)) { sleep_seconds(5e-5); }
+        sleep_seconds(1e-4 * k);
         kill(child, SIGKILL);
         killed += end_of(child) == 128 + SIGKILL;
         snprintf(shard, sizeof shard, "%s/train-000000.part", output);
@@ -177,12 +167,11 @@ static void test_kills(const char* input, const char* right) {
 static void test_stop(const char* input, const char* right) {
     char output[300];
     ConvertOptions o = convert_defaults();
-    double seconds = time_of(input, &o);
     int code = 0;
-    for (int k = 0; k < 8 && code != EXIT_STOPPED; k++) {
+    for (int k = 0; k < 30 && code != EXIT_STOPPED; k++) {
         snprintf(output, sizeof output, "%.200s/stopped%d", test_folder, k);
         pid_t child = start_convert(convert_folder, "folder", input, output, &o);
-        sleep_seconds(seconds * (9 - k) / 10);
+        while (count_entries(output, "*.tmp") == 0 && !has_ended(child)) { sleep_seconds(5e-5); }
         kill(child, SIGTERM);
         code = end_of(child);
     }
@@ -217,13 +206,12 @@ static void test_full_disk(const char* input, const char* right) {
 static void test_parts(const char* input, const char* right) {
     char output[300], part[400];
     ConvertOptions o = convert_defaults();
-    double seconds = time_of(input, &o);
     for (int change = 0; change < 3; change++) {
-        for (int k = 0; k < 8; k++) { // until one is finished
+        for (int k = 0; k < 30; k++) { // until one is finished, and seen while it is there
             snprintf(output, sizeof output, "%.200s/part%d.%d", test_folder, change, k);
             snprintf(part, sizeof part, "%s/train-000000.part", output);
             pid_t child = start_convert(convert_folder, "folder", input, output, &o);
-            sleep_seconds(seconds * (4 + k % 5) / 10);
+            while (!path_exists(part) && !has_ended(child)) { sleep_seconds(1e-4); }
             kill(child, SIGKILL);
             end_of(child);
             if (path_exists(part)) { break; }
