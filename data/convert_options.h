@@ -27,7 +27,7 @@ static const Option convert_options[] = {
      "shards: an image that cannot be read is an error, instead of skipped and listed"},
     {OPTION_INT, "workers", offsetof(ConvertOptions, workers), "0", 0, 1024, NULL, RESUME_FREE,
      "shards: threads; 0: as many as there are cores"},
-    {OPTION_SWITCH, "help", offsetof(ConvertOptions, help), "off", 0, 0, NULL, RESUME_FREE,
+    {OPTION_SWITCH, "help|h", offsetof(ConvertOptions, help), "off", 0, 0, NULL, RESUME_FREE,
      "print this; after a command, what belongs to it"},
 };
 enum { CONVERT_OPTIONS = sizeof convert_options / sizeof convert_options[0] };

@@ -1,9 +1,11 @@
 // The command line from one table. Each Option says its name, type, place in the configuration struct, default, range
 // and help: the parser, --help, the printed and the saved configuration, and the comparison on resume all read it.
 //
-// Accepted: --flag value, --flag=value; a switch may stand alone (on); a pair takes two values or "a,b".
+// Accepted: --flag value, --flag=value; a name of one letter as -f too; a switch may stand alone (on); a pair takes two
+// values or "a,b"; a list takes the words up to the next flag.
 #pragma once
 #include "error.h"
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stddef.h>
@@ -18,8 +20,14 @@ typedef enum {
     OPTION_TEXT,   // char[OPTION_TEXT_SIZE]
     OPTION_CHOICE, // int, the position in choices
     OPTION_SWITCH, // int, 0 or 1
+    OPTION_WORDS,  // Words, of the command line alone: as a text they are none
 } OptionType;
 enum { OPTION_TEXT_SIZE = 512 };
+
+// A list in the command line, which it lies in; behind: characters of the first word that are in front of it, "--flag="
+typedef struct { char** word; int count, behind; } Words;
+
+static inline const char* words_at(const Words* w, int i) { return w->word[i] + (i == 0 ? w->behind : 0); }
 
 // What becomes of an option when a run is saved and goes on
 typedef enum {
@@ -142,6 +150,7 @@ static inline bool option_set(void* config, const Option* option, const char* te
         *(int*)field = position;
         return true;
     }
+    case OPTION_WORDS: *(Words*)field = (Words){NULL, 0, 0}; return true;
     case OPTION_GROUP: break;
     }
     return true;
@@ -172,7 +181,7 @@ static inline const char* option_text(const void* config, const Option* option, 
     case OPTION_TEXT: snprintf(text, OPTION_TEXT_SIZE, "%s", (const char*)field); break;
     case OPTION_CHOICE: snprintf(text, OPTION_TEXT_SIZE, "%s", choice_name(option->choices, *whole)); break;
     case OPTION_SWITCH: snprintf(text, OPTION_TEXT_SIZE, "%s", *whole ? "on" : "off"); break;
-    case OPTION_GROUP: break;
+    case OPTION_WORDS: case OPTION_GROUP: break;
     }
     return text;
 }
@@ -202,7 +211,9 @@ static inline int edit_distance(const char* a, const char* b) {
     return row[n];
 }
 
-static inline bool unknown_flag(const Option* table, int count, const char* name, Error* err) {
+// word: "--name", with its dashes
+static inline bool unknown_flag(const Option* table, int count, const char* word, Error* err) {
+    const char* name = word + strspn(word, "-");
     const Option* nearest = NULL;
     int best = 80;
     for (int i = 0; i < count; i++) {
@@ -210,41 +221,58 @@ static inline bool unknown_flag(const Option* table, int count, const char* name
         if (distance < best) { best = distance; nearest = &table[i]; }
     }
     if (nearest && best <= 1 + (int)strlen(name) / 3) {
-        return set_error(err, "unknown option --%s: did you mean --%s?", name, option_name(nearest));
+        return set_error(err, "unknown option %s: did you mean --%s?", word, option_name(nearest));
     }
-    return set_error(err, "unknown option --%s: see --help", name);
+    return set_error(err, "unknown option %s: see --help", word);
+}
+
+// Not a value: -1 and -x.png are values
+static inline bool is_flag(const char* word) {
+    bool letter = word[0] == '-' && isalpha((unsigned char)word[1]) && (!word[2] || word[2] == '=');
+    return letter || strncmp(word, "--", 2) == 0;
 }
 
 // One flag at argv[*at]: finds its option and value, and moves *at behind them.
 static inline bool next_flag(const Option* table, int count, int argc, char** argv, int* at,
                              const Option** option, char value[OPTION_TEXT_SIZE], Error* err) {
-    const char* word = argv[(*at)++];
-    if (strcmp(word, "-h") == 0) { word = "--help"; }
-    if (strncmp(word, "--", 2) != 0 || !word[2]) {
+    const char *word = argv[(*at)++], *equals = strchr(word, '=');
+    if (!is_flag(word) || strcmp(word, "--") == 0) {
         return set_error(err, "'%s' is not an option: options look like --name value, see --help", word);
     }
     char name[64];
-    const char* equals = strchr(word, '=');
-    snprintf(name, sizeof name, "%.*s", (int)(equals ? equals - word - 2 : (long)strlen(word + 2)), word + 2);
-    *option = option_find(table, count, name);
+    snprintf(name, sizeof name, "%.*s", (int)(equals ? equals - word : (long)strlen(word)), word);
+    *option = option_find(table, count, name + (name[1] == '-' ? 2 : 1));
     if (!*option) { return unknown_flag(table, count, name, err); }
     const char* first = equals ? equals + 1 : NULL;
-    bool more = *at < argc && strncmp(argv[*at], "--", 2) != 0;
+    bool more = *at < argc && !is_flag(argv[*at]);
     if (!first && more) { first = argv[(*at)++]; }
     if (!first && (*option)->type == OPTION_SWITCH) { first = "on"; }
-    if (!first) { return set_error(err, "--%s needs a value: see --help", name); }
+    if (!first) { return set_error(err, "%s needs a value: see --help", name); }
+    if ((*option)->type == OPTION_WORDS) { // options_parse has them
+        while (*at < argc && !is_flag(argv[*at])) { ++*at; }
+        first = "";
+    }
     bool second = (*option)->type == OPTION_PAIR && !strpbrk(first, ", ") && *at < argc;
     int length = second ? snprintf(value, OPTION_TEXT_SIZE, "%s,%s", first, argv[(*at)++])
                         : snprintf(value, OPTION_TEXT_SIZE, "%s", first);
-    return length < OPTION_TEXT_SIZE || set_error(err, "--%s is longer than %d characters", name, OPTION_TEXT_SIZE - 1);
+    return length < OPTION_TEXT_SIZE || set_error(err, "%s is longer than %d characters", name, OPTION_TEXT_SIZE - 1);
+}
+
+// Those of a flag, which lie behind it, or partly in it
+static inline Words words_of(char** flag, int count) {
+    const char* equals = strchr(flag[0], '=');
+    return equals ? (Words){flag, count, (int)(equals + 1 - flag[0])} : (Words){flag + 1, count - 1, 0};
 }
 
 static inline bool options_parse(void* config, const Option* table, int count, int argc, char** argv, Error* err) {
     for (int at = 1; at < argc;) {
         const Option* option = NULL;
         char value[OPTION_TEXT_SIZE];
+        int from = at;
         if (!next_flag(table, count, argc, argv, &at, &option, value, err)) { return false; }
         if (!option_set(config, option, value, err)) { return false; }
+        Words* words = (Words*)((char*)config + option->offset);
+        if (option->type == OPTION_WORDS) { *words = words_of(argv + from, at - from); }
     }
     return true;
 }
@@ -269,7 +297,8 @@ static inline bool options_peek(const Option* table, int count, int argc, char**
 // What --help puts in the place of the value
 static inline const char* option_value_name(const Option* o) {
     return o->type == OPTION_INT ? "N" : o->type == OPTION_REAL ? "X" : o->type == OPTION_PAIR ? "X X"
-         : o->type == OPTION_TEXT ? "TEXT" : o->type == OPTION_CHOICE ? o->choices : "[on|off]";
+         : o->type == OPTION_TEXT ? "TEXT" : o->type == OPTION_CHOICE ? o->choices
+         : o->type == OPTION_WORDS ? "TEXT..." : "[on|off]";
 }
 
 static inline void options_help(FILE* out, const Option* table, int count) {

@@ -46,7 +46,7 @@ static const Option fit_table[] = {
     {OPTION_PAIR, "interval", FIELD(interval), "-3,3", -1000, 1000, "", RESUME_FREE, "where to fit"},
     {OPTION_SWITCH, "check", FIELD(check), "off", 0, 0, "", RESUME_FREE,
      "measure the stored starting coefficients on the interval instead"},
-    {OPTION_SWITCH, "help", FIELD(help), "off", 0, 0, "", RESUME_FREE, "print this and stop"},
+    {OPTION_SWITCH, "help|h", FIELD(help), "off", 0, 0, "", RESUME_FREE, "print this and stop"},
 };
 enum { FIT_OPTIONS = sizeof fit_table / sizeof fit_table[0] };
 
