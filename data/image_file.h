@@ -1,5 +1,5 @@
-// The file of one image in memory: what it is by its first bytes, whatever its name says, and what its readers share
-// (jpeg_file.h, png_file.h). Pixels come as Pillow's open(...).convert("RGB") has them, planar.
+// The file of one image: its bytes from disk, what it is by the first of them, whatever its name says, and what its
+// readers share (jpeg_file.h, png_file.h). Pixels come as Pillow's open(...).convert("RGB") has them, planar.
 //
 // libjpeg and libpng report an error by a call that must not return: it writes the sentence and jumps back to where the
 // reader began. Sentences go on behind the file's name, which the caller knows.
@@ -8,8 +8,45 @@
 #include "dataset.h"
 #include "resample.h"
 #include <setjmp.h>
+#include <strings.h>
 
 enum { MAX_IMAGE_PIXELS = 89478485 }; // where Pillow begins to warn of decompression bombs
+
+// ---- on disk
+
+static inline bool has_extension(const char* name, const char* extension) {
+    size_t length = strlen(name), end = strlen(extension);
+    return length > end && strcasecmp(name + length - end, extension) == 0;
+}
+
+// Of what is looked for in folders
+static inline bool is_image_name(const char* name) {
+    return has_extension(name, ".jpg") || has_extension(name, ".jpeg") || has_extension(name, ".png");
+}
+
+static inline bool read_descriptor(int descriptor, uint64_t offset, uint64_t count, uint8_t** bytes, Error* err) {
+    if (count > UINT32_MAX / 2) { return set_error(err, "has %.1f GB, more than any image", (double)count / 1e9); }
+    *bytes = (uint8_t*)malloc(count + 1);
+    if (!*bytes) { return set_error(err, "takes more memory than there is: %.1f MB", (double)count / 1e6); }
+    ssize_t got = read_at(descriptor, *bytes, count, offset);
+    if (got == (ssize_t)count) { return true; }
+    return set_error(err, "cannot be read: %s", got < 0 ? strerror(errno) : "it became shorter meanwhile");
+}
+
+// To be freed also where err says why they are not all there. A fifo is not waited for.
+static inline bool read_image_file(const char* path, uint8_t** bytes, size_t* count, Error* err) {
+    struct stat status;
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    *bytes = NULL;
+    if (descriptor < 0) { return set_error(err, "cannot be opened: %s", strerror(errno)); }
+    bool ok = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+    *count = (size_t)status.st_size;
+    ok = ok ? read_descriptor(descriptor, 0, *count, bytes, err) : set_error(err, "is not a regular file");
+    close(descriptor);
+    return ok;
+}
+
+// ---- in memory
 
 typedef enum { IMAGE_JPEG, IMAGE_PNG } ImageFormat;
 

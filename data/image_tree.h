@@ -3,6 +3,7 @@
 // is being gone through already.
 #pragma once
 #include "classes.h"
+#include "image_file.h"
 
 enum { TREE_DEPTH = 32, MEMBER_CUT = 72, MEMBER_KEY_BYTES = 160 };
 
@@ -28,15 +29,6 @@ static inline void tree_free(ImageTree* t) {
     table_free(&t->others);
     free(t->images);
     *t = (ImageTree){0};
-}
-
-static inline bool has_extension(const char* name, const char* extension) {
-    size_t length = strlen(name), end = strlen(extension);
-    return length > end && strcasecmp(name + length - end, extension) == 0;
-}
-
-static inline bool is_image_name(const char* name) {
-    return has_extension(name, ".jpg") || has_extension(name, ".jpeg") || has_extension(name, ".png");
 }
 
 // ---- names in shards

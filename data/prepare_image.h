@@ -44,28 +44,12 @@ static inline void image_worker_free(ImageWorker* w) {
 
 // ---- reading
 
-static inline bool read_descriptor(int descriptor, uint64_t offset, uint64_t count, uint8_t** bytes, Error* err) {
-    if (count > UINT32_MAX / 2) { return set_error(err, "has %.1f GB, more than any image", (double)count / 1e9); }
-    *bytes = (uint8_t*)malloc(count + 1);
-    if (!*bytes) { return set_error(err, "takes more memory than there is: %.1f MB", (double)count / 1e6); }
-    ssize_t got = read_at(descriptor, *bytes, count, offset);
-    if (got == (ssize_t)count) { return true; }
-    return set_error(err, "cannot be read: %s", got < 0 ? strerror(errno) : "it became shorter meanwhile");
-}
-
-// The file's bytes, to be freed also where err says why they are not all there. A fifo is not waited for.
+// The file's bytes, to be freed also where err says why they are not all there
 static inline bool read_image(const InputImage* image, uint8_t** bytes, size_t* count, Error* err) {
-    struct stat status;
     *bytes = NULL;
     *count = image->bytes;
     if (image->descriptor >= 0) { return read_descriptor(image->descriptor, image->offset, image->bytes, bytes, err); }
-    int descriptor = open(image->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (descriptor < 0) { return set_error(err, "cannot be opened: %s", strerror(errno)); }
-    bool ok = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-    *count = (size_t)status.st_size;
-    ok = ok ? read_descriptor(descriptor, 0, *count, bytes, err) : set_error(err, "is not a regular file");
-    close(descriptor);
-    return ok;
+    return read_image_file(image->path, bytes, count, err);
 }
 
 // ---- pixels
