@@ -283,12 +283,12 @@ static inline const char* dataset_fingerprint(const Dataset* d, char text[FINGER
     return text;
 }
 
-// The class names, a newline between them; the caller frees it.
-static inline char* dataset_class_text(const Dataset* d) {
+// The names or ids of the classes, a newline between them; the caller frees it.
+static inline char* dataset_class_text(const Dataset* d, char (*names)[CLASS_NAME_BYTES]) {
     char* text = alloc_array(char, (size_t)d->classes * CLASS_NAME_BYTES, "class names");
     for (int k = 0, at = 0; k < d->classes; k++) {
         if (k) { text[at++] = '\n'; }
-        for (const char* c = d->class_names[k]; *c; c++) { text[at++] = *c == '\n' ? ' ' : *c; }
+        for (const char* c = names[k]; *c; c++) { text[at++] = *c == '\n' ? ' ' : *c; }
     }
     return text;
 }

@@ -10,25 +10,31 @@ enum { FOLDER_SIZE = OPTION_TEXT_SIZE, PATH_SIZE = FOLDER_SIZE + 320 }; // a fol
 typedef struct {
     Config config;          // the defaults where it says nothing
     bool ours;              // this program wrote it
-    bool knows_data;        // then the next four are there
+    bool knows_data;        // then the next five are there
     char train_data[FINGERPRINT_SIZE], test_data[FINGERPRINT_SIZE];
     char* class_names;      // a line each
+    char* class_ids;        // likewise; NULL: there are none
     float mean[3], std[3];  // of its normalisation
     bool normalizes;        // an evaluation is to take that
     char extended[512];     // when the run was made longer
 } Origin;
 
+static void add_class_text(Metadata* m, const char* key, const Dataset* d, char (*names)[CLASS_NAME_BYTES]) {
+    char* text = dataset_class_text(d, names);
+    metadata_add(m, key, text);
+    free(text);
+}
+
 static void add_data(Metadata* m, const Dataset* train, const Dataset* test, const float mean[3], const float std[3]) {
     char text[FINGERPRINT_SIZE];
-    char* names = dataset_class_text(train);
     dataset_fingerprint(train, text);
     metadata_add(m, "train_data", text);
     dataset_fingerprint(test, text);
     metadata_add(m, "test_data", text);
-    metadata_add(m, "class_names", names);
+    add_class_text(m, "class_names", train, train->class_names);
+    if (train->class_ids) { add_class_text(m, "class_ids", train, train->class_ids); }
     metadata_print(m, "mean", "%.9g %.9g %.9g", mean[0], mean[1], mean[2]);
     metadata_print(m, "std", "%.9g %.9g %.9g", std[0], std[1], std[2]);
-    free(names);
 }
 
 static bool read_three(const char* text, float out[3]) {
@@ -37,13 +43,14 @@ static bool read_three(const char* text, float out[3]) {
 
 static void read_data(Origin* o, const SafeTensors* file) {
     const char *train = safetensors_metadata(file, "train_data"), *test = safetensors_metadata(file, "test_data");
-    const char* names = safetensors_metadata(file, "class_names");
+    const char *names = safetensors_metadata(file, "class_names"), *ids = safetensors_metadata(file, "class_ids");
     o->knows_data = train && test && names && read_three(safetensors_metadata(file, "mean"), o->mean) &&
                     read_three(safetensors_metadata(file, "std"), o->std);
     if (!o->knows_data) { return; }
     snprintf(o->train_data, sizeof o->train_data, "%s", train);
     snprintf(o->test_data, sizeof o->test_data, "%s", test);
     o->class_names = copy_text(names, "class names");
+    o->class_ids = ids ? copy_text(ids, "class names") : NULL;
     o->normalizes = true;
 }
 
@@ -58,7 +65,7 @@ static bool origin_read(Origin* o, const SafeTensors* file, Error* err) {
 
 // Whether the classes are those that the weights were trained for
 static bool same_classes(const Origin* o, const Dataset* data) {
-    char* names = dataset_class_text(data);
+    char* names = dataset_class_text(data, data->class_names);
     bool same = strcmp(names, o->class_names) == 0;
     free(names);
     return same;

@@ -54,7 +54,7 @@ static void fuzz_kds(const uint8_t* bytes, size_t size) {
     write_file(in_folder("x.train.kds"), bytes, end);
     write_file(in_folder("x.test.kds"), end < size ? bytes + end : bytes, end < size ? size - end : size);
     if (dataset_open(&train, &test, in_folder("x"), &err)) {
-        free(dataset_class_text(&train));
+        free(dataset_class_text(&train, train.class_names));
         fuzz_batches(&train, &test);
         dataset_free(&train);
         dataset_free(&test);

@@ -57,6 +57,7 @@ static bool fuzz_configure(Config* c, const SafeTensors* file, char* path, Error
     bool ok = metadata_is_ours(file) ? origin_read(&origin, file, err)
                                      : config_from_tensors(&origin.config, file, true, err);
     free(origin.class_names);
+    free(origin.class_ids);
     return ok && config_parse(c, &origin.config, 3, argv, err);
 }
 

@@ -244,7 +244,7 @@ static void test_fingerprint(void) {
     CHECK(strcmp(first, dataset_fingerprint(&d, changed)) != 0, "another pixel, the same fingerprint %s", first);
 
     snprintf(d.class_names[1], CLASS_NAME_BYTES, "two\nlines, one name");
-    char* text = dataset_class_text(&d);
+    char* text = dataset_class_text(&d, d.class_names);
     CHECK(text && strcmp(text, "class 0\ntwo lines, one name\nclass 2") == 0, "class names: %s", text);
     free(text);
     dataset_free(&d);
