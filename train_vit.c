@@ -657,6 +657,7 @@ int main(int argc, char** argv) {
     Config config = configure(argc, argv, &t.origin);
     choose_device(&config, argv);
     int threads = threads_begin(config.threads);
+    if (classifies(&config)) { return classify(&t, &config); }
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }
     int classes = config.classes ? config.classes : t.train.classes;

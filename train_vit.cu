@@ -590,11 +590,16 @@ static void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, 
     CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, stream));
 }
 
-// A batch on its way to m->images, made on the device from what the loader drew, once the one before was taken. The
-// loader may change the batch after model_loss or model_gradients, which wait.
+// A batch on its way to m->images, once the one before was taken: made on the device from what the loader drew, unless it
+// comes made. The loader may change the batch after model_loss, model_logits or model_gradients, which wait.
 static const float* model_images(Model* m, const Batch* batch) {
+    size_t bytes = 3 * sizeof(float) * m->dims.S * m->dims.S * batch->count;
     CUDA_CHECK(cudaStreamWaitEvent(m->copies, m->taken, 0));
-    device_input_batch(m->images, &m->input[batch->train], batch, m->copies);
+    if (batch->images) {
+        copy(m->images, batch->images, bytes, cudaMemcpyHostToDevice, m->copies);
+    } else {
+        device_input_batch(m->images, &m->input[batch->train], batch, m->copies);
+    }
     CUDA_CHECK(cudaEventRecord(m->copied, m->copies));
     return m->images;
 }
@@ -1137,6 +1142,7 @@ int main(int argc, char** argv) {
     Config config = configure(argc, argv, &t.origin);
     if (config.device == DEVICE_CPU) { fail(EXIT_USAGE, "--device cpu is not for %s: use ./train_kat", program_name); }
     require_gpu();
+    if (classifies(&config)) { return classify(&t, &config); }
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }
     int classes = config.classes ? config.classes : t.train.classes;

@@ -13,8 +13,8 @@
 
 //  GROUP(title)
 //  INT, REAL, PAIR(field, names, default, min, max, resume, help)   TEXT, SWITCH(field, names, default, resume, help)
-//  CHOICE(field, names, default, choices, resume, help)
-#define CONFIG_TABLE(GROUP, INT, REAL, PAIR, TEXT, CHOICE, SWITCH) \
+//  CHOICE(field, names, default, choices, resume, help)   WORDS(field, names, resume, help)
+#define CONFIG_TABLE(GROUP, INT, REAL, PAIR, TEXT, CHOICE, SWITCH, WORDS) \
 GROUP("Model") \
 TEXT  (model, "model", "kat-mini-g3b", SAME, "vit|kat|kan - mini|tiny|small|base|large, then -gNb|-gNu for KArAt with grid N, blockwise|universal; or timm's name") \
 INT   (image_size, "image-size|img-size", "32", 1, 4096, SAME, "side of the square input") \
@@ -128,6 +128,8 @@ SWITCH(continue_run, "continue", "off", FREE, "go on with the run in --output if
 TEXT  (init_from, "init-from|initial-checkpoint", "", INPUT, "start from the tensors of a safetensors file, by name") \
 SWITCH(any_weights, "any-weights", "off", FREE, "--init-from, --eval: also a file of which little fits, or that holds NaN") \
 TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file and stop") \
+WORDS (classify, "classify", FREE, "name what image files (JPEG, PNG, folders of them) show, by the model of --init-from, and stop") \
+INT   (topk, "topk|k", "5", 1, 65535, FREE, "--classify: classes of each image, the likeliest first; -k for short") \
 TEXT  (show_batch, "show-batch", "", FREE, "write the first training batch as the model sees it to this file, a PNG, and stop") \
 TEXT  (dump_state, "dump-state", "", FREE, "write the first batch, parameters, gradients to this file and stop") \
 SWITCH(overfit_batch, "overfit-batch", "off", SAME, "train on the first batch only: the loss must go to 0") \
@@ -142,8 +144,9 @@ SWITCH(help, "help|h", "off", FREE, "print this and stop")
 #define REAL_FIELD(field, ...) double field;
 #define PAIR_FIELD(field, ...) double field[2];
 #define TEXT_FIELD(field, ...) char field[OPTION_TEXT_SIZE];
+#define WORDS_FIELD(field, ...) Words field;
 typedef struct {
-    CONFIG_TABLE(NO_FIELD, INT_FIELD, REAL_FIELD, PAIR_FIELD, TEXT_FIELD, INT_FIELD, INT_FIELD)
+    CONFIG_TABLE(NO_FIELD, INT_FIELD, REAL_FIELD, PAIR_FIELD, TEXT_FIELD, INT_FIELD, INT_FIELD, WORDS_FIELD)
 } Config;
 
 #define GROUP_ROW(title) {OPTION_GROUP, "", 0, "", 0, 0, "", RESUME_FREE, title},
@@ -158,8 +161,10 @@ typedef struct {
     {OPTION_CHOICE, names, offsetof(Config, field), initial, 0, 0, choices, resume, help},
 #define SWITCH_ROW(field, names, initial, resume, help) \
     {OPTION_SWITCH, names, offsetof(Config, field), initial, 0, 0, "", resume, help},
+#define WORDS_ROW(field, names, resume, help) \
+    {OPTION_WORDS, names, offsetof(Config, field), "", 0, 0, "", resume, help},
 static const Option config_table[] = {
-    CONFIG_TABLE(GROUP_ROW, INT_ROW, REAL_ROW, PAIR_ROW, TEXT_ROW, CHOICE_ROW, SWITCH_ROW)
+    CONFIG_TABLE(GROUP_ROW, INT_ROW, REAL_ROW, PAIR_ROW, TEXT_ROW, CHOICE_ROW, SWITCH_ROW, WORDS_ROW)
 };
 enum { CONFIG_OPTIONS = sizeof config_table / sizeof config_table[0] };
 #undef SAME
@@ -203,6 +208,24 @@ static inline bool config_augment(Augment* a, const Config* c, Error* err) {
     return !*c->aa || rand_augment_parse(&a->rand, c->aa, err);
 }
 
+// --classify stands alone, but for the model
+static inline bool classify_check(const Config* c, Error* err) {
+    const struct { const char* name; bool on; } others[] = {
+        {"resume", *c->resume != 0}, {"continue", c->continue_run != 0}, {"show-batch", *c->show_batch != 0},
+        {"dump-state", *c->dump_state != 0}, {"overfit-batch", c->overfit_batch != 0}, {"gradcheck", c->gradcheck != 0},
+        {"profile", c->profile != 0}, {"dry-run", c->dry_run != 0}};
+    if (!*c->init_from && !*c->eval) {
+        return set_error(err, "--classify needs a model: give --init-from FILE.safetensors");
+    }
+    if (*c->init_from && *c->eval) {
+        return set_error(err, "--classify takes one model, by --init-from or by --eval: leave out one of the two");
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (others[i].on) { return set_error(err, "--classify does nothing else: leave --%s out", others[i].name); }
+    }
+    return true;
+}
+
 static inline bool config_check(const Config* c, Error* err) {
     Augment augment;
     int hidden = (int)lround(c->dim * c->mlp_ratio);
@@ -221,6 +244,7 @@ static inline bool config_check(const Config* c, Error* err) {
     if (c->continue_run && (c->overwrite || *c->resume)) {
         return set_error(err, "--continue, --resume and --overwrite say what becomes of a run that is there: choose one");
     }
+    if (c->classify.count && !classify_check(c, err)) { return false; }
     if (!operator_check(c, err) || !config_augment(&augment, c, err)) { return false; }
     int side = c->image_size / c->patch;
     double rows = (double)c->batch_size * ((double)side * side + 1), widest = fmax(3.0 * c->dim, hidden);

@@ -56,19 +56,31 @@ static void read_origin(Origin* o, const char* path) {
     safetensors_close(&file);
 }
 
+static bool asks_to_classify(int argc, char** argv) {
+    char given[OPTION_TEXT_SIZE];
+    return options_peek(config_table, CONFIG_OPTIONS, argc, argv, "classify", given);
+}
+
+// The file of a model that is taken as it stands; false: none is
+static bool file_to_evaluate(int argc, char** argv, char path[OPTION_TEXT_SIZE]) {
+    return options_peek(config_table, CONFIG_OPTIONS, argc, argv, "eval", path) ||
+           (asks_to_classify(argc, argv) &&
+            options_peek(config_table, CONFIG_OPTIONS, argc, argv, "init-from", path) && *path);
+}
+
 // The model of a file to evaluate that does not say it, or of one to start from: --model says it, or else its tensors
 static void read_model(Config* c, int argc, char** argv) {
     char path[OPTION_TEXT_SIZE], given[OPTION_TEXT_SIZE];
     Error err;
-    bool evaluates = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "eval", path);
+    bool evaluates = file_to_evaluate(argc, argv, path);
     bool starts = !evaluates && options_peek(config_table, CONFIG_OPTIONS, argc, argv, "init-from", path) && *path;
     bool named = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "model", given);
     if (!evaluates && (!starts || named)) { return; }
     SafeTensors file = open_or_fail(path);
-    bool says = evaluates && metadata_is_ours(&file);
-    bool read = says || (starts ? config_of_weights(c, &file, &err)
-                         : named ? config_classes_from_tensors(c, &file, &err)
-                                 : config_from_tensors(c, &file, true, &err));
+    bool says = evaluates && metadata_is_ours(&file), with_data = !asks_to_classify(argc, argv);
+    bool read = (says && with_data) || (starts ? config_of_weights(c, &file, &err)
+                               : named || says ? config_classes_from_tensors(c, &file, &err)
+                                               : config_from_tensors(c, &file, true, &err));
     if (!read) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
     safetensors_close(&file);
 }
@@ -114,6 +126,13 @@ static Config configure_resumed(Origin* o, const char* folder, int argc, char** 
     return c;
 }
 
+// Which model --classify takes, by either of two flags; data are asked for only where they are named.
+static void settle_classify(Config* c, int argc, char** argv) {
+    char given[OPTION_TEXT_SIZE];
+    if (!*c->eval) { memcpy(c->eval, c->init_from, sizeof c->eval); }
+    if (!options_peek(config_table, CONFIG_OPTIONS, argc, argv, "data", given)) { c->data[0] = 0; }
+}
+
 // Flags, over what the file of --resume, --continue or --eval says. Ends the program on --help, --list and errors.
 RUNS_ONCE static Config configure(int argc, char** argv, Origin* o) {
     char given[OPTION_TEXT_SIZE], folder[FOLDER_SIZE];
@@ -121,11 +140,14 @@ RUNS_ONCE static Config configure(int argc, char** argv, Origin* o) {
     tell_and_exit(argc, argv);
     if (!options_defaults(&o->config, config_table, CONFIG_OPTIONS, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     if (folder_to_resume(argc, argv, folder)) { return configure_resumed(o, folder, argc, argv); }
-    if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "eval", given)) {
+    bool classify = asks_to_classify(argc, argv);
+    if (file_to_evaluate(argc, argv, given)) {
         read_origin(o, given);
-        read_inputs(&o->config, folder_of(given, folder));
+        if (!classify) { read_inputs(&o->config, folder_of(given, folder)); }
     }
     read_model(&o->config, argc, argv);
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "normalize", given)) { o->normalizes = false; }
-    return parse_or_fail(&o->config, argc, argv);
+    Config c = parse_or_fail(&o->config, argc, argv);
+    if (classify) { settle_classify(&c, argc, argv); }
+    return c;
 }

@@ -1,5 +1,6 @@
 // What a trainer does once its model is there: train, or what was asked for instead.
 #pragma once
+#include "classify.h"
 #include "configure.h"
 #include "dump.h"
 #include "evaluate.h"

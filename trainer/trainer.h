@@ -3,7 +3,8 @@
 //     Model                                     with config, dims, table, tensors, tensor_count, B (images that there is
 //                                               room for), profile, keep (drop path, on the host), and the flat buffers
 //                                               params, grads, exp_avg, exp_avg_sq, ema (NULL: off), wherever they lie
-//     model_images, model_fetch_images          of a batch: as model_forward takes them, and on the host
+//     model_images, model_fetch_images          of a batch, made already or only drawn: as model_forward takes them, and
+//                                               on the host
 //     model_forward, model_loss                 of a batch, and nothing else
 //     model_zero_gradients, model_gradients     of the micro-batches of a step: forward, loss and backward
 //     model_update                              unless the norm of the gradients, or the loss, is not finite
@@ -77,15 +78,26 @@ static int largest_batch(const Trainer* t, const Config* c) {
     return images && images < c->batch_size ? images : c->batch_size;
 }
 
-static void choose_normalization(LoaderConfig* loader, const Dataset* data, int normalize) {
+// As the model of --eval was trained, or as --normalize says
+static void choose_normalization(LoaderConfig* loader, const Trainer* t) {
+    const Config* c = &t->model.config;
+    const Dataset* data = &t->train;
+    bool as_trained = *c->eval && t->origin.normalizes;
     static const float imagenet_mean[] = {0.485f, 0.456f, 0.406f}, imagenet_std[] = {0.229f, 0.224f, 0.225f};
     static const float half[] = {0.5f, 0.5f, 0.5f};
     const float* const mean[] = {
         [NORMALIZE_DATASET] = data->mean, [NORMALIZE_IMAGENET] = imagenet_mean, [NORMALIZE_HALF] = half};
     const float* const std[] = {
         [NORMALIZE_DATASET] = data->std, [NORMALIZE_IMAGENET] = imagenet_std, [NORMALIZE_HALF] = half};
-    memcpy(loader->mean, mean[normalize], sizeof loader->mean);
-    memcpy(loader->std, std[normalize], sizeof loader->std);
+    memcpy(loader->mean, as_trained ? t->origin.mean : mean[c->normalize], sizeof loader->mean);
+    memcpy(loader->std, as_trained ? t->origin.std : std[c->normalize], sizeof loader->std);
+}
+
+// What an evaluation makes of an image
+static void evaluate_as_configured(LoaderConfig* loader, const Trainer* t) {
+    loader->crop_pct = (float)t->model.config.crop_pct;
+    loader->eval_interpolation = (Interpolation)t->model.config.interpolation;
+    choose_normalization(loader, t);
 }
 
 static int worker_count(const Trainer* t, const Config* c) {
@@ -99,14 +111,9 @@ RUNS_ONCE static void open_loaders(Trainer* t, LoaderOutput output) {
         .batch_size = c->batch_size, .image_size = c->image_size, .num_classes = t->model.dims.K,
         .output = output, .train = true, .strict = c->strict != 0, .workers = worker_count(t, c),
         .seed = (uint64_t)c->seed,
-        .crop_pct = (float)c->crop_pct, .eval_interpolation = (Interpolation)c->interpolation,
     };
     if (!config_augment(&train.augment, c, &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    choose_normalization(&train, &t->train, c->normalize);
-    if (*c->eval && t->origin.normalizes) {
-        memcpy(train.mean, t->origin.mean, sizeof train.mean);
-        memcpy(train.std, t->origin.std, sizeof train.std);
-    }
+    evaluate_as_configured(&train, t);
     LoaderConfig test = train;
     test.train = false;
     if (!loader_open(&t->train_loader, &t->train, &train, &err)) { fail(EXIT_USAGE, "%s", err.text); }

@@ -7,7 +7,7 @@
 // A file of another program does not say which classes its outputs stand for.
 static void note_outputs(const Trainer* t, const SafeTensors* file) {
     int outputs = t->model.dims.K, classes = t->test.classes;
-    if (outputs != classes && !metadata_is_ours(file)) {
+    if (classes && outputs != classes && !metadata_is_ours(file)) {
         printf("note       %d outputs, %d classes of --data %s: class k is taken for output k\n", outputs, classes,
                t->model.config.data);
     }

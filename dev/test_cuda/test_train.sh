@@ -187,6 +187,16 @@ check "begun on the GPU, ended on the CPU" begin_and_end "$gpu" "$cpu" begun_by_
 check "the same losses" same_losses "$work/cpu" "$work/begun_by_gpu"
 check "weights of the GPU on the CPU" "$cpu" --eval "$work/gpu/last.safetensors"
 
+# A PNG, to be had where there is libpng
+same_classes() {
+    local of=(--init-from "$work/gpu/last.safetensors" --classify "$work/sheet.png" -k 10)
+    "$cpu" "${of[@]}" >"$work/classes_cpu" && "$gpu" "${of[@]}" >"$work/classes_gpu" && paste -d' ' "$work"/classes_?pu |
+        awk 'NR > 1 { n = NF / 2; d = $1 - $(n + 1); bad += d * d > 0.0005; count += $2 == "%" } END { exit bad || count != 10 }'
+}
+if "$cpu" "${tiny[@]}" --show-batch "$work/sheet.png" >/dev/null 2>&1; then
+    check "--classify: the CPU's probabilities" same_classes
+fi
+
 says() { # says CODE TEXT PROGRAM ARGUMENTS...: exit code and a part of what is printed
     local code=$1 text=$2
     shift 2
