@@ -100,7 +100,7 @@ static void test_parameter_counts(void) {
 static void test_variant_counts(void) {
     enum { N = 17, H = 5, HK = 4, R = 3, M = 6, L = 2, UNITS = HK * R * N, FULL = HK * N * N };
     static const struct { const char* flags; long more; } rows[] = {
-        {"--attn sigmoid", 0}, {"--attn relu", 0}, {"--attn linear", 0},
+        {"--attn sigmoid", 0}, {"--attn relu", 0}, {"--attn polynomial", 0}, {"--attn linear", 0},
         {"--attn mixing", (long)L * H * N * N}, {"--attn softmax-rank", (long)L * 2 * H * R * N},
         {"--attn karat --softmax-heads 1", (long)L * UNITS * (M + 2 + 1)},
         {"--attn karat --softmax-heads 1 --karat-mode universal", (long)UNITS * (M + 2 + 1)},
@@ -285,6 +285,9 @@ static void plain_weights(double* weights, const double* logits, const double* q
         break;
     case ATTN_RELU:
         for (int n = 0; n < N; n++) { weights[n] = fmax(logits[n], 0) / N; }
+        break;
+    case ATTN_POLYNOMIAL:
+        for (int n = 0; n < N; n++) { weights[n] = pow(logits[n], 3) / sqrt(N); }
         break;
     case ATTN_SIGMOID:
         for (int n = 0; n < N; n++) { weights[n] = 1 / (1 + N * exp(-logits[n])); }

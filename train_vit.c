@@ -176,10 +176,6 @@ static KaratGrads karat_grads(Params p, KaratDims d) {
                         .proj_weight = p.karat_weight, .proj_bias = p.karat_bias};
 }
 
-static PointwiseKind pointwise_kind(const Config* c) {
-    return c->attn == ATTN_SIGMOID ? POINTWISE_SIGMOID : POINTWISE_RELU;
-}
-
 // Workspace in floats for attend_forward and attend_backward
 static size_t attend_scratch(const Model* m) {
     Dims d = m->dims;
@@ -190,7 +186,7 @@ static size_t attend_scratch(const Model* m) {
     case ATTN_SOFTMAX_RANK: return rank_scratch(m->B, d.N, d.C, d.H, d.R);
     case ATTN_LINEAR: return linear_attention_scratch(d.N, d.C, d.H);
     case ATTN_SOFTMAX: return attention_scratch(d.N);
-    case ATTN_SIGMOID: case ATTN_RELU: return pointwise_scratch(d.N);
+    case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL: return pointwise_scratch(d.N);
     }
     return 0;
 }
@@ -210,8 +206,8 @@ static void attend_forward(const Model* m, Params p, Acts a, int B) {
         rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, C, H, m->dims.R);
         break;
     case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, C, H); break;
-    case ATTN_SIGMOID: case ATTN_RELU:
-        pointwise_forward(a.mix, a.qkv, pointwise_kind(&m->config), m->scratch, B, N, C, H);
+    case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
+        pointwise_forward(a.mix, a.qkv, pointwise_kind(m->config.attn), m->scratch, B, N, C, H);
     }
 }
 
@@ -232,8 +228,8 @@ static void attend_backward(const Model* m, Params p, Params d, Acts a, int B) {
                       B, N, C, H, m->dims.R);
         break;
     case ATTN_LINEAR: linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, C, H); break;
-    case ATTN_SIGMOID: case ATTN_RELU:
-        pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(&m->config), m->scratch, B, N, C, H);
+    case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
+        pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(m->config.attn), m->scratch, B, N, C, H);
     }
 }
 

@@ -298,10 +298,6 @@ static bool kernels_check(const Config* c, Dims d, Error* err) {
     return true;
 }
 
-static PointwiseKind pointwise_kind(const Config* c) {
-    return c->attn == ATTN_SIGMOID ? POINTWISE_SIGMOID : POINTWISE_RELU;
-}
-
 // Workspace in floats for attend_forward and attend_backward
 static size_t attend_scratch(const Model* m) {
     Dims d = m->dims;
@@ -311,7 +307,7 @@ static size_t attend_scratch(const Model* m) {
     case ATTN_MIXING: return mixing_scratch(m->B, d.N, d.H);
     case ATTN_SOFTMAX_RANK: return rank_scratch(m->B, d.N, d.C, d.H, d.R);
     case ATTN_LINEAR: return linear_attention_scratch(m->B, d.N, d.C, d.H);
-    case ATTN_SOFTMAX: case ATTN_SIGMOID: case ATTN_RELU: return softmax;
+    case ATTN_SOFTMAX: case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL: return softmax;
     }
     return 0;
 }
@@ -331,8 +327,8 @@ template <class T> static void attend_forward(const Model* m, Params p, Acts<T> 
         rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, C, H, m->dims.R, m->stream);
         break;
     case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, C, H, m->stream); break;
-    case ATTN_SIGMOID: case ATTN_RELU:
-        pointwise_forward(a.mix, a.qkv, pointwise_kind(&m->config), B, N, C, H, m->stream);
+    case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
+        pointwise_forward(a.mix, a.qkv, pointwise_kind(m->config.attn), B, N, C, H, m->stream);
     }
 }
 
@@ -362,8 +358,8 @@ template <class T> static void attend_backward(const Model* m, Params p, Params 
     case ATTN_LINEAR:
         linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, C, H, m->stream);
         break;
-    case ATTN_SIGMOID: case ATTN_RELU:
-        pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(&m->config), B, N, C, H, m->stream);
+    case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
+        pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(m->config.attn), B, N, C, H, m->stream);
     }
 }
 

@@ -1,6 +1,6 @@
 // Attention without a normalisation on the GPU: kernels/attention_pointwise.h, for T = float or bf16. Per sample, head:
 //     A = Q K^T / sqrt(D)      P = f(A)      out = P V
-//     sigmoid   f(a) = 1 / (1 + e^(log N - a))      relu   f(a) = max(a, 0) / N
+//     sigmoid   f(a) = 1 / (1 + e^(log N - a))      relu   f(a) = max(a, 0) / N      polynomial   f(a) = a^3 / sqrt(N)
 //     backward: dP = dout V^T   dA = f'(A) dP   dV = P^T dout   dQ = dA K / sqrt(D)   dK = dA^T Q / sqrt(D)
 //     qkv (B,N,3,H,D)     out (B,N,C), C = H D
 // The forms, their blocks and the memory they move are those of attention.cuh; a row has no statistics here, so the
@@ -12,11 +12,12 @@
 
 struct Pointwise {
     PointwiseKind kind;
-    float log_N, inverse_N;
+    float log_N, inverse_N, inverse_root_N;
 };
 
 template <class T> __device__ inline float pointwise_value(Pointwise f, float a) {
     if (f.kind == POINTWISE_RELU) { return f.inverse_N * (a < 0 ? 0 : a); } // this way round a NaN stays
+    if (f.kind == POINTWISE_POLYNOMIAL) { return f.inverse_root_N * a * a * a; }
     if constexpr (sizeof(T) == sizeof(bf16)) {
         return reciprocal(1 + __expf(f.log_N - a));
     } else {
@@ -24,8 +25,10 @@ template <class T> __device__ inline float pointwise_value(Pointwise f, float a)
     }
 }
 
-__device__ inline float pointwise_slope(Pointwise f, float p) { // f'(a) from p = f(a)
-    return f.kind == POINTWISE_SIGMOID ? p * (1 - p) : p > 0 ? f.inverse_N : 0;
+__device__ inline float pointwise_slope(Pointwise f, float a, float p) { // f'(a); p = f(a)
+    if (f.kind == POINTWISE_RELU) { return a > 0 ? f.inverse_N : 0; }
+    if (f.kind == POINTWISE_POLYNOMIAL) { return 3 * f.inverse_root_N * a * a; }
+    return p * (1 - p);
 }
 
 // ---- Plain form: blocks (tile of 16 rows, head, sample)
@@ -73,7 +76,7 @@ pointwise_backward_query_plain(T* dqkv, const T* dout, const T* qkv, Pointwise f
     plain_dots(t.dA, 1, t.right, q + 2 * d.C, ld, d.N, d.D);
     __syncthreads();
     for (int i = threadIdx.x; i < PLAIN_ROWS * d.N; i += PLAIN_THREADS) {
-        t.dA[i] *= pointwise_slope(f, pointwise_value<T>(f, t.P[i]));
+        t.dA[i] *= pointwise_slope(f, t.P[i], pointwise_value<T>(f, t.P[i]));
     }
     __syncthreads();
     plain_sums(dqkv + at_q + first * ld, ld, scale, t.dA, q + d.C, ld, d.N, count, d.D);
@@ -96,9 +99,9 @@ pointwise_backward_key_plain(T* dqkv, const T* dout, const T* qkv, Pointwise f, 
     plain_dots(t.dA, 1, t.right, dout + at, d.C, d.N, d.D);
     __syncthreads();
     for (int i = threadIdx.x; i < PLAIN_ROWS * d.N; i += PLAIN_THREADS) {
-        float p = pointwise_value<T>(f, t.P[i]);
+        float a = t.P[i], p = pointwise_value<T>(f, a);
         t.P[i] = p;
-        t.dA[i] *= pointwise_slope(f, p);
+        t.dA[i] *= pointwise_slope(f, a, p);
     }
     __syncthreads();
     T* dk = dqkv + at_q + d.C + first * ld;
@@ -159,7 +162,10 @@ pointwise_backward_query_tensor(bf16* dqkv, const bf16* dout, const bf16* qkv, P
             float slopes[8] = {}, dA[8] = {};
             uint32_t factor[4];
             attention_dots<D>(slopes, queries, keys + j * (D + 8));
-            for (int e = 0; e < 8; e++) { slopes[e] = pointwise_slope(f, pointwise_value<bf16>(f, scale * slopes[e])); }
+            for (int e = 0; e < 8; e++) {
+                float a = scale * slopes[e];
+                slopes[e] = pointwise_slope(f, a, pointwise_value<bf16>(f, a));
+            }
             attention_dots<D>(dA, dout_rows, values + j * (D + 8));
             for (int e = 0; e < 8; e++) { dA[e] *= slopes[e]; }
             block_to_left(factor, dA);
@@ -192,11 +198,14 @@ pointwise_backward_key_tensor(bf16* dqkv, const bf16* dout, const bf16* qkv, Poi
             float P[8] = {}, dA[8] = {};
             uint32_t factor[4];
             attention_dots<D>(P, keys, queries + j * (D + 8));
-            for (int e = 0; e < 8; e++) { P[e] = pointwise_value<bf16>(f, scale * P[e]); }
+            attention_dots<D>(dA, values, dout_rows + j * (D + 8));
+            for (int e = 0; e < 8; e++) {
+                float a = scale * P[e];
+                P[e] = pointwise_value<bf16>(f, a);
+                dA[e] *= pointwise_slope(f, a, P[e]);
+            }
             block_to_left(factor, P);
             attention_sums<D>(dv, factor, dout_rows + j * (D + 8));
-            attention_dots<D>(dA, values, dout_rows + j * (D + 8));
-            for (int e = 0; e < 8; e++) { dA[e] *= pointwise_slope(f, P[e]); }
             block_to_left(factor, dA);
             attention_sums<D>(dk, factor, queries + j * (D + 8));
         }
@@ -222,7 +231,9 @@ static void pointwise_launch_backward(bf16* dqkv, const bf16* dout, const bf16* 
     pointwise_backward_key_tensor<D><<<grid, threads, 0, stream>>>(dqkv, dout, qkv, f, d);
 }
 
-static inline Pointwise pointwise_of(PointwiseKind kind, int N) { return {kind, logf((float)N), 1.0f / N}; }
+static inline Pointwise pointwise_of(PointwiseKind kind, int N) {
+    return {kind, logf((float)N), 1.0f / N, 1 / sqrtf((float)N)};
+}
 
 template <class T>
 static void pointwise_forward(T* out, const T* qkv, PointwiseKind kind, int B, int N, int C, int H,

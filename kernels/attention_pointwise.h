@@ -1,11 +1,14 @@
 // Attention without a normalisation: each logit passes through a function of its own, for each sample and head
 //     A = Q K^T / sqrt(D)      P = f(A)      out = P V
-//     sigmoid   f(a) = 1 / (1 + e^(log N - a))   (Ramapuram et al., "Theory, Analysis, and Best Practices for Sigmoid
-//                                                 Self-Attention", arXiv 2409.04431: bias -log N)
-//     relu      f(a) = max(a, 0) / N             (Wortsman et al., "Replacing softmax with ReLU in Vision
-//                                                 Transformers", arXiv 2309.08586)
-// log N and 1/N keep the sums of P's rows from growing with N. Both slopes follow from P. A tile of rows of P lives in
-// a thread's scratch at a time, and the backward computes it again: nothing is saved.
+//     sigmoid      f(a) = 1 / (1 + e^(log N - a))   (Ramapuram et al., "Theory, Analysis, and Best Practices for
+//                                                    Sigmoid Self-Attention", arXiv 2409.04431: bias -log N)
+//     relu         f(a) = max(a, 0) / N             (Wortsman et al., "Replacing softmax with ReLU in Vision
+//                                                    Transformers", arXiv 2309.08586)
+//     polynomial   f(a) = a^3 / sqrt(N)             (Saratchandran et al., "Rethinking Attention: Polynomial
+//                                                    Alternatives to Softmax in Transformers", arXiv 2410.18613)
+// log N and 1/N keep the sums of P's rows from growing with N, 1/sqrt(N) the Frobenius norm of P at O(sqrt N), as
+// softmax has it. A tile of rows of P lives in a thread's scratch at a time, and the backward computes it again:
+// nothing is saved.
 //     qkv (B,N,3,H,D)     out (B,N,C), C = H D
 #pragma once
 #include "attention.h"
@@ -15,21 +18,41 @@ static inline size_t pointwise_scratch(int N) { return attention_scratch(N); }
 
 // a (n): A to P
 static inline void pointwise_values(float* a, size_t n, PointwiseKind kind, int N) {
-    float bias = -logf(N), scale = 1.0f / N;
-    if (kind == POINTWISE_SIGMOID) {
+    float bias = -logf(N), inverse = 1.0f / N, inverse_root = 1 / sqrtf(N);
+    switch (kind) {
+    case POINTWISE_SIGMOID:
         for (size_t i = 0; i < n; i++) { a[i] = vm_sigmoid(a[i] + bias); }
-    } else {
-        for (size_t i = 0; i < n; i++) { a[i] = scale * (a[i] < 0 ? 0 : a[i]); } // this way round a NaN stays
+        break;
+    case POINTWISE_RELU:
+        for (size_t i = 0; i < n; i++) { a[i] = inverse * (a[i] < 0 ? 0 : a[i]); } // this way round a NaN stays
+        break;
+    case POINTWISE_POLYNOMIAL:
+        for (size_t i = 0; i < n; i++) { a[i] *= inverse_root * a[i] * a[i]; }
     }
 }
 
-// dp (n): dP to dA = f'(A) dP, where f' = P (1 - P) for the sigmoid
-static inline void pointwise_values_backward(float* dp, const float* p, size_t n, PointwiseKind kind, int N) {
-    float scale = 1.0f / N;
-    if (kind == POINTWISE_SIGMOID) {
-        for (size_t i = 0; i < n; i++) { dp[i] *= p[i] * (1 - p[i]); }
-    } else {
-        for (size_t i = 0; i < n; i++) { dp[i] *= p[i] > 0 ? scale : 0; }
+// The same, and dp (n): dP to dA = f'(A) dP
+static inline void pointwise_values_backward(float* a, float* dp, size_t n, PointwiseKind kind, int N) {
+    float bias = -logf(N), inverse = 1.0f / N, inverse_root = 1 / sqrtf(N);
+    switch (kind) {
+    case POINTWISE_SIGMOID: // f' = f (1 - f)
+        for (size_t i = 0; i < n; i++) {
+            a[i] = vm_sigmoid(a[i] + bias);
+            dp[i] *= a[i] * (1 - a[i]);
+        }
+        break;
+    case POINTWISE_RELU:
+        for (size_t i = 0; i < n; i++) {
+            dp[i] *= a[i] > 0 ? inverse : 0;
+            a[i] = inverse * (a[i] < 0 ? 0 : a[i]);
+        }
+        break;
+    case POINTWISE_POLYNOMIAL:
+        for (size_t i = 0; i < n; i++) {
+            float square = inverse_root * a[i] * a[i];
+            dp[i] *= 3 * square;
+            a[i] *= square;
+        }
     }
 }
 
@@ -70,10 +93,9 @@ static inline void pointwise_head_backward(float* dq, const float* dout, const f
         const float *q_tile = q + (size_t)n * ld, *dout_tile = dout + (size_t)n * C;
         float keep = n > 0; // dk and dv are set by the first tile, added to by the others
         gemm(false, true, count, N, D, scale, q_tile, ld, k, ld, 0, P, N);
-        pointwise_values(P, (size_t)count * N, kind, N);
-        gemm(true, false, N, D, count, 1, P, N, dout_tile, C, keep, dv, ld);
         gemm(false, true, count, N, D, 1, dout_tile, C, v, ld, 0, dP, N);
-        pointwise_values_backward(dP, P, (size_t)count * N, kind, N);
+        pointwise_values_backward(P, dP, (size_t)count * N, kind, N);
+        gemm(true, false, N, D, count, 1, P, N, dout_tile, C, keep, dv, ld);
         gemm(false, false, count, D, N, scale, dP, N, k, ld, 0, dq + (size_t)n * ld, ld);
         gemm(true, false, N, D, count, scale, dP, N, q_tile, ld, keep, dk, ld);
     }

@@ -4,6 +4,7 @@
 #include "../data/augment.h"
 #include "../kernels/activation_kind.h"
 #include "../kernels/karat_dims.h"
+#include "../kernels/pointwise_kind.h"
 #include "../kernels/rational_shape.h"
 #include "../runtime/choices.h"
 
@@ -12,11 +13,17 @@ X(ATTN_SOFTMAX, "softmax", "exp(A_kq) over its sum along row k") \
 X(ATTN_KARAT, "karat", "a learned operator W Φ(A_k) of rank r, sums of learned functions; the same for every row k") \
 X(ATTN_SIGMOID, "sigmoid", "1 / (1 + N exp(-A_kq)): every weight by itself") \
 X(ATTN_RELU, "relu", "max(A_kq, 0) / N") \
+X(ATTN_POLYNOMIAL, "polynomial", "A_kq^3 / sqrt(N)") \
 X(ATTN_MIXING, "mixing", "N x N weights for each head that are learned and ignore the image") \
 X(ATTN_SOFTMAX_RANK, "softmax-rank", \
   "softmax, then a learned linear map of rank r: what KArAt is without its functions") \
 X(ATTN_LINEAR, "linear", "f(Q_k) f(K_q) over its sum along row k, f = elu + 1")
 typedef enum { ATTENTIONS(CHOICE_CONSTANT) } Attention;
+
+// The function that sigmoid, relu or polynomial attention is
+static inline PointwiseKind pointwise_kind(int attn) {
+    return attn == ATTN_SIGMOID ? POINTWISE_SIGMOID : attn == ATTN_RELU ? POINTWISE_RELU : POINTWISE_POLYNOMIAL;
+}
 
 // Behind the activations, so that an Mlp below ACTIVATION_COUNT is an ActivationKind
 #define MLPS_WITH_PARAMETERS(X) \

@@ -25,7 +25,7 @@ static double attention_macs(const Config* c, Dims d) {
     case ATTN_MIXING: return N * N * C;
     case ATTN_SOFTMAX_RANK: return softmax + 2 * N * d.R * C;
     case ATTN_LINEAR: return 2 * N * C * d.D;
-    case ATTN_SOFTMAX: case ATTN_SIGMOID: case ATTN_RELU: return softmax;
+    case ATTN_SOFTMAX: case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL: return softmax;
     }
     return 0;
 }

@@ -7,8 +7,8 @@
 #include "../../kernels/attention_rank.h"
 #include "kernel_test.h"
 
-typedef enum { SIGMOID, RELU, MIXING, RANK, LINEAR, CONTROL_COUNT } Control;
-static const char* const names[] = {"sigmoid", "relu", "mixing", "rank", "linear"};
+typedef enum { SIGMOID, RELU, POLYNOMIAL, MIXING, RANK, LINEAR, CONTROL_COUNT } Control;
+static const char* const names[] = {"sigmoid", "relu", "polynomial", "mixing", "rank", "linear"};
 
 enum { QKV, FIRST, SECOND, INPUT_COUNT }; // FIRST: mix or down, SECOND: W
 static const char* const inputs[] = {"qkv", "mix or down", "W"};
@@ -61,7 +61,7 @@ static size_t scratch_size(Problem p) {
 }
 
 static void run_kernel(Problem p, float* scratch) {
-    PointwiseKind kind = p.control == RELU ? POINTWISE_RELU : POINTWISE_SIGMOID;
+    static const PointwiseKind kinds[] = {POINTWISE_SIGMOID, POINTWISE_RELU, POINTWISE_POLYNOMIAL};
     const float *qkv = p.x[QKV], *first = p.x[FIRST], *second = p.x[SECOND];
     switch (p.control) {
     case MIXING:
@@ -78,8 +78,8 @@ static void run_kernel(Problem p, float* scratch) {
         linear_attention_backward(p.dx[QKV], p.dout, p.out, qkv, scratch, p.B, p.N, p.C, p.H);
         break;
     default:
-        pointwise_forward(p.out, qkv, kind, scratch, p.B, p.N, p.C, p.H);
-        pointwise_backward(p.dx[QKV], p.dout, qkv, kind, scratch, p.B, p.N, p.C, p.H);
+        pointwise_forward(p.out, qkv, kinds[p.control], scratch, p.B, p.N, p.C, p.H);
+        pointwise_backward(p.dx[QKV], p.dout, qkv, kinds[p.control], scratch, p.B, p.N, p.C, p.H);
     }
 }
 
@@ -110,6 +110,7 @@ static double plain_weight(Control control, const double* q, const double* k, in
     switch (control) {
     case SIGMOID: return 1 / (1 + exp(log(N) - sum));
     case RELU: return fmax(sum, 0) / N;
+    case POLYNOMIAL: return pow(sum, 3) / sqrt(N);
     case RANK: return exp(sum);
     default: return sum;
     }
