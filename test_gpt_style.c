@@ -98,10 +98,11 @@ static void test_parameter_counts(void) {
 
 // Tensors of the variants, by their definition: what each has more than softmax attention. N = 17, 4 of 5 heads KArAt.
 static void test_variant_counts(void) {
-    enum { N = 17, H = 5, HK = 4, R = 3, M = 6, L = 2, UNITS = HK * R * N, FULL = HK * N * N };
+    enum { N = 17, C = 40, H = 5, HK = 4, R = 3, M = 6, L = 2, UNITS = HK * R * N, FULL = HK * N * N };
     static const struct { const char* flags; long more; } rows[] = {
         {"--attn sigmoid", 0}, {"--attn relu", 0}, {"--attn polynomial", 0}, {"--attn linear", 0},
         {"--attn mixing", (long)L * H * N * N}, {"--attn softmax-rank", (long)L * 2 * H * R * N},
+        {"--attn softmax --attn-gate", (long)L * H * C},
         {"--attn karat --softmax-heads 1", (long)L * UNITS * (M + 2 + 1)},
         {"--attn karat --softmax-heads 1 --karat-mode universal", (long)UNITS * (M + 2 + 1)},
         {"--attn karat --softmax-heads 1 --karat-order phi-w --karat-bias block", L * ((long)UNITS * (M + 2 + 1) + N)},
@@ -148,7 +149,7 @@ static void plain_layernorm(double* out, const double* x, const float* weight, c
 
 static void plain_linear(double* out, const double* x, const float* weight, const float* bias, int C, int OC) {
     for (int o = 0; o < OC; o++) {
-        out[o] = bias[o];
+        out[o] = bias ? bias[o] : 0;
         for (int c = 0; c < C; c++) { out[o] += x[c] * weight[o * C + c]; }
     }
 }
@@ -378,16 +379,21 @@ static void plain_embed(double* x /* (N,C) */, const float* image, const Model* 
     }
 }
 
+// out (N,C), each head by the sigmoid of its gate (N,H)
+static void plain_gate(double* out, const double* gate, int N, int C, int H) {
+    for (int i = 0; i < N * C; i++) { out[i] /= 1 + exp(-gate[i / (C / H)]); }
+}
+
 // Adds ls * branch to x
 static void plain_add(double* x, const double* branch, const float* ls, int N, int C) {
     for (int i = 0; i < N * C; i++) { x[i] += (ls ? ls[i % C] : 1) * branch[i]; }
 }
 
 static void plain_logits(double* logits /* (K) */, const float* image, const Model* m) {
-    int N = m->dims.N, C = m->dims.C;
+    int N = m->dims.N, C = m->dims.C, H = m->dims.H;
     size_t bytes = sizeof(double) * (size_t)N * C;
     double *x = malloc(bytes), *norm = malloc(bytes), *branch = malloc(bytes), *qkv = malloc(3 * bytes);
-    double* pooled = calloc(C, sizeof(double));
+    double *pooled = calloc(C, sizeof(double)), *gate = malloc(bytes);
     Params p = params_of(&m->table, m->params);
     plain_embed(x, image, m, p);
     for (int l = 0; l < m->dims.L; l++) {
@@ -395,8 +401,10 @@ static void plain_logits(double* logits /* (K) */, const float* image, const Mod
         for (int n = 0; n < N; n++) {
             plain_layernorm(norm, x + n * C, p.norm1_weight, p.norm1_bias, C);
             plain_linear(qkv + n * 3 * C, norm, p.qkv_weight, p.qkv_bias, C, 3 * C);
+            if (p.gate_weight) { plain_linear(gate + n * H, norm, p.gate_weight, NULL, C, H); }
         }
         plain_attention(norm, qkv, m, p);
+        if (p.gate_weight) { plain_gate(norm, gate, N, C, H); }
         for (int n = 0; n < N; n++) { plain_linear(branch + n * C, norm + n * C, p.proj_weight, p.proj_bias, C, C); }
         plain_add(x, branch, p.ls1, N, C);
         for (int n = 0; n < N; n++) {
@@ -416,6 +424,7 @@ static void plain_logits(double* logits /* (K) */, const float* image, const Mod
     free(branch);
     free(qkv);
     free(pooled);
+    free(gate);
 }
 
 static void test_forward(const char* flags) {
@@ -534,12 +543,13 @@ static void test_every_variant(void) {
         "--karat-projection simplex --karat-project z", "--karat-projection l1 --karat-project z --karat-bias block",
         "--karat-order phi-w --karat-projection l1", "--karat-order phi-w --karat-projection simplex --karat-project z",
         "--karat-order phi-phi --karat-projection simplex", "--karat-full on --karat-projection simplex",
-        "--softmax-heads 1 --karat-bias block", "--softmax-heads 2 --karat-order phi-w",
+        "--softmax-heads 1 --karat-bias block --attn-gate", "--softmax-heads 2 --karat-order phi-w",
     };
-    for (int a = 0; a < choice_count(CHOICES(ATTENTIONS)); a++) {
+    for (int a = 0; a < 2 * choice_count(CHOICES(ATTENTIONS)); a++) {
         char flags[512];
         snprintf(flags, sizeof flags, "--image-size 8 --patch 2 --dim 24 --heads 3 --depth 2 --batch-size 3 "
-                 "--mlp-ratio 1 --mlp gelu --grid 2 --karat-rank 5 --attn %s", choice_name(CHOICES(ATTENTIONS), a));
+                 "--mlp-ratio 1 --mlp gelu --grid 2 --karat-rank 5 --attn %s --attn-gate %s",
+                 choice_name(CHOICES(ATTENTIONS), a / 2), a % 2 ? "on" : "off");
         test_forward(flags);
         test_gradients(flags);
     }
@@ -908,9 +918,9 @@ int main(void) {
     test_threads("--model vit-mini --image-size 16 --patch 4 --batch-size 5 --train-images 10 --test-images 5 "
                  "--mixup 0.8 --cutmix 1 --drop-path 0.3");
     test_threads("--model kat-mini-g3b --image-size 16 --patch 4 --batch-size 5 --train-images 10 --test-images 5 "
-                 "--mlp kan --softmax-heads 1 --karat-order phi-phi --karat-projection simplex");
+                 "--mlp kan --softmax-heads 1 --karat-order phi-phi --karat-projection simplex --attn-gate");
     test_recompute("--model kat-mini-g3b --image-size 16 --patch 4 --batch-size 5 --train-images 20 --test-images 5 "
-                   "--layer-scale 0.1 --drop-path 0.3");
+                   "--layer-scale 0.1 --drop-path 0.3 --attn-gate");
     test_overfit(small_kat);
     test_resume("--model kat-mini-g3u --image-size 16 --dim 24 --depth 2 --batch-size 4 --train-images 12 "
                 "--test-images 5 --model-ema-decay 0.9 --mixup 0.8 --cutmix 1 --drop-path 0.3 --grad-accum-steps 2 "

@@ -15,6 +15,7 @@
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
+#include "kernels/attention_gate.h"
 #include "kernels/attention_linear.h"
 #include "kernels/attention_mixing.h"
 #include "kernels/attention_pointwise.h"
@@ -51,6 +52,8 @@ A(qkv,       true, kept,    (size_t)d.N * 3 * d.C) \
 A(lse,       softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * d.N) \
 A(z,         c->attn == ATTN_KARAT,   kept, (size_t)d.HK * d.N * d.R) \
 A(mix,       true, kept,    (size_t)d.N * d.C)         /* the values, weighted by attention */ \
+A(gate,      c->attn_gate, kept, (size_t)d.N * d.H)    /* before the sigmoid */ \
+A(gated,     c->attn_gate, kept, (size_t)d.N * d.C)    /* mix, each head by its gate */ \
 A(proj,      true, c->layer_scale > 0 ? kept : 1, (size_t)d.N * d.C) \
 A(x_mid,     true, kept,    (size_t)d.N * d.C)         /* the residual stream between attention and MLP */ \
 A(ln2,       true, kept,    (size_t)d.N * d.C) \
@@ -73,6 +76,7 @@ A(dx,        true, 1, (size_t)d.N * d.C)               /* gradient of the residu
 A(dbranch,   true, 1, (size_t)d.N * d.C)               /* of what attention or MLP adds to it */ \
 A(dln,       true, 1, (size_t)d.N * d.C) \
 A(dmix,      true, 1, (size_t)d.N * d.C) \
+A(dgate,     c->attn_gate, 1, (size_t)d.N * d.H) \
 A(dqkv,      true, 1, (size_t)d.N * 3 * d.C) \
 A(dhidden,   true, 1, (size_t)d.N * d.F) \
 A(dpooled,   true, 1, (size_t)d.C) \
@@ -292,6 +296,7 @@ static size_t model_scratch(const Model* m) {
     size_t most = patch_embed_scratch(B, d.S, d.P, d.C);
     most = largest(most, linear_backward_scratch(rows, d.C, 3 * d.C));
     most = largest(most, linear_backward_scratch(rows, d.C, d.C));
+    most = largest(most, linear_backward_scratch(rows, d.C, d.H));
     most = largest(most, linear_backward_scratch(rows, d.C, d.F));
     most = largest(most, linear_backward_scratch(rows, d.F, d.C));
     most = largest(most, linear_backward_scratch(B, d.C, d.K));
@@ -354,14 +359,18 @@ static void model_free(Model* m) {
 
 // a.proj = attention(a.x), the branch before its residual
 static void attention_branch_forward(Model* m, Params p, Acts a, int B) {
-    int N = m->dims.N, C = m->dims.C;
+    int N = m->dims.N, C = m->dims.C, H = m->dims.H;
     layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, B * N, C);
     lap(m, PART_NORM);
     linear_forward(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, B * N, C, 3 * C);
     lap(m, PART_QKV);
     attend_forward(m, p, a, B);
+    if (p.gate_weight) {
+        linear_forward(a.gate, a.ln1, p.gate_weight, NULL, B * N, C, H);
+        gate_forward(a.gated, a.gate, a.mix, B * N, C, H);
+    }
     lap(m, PART_ATTENTION);
-    linear_forward(a.proj, a.mix, p.proj_weight, p.proj_bias, B * N, C, C);
+    linear_forward(a.proj, p.gate_weight ? a.gated : a.mix, p.proj_weight, p.proj_bias, B * N, C, C);
     lap(m, PART_PROJ);
 }
 
@@ -470,12 +479,18 @@ static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, int B) {
 
 // dx += d(attention(x)) given dbranch = d(proj output)
 static void attention_branch_backward(Model* m, Params p, Params d, Acts a, int B) {
-    int N = m->dims.N, C = m->dims.C;
-    linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, a.mix, p.proj_weight, m->scratch, B * N, C, C);
+    int N = m->dims.N, C = m->dims.C, H = m->dims.H;
+    linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, p.gate_weight ? a.gated : a.mix, p.proj_weight,
+                    m->scratch, B * N, C, C);
     lap(m, PART_PROJ);
+    if (p.gate_weight) { gate_backward(a.dmix, a.dgate, a.dmix, a.gate, a.mix, B * N, C, H); }
     attend_backward(m, p, d, a, B);
     lap(m, PART_ATTENTION);
     linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, p.qkv_weight, m->scratch, B * N, C, 3 * C);
+    if (p.gate_weight) { // which has the same input
+        linear_backward_input(a.dln, 1, a.dgate, p.gate_weight, B * N, C, H);
+        linear_backward_weight(d.gate_weight, NULL, a.dgate, a.ln1, m->scratch, B * N, C, H);
+    }
     lap(m, PART_QKV);
     layernorm_backward(a.dx, d.norm1_weight, d.norm1_bias, a.dln, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
                        m->scratch, B * N, C);

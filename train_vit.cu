@@ -21,6 +21,7 @@
 #include "kernels/adamw.cuh"
 #include "kernels/adamw.h" // all_finite
 #include "kernels/attention.cuh"
+#include "kernels/attention_gate.cuh"
 #include "kernels/attention_linear.cuh"
 #include "kernels/attention_mixing.cuh"
 #include "kernels/attention_pointwise.cuh"
@@ -58,6 +59,8 @@ A(qkv,       T,        true, kept,    (size_t)d.N * 3 * d.C) \
 A(lse,       float,    softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * d.N) \
 A(z,         float,    c->attn == ATTN_KARAT,   kept, (size_t)d.HK * d.N * d.R) \
 A(mix,       T,        true, kept,    (size_t)d.N * d.C)         /* the values, weighted by attention */ \
+A(gate,      float,    c->attn_gate, kept, (size_t)d.N * d.H)    /* before the sigmoid */ \
+A(gated,     T,        c->attn_gate, kept, (size_t)d.N * d.C)    /* mix, each head by its gate */ \
 A(proj,      T,        true, c->layer_scale > 0 ? kept : 1, (size_t)d.N * d.C) \
 A(x_mid,     Residual, true, kept,    (size_t)d.N * d.C)         /* the residual stream between attention and MLP */ \
 A(ln2,       T,        true, kept,    (size_t)d.N * d.C) \
@@ -79,6 +82,7 @@ A(dx,        Residual, true, 1, (size_t)d.N * d.C)               /* gradient of 
 A(dbranch,   T,        true, 1, (size_t)d.N * d.C)               /* of what attention or MLP adds to it */ \
 A(dln,       T,        true, 1, (size_t)d.N * d.C) \
 A(dmix,      T,        true, 1, (size_t)d.N * d.C) \
+A(dgate,     T,        c->attn_gate, 1, (size_t)d.N * d.H) \
 A(dqkv,      T,        true, 1, (size_t)d.N * 3 * d.C) \
 A(dhidden,   T,        true, 1, (size_t)d.N * d.F) \
 A(dpooled,   T,        true, 1, (size_t)d.C) \
@@ -643,12 +647,16 @@ template <class T> static void norm1_forward(Model* m, Params p, Acts<T> a, int 
 
 // a.proj = attention(a.x), the branch before its residual, from a.ln1
 template <class T> static void attention_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
-    int rows = B * m->dims.N, C = m->dims.C;
+    int rows = B * m->dims.N, C = m->dims.C, H = m->dims.H;
     linear_forward(a.qkv, a.ln1, w.qkv_weight, w.qkv_bias, rows, C, 3 * C, m->stream);
     lap(m, PART_QKV);
     attend_forward(m, p, a, B);
+    if (p.gate_weight) {
+        linear_forward(a.gate, a.ln1, w.gate_weight, (const float*)NULL, rows, C, H, m->stream);
+        gate_forward(a.gated, a.gate, a.mix, rows, C, H, m->stream);
+    }
     lap(m, PART_ATTENTION);
-    linear_forward(a.proj, a.mix, w.proj_weight, w.proj_bias, rows, C, C, m->stream);
+    linear_forward(a.proj, p.gate_weight ? a.gated : a.mix, w.proj_weight, w.proj_bias, rows, C, C, m->stream);
     lap(m, PART_PROJ);
 }
 
@@ -812,14 +820,19 @@ template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T
 
 // a.dln = d(norm1's output) given a.dbranch = d(proj output)
 template <class T> static void attention_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B) {
-    int rows = B * m->dims.N, C = m->dims.C;
-    linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, a.mix, w.proj_weight, m->scratch, rows, C, C,
-                    m->stream);
+    int rows = B * m->dims.N, C = m->dims.C, H = m->dims.H;
+    linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, p.gate_weight ? a.gated : a.mix, w.proj_weight,
+                    m->scratch, rows, C, C, m->stream);
     lap(m, PART_PROJ);
+    if (p.gate_weight) { gate_backward(a.dmix, a.dgate, a.dmix, a.gate, a.mix, rows, C, H, m->stream); }
     attend_backward(m, p, d, a, B);
     lap(m, PART_ATTENTION);
     linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, w.qkv_weight, m->scratch, rows, C, 3 * C,
                     m->stream);
+    if (p.gate_weight) { // which has the same input
+        linear_backward_input(a.dln, 1, a.dgate, w.gate_weight, rows, C, H, m->stream);
+        linear_backward_weight(d.gate_weight, NULL, a.dgate, a.ln1, m->scratch, rows, C, H, m->stream);
+    }
     lap(m, PART_QKV);
 }
 

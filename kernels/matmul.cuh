@@ -142,21 +142,36 @@ static inline void product(void* d, const void* a, const void* b, const void* bi
                                 plan->d, &plan->algo, products.workspace, PRODUCT_WORKSPACE, stream));
 }
 
-// out (rows, OC) = inp (rows, C) weight (OC, C)^T + bias (OC)
+// out (rows, OC) = inp (rows, C) weight (OC, C)^T + bias (OC, may be NULL)
 template <class D, class T>
 inline void linear_forward(D* out, const T* inp, const T* weight, const D* bias, int rows, int C, int OC,
                            cudaStream_t stream) {
-    product(out, weight, inp, bias, 0, {OC, rows, C, true, false, true, cuda_type<T>(), cuda_type<D>()}, stream);
+    product(out, weight, inp, bias, 0, {OC, rows, C, true, false, bias != nullptr, cuda_type<T>(), cuda_type<D>()},
+            stream);
 }
 
 static inline size_t linear_backward_scratch(int rows, int OC) { return bias_backward_scratch(rows, OC); }
 
-// The forward line: out = inp weight^T + bias. dinp =, unless it is NULL; dweight (OC, C) and dbias (OC) +=
+// The forward line: out = inp weight^T + bias. dinp = keep dinp + dout weight
+template <class T>
+inline void linear_backward_input(T* dinp, float keep, const T* dout, const T* weight, int rows, int C, int OC,
+                                  cudaStream_t stream) {
+    product(dinp, weight, dout, nullptr, keep, {C, rows, OC, false, false, false, cuda_type<T>(), cuda_type<T>()},
+            stream);
+}
+
+// dweight (OC, C) += dout^T inp, dbias (OC, may be NULL) += column sums of dout
+template <class T>
+inline void linear_backward_weight(float* dweight, float* dbias, const T* dout, const T* inp, float* scratch, int rows,
+                                   int C, int OC, cudaStream_t stream) {
+    product(dweight, inp, dout, nullptr, 1, {C, OC, rows, false, true, false, cuda_type<T>(), CUDA_R_32F}, stream);
+    if (dbias) { bias_backward(dbias, dout, scratch, rows, OC, stream); }
+}
+
+// Both: dinp =, unless it is NULL
 template <class T>
 inline void linear_backward(T* dinp, float* dweight, float* dbias, const T* dout, const T* inp, const T* weight,
                             float* scratch, int rows, int C, int OC, cudaStream_t stream) {
-    constexpr cudaDataType_t type = cuda_type<T>();
-    if (dinp) { product(dinp, weight, dout, nullptr, 0, {C, rows, OC, false, false, false, type, type}, stream); }
-    product(dweight, inp, dout, nullptr, 1, {C, OC, rows, false, true, false, type, CUDA_R_32F}, stream);
-    bias_backward(dbias, dout, scratch, rows, OC, stream);
+    if (dinp) { linear_backward_input(dinp, 0, dout, weight, rows, C, OC, stream); }
+    linear_backward_weight(dweight, dbias, dout, inp, scratch, rows, C, OC, stream);
 }

@@ -420,14 +420,15 @@ static inline void linear_forward(float* out, const float* inp, const float* wei
     }
 }
 
-// The forward line: out = inp weight^T + bias. dinp (M,C) = dout weight
-static inline void linear_backward_input(float* dinp, const float* dout, const float* weight, int M, int C, int OC) {
+// The forward line: out = inp weight^T + bias. dinp (M,C) = keep dinp + dout weight
+static inline void linear_backward_input(float* dinp, float keep, const float* dout, const float* weight, int M, int C,
+                                         int OC) {
     int tiles = linear_tiles(C), part = linear_part(M, tiles), tasks = (M + part - 1) / part * tiles;
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < tasks; task++) {
         int m = task / tiles * part, c = task % tiles * LINEAR_TILE;
         linear_gemm(false, false, min_int(part, M - m), min_int(LINEAR_TILE, C - c), OC, dout + (size_t)m * OC, OC,
-                    weight + c, C, 0, dinp + (size_t)m * C + c, C);
+                    weight + c, C, keep, dinp + (size_t)m * C + c, C);
     }
 }
 
@@ -487,6 +488,6 @@ static inline void linear_backward_weight(float* dweight, float* dbias, const fl
 // dout
 static inline void linear_backward(float* dinp, float* dweight, float* dbias, const float* dout, const float* inp,
                                    const float* weight, float* scratch, int M, int C, int OC) {
-    if (dinp) { linear_backward_input(dinp, dout, weight, M, C, OC); }
+    if (dinp) { linear_backward_input(dinp, 0, dout, weight, M, C, OC); }
     linear_backward_weight(dweight, dbias, dout, inp, scratch, M, C, OC);
 }

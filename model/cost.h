@@ -17,8 +17,8 @@ static double karat_macs(const Config* c, Dims d) {
     return logits + units + (forms_sigma ? N * N * R + values : 2 * N * D * R);
 }
 
-// Of attention between qkv and proj, all heads
-static double attention_macs(const Config* c, Dims d) {
+// Of what makes weights and takes the values by them, all heads
+static double weights_macs(const Config* c, Dims d) {
     double N = d.N, C = d.C, softmax = 2 * N * N * C;
     switch ((Attention)c->attn) {
     case ATTN_KARAT: return d.HK * karat_macs(c, d) + softmax * c->softmax_heads / d.H;
@@ -28,6 +28,11 @@ static double attention_macs(const Config* c, Dims d) {
     case ATTN_SOFTMAX: case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL: return softmax;
     }
     return 0;
+}
+
+// Of attention between qkv and proj
+static double attention_macs(const Config* c, Dims d) {
+    return weights_macs(c, d) + (c->attn_gate ? (double)d.N * d.C * d.H : 0);
 }
 
 // Of one of the MLP's two layers

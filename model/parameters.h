@@ -71,6 +71,7 @@ typedef struct {
 #define WHEN_BIAS (WHEN_KARAT && c->karat_bias == KARAT_BIAS_BLOCK)
 #define WHEN_OUTER (WHEN_KARAT && c->karat_order == KARAT_PHI_PHI)
 #define WHEN_W (WHEN_KARAT && !WHEN_OUTER && !c->karat_full)
+#define WHEN_GATE (c->attn_gate)
 #define WHEN_MIXING (c->attn == ATTN_MIXING)
 #define WHEN_RANK (c->attn == ATTN_SOFTMAX_RANK)
 #define WHEN_KAN (c->mlp == MLP_KAN)
@@ -101,6 +102,7 @@ T(karat_bias,   OPERATOR("proj.bias"),        WHEN_BIAS,   false, INIT_CONSTANT,
 T(mixing,       "blocks.%d.attn.mixing",      WHEN_MIXING, true,  INIT_CONSTANT,     1.0 / d.N,      SHAPE(d.H, d.N, d.N)) \
 T(rank_down,    "blocks.%d.attn.rank.down",   WHEN_RANK,   true,  INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.R, d.N)) \
 T(rank_up,      "blocks.%d.attn.rank.up",     WHEN_RANK,   true,  INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.N, d.R)) \
+T(gate_weight,  "blocks.%d.attn.gate.weight", WHEN_GATE,   true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.H, d.C)) \
 T(proj_weight,  "blocks.%d.attn.proj.weight", true,        true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.C)) \
 T(proj_bias,    "blocks.%d.attn.proj.bias",   true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
 T(ls1,          "blocks.%d.ls1.gamma",        WHEN_LS,     false, INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \

@@ -41,13 +41,13 @@ static void dresidual(Block s) {
     residual_backward(s.a.dbranch, s.d.ls2, s.a.dx, s.a.fc2, s.p.ls2, NULL, s.m->scratch, s.B, s.N, s.C);
 }
 static void dfc2_input(Block s) {
-    linear_backward_input(s.a.dhidden, s.a.dbranch, s.p.fc2_weight, s.rows, s.F, s.C);
+    linear_backward_input(s.a.dhidden, 0, s.a.dbranch, s.p.fc2_weight, s.rows, s.F, s.C);
 }
 static void dfc2_weight(Block s) {
     linear_backward_weight(s.d.fc2_weight, s.d.fc2_bias, s.a.dbranch, s.a.act2, s.m->scratch, s.rows, s.F, s.C);
 }
 static void dact2(Block s) { mlp_activation_backward(s.m, s.p, s.d, s.a, s.rows); }
-static void dfc1_input(Block s) { linear_backward_input(s.a.dln, s.a.dhidden, s.p.fc1_weight, s.rows, s.C, s.F); }
+static void dfc1_input(Block s) { linear_backward_input(s.a.dln, 0, s.a.dhidden, s.p.fc1_weight, s.rows, s.C, s.F); }
 static void dfc1_weight(Block s) {
     linear_backward_weight(s.d.fc1_weight, s.d.fc1_bias, s.a.dhidden, s.a.ln2, s.m->scratch, s.rows, s.C, s.F);
 }
@@ -59,12 +59,12 @@ static void dlayernorm(Block s) {
     layernorm_backward(s.a.dx, s.d.norm1_weight, s.d.norm1_bias, s.a.dln, s.a.x, s.p.norm1_weight, s.a.ln1_mean,
                        s.a.ln1_rstd, s.m->scratch, s.rows, s.C);
 }
-static void dproj_input(Block s) { linear_backward_input(s.a.dmix, s.a.dbranch, s.p.proj_weight, s.rows, s.C, s.C); }
+static void dproj_input(Block s) { linear_backward_input(s.a.dmix, 0, s.a.dbranch, s.p.proj_weight, s.rows, s.C, s.C); }
 static void dproj_weight(Block s) {
     linear_backward_weight(s.d.proj_weight, s.d.proj_bias, s.a.dbranch, s.a.mix, s.m->scratch, s.rows, s.C, s.C);
 }
 static void dattention(Block s) { attend_backward(s.m, s.p, s.d, s.a, s.B); }
-static void dqkv_input(Block s) { linear_backward_input(s.a.dln, s.a.dqkv, s.p.qkv_weight, s.rows, s.C, 3 * s.C); }
+static void dqkv_input(Block s) { linear_backward_input(s.a.dln, 0, s.a.dqkv, s.p.qkv_weight, s.rows, s.C, 3 * s.C); }
 static void dqkv_weight(Block s) {
     linear_backward_weight(s.d.qkv_weight, s.d.qkv_bias, s.a.dqkv, s.a.ln1, s.m->scratch, s.rows, s.C, 3 * s.C);
 }

@@ -1,5 +1,6 @@
 // The functions of cpu_controls.h.
 #include "cpu_controls.h"
+#include "../../kernels/attention_gate.h"
 #include "../../kernels/attention_linear.h"
 #include "../../kernels/attention_mixing.h"
 #include "../../kernels/attention_pointwise.h"
@@ -14,6 +15,12 @@ void cpu_pointwise(float* out, float* dqkv, const float* qkv, const float* dout,
     pointwise_forward(out, qkv, kind, scratch, B, N, C, H);
     pointwise_backward(dqkv, dout, qkv, kind, scratch, B, N, C, H);
     free(scratch);
+}
+
+void cpu_gate(float* out, float* dmix, float* ds, const float* s, const float* mix, const float* dout, int rows, int C,
+              int H) {
+    gate_forward(out, s, mix, rows, C, H);
+    gate_backward(dmix, ds, dout, s, mix, rows, C, H);
 }
 
 void cpu_mixing(float* out, float* dqkv, float* dmix, const float* qkv, const float* mix, const float* dout, int B,

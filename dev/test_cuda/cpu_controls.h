@@ -1,5 +1,5 @@
-// The controls of KArAt and the KAN layer on the CPU, forward and backward, for tests of the GPU's: cpu_controls.c is
-// compiled as C, as cpu_kernels.c is. Gradients of parameters are added to.
+// The controls of KArAt, attention's gate and the KAN layer on the CPU, forward and backward, for tests of the GPU's:
+// cpu_controls.c is compiled as C, as cpu_kernels.c is. Gradients of parameters are added to.
 #pragma once
 #include "../../kernels/basis.h"
 #include "../../kernels/pointwise_kind.h"
@@ -9,6 +9,8 @@ extern "C" {
 #endif
 void cpu_pointwise(float* out, float* dqkv, const float* qkv, const float* dout, PointwiseKind kind, int B, int N,
                    int C, int H);
+void cpu_gate(float* out, float* dmix, float* ds, const float* s, const float* mix, const float* dout, int rows, int C,
+              int H);
 void cpu_mixing(float* out, float* dqkv, float* dmix, const float* qkv, const float* mix, const float* dout, int B,
                 int N, int C, int H);
 void cpu_rank(float* out, float* lse, float* dqkv, float* ddown, float* dW, const float* qkv, const float* down,

@@ -68,6 +68,8 @@ done <<'MODELS'
 --model vit-mini --attn mixing --depth 2
 --model kat-mini --attn softmax-rank --depth 2
 --model vit-mini --attn linear --dim 21 --depth 2 --recompute
+--model vit-mini --attn-gate --depth 2 --recompute
+--model kat-mini-g3b --softmax-heads 1 --attn-gate
 --model kan-mini --depth 2
 --model vit-mini --hflip 0.5 --crop-padding 5 --mixup 0.8 --smoothing 0.1
 --model vit-mini --hflip 0.5 --crop-padding 4 --cutmix 1 --image-size 32 --patch 8
@@ -225,6 +227,7 @@ done <<'MODELS'
 --model vit-mini --attn mixing
 --model vit-mini --attn softmax-rank
 --model vit-mini --attn linear
+--model vit-mini --attn-gate
 --model kan-mini
 --model vit-mini-g3b --karat-order phi-phi
 MODELS
