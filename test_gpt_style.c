@@ -646,6 +646,43 @@ static void take_steps(Trainer* t, int steps, double* losses) {
     }
 }
 
+// How far each parameter moves in one step without decay
+static float* first_move(const char* flags, ParameterTable* table) {
+    static Trainer t;
+    double loss;
+    open_trainer(&t, flags);
+    size_t total = t.model.table.total;
+    float* moved = alloc_floats(total, "test");
+    memcpy(moved, t.model.params, total * sizeof *moved);
+    take_steps(&t, 1, &loss);
+    for (size_t i = 0; i < total; i++) { moved[i] = t.model.params[i] - moved[i]; }
+    *table = t.model.table;
+    close_trainer(&t);
+    return moved;
+}
+
+// --rational-lr-scale moves the rationals by so much further, and nothing else
+static void test_rational_lr_scale(double scale) {
+    char flags[512];
+    ParameterTable table;
+    snprintf(flags, sizeof flags, "%s --weight-decay 0 --rational-lr-scale %g", small_kat, scale);
+    float* scaled = first_move(flags, &table);
+    snprintf(flags, sizeof flags, "%s --weight-decay 0", small_kat);
+    float* moved = first_move(flags, &table);
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        const Parameter* p = &table.row[i];
+        double factor = strstr(p->name, "weight_numerator") || strstr(p->name, "weight_denominator") ? scale : 1;
+        double worst = 0;
+        for (size_t k = p->offset; k < p->offset + p->size * (size_t)p->copies; k++) {
+            worst = fmax(worst, fabs(scaled[k] - factor * moved[k]));
+        }
+        CHECK(factor == 1 ? worst == 0 : worst < 1e-6, "--rational-lr-scale %g: %s is off by %g", scale, p->name,
+              worst); // observed: 1.2e-7, rounding of coefficients near 1
+    }
+    free(moved);
+    free(scaled);
+}
+
 // One batch drawn once, learned to a loss below 0.01
 static void test_overfit(const char* flags) {
     static Trainer t;
@@ -914,6 +951,8 @@ int main(void) {
     test_not_finite();
     test_evaluation();
     test_kat_from_vit();
+    test_rational_lr_scale(0);
+    test_rational_lr_scale(3);
     test_threads(small_kat);
     test_threads("--model vit-mini --image-size 16 --patch 4 --batch-size 5 --train-images 10 --test-images 5 "
                  "--mixup 0.8 --cutmix 1 --drop-path 0.3");

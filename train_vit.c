@@ -549,19 +549,22 @@ static void model_gradients(Model* m, const Batch* batch, const float* keep, flo
 // ---------------------------------------------------------------------------------------------------------------------
 // Update
 
-// t: number of this update, from 1. Rows of the table that lie together and agree on decay are one span.
+static bool same_rule(UpdateRule a, UpdateRule b) { return a.rate == b.rate && a.decay == b.decay; }
+
+// t: number of this update, from 1. Rows of the table that lie together and agree on their rule are one span.
 static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) {
     const Config* c = &m->config;
     for (int i = 0; i < PARAMETER_ROWS;) {
         const Parameter* first = &m->table.row[i];
+        UpdateRule rule = update_rule(c, first->group);
         size_t count = 0;
-        for (; i < PARAMETER_ROWS && m->table.row[i].decays == first->decays; i++) {
+        for (; i < PARAMETER_ROWS && same_rule(rule, update_rule(c, m->table.row[i].group)); i++) {
             count += m->table.row[i].size * (size_t)m->table.row[i].copies;
         }
         size_t at = first->offset;
-        adamw_update(m->params + at, m->exp_avg + at, m->exp_avg_sq + at, m->grads + at, count, (float)lr,
-                     (float)c->opt_betas[0], (float)c->opt_betas[1], (float)c->opt_eps,
-                     first->decays ? (float)c->weight_decay : 0, grad_scale, t);
+        adamw_update(m->params + at, m->exp_avg + at, m->exp_avg_sq + at, m->grads + at, count,
+                     (float)(rule.rate * lr), (float)c->opt_betas[0], (float)c->opt_betas[1], (float)c->opt_eps,
+                     (float)rule.decay, grad_scale, t);
     }
     if (m->ema) { ema_update(m->ema, m->params, m->table.total, (float)c->model_ema_decay); }
 }

@@ -216,8 +216,8 @@ typedef struct {
     const Batch* coming;          // the one that comes; NULL: none
     float* keep;                  // of facts_host
     StepSums *sums, *host_sums;   // of the step so far; pinned
-    AdamWStep *adamw, *host_adamw; // of this step; pinned, for the host writes it once the step before has ended
-    uint8_t* decays;              // whether each BLOCK parameters decay
+    AdamWStep *adamw, *host_adamw; // of this step, each group's; pinned: the host writes it once the last has ended
+    uint8_t* groups;              // the UpdateGroup of each BLOCK parameters
     double* norm_scratch;
     float* grad_scale;            // what clips the gradients
     bool grads_zero;
@@ -526,16 +526,16 @@ static_assert((int)ALIGNMENT % BLOCK == 0, "a tensor begins where a block of the
 
 static void allocate_update(Model* m) {
     m->sums = device_zeros<StepSums>(1, "the sums of a step");
-    m->adamw = device_array<AdamWStep>(1, "AdamW");
+    m->adamw = device_array<AdamWStep>(UPDATE_GROUPS, "AdamW");
     m->grad_scale = device_array<float>(1, "the gradient norm");
     m->norm_scratch = device_array<double>(global_norm_scratch(m->layout.total), "workspace");
     m->host_sums = pinned_array<StepSums>(1);
-    m->host_adamw = pinned_array<AdamWStep>(1);
-    m->decays = device_zeros<uint8_t>(m->layout.total / BLOCK, "weight decay");
+    m->host_adamw = pinned_array<AdamWStep>(UPDATE_GROUPS);
+    m->groups = device_zeros<uint8_t>(m->layout.total / BLOCK, "AdamW");
     for (int i = 0; i < PARAMETER_ROWS; i++) {
         const Parameter* p = &m->table.row[i];
         size_t blocks = m->layout.stride[i] * p->copies / BLOCK;
-        if (p->decays) { CUDA_CHECK(cudaMemset(m->decays + m->layout.offset[i] / BLOCK, 1, blocks)); }
+        CUDA_CHECK(cudaMemset(m->groups + m->layout.offset[i] / BLOCK, p->group, blocks));
     }
 }
 
@@ -569,7 +569,7 @@ static void forget_graph(StepGraph* graph) {
 
 static void model_free(Model* m) {
     void* device[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->low_ema, m->acts, m->scratch,
-                      m->images, m->facts, m->facts_coming, m->sums, m->adamw, m->decays, m->norm_scratch,
+                      m->images, m->facts, m->facts_coming, m->sums, m->adamw, m->groups, m->norm_scratch,
                       m->grad_scale};
     void* pinned[] = {m->facts_host, m->host_logits, m->host_losses, m->host_sums, m->host_adamw};
     for (StepGraph* graph : {&m->gradients_graph, &m->update_graph}) { forget_graph(graph); }
@@ -957,11 +957,15 @@ static void model_gradients(Model* m, const Batch* batch, const float* keep, flo
 static void model_update(Model* m, double lr, int64_t t) {
     const Config* c = &m->config;
     AdamW constants = {(float)c->opt_betas[0], (float)c->opt_betas[1], (float)c->opt_eps, (float)c->model_ema_decay};
-    *m->host_adamw = adamw_step((float)lr, constants.beta1, constants.beta2, (float)c->weight_decay, t);
+    for (int group = 0; group < UPDATE_GROUPS; group++) {
+        UpdateRule rule = update_rule(c, (UpdateGroup)group);
+        m->host_adamw[group] = adamw_step((float)(rule.rate * lr), constants.beta1, constants.beta2,
+                                          (float)rule.decay, t);
+    }
     repeat(m, &m->update_graph, [=] {
-        copy(m->adamw, m->host_adamw, sizeof(AdamWStep), cudaMemcpyHostToDevice, m->stream);
+        copy(m->adamw, m->host_adamw, UPDATE_GROUPS * sizeof(AdamWStep), cudaMemcpyHostToDevice, m->stream);
         global_norm(&m->sums->norm, m->grad_scale, m->grads, m->norm_scratch, m->layout.total, c->clip_grad, m->stream);
-        adamw_update(m->params, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->grads, m->decays, m->layout.total,
+        adamw_update(m->params, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->grads, m->groups, m->layout.total,
                      constants, m->adamw, m->grad_scale, m->stream);
         lap(m, PART_UPDATE);
     });

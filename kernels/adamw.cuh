@@ -44,7 +44,7 @@ static inline void global_norm(double* norm, float* grad_scale, const float* gra
     CUDA_CHECK_LAUNCH();
 }
 
-// What a step has of its own. It lies on the device: a captured launch keeps its arguments.
+// What a step has of its own, for a group of parameters. It lies on the device: a captured launch keeps its arguments.
 typedef struct {
     float step, v_scale, decay; // lr / (1-β1^t), 1 / √(1-β2^t), 1 - lr wd
 } AdamWStep;
@@ -59,15 +59,16 @@ static inline AdamWStep adamw_step(float lr, float beta1, float beta2, float wei
 }
 
 __global__ void adamw_kernel(float* params, float* m, float* v, float* ema, bf16* low, float* grads,
-                             const uint8_t* decays, size_t n, AdamW c, const AdamWStep* step, const float* grad_scale) {
+                             const uint8_t* groups, size_t n, AdamW c, const AdamWStep* steps,
+                             const float* grad_scale) {
     size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x;
     float scale = *grad_scale;
     if (i >= n || !isfinite(scale)) { return; }
     float g = scale * grads[i], mean = m[i], square = v[i];
     mean += (1 - c.beta1) * (g - mean);
     square += (1 - c.beta2) * (g * g - square);
-    float decay = decays[blockIdx.x] ? step->decay : 1;
-    float p = decay * params[i] - step->step * mean / (sqrtf(square) * step->v_scale + c.eps);
+    AdamWStep s = steps[groups[blockIdx.x]];
+    float p = s.decay * params[i] - s.step * mean / (sqrtf(square) * s.v_scale + c.eps);
     m[i] = mean;
     v[i] = square;
     params[i] = p;
@@ -81,12 +82,12 @@ __global__ void adamw_kernel(float* params, float* m, float* v, float* ema, bf16
 //     p = p (1 - lr wd) - lr / (1-β1^t) m / (√v / √(1-β2^t) + eps)
 //     ema = ema_decay ema + (1 - ema_decay) p,  low = p in bf16;  either may be NULL
 //     grads = 0
-// decays (n / BLOCK, rounded up): whether wd is for these BLOCK elements. step (1) and, from global_norm, grad_scale (1)
-// are on the device.
+// groups (n / BLOCK, rounded up): which of steps, with its lr and wd, is for these BLOCK elements. Both and, from
+// global_norm, grad_scale (1) are on the device.
 static inline void adamw_update(float* params, float* m, float* v, float* ema, bf16* low, float* grads,
-                                const uint8_t* decays, size_t n, AdamW c, const AdamWStep* step,
+                                const uint8_t* groups, size_t n, AdamW c, const AdamWStep* steps,
                                 const float* grad_scale, cudaStream_t stream) {
-    adamw_kernel<<<ceil_div(n, (size_t)BLOCK), BLOCK, 0, stream>>>(params, m, v, ema, low, grads, decays, n, c, step,
+    adamw_kernel<<<ceil_div(n, (size_t)BLOCK), BLOCK, 0, stream>>>(params, m, v, ema, low, grads, groups, n, c, steps,
                                                                    grad_scale);
     CUDA_CHECK_LAUNCH();
 }

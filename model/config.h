@@ -55,6 +55,7 @@ INT   (rational_n, "rational-n", "4", 0, 12, SAME, "degree of the denominator") 
 INT   (rational_groups, "rational-groups", "8", 1, 4096, SAME, "groups g; divides the width") \
 CHOICE(rational_init1, "rational-init1", "identity", RATIONAL_STARTS, SAME, "start of the rational before fc1") \
 CHOICE(rational_init2, "rational-init2|rational-init", "swish", RATIONAL_STARTS, SAME, "start of the rational before fc2") \
+REAL  (rational_lr_scale, "rational-lr-scale", "1", 0, 1000, SAME, "factor on the learning rate of the rational coefficients") \
 SWITCH(rational_decay, "rational-decay", "on", SAME, "weight decay on the rational coefficients, as released") \
 CHOICE(mlp_init, "mlp-init", "trunc02", CHOICES(MLP_INITS), SAME, "start of fc1 and fc2 (released: trunc02)") \
 GROUP("B-spline KAN layers (--mlp kan)") \

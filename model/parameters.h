@@ -1,5 +1,5 @@
-// The parameters: one table (field, name, present, decay, init, shape). From it come the struct of pointers, sizes and
-// offsets in the one flat buffer, the initial values, the weight-decay mask, the names in checkpoints, the count, and
+// The parameters: one table (field, name, present, update, init, shape). From it come the struct of pointers, sizes and
+// offsets in the one flat buffer, the initial values, how each is updated, the names in checkpoints, the count, and
 // the tensors that a gradient check visits. Adding a tensor is one line.
 //
 // The flat buffer holds the tensors in table order; a tensor whose name contains "%d" exists once a block and has the
@@ -51,9 +51,21 @@ typedef enum {
     INIT_CONSTANT, INIT_TRUNC_NORMAL, INIT_NORMAL, INIT_UNIFORM, INIT_NUMERATOR, INIT_DENOMINATOR, INIT_COEFFICIENTS
 } InitKind;
 
+// What the optimiser does with a tensor: with all of a group the same
+typedef enum { UPDATE_PLAIN, UPDATE_DECAYED, UPDATE_RATIONAL, UPDATE_GROUPS } UpdateGroup;
+typedef struct { double rate, decay; } UpdateRule; // factor on the learning rate, weight decay
+
+static inline UpdateRule update_rule(const Config* c, UpdateGroup group) {
+    switch (group) {
+    case UPDATE_DECAYED: return (UpdateRule){1, c->weight_decay};
+    case UPDATE_RATIONAL: return (UpdateRule){c->rational_lr_scale, c->rational_decay ? c->weight_decay : 0};
+    default: return (UpdateRule){1, 0};
+    }
+}
+
 typedef struct {
     const char* name; // "blocks.%d." stands for every block
-    bool decays;
+    UpdateGroup group;
     InitKind init;
     double init_value;
     int rank;
@@ -81,49 +93,49 @@ typedef struct {
 #define RATIONAL_2(name) (WHEN_GR_KAN ? "blocks.%d.mlp.act2." name : "blocks.%d.mlp.act." name)
 #define WHEN_LS (c->layer_scale > 0)
 
-// T(field, name, present, decays, init kind, init value, shape)    c: const Config*, d: Dims, r: RationalShape
+// T(field, name, present, update group, init kind, init value, shape)    c: const Config*, d: Dims, r: RationalShape
 #define PARAMETER_TABLE(T) \
-T(cls_token,    "cls_token",                  WHEN_TOKEN,  false, INIT_NORMAL,       1e-6,           SHAPE(1, 1, d.C)) \
-T(pos_embed,    "pos_embed",                  true,        false, INIT_TRUNC_NORMAL, 0.02,           SHAPE(1, d.N, d.C)) \
-T(patch_weight, "patch_embed.proj.weight",    true,        true,  INIT_UNIFORM,      patch_bound,    SHAPE(d.C, 3, d.P, d.P)) \
-T(patch_bias,   "patch_embed.proj.bias",      true,        false, INIT_UNIFORM,      patch_bound,    SHAPE(d.C)) \
-T(norm1_weight, "blocks.%d.norm1.weight",     true,        false, INIT_CONSTANT,     1,              SHAPE(d.C)) \
-T(norm1_bias,   "blocks.%d.norm1.bias",       true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
-T(qkv_weight,   "blocks.%d.attn.qkv.weight",  true,        true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(3 * d.C, d.C)) \
-T(qkv_bias,     "blocks.%d.attn.qkv.bias",    true,        false, INIT_CONSTANT,     0,              SHAPE(3 * d.C)) \
-T(karat_coef,   OPERATOR("coef"),             WHEN_KARAT,  true,  INIT_COEFFICIENTS, karat.coef,     SHAPE(d.HK, d.R, d.M, d.N)) \
-T(scale_basis,  OPERATOR("scale_basis"),      WHEN_SCALES, true,  INIT_CONSTANT,     karat.basis,    SHAPE(d.HK, d.R, d.N)) \
-T(scale_base,   OPERATOR("scale_base"),       WHEN_SCALES, true,  INIT_CONSTANT,     1,              SHAPE(d.HK, d.R, d.N)) \
-T(outer_coef,   OPERATOR("outer.coef"),       WHEN_OUTER,  true,  INIT_COEFFICIENTS, outer.coef,     SHAPE(d.HK, d.R, d.M, d.N)) \
-T(outer_scale_basis, OPERATOR("outer.scale_basis"), WHEN_OUTER && c->karat_scales, true, INIT_CONSTANT, outer.basis, SHAPE(d.HK, d.R, d.N)) \
-T(outer_scale_base,  OPERATOR("outer.scale_base"),  WHEN_OUTER && c->karat_scales, true, INIT_CONSTANT, 1, SHAPE(d.HK, d.R, d.N)) \
-T(karat_weight, OPERATOR("proj.weight"),      WHEN_W,      true,  INIT_TRUNC_NORMAL, karat.weight,   SHAPE(d.HK, d.N, d.R)) \
-T(karat_bias,   OPERATOR("proj.bias"),        WHEN_BIAS,   false, INIT_CONSTANT,     0,              SHAPE(d.N)) \
-T(mixing,       "blocks.%d.attn.mixing",      WHEN_MIXING, true,  INIT_CONSTANT,     1.0 / d.N,      SHAPE(d.H, d.N, d.N)) \
-T(rank_down,    "blocks.%d.attn.rank.down",   WHEN_RANK,   true,  INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.R, d.N)) \
-T(rank_up,      "blocks.%d.attn.rank.up",     WHEN_RANK,   true,  INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.N, d.R)) \
-T(gate_weight,  "blocks.%d.attn.gate.weight", WHEN_GATE,   true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.H, d.C)) \
-T(proj_weight,  "blocks.%d.attn.proj.weight", true,        true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.C)) \
-T(proj_bias,    "blocks.%d.attn.proj.bias",   true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
-T(ls1,          "blocks.%d.ls1.gamma",        WHEN_LS,     false, INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
-T(norm2_weight, "blocks.%d.norm2.weight",     true,        false, INIT_CONSTANT,     1,              SHAPE(d.C)) \
-T(norm2_bias,   "blocks.%d.norm2.bias",       true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
-T(numerator1,   "blocks.%d.mlp.act1.weight_numerator",   WHEN_GR_KAN, !!c->rational_decay, INIT_NUMERATOR, 1,   SHAPE(1, r.m + 1)) \
-T(denominator1, "blocks.%d.mlp.act1.weight_denominator", WHEN_GR_KAN, !!c->rational_decay, INIT_DENOMINATOR, 1, SHAPE(r.groups, r.n)) \
-T(fc1_weight,   "blocks.%d.mlp.fc1.weight",   true,        true,  fc_init,           fc1_deviation,  SHAPE(d.F, d.C)) \
-T(fc1_spline,   "blocks.%d.mlp.fc1.spline_weight", WHEN_KAN, true, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.F, d.C, d.MK)) \
-T(fc1_bias,     "blocks.%d.mlp.fc1.bias",     true,        false, INIT_CONSTANT,     0,              SHAPE(d.F)) \
-T(prelu_weight, "blocks.%d.mlp.act.weight",   WHEN_PRELU,  false, INIT_CONSTANT,     0.25,           SHAPE(1)) \
-T(numerator2,   RATIONAL_2("weight_numerator"),   WHEN_RATIONAL, !!c->rational_decay, INIT_NUMERATOR, 2,   SHAPE(1, r.m + 1)) \
-T(denominator2, RATIONAL_2("weight_denominator"), WHEN_RATIONAL, !!c->rational_decay, INIT_DENOMINATOR, 2, SHAPE(r.groups, r.n)) \
-T(fc2_weight,   "blocks.%d.mlp.fc2.weight",   true,        true,  fc_init,           fc2_deviation,  SHAPE(d.C, d.F)) \
-T(fc2_spline,   "blocks.%d.mlp.fc2.spline_weight", WHEN_KAN, true, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.F, d.MK)) \
-T(fc2_bias,     "blocks.%d.mlp.fc2.bias",     true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
-T(ls2,          "blocks.%d.ls2.gamma",        WHEN_LS,     false, INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
-T(norm_weight,  "norm.weight",                true,        false, INIT_CONSTANT,     1,              SHAPE(d.C)) \
-T(norm_bias,    "norm.bias",                  true,        false, INIT_CONSTANT,     0,              SHAPE(d.C)) \
-T(head_weight,  "head.weight",                true,        true,  INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.K, d.C)) \
-T(head_bias,    "head.bias",                  true,        false, INIT_CONSTANT,     0,              SHAPE(d.K))
+T(cls_token,    "cls_token",                  WHEN_TOKEN,  UPDATE_PLAIN,   INIT_NORMAL,       1e-6,           SHAPE(1, 1, d.C)) \
+T(pos_embed,    "pos_embed",                  true,        UPDATE_PLAIN,   INIT_TRUNC_NORMAL, 0.02,           SHAPE(1, d.N, d.C)) \
+T(patch_weight, "patch_embed.proj.weight",    true,        UPDATE_DECAYED, INIT_UNIFORM,      patch_bound,    SHAPE(d.C, 3, d.P, d.P)) \
+T(patch_bias,   "patch_embed.proj.bias",      true,        UPDATE_PLAIN,   INIT_UNIFORM,      patch_bound,    SHAPE(d.C)) \
+T(norm1_weight, "blocks.%d.norm1.weight",     true,        UPDATE_PLAIN,   INIT_CONSTANT,     1,              SHAPE(d.C)) \
+T(norm1_bias,   "blocks.%d.norm1.bias",       true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(qkv_weight,   "blocks.%d.attn.qkv.weight",  true,        UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(3 * d.C, d.C)) \
+T(qkv_bias,     "blocks.%d.attn.qkv.bias",    true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(3 * d.C)) \
+T(karat_coef,   OPERATOR("coef"),             WHEN_KARAT,  UPDATE_DECAYED, INIT_COEFFICIENTS, karat.coef,     SHAPE(d.HK, d.R, d.M, d.N)) \
+T(scale_basis,  OPERATOR("scale_basis"),      WHEN_SCALES, UPDATE_DECAYED, INIT_CONSTANT,     karat.basis,    SHAPE(d.HK, d.R, d.N)) \
+T(scale_base,   OPERATOR("scale_base"),       WHEN_SCALES, UPDATE_DECAYED, INIT_CONSTANT,     1,              SHAPE(d.HK, d.R, d.N)) \
+T(outer_coef,   OPERATOR("outer.coef"),       WHEN_OUTER,  UPDATE_DECAYED, INIT_COEFFICIENTS, outer.coef,     SHAPE(d.HK, d.R, d.M, d.N)) \
+T(outer_scale_basis, OPERATOR("outer.scale_basis"), WHEN_OUTER && c->karat_scales, UPDATE_DECAYED, INIT_CONSTANT, outer.basis, SHAPE(d.HK, d.R, d.N)) \
+T(outer_scale_base,  OPERATOR("outer.scale_base"),  WHEN_OUTER && c->karat_scales, UPDATE_DECAYED, INIT_CONSTANT, 1, SHAPE(d.HK, d.R, d.N)) \
+T(karat_weight, OPERATOR("proj.weight"),      WHEN_W,      UPDATE_DECAYED, INIT_TRUNC_NORMAL, karat.weight,   SHAPE(d.HK, d.N, d.R)) \
+T(karat_bias,   OPERATOR("proj.bias"),        WHEN_BIAS,   UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.N)) \
+T(mixing,       "blocks.%d.attn.mixing",      WHEN_MIXING, UPDATE_DECAYED, INIT_CONSTANT,     1.0 / d.N,      SHAPE(d.H, d.N, d.N)) \
+T(rank_down,    "blocks.%d.attn.rank.down",   WHEN_RANK,   UPDATE_DECAYED, INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.R, d.N)) \
+T(rank_up,      "blocks.%d.attn.rank.up",     WHEN_RANK,   UPDATE_DECAYED, INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.N, d.R)) \
+T(gate_weight,  "blocks.%d.attn.gate.weight", WHEN_GATE,   UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.H, d.C)) \
+T(proj_weight,  "blocks.%d.attn.proj.weight", true,        UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.C)) \
+T(proj_bias,    "blocks.%d.attn.proj.bias",   true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(ls1,          "blocks.%d.ls1.gamma",        WHEN_LS,     UPDATE_PLAIN,   INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
+T(norm2_weight, "blocks.%d.norm2.weight",     true,        UPDATE_PLAIN,   INIT_CONSTANT,     1,              SHAPE(d.C)) \
+T(norm2_bias,   "blocks.%d.norm2.bias",       true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(numerator1,   "blocks.%d.mlp.act1.weight_numerator",   WHEN_GR_KAN, UPDATE_RATIONAL, INIT_NUMERATOR, 1,   SHAPE(1, r.m + 1)) \
+T(denominator1, "blocks.%d.mlp.act1.weight_denominator", WHEN_GR_KAN, UPDATE_RATIONAL, INIT_DENOMINATOR, 1, SHAPE(r.groups, r.n)) \
+T(fc1_weight,   "blocks.%d.mlp.fc1.weight",   true,        UPDATE_DECAYED, fc_init,           fc1_deviation,  SHAPE(d.F, d.C)) \
+T(fc1_spline,   "blocks.%d.mlp.fc1.spline_weight", WHEN_KAN, UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.F, d.C, d.MK)) \
+T(fc1_bias,     "blocks.%d.mlp.fc1.bias",     true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.F)) \
+T(prelu_weight, "blocks.%d.mlp.act.weight",   WHEN_PRELU,  UPDATE_PLAIN,   INIT_CONSTANT,     0.25,           SHAPE(1)) \
+T(numerator2,   RATIONAL_2("weight_numerator"),   WHEN_RATIONAL, UPDATE_RATIONAL, INIT_NUMERATOR, 2,   SHAPE(1, r.m + 1)) \
+T(denominator2, RATIONAL_2("weight_denominator"), WHEN_RATIONAL, UPDATE_RATIONAL, INIT_DENOMINATOR, 2, SHAPE(r.groups, r.n)) \
+T(fc2_weight,   "blocks.%d.mlp.fc2.weight",   true,        UPDATE_DECAYED, fc_init,           fc2_deviation,  SHAPE(d.C, d.F)) \
+T(fc2_spline,   "blocks.%d.mlp.fc2.spline_weight", WHEN_KAN, UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.F, d.MK)) \
+T(fc2_bias,     "blocks.%d.mlp.fc2.bias",     true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(ls2,          "blocks.%d.ls2.gamma",        WHEN_LS,     UPDATE_PLAIN,   INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
+T(norm_weight,  "norm.weight",                true,        UPDATE_PLAIN,   INIT_CONSTANT,     1,              SHAPE(d.C)) \
+T(norm_bias,    "norm.bias",                  true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(head_weight,  "head.weight",                true,        UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.K, d.C)) \
+T(head_bias,    "head.bias",                  true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.K))
 
 // Pointers into a flat buffer, NULL for tensors that the model lacks.
 #define POINTER_FIELD(field, ...) float* field;
@@ -245,8 +257,8 @@ static inline bool parameter_table(ParameterTable* table, const Config* c, Dims 
     InitKind fc_init = preserving ? INIT_NORMAL : INIT_TRUNC_NORMAL;
     if (preserving && (!preserving_deviation(c, 1, d.C, &fc1_deviation, err) ||
                        !preserving_deviation(c, 2, d.F, &fc2_deviation, err))) { return false; }
-#define TABLE_ROW(field, row_name, present, row_decays, kind, value, row_shape) \
-    {.name = row_name, .decays = row_decays, .init = kind, .init_value = value, \
+#define TABLE_ROW(field, row_name, present, row_group, kind, value, row_shape) \
+    {.name = row_name, .group = row_group, .init = kind, .init_value = value, \
      .rank = (int)(sizeof((int64_t[]){row_shape}) / sizeof(int64_t)), .shape = {row_shape}, \
      .copies = (present) ? 1 : 0},
     Parameter rows[] = {PARAMETER_TABLE(TABLE_ROW)};

@@ -1,5 +1,6 @@
-// adamw.cuh against adamw.h: three steps with and without decay and clipping, moving average and bf16 copy on and off,
-// sizes from one element to more than the grid of the norm; gradients that are not finite change nothing.
+// adamw.cuh against adamw.h: three steps of two groups, with and without decay and clipping, moving average and bf16
+// copy on and off, sizes from one element to more than the grid of the norm; gradients that are not finite change
+// nothing.
 #include "../../kernels/adamw.cuh"
 #include "kernel_test.cuh"
 
@@ -9,40 +10,41 @@ static const Limits VALUES = {1e-6, 1e-6}, COPY = {4e-3, 4e-3}, EXACT = {0, 0};
 struct Optimizer { // on the device, as the trainer has it
     Device<float> params, m, v, ema, scale;
     Device<bf16> low;
-    DeviceArray<uint8_t> decays;
+    DeviceArray<uint8_t> groups;
     DeviceArray<double> norm, norm_scratch;
-    Optimizer(const Floats& start, const std::vector<uint8_t>& decays)
+    Optimizer(const Floats& start, const std::vector<uint8_t>& groups)
         : params(start), m(Floats(start.size())), v(Floats(start.size())), ema(start), scale(1), low(start),
-          decays(decays), norm({0}), norm_scratch(std::vector<double>(global_norm_scratch(start.size()))) {}
-    double step(Device<float>& grads, double clip, bool average, bool copy, AdamWStep step) {
+          groups(groups), norm({0}), norm_scratch(std::vector<double>(global_norm_scratch(start.size()))) {}
+    double step(Device<float>& grads, double clip, bool average, bool copy, const std::vector<AdamWStep>& steps) {
         double got;
-        DeviceArray<AdamWStep> d_step({step});
+        DeviceArray<AdamWStep> d_steps(steps);
         global_norm(norm, scale, grads, norm_scratch, grads.n, clip, 0);
-        adamw_update(params, m, v, average ? ema.data : nullptr, copy ? low.data : nullptr, grads, decays, grads.n,
-                     {0.9f, 0.999f, 1e-8f, 0.9f}, d_step, scale, 0);
+        adamw_update(params, m, v, average ? ema.data : nullptr, copy ? low.data : nullptr, grads, groups, grads.n,
+                     {0.9f, 0.999f, 1e-8f, 0.9f}, d_steps, scale, 0);
         CUDA_CHECK(cudaMemcpy(&got, norm, sizeof got, cudaMemcpyDeviceToHost));
         return got;
     }
 };
 
-// The first half of the blocks decays, the rest does not
+// The first half of the blocks decays, the rest does not and has half the learning rate
 static void test_steps(size_t n, float weight_decay, double clip, bool average, bool copy) {
     size_t blocks = ceil_div(n, (size_t)BLOCK), half = blocks == 1 ? n : blocks / 2 * BLOCK;
-    std::vector<uint8_t> decays(blocks);
-    for (size_t i = 0; i < blocks; i++) { decays[i] = i * BLOCK < half; }
+    std::vector<uint8_t> groups(blocks);
+    for (size_t i = 0; i < blocks; i++) { groups[i] = i * BLOCK < half; }
     Floats params = random_values<float>(n), m(n), v(n), ema = params, grads;
-    Optimizer device(params, decays);
+    Optimizer device(params, groups);
     for (int t = 1; t <= 3; t++) {
         grads = random_values<float>(n);
         Device<float> d_grads(grads);
         double want = cpu.global_norm(grads.data(), n);
         float scale = clip > 0 && want > clip ? (float)(clip / want) : 1;
         for (size_t at = 0; at < n; at = at ? n : half) {
-            cpu.adamw_update(&params[at], &m[at], &v[at], &grads[at], at ? n - half : half, 1e-2f, 0.9f, 0.999f, 1e-8f,
-                             at ? 0 : weight_decay, scale, t);
+            cpu.adamw_update(&params[at], &m[at], &v[at], &grads[at], at ? n - half : half, at ? 0.5e-2f : 1e-2f, 0.9f,
+                             0.999f, 1e-8f, at ? 0 : weight_decay, scale, t);
         }
         cpu.ema_update(ema.data(), params.data(), n, 0.9f);
-        double got = device.step(d_grads, clip, average, copy, adamw_step(1e-2f, 0.9f, 0.999f, weight_decay, t));
+        double got = device.step(d_grads, clip, average, copy, {adamw_step(0.5e-2f, 0.9f, 0.999f, 0, t),
+                                                                adamw_step(1e-2f, 0.9f, 0.999f, weight_decay, t)});
         check_values<float>("global_norm", {(float)got}, {(float)want}, VALUES);
         check<float>("grad_scale", device.scale, {scale}, VALUES);
         check<float>("gradients", d_grads, Floats(n), EXACT);
@@ -59,8 +61,8 @@ static void test_not_finite(float bad, double clip) {
     Floats params = random_values<float>(n), grads = random_values<float>(n);
     grads[n - 1] = bad;
     Device<float> d_grads(grads);
-    Optimizer device(params, std::vector<uint8_t>(4, 1));
-    double norm = device.step(d_grads, clip, true, true, adamw_step(1e-2f, 0.9f, 0.999f, 0.05f, 1));
+    Optimizer device(params, std::vector<uint8_t>(4));
+    double norm = device.step(d_grads, clip, true, true, {adamw_step(1e-2f, 0.9f, 0.999f, 0.05f, 1)});
     CHECK(!isfinite(norm), "the norm with %g among the gradients is %g", bad, norm);
     Floats got = d_grads.host();
     CHECK(memcmp(got.data(), grads.data(), n * sizeof(float)) == 0, "%g: the gradients have changed", bad);

@@ -85,7 +85,8 @@ losses() {
 same_losses() { diff <(losses "$1") <(losses "$2"); }
 
 run=(--model kat-mini-g3b "${tiny[@]}" --steps 7 --log-every 1 --drop-path 0.3 --mixup 0.8 --cutmix 1 --hflip 0.5 --rrc --smoothing 0.1
-     --reprob 0.25 --crop-pct 0.9 --model-ema-decay 0.9 --clip-grad 1 --grad-accum-steps 2 --depth 2 --min-lr 0.001 --warmup-epochs 0)
+     --reprob 0.25 --crop-pct 0.9 --rational-lr-scale 0.5 --model-ema-decay 0.9 --clip-grad 1 --grad-accum-steps 2 --depth 2
+     --min-lr 0.001 --warmup-epochs 0)
 check "a run on the CPU" "$cpu" "${run[@]}" --output "$work/cpu"
 check "a run on the GPU" "$gpu" "${run[@]}" --output "$work/gpu"
 check "the same losses in the first steps" same_losses "$work/cpu" "$work/gpu"
