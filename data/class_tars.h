@@ -1,5 +1,6 @@
-// Training images as ImageNet publishes them: an archive a class, nXXXXXXXX.tar, all of them in one archive, or as files of a
-// folder. They are read where they lie. A walk over the outer archive's headers, one a class, gives their places.
+// Training images as ImageNet publishes them: an archive a class, nXXXXXXXX.tar, all of them in one archive, or as
+// files of a folder. They are read where they lie. A walk over the outer archive's headers, one a class, gives their
+// places.
 #pragma once
 #include "imagenet_text.h"
 #include "plan.h"

@@ -1,5 +1,5 @@
-// The classes of a set of folders: a class is a folder, its number the folder's place among all, sorted by their bytes, or
-// as numbers where all of them are.
+// The classes of a set of folders: a class is a folder, its number the folder's place among all, sorted by their bytes,
+// or as numbers where all of them are.
 #pragma once
 #include "../runtime/texts.h"
 #include "dataset.h"
@@ -61,8 +61,8 @@ static inline bool class_is_new(const ClassList* c, const char* folder, Error* e
     return table_find(&c->numbers, folder) < 0 || set_error(err, "there are two classes %s: rename one", folder);
 }
 
-// folders (count): in the order of their numbers, and the list's from now on, if all goes well. Ids and names are the folders'
-// names, as far as they fit.
+// folders (count): in the order of their numbers, and the list's from now on, if all goes well. Ids and names are the
+// folders' names, as far as they fit.
 static inline bool classes_listed(ClassList* c, char (*folders)[FOLDER_NAME_BYTES], int count, Error* err) {
     *c = (ClassList){.count = count, .folders = folders};
     c->ids = (char (*)[CLASS_NAME_BYTES])calloc((size_t)count + 1, CLASS_NAME_BYTES);

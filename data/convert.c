@@ -182,7 +182,9 @@ int main(int argc, char** argv) {
     }
     if (!check_command_line(command, &line, &err)) { fail_usage(command, err.text); }
     if (!command->run(line.words[0], line.words + 1, &line.options, &err)) {
-        fail(stop_requested ? EXIT_STOPPED : EXIT_RUN_TIME, "%s", err.text);
+        if (!preparation_stopped) { fail(EXIT_RUN_TIME, "%s", err.text); }
+        printf("%s\n", err.text);
+        return EXIT_STOPPED;
     }
     return 0;
 }

@@ -1,5 +1,5 @@
-// Any folder of classes to shards: INPUT/train/CLASS/... and INPUT/val/CLASS/..., or INPUT/CLASS/... and a part of each class
-// for validation.
+// Any folder of classes to shards: INPUT/train/CLASS/... and INPUT/val/CLASS/..., or INPUT/CLASS/... and a part of each
+// class for validation.
 #pragma once
 #include "prepare_set.h"
 #include "tree_plan.h"

@@ -5,8 +5,9 @@
 //   which class   ILSVRC2012_devkit_t12.tar.gz, or unpacked; Kaggle's LOC_val_solution.csv; a text of WordNet ids
 //   names         the kit's, or Kaggle's LOC_synset_mapping.txt; else the ids
 //
-// Folders are looked for in INPUT and in Kaggle's ILSVRC/Data/CLS-LOC. Archives are not unpacked. A set of fewer classes is
-// taken for one; validation images of others are left out. Where there are none for training, val.index alone is made.
+// Folders are looked for in INPUT and in Kaggle's ILSVRC/Data/CLS-LOC. Archives are not unpacked. A set of fewer
+// classes is taken for one; validation images of others are left out. Where there are none for training, val.index
+// alone is made.
 #pragma once
 #include "convert_folder.h"
 #include "imagenet_checks.h"

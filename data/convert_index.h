@@ -1,5 +1,6 @@
-// Indices for tars that are there: our own shards, whose comment says all; webdataset's, where a member KEY.cls beside an image
-// has its class's number; or plain ones, where the folder that an image lies in is its class. They are read, not changed:
+// Indices for tars that are there: our own shards, whose comment says all; webdataset's, where a member KEY.cls beside
+// an image has its class's number; or plain ones, where the folder that an image lies in is its class. They are read,
+// not changed:
 //
 //   ./convert_data index FOLDER        makes FOLDER/train.index of *train*.tar and FOLDER/val.index of *val*.tar, *test*.tar
 #pragma once
@@ -77,7 +78,8 @@ static inline bool tar_set_find(TarSet* s, Error* err) {
 
 // ---- members
 
-// What webdataset cuts a member's name into: the key, up to the first dot behind the last slash; returns what is behind that.
+// What webdataset cuts a member's name into: the key, up to the first dot behind the last slash; returns what is behind
+// that.
 static inline const char* member_extension(const char* name, size_t* key_length) {
     const char* slash = strrchr(name, '/');
     const char* dot = strchr(slash ? slash : name, '.');

@@ -1,6 +1,6 @@
-// The images in a folder of classes, ROOT/CLASS/..., as a sorted list: files named .jpg, .jpeg or .png in any case, folders
-// within a class gone through as well. What begins with a dot is passed over, links are followed, but not into a folder that
-// is being gone through already.
+// The images in a folder of classes, ROOT/CLASS/..., as a sorted list: files named .jpg, .jpeg or .png in any case,
+// folders within a class gone through as well. What begins with a dot is passed over, links are followed, but not into
+// a folder that is being gone through already.
 #pragma once
 #include "classes.h"
 #include "image_file.h"
@@ -39,8 +39,8 @@ static inline const char* path_in_class(const char* path) {
     return slash ? slash + 1 : path;
 }
 
-// NAME without its extension and folders, as a shard has it: no dot, at which some readers cut, no slash; ~ is before what
-// tells apart those that would be the same.
+// NAME without its extension and folders, as a shard has it: no dot, at which some readers cut, no slash; ~ is before
+// what tells apart those that would be the same.
 static inline void member_base(char base[MEMBER_KEY_BYTES], const char* path, uint32_t twin) {
     char plain[PATH_MAX];
     snprintf(plain, sizeof plain, "%s", path);

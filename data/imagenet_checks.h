@@ -1,5 +1,5 @@
-// What is known of the whole ImageNet-1K, and tells a set that is whole and right from one that is not: how many images there
-// are, and of which classes some are.
+// What is known of the whole ImageNet-1K, and tells a set that is whole and right from one that is not: how many images
+// there are, and of which classes some are.
 #pragma once
 #include "source_file.h"
 #include "report.h"

@@ -1,5 +1,5 @@
-// What ImageNet's texts say: which words belong to a WordNet id, and of which class the validation images are, which lie in
-// no folders. From any of
+// What ImageNet's texts say: which words belong to a WordNet id, and of which class the validation images are, which
+// lie in no folders. From any of
 //
 //   the development kit    meta.mat (ids, numbers, words) and the ground truth: line k is the number, ILSVRC2012_ID, of
 //                          image k; packed or not

@@ -1,5 +1,5 @@
-// ImageNet's validation images where they lie in no folders of classes: in one archive, in any order, or in one folder. Their
-// names have numbers, and a text says of which class each number is. They come in the order of their numbers.
+// ImageNet's validation images where they lie in no folders of classes: in one archive, in any order, or in one folder.
+// Their names have numbers, and a text says of which class each number is. They come in the order of their numbers.
 #pragma once
 #include "class_tars.h"
 #include "imagenet_text.h"

@@ -1,4 +1,5 @@
-// What a set's report tells of single images: odd ones that some readers stumble over, and those that could not be read.
+// What a set's report tells of single images: odd ones that some readers stumble over, and those that could not be
+// read.
 #pragma once
 #include "../runtime/choices.h"
 #include "decode.h"

@@ -1,5 +1,5 @@
-// What is known of one finished shard, in a file beside it until the index of all is there: OUTPUT/train-000000.part. A shard
-// is finished where its part is whole, belongs to this job, and tells the size that the shard has.
+// What is known of one finished shard, in a file beside it until the index of all is there: OUTPUT/train-000000.part. A
+// shard is finished where its part is whole, belongs to this job, and tells the size that the shard has.
 #pragma once
 #include "prepare_image.h"
 

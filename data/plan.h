@@ -1,5 +1,5 @@
-// What a set of shards is to become, known before any image is read: its classes, and jobs, each of them one shard. Which
-// images a job takes and in which order depends on the input alone.
+// What a set of shards is to become, known before any image is read: its classes, and jobs, each of them one shard.
+// Which images a job takes and in which order depends on the input alone.
 #pragma once
 #include "../runtime/output.h"
 #include "image_tree.h"

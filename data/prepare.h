@@ -1,6 +1,7 @@
-// The work on a plan's jobs, by all cores: images are handed out one by one in the order of their jobs, prepared by whichever
-// worker is free, and written in that order by whoever brings the next one. So the bytes depend neither on the number of
-// workers nor on timing, the input is read from front to back, and memory is bounded by a window of images.
+// The work on a plan's jobs, by all cores: images are handed out one by one in the order of their jobs, prepared by
+// whichever worker is free, and written in that order by whoever brings the next one. So the bytes depend neither on
+// the number of workers nor on timing, the input is read from front to back, and memory is bounded by a window of
+// images.
 //
 // A finished shard gets its name when it is whole on disk, and its part (part.h) after it: whatever happens, the same
 // command goes on behind what is finished.
@@ -13,8 +14,8 @@
 
 enum { WINDOW_A_WORKER = 4 };
 
-// A job that is under way. Its fields are under the preparation's lock, but for writer and part, which are whoever's has set
-// busy, and for an image that is not ready, which is its worker's.
+// A job that is under way. Its fields are under the preparation's lock, but for writer and part, which are whoever's
+// has set busy, and for an image that is not ready, which is its worker's.
 typedef struct OpenJob OpenJob;
 struct OpenJob {
     const Job* job;
@@ -41,6 +42,7 @@ typedef struct {
     OpenJob* current;           // that is read; NULL: the next is to be opened
     OpenJob* open;              // all that are under way
     int at_work;                // workers
+    bool stop;                  // a signal has come
     bool failed;
     Error error;
     WorkProgress progress;
@@ -151,7 +153,7 @@ static inline bool next_job(Preparation* p) {
 // The next image, with its job and its number there; false: nothing is left, or all is to end
 static inline bool next_image(Preparation* p, InputImage* image, OpenJob** from, uint64_t* number) {
     Error err;
-    while (!p->failed && !stop_requested && (p->current || next_job(p))) {
+    while (!p->failed && !p->stop && (p->current || next_job(p))) {
         OpenJob* open = *from = p->current;
         if (open->taken - open->written >= p->window) {
             pthread_cond_wait(&p->moved, &p->lock);
@@ -257,7 +259,10 @@ static inline void watch_workers(Preparation* p) {
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&p->moved, &p->lock, &until);
-        if (stop_requested) { pthread_cond_broadcast(&p->moved); }
+        if (stop_requested && !p->stop) {
+            p->stop = true;
+            pthread_cond_broadcast(&p->moved);
+        }
         work_progress_print(&p->progress, p->shard);
     }
     pthread_mutex_unlock(&p->lock);
@@ -265,26 +270,36 @@ static inline void watch_workers(Preparation* p) {
     output_flush();
 }
 
+// As many as can be had, up to wanted; *error: why not more. Signals are this thread's alone.
+static inline int start_workers(Preparation* p, pthread_t* threads, int wanted, int* error) {
+    sigset_t all, before;
+    int count = 0;
+    *error = 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_mutex_lock(&p->lock); // nobody ends before all are counted
+    while (*error == 0 && count < wanted) {
+        *error = pthread_create(&threads[count], NULL, preparation_worker, p);
+        count += *error == 0;
+    }
+    p->at_work = count;
+    pthread_mutex_unlock(&p->lock);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return count;
+}
+
 static inline bool run_workers(Preparation* p, int wanted, Error* err) {
+    int error;
     pthread_t* threads = (pthread_t*)calloc((size_t)wanted, sizeof *threads);
-    int count = 0, error = threads ? 0 : ENOMEM;
-    while (error == 0 && count < wanted) {
-        pthread_mutex_lock(&p->lock);
-        p->at_work++;
-        pthread_mutex_unlock(&p->lock);
-        error = pthread_create(&threads[count], NULL, preparation_worker, p);
-        count += error == 0;
-    }
-    if (error) {
-        pthread_mutex_lock(&p->lock);
-        p->at_work -= threads != NULL;
-        pthread_mutex_unlock(&p->lock);
-    }
+    if (!threads) { return set_error(err, "no memory for %d workers: give fewer --workers", wanted); }
+    int count = start_workers(p, threads, wanted, &error);
     if (count > 0) { watch_workers(p); }
     for (int i = 0; i < count; i++) { pthread_join(threads[i], NULL); }
     free(threads);
     return count > 0 || set_error(err, "cannot start a worker: %s; raise the limits (ulimit -u, ulimit -v)", strerror(error));
 }
+
+static bool preparation_stopped; // by a signal, and by nothing else
 
 // All jobs that are not finished. false: err says why not; that they were stopped as well
 static inline bool prepare_jobs(const Plan* plan, const Treatment* t, const char* comment, const bool* finished, Error* err) {
@@ -306,5 +321,6 @@ static inline bool prepare_jobs(const Plan* plan, const Treatment* t, const char
     pthread_cond_destroy(&p.moved);
     pthread_mutex_destroy(&p.lock);
     if (ok && p.failed) { ok = set_error(err, "%s", p.error.text); }
+    preparation_stopped = ok && !whole;
     return ok && (whole || set_error(err, "stopped; run the same command again to go on"));
 }

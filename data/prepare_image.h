@@ -1,8 +1,8 @@
-// One image on its way into a shard: read, decoded whole (which finds what is damaged, and gives its size and the sums that
-// mean and deviation are made of), and, where a shorter side is asked for, brought to it and written anew.
+// One image on its way into a shard: read, decoded whole (which finds what is damaged, and gives its size and the sums
+// that mean and deviation are made of), and, where a shorter side is asked for, brought to it and written anew.
 //
-// A JPEG that is not larger than that, baseline, and grey or of three colours keeps its bytes; what else is no larger is
-// written anew at its own size. Nothing is enlarged. Sums are of the pixels that the written bytes decode to.
+// A JPEG that is not larger than that, baseline, and grey or of three colours keeps its bytes; what else is no larger
+// is written anew at its own size. Nothing is enlarged. Sums are of the pixels that the written bytes decode to.
 #pragma once
 #include "augment.h"
 #include "crc32.h"
@@ -155,5 +155,5 @@ static inline void prepare_image(ImageWorker* w, const Treatment* t, PreparedIma
     free(out->bytes);
     out->bytes = NULL;
     out->kinds = 1u << ODD_FAILED;
-    snprintf(out->reason, sizeof out->reason, "%s", err.text);
+    snprintf(out->reason, sizeof out->reason, "%.255s", err.text);
 }

@@ -1,5 +1,5 @@
-// A set of shards from beginning to end: the folder is claimed, jobs that are not finished are done, then the indices are
-// written, and the parts, which they hold all of, removed.
+// A set of shards from beginning to end: the folder is claimed, jobs that are not finished are done, then the indices
+// are written, and the parts, which they hold all of, removed.
 #pragma once
 #include "prepare.h"
 #include "report.h"

@@ -1,5 +1,5 @@
-// What a preparation has found, for the terminal and for OUTPUT/report.txt: images a class, odd and unread ones, what is
-// no image, and what was remarked on the way.
+// What a preparation has found, for the terminal and for OUTPUT/report.txt: images a class, odd and unread ones, what
+// is no image, and what was remarked on the way.
 #pragma once
 #include "part.h"
 

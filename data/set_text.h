@@ -1,5 +1,5 @@
-// What a set of shards is, as text: the comment at the beginning of the first shard of each split, from which an index can be
-// made again, and the request, OUTPUT/set.txt, by which a folder is known to hold what a command would make.
+// What a set of shards is, as text: the comment at the beginning of the first shard of each split, from which an index
+// can be made again, and the request, OUTPUT/set.txt, by which a folder is known to hold what a command would make.
 //
 //   kat.c shards 1          the comment's lines; the classes in the order of their numbers, id and name
 //   name imagenet

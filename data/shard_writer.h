@@ -1,6 +1,7 @@
-// Shards being written: plain tars whose bytes depend on what is in them alone. ustar headers, mode 0644, no owner, time 0,
-// two blocks of zeros at the end. The first shard of a split begins with a comment, pax records of the whole archive, which
-// say what the set is: tar and other readers pass it over, and an index can be made again from the tars alone.
+// Shards being written: plain tars whose bytes depend on what is in them alone. ustar headers, mode 0644, no owner,
+// time 0, two blocks of zeros at the end. The first shard of a split begins with a comment, pax records of the whole
+// archive, which say what the set is: tar and other readers pass it over, and an index can be made again from the tars
+// alone.
 #pragma once
 #include "tar.h"
 

@@ -1,5 +1,5 @@
-// Plain tar archives, read where they lie: ustar and what pax and GNU tar put before a member whose name is long or whose
-// size is large.
+// Plain tar archives, read where they lie: ustar and what pax and GNU tar put before a member whose name is long or
+// whose size is large.
 //
 // A member is a header of 512 bytes, its data, and zeros up to the next multiple of 512; a header of zeros ends all.
 // Header, as far as it is wanted:

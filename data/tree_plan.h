@@ -53,7 +53,8 @@ static inline bool plan_tree(Plan* p, Split split, const TreeInput* in, uint32_t
 // Whether image i of n is among m that lie evenly among them
 static inline bool evenly_taken(size_t i, size_t n, size_t m) { return (i + 1) * m / n > i * m / n; }
 
-// This part of each class, spread evenly, goes to the other tree; one image at least stays of each, unless all are to go.
+// This part of each class, spread evenly, goes to the other tree; one image at least stays of each, unless all are to
+// go.
 static inline bool tree_split(ImageTree* from, ImageTree* to, double part, Error* err) {
     size_t kept = 0;
     memcpy(to->root, from->root, sizeof to->root);
@@ -82,8 +83,8 @@ static inline int compare_spread(const void* a, const void* b) {
     return x->number < y->number ? -1 : x->number > y->number;
 }
 
-// Sorted by class until here; then image i of the n of a class comes at (i + 1/2) / n of the whole, so that each beginning
-// has its part of all classes.
+// Sorted by class until here; then image i of the n of a class comes at (i + 1/2) / n of the whole, so that each
+// beginning has its part of all classes.
 static inline bool tree_spread(ImageTree* t, Error* err) {
     SpreadImage* order = (SpreadImage*)malloc((t->count + 1) * sizeof *order);
     TreeImage* images = (TreeImage*)malloc((t->count + 1) * sizeof *images);

@@ -1,5 +1,5 @@
-// An index of shards (data/shards.h), with shards of the sizes that it tells where these are small, from opening it to the
-// bytes of all its images.
+// An index of shards (data/shards.h), with shards of the sizes that it tells where these are small, from opening it to
+// the bytes of all its images.
 #include "fuzz.h"
 #include "../../data/shards.h"
 

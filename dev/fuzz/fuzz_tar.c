@@ -1,5 +1,5 @@
-// A tar of anybody's, of which ./convert_data index makes an index: from its name and labels over every member to the index
-// that is read again.
+// A tar of anybody's, of which ./convert_data index makes an index: from its name and labels over every member to the
+// index that is read again.
 #include "fuzz.h"
 #include "../../data/convert_index.h"
 

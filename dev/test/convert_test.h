@@ -1,5 +1,5 @@
-// What the tests of ./convert_data's shards share: images to convert, commands run here or in a process that is stopped, and
-// comparison of folders.
+// What the tests of ./convert_data's shards share: images to convert, commands run here or in a process that is
+// stopped, and comparison of folders.
 #pragma once
 #include "../../data/convert_folder.h"
 #include "image_files.h"
@@ -44,14 +44,6 @@ static inline void expect_said(const char* words) {
 
 // ---- images
 
-// One of a size and kind by its number; grey every fifth
-static inline uint8_t* numbered_jpeg(int number, size_t* count) {
-    JpegKind kind = {.height = 12 + number % 9, .width = 10 + number * 5 % 23, .components = number % 5 == 4 ? 1 : 3,
-                     .quality = 60 + number % 37, .horizontal = 1, .vertical = 1};
-    if (kind.components == 3 && number % 2) { kind.horizontal = kind.vertical = 2; }
-    return make_jpeg(&kind, count);
-}
-
 static inline void make_parents(const char* path) {
     char folder[PATH_MAX];
     Error err;
@@ -69,6 +61,15 @@ static inline void put_file(const void* bytes, size_t count, const char* format,
     va_end(args);
     make_parents(path);
     write_file(path, bytes, count);
+}
+
+#ifdef HAVE_JPEG
+// One of a size and kind by its number; grey every fifth
+static inline uint8_t* numbered_jpeg(int number, size_t* count) {
+    JpegKind kind = {.height = 12 + number % 9, .width = 10 + number * 5 % 23, .components = number % 5 == 4 ? 1 : 3,
+                     .quality = 60 + number % 37, .horizontal = 1, .vertical = 1};
+    if (kind.components == 3 && number % 2) { kind.horizontal = kind.vertical = 2; }
+    return make_jpeg(&kind, count);
 }
 
 static inline void put_jpeg(const char* folder, const char* name, int number) {
@@ -89,6 +90,8 @@ static inline void make_tree(const char* folder, int classes, int train, int val
         }
     }
 }
+
+#endif
 
 // ---- what came out
 
@@ -157,7 +160,7 @@ static inline pid_t start_convert(ConvertCommand command, const char* name, cons
     Error err;
     if (!freopen("/dev/null", "w", stdout)) { _exit(9); }
     bool ok = command(name, words, o, &err);
-    _exit(ok ? 0 : stop_requested ? EXIT_STOPPED : EXIT_RUN_TIME);
+    _exit(ok ? 0 : preparation_stopped ? EXIT_STOPPED : EXIT_RUN_TIME);
 }
 
 static inline int end_of(pid_t child) {

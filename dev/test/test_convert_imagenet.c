@@ -1,12 +1,12 @@
-// ./convert_data imagenet on small sets in every shape in which people have ImageNet: the same images give the same shards
-// from all of them, and what is wrong with them is told before the work.
+// ./convert_data imagenet on small sets in every shape in which people have ImageNet: the same images give the same
+// shards from all of them, and what is wrong with them is told before the work.
 #include "../../data/convert_imagenet.h"
 #include "convert_test.h"
 #include "mat5_maker.h"
 #include "tar_maker.h"
 
 #ifndef HAVE_JPEG
-int main(void) { return tests_finish(); }
+int main(void) { return tests_finish(); } // test_convert_folder.c sees what is said
 #else
 
 enum { CLASSES = 10, TRAIN = 3, VAL = 25 }; // images a class, and in all

@@ -1,5 +1,5 @@
-// ./convert_data index: our own shards' indices come out again from the tars alone, webdataset's and plain tars get theirs;
-// and the walk over tar headers, in all that stands in them.
+// ./convert_data index: our own shards' indices come out again from the tars alone, webdataset's and plain tars get
+// theirs; and the walk over tar headers, in all that stands in them.
 #include "../../data/convert_index.h"
 #include "convert_test.h"
 #include "tar_maker.h"
