@@ -56,7 +56,7 @@ static const char* const set_names[2][RAND_OPERATION_KINDS] = {
 // ---- images ----
 
 static inline RgbImage new_image(int height, int width) {
-    RgbImage image = {malloc((size_t)3 * height * width + 1), height, width};
+    RgbImage image = {(uint8_t*)malloc((size_t)3 * height * width + 1), height, width};
     if (!image.pixels) { perror("an image"); exit(1); }
     image.pixels[3 * plane_bytes(image)] = 0xA5; // nobody may touch this one
     return image;
@@ -147,7 +147,7 @@ static inline int differing_bytes(Fixtures* f, RgbImage image) {
 // Applies them, and checks that they keep to their memory.
 static inline void apply_guarded(RgbImage image, const OperationList* list, const uint8_t fill[3]) {
     size_t bytes = operation_scratch(image.height, image.width);
-    uint8_t* scratch = malloc(bytes + 1);
+    uint8_t* scratch = (uint8_t*)malloc(bytes + 1);
     scratch[bytes] = 0xA5;
     apply_operations(image, list, fill, scratch);
     CHECK(scratch[bytes] == 0xA5 && image.pixels[3 * plane_bytes(image)] == 0xA5,

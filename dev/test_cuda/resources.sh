@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# resources.sh [--update], run by `make resources` (UPDATE=--update): of every kernel, compiled with the tests here for sm_80
-# and sm_90 into $CUBIN_SETS in $CUBINS, a table of what ptxas says: registers on both, bytes of spills and of static
-# shared memory.
+# resources.sh [--update], run by `make resources` (UPDATE=--update): of every kernel but the tests' own, compiled with
+# the tests here for sm_80 and sm_90 into $CUBIN_SETS in $CUBINS, a table of what ptxas says: registers on both, bytes
+# of spills and of static shared memory.
 # Fails on a spill, and where the table is not that of resources.txt, if that was made by the same release of nvcc;
 # --update writes that file.
 # Where there is a cuobjdump, a second table, and a file instructions.txt, tell what the loops of the rational and of
@@ -29,7 +29,7 @@ for arch in sm_80 sm_90; do
                 registers = $0; sub(/.*Used /, "", registers); sub(/ .*/, "", registers)
                 shared = 0
                 if (match($0, /[0-9]+ bytes smem/)) { shared = substr($0, RSTART) + 0 }
-                print name "|" arch "|" registers "|" spills "|" shared
+                if (name !~ /^test_/) print name "|" arch "|" registers "|" spills "|" shared
             }' | shorten
     done
 done | sort -u | awk -F'|' '
