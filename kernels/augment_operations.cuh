@@ -75,10 +75,12 @@ __global__ void operation_tables_kernel(uint8_t* tables, const uint8_t* images, 
     if (needs_histogram(op.kind)) { count_channel(histogram, image + (size_t)channel * pixels, pixels); }
     if (op.kind == OPERATION_CONTRAST) { sum_luma(&sum, image, pixels); }
     __syncthreads();
-    LevelStatistics s = channel_statistics(histogram, pixels);
-    s.grey = rounded_mean(sum, pixels);
+    LevelStatistics s = {0, 0, 0, rounded_mean(sum, pixels)};
     uint32_t below = 0;
-    for (int i = 0; i < level; i++) { below += histogram[i]; }
+    if (needs_histogram(op.kind)) {
+        s = channel_statistics(histogram, pixels);
+        for (int i = 0; i < level; i++) { below += histogram[i]; }
+    }
     tables[(size_t)blockIdx.x * LEVELS + level] = (uint8_t)table_level(op, s, level, below, one);
 }
 
