@@ -135,8 +135,8 @@ static inline void shift_image(uint8_t* out, ImageView in, int top, int left) {
 }
 
 // out (3, S, S) from levels (3, S, S)
-static inline void normalise(float* __restrict out, const uint8_t* __restrict levels, int S, const float mean[3],
-                             const float std[3]) {
+static inline void normalise(float* __restrict out, const uint8_t* __restrict levels, int S, const double mean[3],
+                             const double std[3]) {
     size_t plane = (size_t)S * S;
     for (int c = 0; c < 3; c++) {
         for (size_t k = 0; k < plane; k++) { out[c * plane + k] = normalised_level(levels[c * plane + k], mean[c], std[c]); }

@@ -28,7 +28,7 @@ typedef struct {
     bool strict;                       // an image that cannot be read ends it
     int workers;                       // threads that prepare batches ahead; 0: who asks for a batch prepares it
     uint64_t seed;
-    float mean[3], std[3];             // of normalisation
+    double mean[3], std[3];            // of normalisation
     float crop_pct;                    // evaluation
     Interpolation eval_interpolation;  // bilinear or bicubic
     Augment augment;                   // training
@@ -77,8 +77,10 @@ static inline LoaderConfig loader_defaults(const Dataset* d, int batch_size, int
     LoaderConfig c = {.batch_size = batch_size, .image_size = image_size, .num_classes = d->classes, .train = train,
                       .workers = 1, .seed = seed, .crop_pct = 1, .eval_interpolation = INTERPOLATE_BICUBIC,
                       .augment = augment_none()};
-    memcpy(c.mean, d->mean, sizeof c.mean);
-    memcpy(c.std, d->std, sizeof c.std);
+    for (int i = 0; i < 3; i++) {
+        c.mean[i] = d->mean[i];
+        c.std[i] = d->std[i];
+    }
     return c;
 }
 

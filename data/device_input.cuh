@@ -200,8 +200,10 @@ static inline void device_input_open(DeviceInput* in, const Loader* l) {
     in->images.mix = in->mix;
     in->images.order = c->augment.mix_order;
     in->images.levels = (uint8_t*)device_input_bytes((size_t)c->batch_size * 3 * c->image_size * c->image_size);
-    memcpy(in->images.mean, c->mean, sizeof c->mean);
-    memcpy(in->images.std, c->std, sizeof c->std);
+    for (int i = 0; i < 3; i++) {
+        in->images.mean[i] = of_levels(c->mean[i]);
+        in->images.std[i] = of_levels(c->std[i]);
+    }
     if (c->output == LOAD_DRAWS) { device_input_images(in); }
     device_input_operations(in);
 }

@@ -77,6 +77,7 @@ static inline void mix_target(float* target, int K, int label, int partner, MixS
 }
 
 // As torch has it after the loader; mean and std in 0..1
+HOST_DEVICE ALWAYS_INLINE float of_levels(double x) { return (float)(x * 255); }
 HOST_DEVICE ALWAYS_INLINE float normalised_level(uint8_t level, double mean, double std) {
-    return ((float)level - (float)(mean * 255)) / (float)(std * 255);
+    return ((float)level - of_levels(mean)) / of_levels(std);
 }

@@ -180,7 +180,7 @@ static inline void draw_rand_augment(OperationList* list, const RandAugment* r, 
 }
 
 // What geometric operations leave open: the mean that pixels are normalised with
-static inline void fill_colour(uint8_t fill[3], const float mean[3]) {
+static inline void fill_colour(uint8_t fill[3], const double mean[3]) {
     for (int c = 0; c < 3; c++) {
         double level = nearbyint(255.0 * mean[c]);
         fill[c] = (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);

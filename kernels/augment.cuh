@@ -23,7 +23,7 @@ typedef struct {
     const Mix* mix;
     int channels, S, tallest; // tallest: the height of the tallest box
     MixOrder order;
-    float mean[3], std[3];   // of normalisation
+    float mean[3], std[3];   // of levels
 } DeviceImages;
 
 __device__ inline bool inside(const Crop& box, int y, int x) {
@@ -90,7 +90,7 @@ __device__ inline float finished(const DeviceImages& images, int b, uint8_t leve
         if (!inside(erased.box[k], y, x)) { continue; }
         return erased_level(&erased, k, channel, ((size_t)channel * images.S + y) * images.S + x);
     }
-    return normalised_level(level, of_channel(images.mean, channel), of_channel(images.std, channel));
+    return (level - of_channel(images.mean, channel)) / of_channel(images.std, channel);
 }
 
 __device__ inline void mix_two_levels(uint8_t* own, uint8_t* other, const Mix& mix) {

@@ -14,7 +14,7 @@ typedef struct {
     char train_data[FINGERPRINT_SIZE], test_data[FINGERPRINT_SIZE];
     char* class_names;      // a line each
     char* class_ids;        // likewise; NULL: there are none
-    float mean[3], std[3];  // of its normalisation
+    double mean[3], std[3]; // of its normalisation
     bool normalizes;        // an evaluation is to take that
     char extended[512];     // when the run was made longer
 } Origin;
@@ -25,7 +25,7 @@ static void add_class_text(Metadata* m, const char* key, const Dataset* d, char 
     free(text);
 }
 
-static void add_data(Metadata* m, const Dataset* train, const Dataset* test, const float mean[3], const float std[3]) {
+static void add_data(Metadata* m, const Dataset* train, const Dataset* test, const double mean[3], const double std[3]) {
     char text[FINGERPRINT_SIZE];
     dataset_fingerprint(train, text);
     metadata_add(m, "train_data", text);
@@ -33,12 +33,12 @@ static void add_data(Metadata* m, const Dataset* train, const Dataset* test, con
     metadata_add(m, "test_data", text);
     add_class_text(m, "class_names", train, train->class_names);
     if (train->class_ids) { add_class_text(m, "class_ids", train, train->class_ids); }
-    metadata_print(m, "mean", "%.9g %.9g %.9g", mean[0], mean[1], mean[2]);
-    metadata_print(m, "std", "%.9g %.9g %.9g", std[0], std[1], std[2]);
+    metadata_print(m, "mean", "%.17g %.17g %.17g", mean[0], mean[1], mean[2]);
+    metadata_print(m, "std", "%.17g %.17g %.17g", std[0], std[1], std[2]);
 }
 
-static bool read_three(const char* text, float out[3]) {
-    return text && sscanf(text, "%f %f %f", &out[0], &out[1], &out[2]) == 3;
+static bool read_three(const char* text, double out[3]) {
+    return text && sscanf(text, "%lf %lf %lf", &out[0], &out[1], &out[2]) == 3;
 }
 
 static void read_data(Origin* o, const SafeTensors* file) {

@@ -29,8 +29,10 @@ RUNS_ONCE static int show_batch(Trainer* t, const char* path) {
     }
     model_images(&t->model, b);
     ContactSheet sheet = {model_fetch_images(&t->model, b), b->count, c->image_size, {}, {}, captions};
-    memcpy(sheet.mean, c->mean, sizeof sheet.mean);
-    memcpy(sheet.std, c->std, sizeof sheet.std);
+    for (int i = 0; i < 3; i++) {
+        sheet.mean[i] = (float)c->mean[i];
+        sheet.std[i] = (float)c->std[i];
+    }
     Error err;
     if (!contact_sheet_write(path, &sheet, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     printf("wrote %s: %d of the %d images of the first batch\n", path, sheet_images(&sheet), b->count);

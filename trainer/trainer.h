@@ -83,14 +83,15 @@ static void choose_normalization(LoaderConfig* loader, const Trainer* t) {
     const Config* c = &t->model.config;
     const Dataset* data = &t->train;
     bool as_trained = *c->eval && t->origin.normalizes;
-    static const float imagenet_mean[] = {0.485f, 0.456f, 0.406f}, imagenet_std[] = {0.229f, 0.224f, 0.225f};
-    static const float half[] = {0.5f, 0.5f, 0.5f};
-    const float* const mean[] = {
-        [NORMALIZE_DATASET] = data->mean, [NORMALIZE_IMAGENET] = imagenet_mean, [NORMALIZE_HALF] = half};
-    const float* const std[] = {
-        [NORMALIZE_DATASET] = data->std, [NORMALIZE_IMAGENET] = imagenet_std, [NORMALIZE_HALF] = half};
-    memcpy(loader->mean, as_trained ? t->origin.mean : mean[c->normalize], sizeof loader->mean);
-    memcpy(loader->std, as_trained ? t->origin.std : std[c->normalize], sizeof loader->std);
+    static const double imagenet_mean[] = {0.485, 0.456, 0.406}, imagenet_std[] = {0.229, 0.224, 0.225};
+    for (int i = 0; i < 3; i++) {
+        const double mean[] = {
+            [NORMALIZE_DATASET] = data->mean[i], [NORMALIZE_IMAGENET] = imagenet_mean[i], [NORMALIZE_HALF] = 0.5};
+        const double std[] = {
+            [NORMALIZE_DATASET] = data->std[i], [NORMALIZE_IMAGENET] = imagenet_std[i], [NORMALIZE_HALF] = 0.5};
+        loader->mean[i] = as_trained ? t->origin.mean[i] : mean[c->normalize];
+        loader->std[i] = as_trained ? t->origin.std[i] : std[c->normalize];
+    }
 }
 
 // What an evaluation makes of an image
