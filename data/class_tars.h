@@ -63,7 +63,8 @@ static inline bool class_tars_of_archive(ClassTars* in, Error* err) {
     in->one_file = true;
     if (ok) { tar_begin(w, descriptor, in->path, 0, (uint64_t)status.st_size); }
     while (ok && (found = tar_next(w, err)) != 0) {
-        ok = found > 0 && (!tar_is_file(w) || !is_class_tar(w->name) || add_class_tar(in, w->name, w->offset, w->bytes, err));
+        ok = found > 0 && (!tar_is_file(w) || !is_class_tar(w->name)
+                           || add_class_tar(in, w->name, w->offset, w->bytes, err));
     }
     free(w);
     if (descriptor >= 0) { close(descriptor); }
@@ -151,7 +152,9 @@ static const ImageSource class_tars_source = {class_tars_begin, class_tars_next}
 static inline bool plan_class_tars(Plan* p, const ClassTars* in, Error* err) {
     Job* job = NULL;
     for (size_t k = 0; k < in->count; k++) {
-        if (k % CLASSES_A_SHARD == 0 && !(job = plan_add(p, SPLIT_TRAIN, &class_tars_source, in, k, err))) { return false; }
+        if (k % CLASSES_A_SHARD == 0 && !(job = plan_add(p, SPLIT_TRAIN, &class_tars_source, in, k, err))) {
+            return false;
+        }
         job->last = k + 1;
         job->units += (double)in->tars[k].bytes;
         job->digest = digest_number(digest_text(job->digest, in->tars[k].wnid), in->tars[k].bytes);

@@ -9,7 +9,7 @@ enum { FOLDER_NAME_BYTES = 256, CLASS_ID_CUT = 24 };
 typedef struct {
     int count;
     char (*folders)[FOLDER_NAME_BYTES]; // (count)
-    char (*ids)[CLASS_NAME_BYTES];      // (count) as members of shards have it in front: the folder's name, or what fits of it
+    char (*ids)[CLASS_NAME_BYTES];      // (count) in front of members' names: the folder's name, or what fits of it
     char (*names)[CLASS_NAME_BYTES];    // (count) to be shown
     TextTable numbers;                  // of folders
 } ClassList;

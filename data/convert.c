@@ -33,11 +33,12 @@ static const Command commands[] = {
     {"cifar100", "INPUT_DIR OUTPUT_DIR", "any-hash", convert_official,
      "      train.bin, test.bin (\"binary version\"; fine labels), packed or not\n"},
     {"imagenet", "INPUT_DIR OUTPUT_DIR", "side|quality|webdataset|strict|workers|any-hash", convert_imagenet,
-     "      ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, which are not unpacked;\n"
-     "      or folders train and val, or Kaggle's. Makes shards, as folder does\n"},
+     "      ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, which are not\n"
+     "      unpacked; or folders train and val, or Kaggle's. Makes shards, as folder does\n"},
     {"folder", "INPUT_DIR OUTPUT_DIR", "side|quality|split|webdataset|strict|workers", convert_folder,
-     "      train/CLASS/*.jpg and val/CLASS/*.jpg (or validation, valid, test), or CLASS/*.jpg with --split; JPEG and PNG, in\n"
-     "      folders within a class as well. Makes shards, and runs again where it was stopped: --data OUTPUT_DIR\n"},
+     "      train/CLASS/*.jpg and val/CLASS/*.jpg (or validation, valid, test), or CLASS/*.jpg with --split; JPEG and\n"
+     "      PNG, in folders within a class as well. Makes shards, for --data OUTPUT_DIR; the same command goes on\n"
+     "      where it was stopped\n"},
     {"svhn", "INPUT_DIR OUTPUT_DIR", "any-hash|extra", convert_svhn,
      "      train_32x32.mat, test_32x32.mat, extra_32x32.mat where it is wanted (format 2, cropped digits)\n"},
     {"stl10", "INPUT_DIR OUTPUT_DIR", "any-hash", convert_stl10,
@@ -48,8 +49,8 @@ static const Command commands[] = {
     {"tiny-imagenet", "INPUT_DIR OUTPUT_DIR", "any-hash", convert_tiny_imagenet,
      "      tiny-imagenet-200.zip, or what it unpacks to\n"},
     {"index", "FOLDER", "strict|workers", convert_index,
-     "      tars whose names say train or val: shards that this program made, webdataset's (.jpg with .cls), or ones in which\n"
-     "      each class is a folder. Makes train.index and val.index beside them: --data FOLDER\n"},
+     "      tars whose names say train or val: shards that this program made, webdataset's (.jpg with .cls), or ones\n"
+     "      in which each class is a folder. Makes train.index and val.index beside them, for --data FOLDER\n"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0], MAX_WORDS = 8 };
 

@@ -27,14 +27,16 @@ static inline bool find_splits(FolderInput* in, double split, Error* err) {
     const char *val = NULL, *root = in->root;
     for (size_t i = 0; i < 4 && !val; i++) { val = holds_folder(root, names[i]) ? names[i] : NULL; }
     bool train = holds_folder(root, "train");
-    if (!is_folder(root)) { return set_error(err, "%s is no folder that can be looked into: give one that holds a folder for each "
-                                             "class, or train and val with these", root); }
+    if (!is_folder(root)) {
+        return set_error(err, "%s is no folder that can be looked into: give one that holds a folder for each class, "
+                         "or train and val with these", root);
+    }
     if (train && val && split > 0) {
         return set_error(err, "%s/%s holds images for validation: leave --split out", root, val);
     }
     if (!(train && val) && split == 0) {
-        return set_error(err, "%s has no folders train and val: give --split 0.1 to take a tenth of each class for validation",
-                         root);
+        return set_error(err, "%s has no folders train and val: give --split 0.1 to take a tenth of each class for "
+                         "validation", root);
     }
     snprintf(in->folders[SPLIT_TRAIN], sizeof in->folders[0], "%s", train ? "train" : "");
     snprintf(in->folders[SPLIT_VAL], sizeof in->folders[0], "%s", train && val ? val : in->folders[SPLIT_TRAIN]);
@@ -44,6 +46,18 @@ static inline bool find_splits(FolderInput* in, double split, Error* err) {
 static inline bool tree_open(ImageTree* t, const char* root, const char* folder, Error* err) {
     int length = snprintf(t->root, sizeof t->root, "%s%s%s", root, *folder ? "/" : "", folder);
     return length < (int)sizeof t->root || set_error(err, "the path %.100s... is too long: move the images", root);
+}
+
+// A folder for output among the classes would be one when the command goes on.
+static inline bool check_outside(const char* output, const ImageTree* t, Error* err) {
+    char root[PATH_MAX], part[PATH_MAX], whole[PATH_MAX];
+    snprintf(part, sizeof part, "%s", output);
+    cut_to_existing(part);
+    if (!realpath(t->root, root) || !realpath(part, whole)) { return true; } // which is told elsewhere
+    size_t length = strlen(root);
+    bool inside = strncmp(root, whole, length) == 0 && (whole[length] == '/' || !whole[length]);
+    return !inside || set_error(err, "%s lies in %s, whose folders are the classes: choose another output folder",
+                                output, t->root);
 }
 
 // Of the folders in a tree's root
@@ -82,7 +96,8 @@ static inline bool check_classes(const ImageTree* t, const ClassList* classes, E
 
 static inline bool folder_images(FolderInput* in, Plan* p, double split, Error* err) {
     ImageTree *train = &in->trees[SPLIT_TRAIN], *val = &in->trees[SPLIT_VAL];
-    if (!tree_open(train, in->root, in->folders[SPLIT_TRAIN], err) || !tree_classes(&p->classes, train, err)
+    if (!tree_open(train, in->root, in->folders[SPLIT_TRAIN], err) || !check_outside(p->output, train, err)
+        || !tree_classes(&p->classes, train, err)
         || !tree_fill(train, &p->classes, err)) {
         return false;
     }
@@ -114,7 +129,8 @@ static inline bool plan_folder(FolderInput* in, Plan* p, double split, Error* er
         && plan_tree(p, SPLIT_VAL, &in->inputs[SPLIT_VAL], 0, VAL_IMAGES_A_SHARD, err);
 }
 
-static inline bool convert_folder(const char* command, const char* const* folders, const ConvertOptions* o, Error* err) {
+static inline bool convert_folder(const char* command, const char* const* folders, const ConvertOptions* o,
+                                  Error* err) {
     FolderInput* in = (FolderInput*)calloc(1, sizeof *in);
     Plan plan = {.output = folders[1], .writes = true};
     Treatment treatment;

@@ -1,6 +1,6 @@
 // ImageNet-1K to shards, in any shape in which people have it; what INPUT holds decides:
 //
-//   training      ILSVRC2012_img_train.tar; a folder train of archives n01440764.tar; a folder of classes, train/n01440764
+//   training      ILSVRC2012_img_train.tar; a folder train of archives n01440764.tar; or of classes, train/n01440764
 //   validation    ILSVRC2012_img_val.tar; a folder of classes, val/n01440764; val with all images in it
 //   which class   ILSVRC2012_devkit_t12.tar.gz, or unpacked; Kaggle's LOC_val_solution.csv; a text of WordNet ids
 //   names         the kit's, or Kaggle's LOC_synset_mapping.txt; else the ids
@@ -91,8 +91,8 @@ static inline bool explain_imagenet(const Imagenet* in, const char* wanted, Erro
         if (!find_entry(in->root, found[i].pattern, name)) { continue; }
         return set_error(err, "%s holds no images for %s; %s %s", in->root, wanted, name, found[i].what);
     }
-    return set_error(err, "%s holds no images for %s: ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar are looked for, or folders "
-                     "train and val, there or in ILSVRC/Data/CLS-LOC", in->root, wanted);
+    return set_error(err, "%s holds no images for %s: ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar are looked "
+                     "for, or folders train and val, there or in ILSVRC/Data/CLS-LOC", in->root, wanted);
 }
 
 // ---- classes
@@ -128,13 +128,16 @@ static inline bool train_images(Imagenet* in, Plan* p, Error* err) {
     tars->classes = &p->classes;
     switch (in->shapes[SPLIT_TRAIN]) {
     case SHAPE_TAR:
-        return class_tars_of_archive(tars, err) && classes_of_tars(&p->classes, tars, err) && plan_class_tars(p, tars, err);
+        return class_tars_of_archive(tars, err) && classes_of_tars(&p->classes, tars, err)
+            && plan_class_tars(p, tars, err);
     case SHAPE_CLASS_TARS:
-        return class_tars_of_folder(tars, err) && classes_of_tars(&p->classes, tars, err) && plan_class_tars(p, tars, err);
+        return class_tars_of_folder(tars, err) && classes_of_tars(&p->classes, tars, err)
+            && plan_class_tars(p, tars, err);
     case SHAPE_CLASS_FOLDERS:
         in->inputs[SPLIT_TRAIN] = (TreeInput){tree, &p->classes, "train"};
         p->trees[SPLIT_TRAIN] = tree;
-        return tree_classes(&p->classes, tree, err) && tree_fill(tree, &p->classes, err)
+        return check_outside(p->output, tree, err) && tree_classes(&p->classes, tree, err)
+            && tree_fill(tree, &p->classes, err)
             && plan_tree(p, SPLIT_TRAIN, &in->inputs[SPLIT_TRAIN], CLASSES_A_SHARD, TRAIN_IMAGES_A_SHARD, err);
     default:
         return explain_imagenet(in, "training", err);
@@ -156,7 +159,8 @@ static inline bool val_folders(Imagenet* in, Plan* p, Error* err) {
     for (int i = 0; i < count && folders; i++) { others += class_number(&p->classes, folders[i]) < 0; }
     free(folders);
     if (!folders || !tree_fill(tree, &p->classes, err)) { return false; }
-    if (others && !plan_remark(p, err, "warning: %d folders of %s are no classes for training, and left out", others, tree->root)) {
+    if (others && !plan_remark(p, err, "warning: %d folders of %s are no classes for training, and left out", others,
+                               tree->root)) {
         return false;
     }
     if (!all_have_numbers(tree)) { return tree_spread(tree, err); }
@@ -188,7 +192,8 @@ static inline bool val_images(Imagenet* in, Plan* p, Error* err) {
         p->trees[SPLIT_VAL] = tree;
         ok = plan_tree(p, SPLIT_VAL, &in->inputs[SPLIT_VAL], 0, VAL_IMAGES_A_SHARD, err);
     }
-    return ok && (!left_out || plan_remark(p, err, "%zu validation images are of other classes, and left out", left_out));
+    return ok && (!left_out || plan_remark(p, err, "%zu validation images are of other classes, and left out",
+                                           left_out));
 }
 
 // ---- checks before the work
@@ -205,8 +210,8 @@ static inline bool check_val_labels(const Imagenet* in, Error* err) {
     }
     const char* fault = val_labels_fault(&v);
     free(v.labels);
-    return !fault || set_error(err, "the labels of the validation images are wrong: %s. Repair that, or give --any-hash to go on",
-                               fault);
+    return !fault || set_error(err, "the labels of the validation images are wrong: %s. Repair that, or give "
+                               "--any-hash to go on", fault);
 }
 
 static inline bool imagenet_known_faults(const Imagenet* in, Plan* p, Error* err) {
@@ -218,22 +223,28 @@ static inline bool imagenet_known_faults(const Imagenet* in, Plan* p, Error* err
 static inline bool plan_imagenet(Imagenet* in, Plan* p, Error* err) {
     snprintf(p->name, sizeof p->name, "imagenet");
     p->checks = imagenet_checks;
-    if (!is_folder(in->root)) { return set_error(err, "%s is no folder: give one that holds the archives, or train and val", in->root); }
+    if (!is_folder(in->root)) {
+        return set_error(err, "%s is no folder: give one that holds the archives, or train and val", in->root);
+    }
     printf("looking through %s\n", in->root);
     output_flush();
     find_shapes(in);
-    if (in->shapes[SPLIT_TRAIN] == SHAPE_NONE && in->shapes[SPLIT_VAL] == SHAPE_NONE) { return explain_imagenet(in, "training", err); }
+    if (in->shapes[SPLIT_TRAIN] == SHAPE_NONE && in->shapes[SPLIT_VAL] == SHAPE_NONE) {
+        return explain_imagenet(in, "training", err);
+    }
     if (!imagenet_text_read(&in->text, in->root, in->any_hash, err)) { return false; }
     bool train = in->shapes[SPLIT_TRAIN] != SHAPE_NONE;
     if (!(train ? train_images(in, p, err) : val_classes(in, p, err))) { return false; }
     name_classes(&p->classes, &in->text);
-    if (!train && !plan_remark(p, err, "no images for training: val.index alone is made, with its own mean and deviation")) {
+    if (!train && !plan_remark(p, err, "no images for training: val.index alone is made, with its own mean and "
+                               "deviation")) {
         return false;
     }
     return val_images(in, p, err) && imagenet_known_faults(in, p, err);
 }
 
-static inline bool convert_imagenet(const char* command, const char* const* folders, const ConvertOptions* o, Error* err) {
+static inline bool convert_imagenet(const char* command, const char* const* folders, const ConvertOptions* o,
+                                    Error* err) {
     Imagenet* in = (Imagenet*)calloc(1, sizeof *in);
     Plan plan = {.output = folders[1], .writes = true};
     Treatment treatment;

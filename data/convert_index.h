@@ -2,7 +2,7 @@
 // an image has its class's number; or plain ones, where the folder that an image lies in is its class. They are read,
 // not changed:
 //
-//   ./convert_data index FOLDER        makes FOLDER/train.index of *train*.tar and FOLDER/val.index of *val*.tar, *test*.tar
+//   ./convert_data index FOLDER    makes train.index of FOLDER/*train*.tar, val.index of FOLDER/*val*.tar, *test*.tar
 #pragma once
 #include "convert_folder.h"
 #include "imagenet_checks.h"
@@ -64,13 +64,15 @@ static inline bool tar_set_take(TarSet* s, size_t* room, const char* name, Error
 static inline bool tar_set_find(TarSet* s, Error* err) {
     size_t room = 0;
     DIR* entries = opendir(s->folder);
-    bool ok = entries || set_error(err, "cannot look into %s: %s; give a folder that holds tars", s->folder, strerror(errno));
+    bool ok = entries || set_error(err, "cannot look into %s: %s; give a folder that holds tars", s->folder,
+                                   strerror(errno));
     for (struct dirent* e; ok && (e = readdir(entries));) {
         if (e->d_name[0] != '.' && ends_with(e->d_name, ".tar")) { ok = tar_set_take(s, &room, e->d_name, err); }
     }
     if (entries) { closedir(entries); }
     if (ok && !s->count) {
-        ok = set_error(err, "%s holds no tars whose names say train or val: train-000000.tar and val-000000.tar, say", s->folder);
+        ok = set_error(err, "%s holds no tars whose names say train or val: train-000000.tar and val-000000.tar, say",
+                       s->folder);
     }
     if (ok) { qsort(s->names, (size_t)s->count, sizeof *s->names, compare_tar_names); }
     return ok;
@@ -124,7 +126,9 @@ static inline int next_in_folder(Cursor* c, InputImage* image, Error* err) {
         take_member(c, image);
         bool inside = member_folder(folder, c->walk.name);
         image->label = inside ? class_number(s->classes, folder) : -1;
-        if (image->label < 0) { image->refused = inside ? "lies in a folder that is no class of the set" : "lies in no folder"; }
+        if (image->label < 0) {
+            image->refused = inside ? "lies in a folder that is no class of the set" : "lies in no folder";
+        }
         return 1;
     }
 }
@@ -269,7 +273,9 @@ static inline bool classes_of_folders(const TarSet* s, ClassList* classes, Error
     char (*names)[FOLDER_NAME_BYTES] = NULL;
     bool ok = true;
     for (int tar = 0; tar < s->count && ok; tar++) { ok = look_into_tar(s, tar, look_for_folders, &folders, err); }
-    if (ok && !folders.count) { ok = set_error(err, "the tars in %s hold no images in folders, and no .cls members", s->folder); }
+    if (ok && !folders.count) {
+        ok = set_error(err, "the tars in %s hold no images in folders, and no .cls members", s->folder);
+    }
     if (ok) {
         names = (char (*)[FOLDER_NAME_BYTES])calloc(folders.count, sizeof *names);
         ok = names || set_error(err, "no memory for %zu classes: close other programs", folders.count);
@@ -419,13 +425,14 @@ static inline bool check_complete(const TarSet* s, Error* err) {
     if (snprintf(path, sizeof path, "%s/set.txt", s->folder) >= (int)sizeof path || !is_file(path)) { return true; }
     FILE* f = fopen(path, "r");
     while (f && fgets(line, sizeof line, f)) {
-        bool shards = sscanf(line, "training-shards %d", &number) == 1 || sscanf(line, "validation-shards %d", &number) == 1;
+        bool shards = sscanf(line, "training-shards %d", &number) == 1
+            || sscanf(line, "validation-shards %d", &number) == 1;
         wanted += shards ? number : 0;
     }
     if (f) { fclose(f); }
     return s->count >= wanted
-        || set_error(err, "%s holds %d of the %d shards that %s tells of: let the command that makes them go on", s->folder,
-                     s->count, wanted, path);
+        || set_error(err, "%s holds %d of the %d shards that %s tells of: let the command that makes them go on",
+                     s->folder, s->count, wanted, path);
 }
 
 static inline bool make_index(Plan* p, const TarSet* s, const Treatment* t, Error* err) {
@@ -444,7 +451,8 @@ static inline bool convert_index(const char* command, const char* const* folders
     TarSet set = {.folder = folders[0]};
     Plan plan = {.output = folders[0]};
     Treatment t;
-    bool ok = treatment_of(&t, &plan, command, o, err) && plan_index(&plan, &set, err) && make_index(&plan, &set, &t, err);
+    bool ok = treatment_of(&t, &plan, command, o, err) && plan_index(&plan, &set, err)
+        && make_index(&plan, &set, &t, err);
     plan_free(&plan);
     tar_set_free(&set);
     return ok;

@@ -10,13 +10,14 @@ typedef struct {
 
 static const Option convert_options[] = {
     {OPTION_SWITCH, "any-hash", offsetof(ConvertOptions, any_hash), "off", 0, 0, NULL, RESUME_FREE,
-     "also accept files whose MD5 is not the official one; of svhn, stl10, flowers102, tiny-imagenet also other sizes"},
+     "also accept files whose MD5 is not the official one; of svhn, stl10, flowers102, tiny-imagenet also other sizes; "
+     "of imagenet also labels that look wrong"},
     {OPTION_SWITCH, "extra", offsetof(ConvertOptions, extra), "off", 0, 0, NULL, RESUME_FREE,
      "SVHN: train on extra_32x32.mat as well; the set is called svhn-extra"},
     {OPTION_SWITCH, "train-with-valid", offsetof(ConvertOptions, train_with_valid), "off", 0, 0, NULL, RESUME_FREE,
      "Flowers-102: train on valid's images as well; the set is called flowers102-trainval"},
     {OPTION_INT, "side", offsetof(ConvertOptions, side), "0", 0, 16384, NULL, RESUME_FREE,
-     "shards: bring images whose shorter side is longer to this one, as Pillow's bicubic does; 0: all stay as they are"},
+     "shards: larger images are brought to this shorter side, by Pillow's bicubic; 0: all stay as they are"},
     {OPTION_INT, "quality", offsetof(ConvertOptions, quality), "90", 1, 100, NULL, RESUME_FREE,
      "shards: of the JPEGs that --side writes, 4:2:0"},
     {OPTION_REAL, "split", offsetof(ConvertOptions, split), "0", 0, 1, NULL, RESUME_FREE,

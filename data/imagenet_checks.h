@@ -15,7 +15,8 @@ static inline bool are_imagenet_classes(const ClassList* c) {
     char text[33] = "", *ids = c->count == IMAGENET_CLASSES ? (char*)malloc(IMAGENET_CLASSES * CLASS_NAME_BYTES) : NULL;
     size_t length = 0;
     for (int k = 0; k < c->count && ids; k++) { length += (size_t)sprintf(ids + length, "%s\n", c->ids[k]); }
-    bool right = ids && (!HAVE_MD5 || (md5_text(text, (const uint8_t*)ids, length) && strcmp(text, IMAGENET_IDS_MD5) == 0));
+    bool right = ids && (!HAVE_MD5 || (md5_text(text, (const uint8_t*)ids, length)
+                                       && strcmp(text, IMAGENET_IDS_MD5) == 0));
     free(ids);
     return right;
 }
@@ -54,17 +55,21 @@ static inline const char* val_labels_fault(const ValLabels* v) {
     }
     if (!wrong) { return NULL; }
     if (v->labels[1] == 489 || v->labels[1] == 490) {
-        return "they look like the development kit's numbers (ILSVRC2012_ID), which are not the places of the sorted WordNet ids";
+        return "they look like the development kit's numbers (ILSVRC2012_ID), which are not the places of the sorted "
+               "WordNet ids";
     }
     if (ascending && met > 1) {
-        return "they ascend with the numbers of the images, as if these had been laid into folders without the ground truth";
+        return "they ascend with the numbers of the images, as if these had been laid into folders without the ground "
+               "truth";
     }
-    return "image 1 is not of class n01751748, or image 293 or 543 not of n01440764: images and labels are in another order";
+    return "image 1 is not of class n01751748, or image 293 or 543 not of n01440764: images and labels are in another "
+           "order";
 }
 
 // ---- at the end
 
-static inline void check_counts(FILE* out, const SetSummary* s, Split split, uint64_t images, uint32_t least, uint32_t most) {
+static inline void check_counts(FILE* out, const SetSummary* s, Split split, uint64_t images, uint32_t least,
+                                uint32_t most) {
     int outside = 0;
     if (!s->plan->shards[split]) { return; }
     for (int k = 0; k < s->plan->classes.count; k++) {
@@ -75,9 +80,9 @@ static inline void check_counts(FILE* out, const SetSummary* s, Split split, uin
                 (unsigned long long)images, least, most);
         return;
     }
-    fprintf(out, "warning: %s has %llu images, ImageNet-1K has %llu; %d classes have fewer than %u or more than %u: a download "
-            "that is not complete, or images that could not be read\n", split_names[split], (unsigned long long)s->images[split],
-            (unsigned long long)images, outside, least, most);
+    fprintf(out, "warning: %s has %llu images, ImageNet-1K has %llu; %d classes have fewer than %u or more than %u: a "
+            "download that is not complete, or images that could not be read\n", split_names[split],
+            (unsigned long long)s->images[split], (unsigned long long)images, outside, least, most);
 }
 
 static inline void imagenet_checks(FILE* out, const SetSummary* s) {

@@ -75,7 +75,9 @@ static inline bool add_wnid(ImagenetText* t, const char* wnid, const char* words
 
 // Image `number`, from 1, is of this class.
 static inline bool add_truth(ImagenetText* t, size_t number, int64_t wnid, const char* path, Error* err) {
-    if (number < 1 || number > MAX_TRUTH) { return set_error(err, "%s tells of image %zu, which is none", path, number); }
+    if (number < 1 || number > MAX_TRUTH) {
+        return set_error(err, "%s tells of image %zu, which is none", path, number);
+    }
     while (t->truth_count < number) {
         int32_t* truth = (int32_t*)array_grow(t->truth, t->truth_count, &t->truth_room, sizeof *truth, err);
         if (!truth) { return false; }
@@ -105,8 +107,8 @@ static inline bool add_synsets(ImagenetText* t, const uint8_t* bytes, size_t siz
     return ok;
 }
 
-static inline bool add_ground_truth(ImagenetText* t, const char* text, const char* path, const int64_t classes[], int limit,
-                                    Error* err) {
+static inline bool add_ground_truth(ImagenetText* t, const char* text, const char* path, const int64_t classes[],
+                                    int limit, Error* err) {
     size_t line = 0;
     for (const char* at = text; *at; at += strcspn(at, "\n") + (at[strcspn(at, "\n")] != 0)) {
         char* end;
@@ -114,7 +116,8 @@ static inline bool add_ground_truth(ImagenetText* t, const char* text, const cha
         bool ends = *end == '\n' || *end == '\r' || !*end;
         line++;
         if (end == at || !ends || id < 1 || id >= limit || classes[id] < 0) {
-            return set_error(err, "%s: line %zu is not the ILSVRC2012_ID of a class: fetch the development kit again", path, line);
+            return set_error(err, "%s: line %zu is not the ILSVRC2012_ID of a class: fetch the development kit again",
+                             path, line);
         }
         if (!add_truth(t, line, classes[id], path, err)) { return false; }
     }
@@ -122,11 +125,13 @@ static inline bool add_ground_truth(ImagenetText* t, const char* text, const cha
 }
 
 // Both files of the kit, unpacked
-static inline bool add_devkit(ImagenetText* t, const uint8_t* meta, size_t size, const char* truth, const char* path, Error* err) {
+static inline bool add_devkit(ImagenetText* t, const uint8_t* meta, size_t size, const char* truth, const char* path,
+                              Error* err) {
     enum { IDS = 4096 };
     int64_t* classes = (int64_t*)malloc(IDS * sizeof *classes);
     if (!classes) { return set_error(err, "no memory for the classes of %s: close other programs", path); }
-    bool ok = add_synsets(t, meta, size, path, classes, IDS, err) && add_ground_truth(t, truth, path, classes, IDS, err);
+    bool ok = add_synsets(t, meta, size, path, classes, IDS, err)
+        && add_ground_truth(t, truth, path, classes, IDS, err);
     free(classes);
     return ok;
 }
@@ -166,7 +171,8 @@ static inline bool read_devkit(ImagenetText* t, const SetPlace* place, bool any_
     if (!w) { return set_error(err, "no memory to read %s: close other programs", place->path); }
     bool ok = (!place->archive || check_devkit(place->path, any_hash, err)) && members_open(w, place, err);
     if (ok) {
-        ok = devkit_files(w, &meta, &size, &truth, err) && add_devkit(t, meta, size, (const char*)truth, place->path, err);
+        ok = devkit_files(w, &meta, &size, &truth, err)
+            && add_devkit(t, meta, size, (const char*)truth, place->path, err);
         members_close(w);
     }
     free(w);
@@ -217,8 +223,8 @@ static inline bool take_solution(ImagenetText* t, const char* line, size_t numbe
 
 static inline bool take_wnid(ImagenetText* t, const char* line, size_t number, const char* path, Error* err) {
     if (!is_wnid(line)) {
-        return set_error(err, "%s: line %zu is not a WordNet id, as the lines before it: complete the list, or take it out", path,
-                         number);
+        return set_error(err, "%s: line %zu is not a WordNet id, as the lines before it: complete the list, or take it "
+                         "out", path, number);
     }
     int64_t wnid = wnid_number(t, line, err);
     return wnid >= 0 && add_truth(t, number, wnid, path, err);

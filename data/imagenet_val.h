@@ -36,11 +36,12 @@ static inline int truth_label(const ImagenetText* t, const ClassList* classes, u
 // Always false
 static inline bool no_truth(const ImagenetText* t, const char* name, const char* path, Error* err) {
     if (!val_number(name)) {
-        return set_error(err, "%s holds %s, and names like ILSVRC2012_val_00000001.JPEG are wanted: take it out", path, name);
+        return set_error(err, "%s holds %s, and names like ILSVRC2012_val_00000001.JPEG are wanted: take it out", path,
+                         name);
     }
     if (*t->truth_from) { return set_error(err, "%s says nothing of %s: fetch it again", t->truth_from, name); }
-    return set_error(err, "nothing says of which classes the images in %s are: put " DEVKIT ".tar.gz beside, or Kaggle's "
-                     "LOC_val_solution.csv, or a text file with a WordNet id a line", path);
+    return set_error(err, "nothing says of which classes the images in %s are: put " DEVKIT ".tar.gz beside, or "
+                     "Kaggle's LOC_val_solution.csv, or a text file with a WordNet id a line", path);
 }
 
 // ---- the archive
@@ -146,7 +147,8 @@ static inline bool all_have_numbers(const ImageTree* t) {
 }
 
 // The images in t->root itself, with the classes that the text tells
-static inline bool val_folder_read(ImageTree* t, const ClassList* classes, const ImagenetText* text, size_t* left_out, Error* err) {
+static inline bool val_folder_read(ImageTree* t, const ClassList* classes, const ImagenetText* text, size_t* left_out,
+                                   Error* err) {
     DIR* entries = opendir(t->root);
     bool ok = entries || set_error(err, "cannot look into %s: %s", t->root, strerror(errno));
     *left_out = 0;

@@ -34,7 +34,9 @@ static inline bool part_note(Part* p, OddKind kind, const PreparedImage* image, 
     snprintf(from, sizeof from, "%s", image->from);
     hide_control_characters(from);
     int size = snprintf(line, sizeof line, "%d\t%s\t", kind, from);
-    if (kind == ODD_SHAPE) { snprintf(line + size, sizeof line - (size_t)size, "%d x %d", image->record.width, image->record.height); }
+    if (kind == ODD_SHAPE) {
+        snprintf(line + size, sizeof line - (size_t)size, "%d x %d", image->record.width, image->record.height);
+    }
     if (kind == ODD_FAILED) { snprintf(line + size, sizeof line - (size_t)size, "%s", image->reason); }
     strcat(line, "\n");
     return texts_add(&p->notes, line, &at, err);

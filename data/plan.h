@@ -75,8 +75,9 @@ struct Plan {
     int shards[SPLITS];
     Texts remarks;          // for the report, a line each
     const ImageTree* trees[SPLITS]; // whose files that are no images are told; NULL: none
-    bool (*settle)(Plan* p, const Part* parts, Error* err); // what could not be known before all was read; NULL: nothing
-    void (*checks)(FILE* out, const SetSummary* s);         // what is known of such a set, for the report; NULL: nothing
+    // What could not be known before all was read, and what is known of such a set, for the report; NULL: nothing
+    bool (*settle)(Plan* p, const Part* parts, Error* err);
+    void (*checks)(FILE* out, const SetSummary* s);
 };
 
 static inline void plan_free(Plan* p) {
@@ -107,7 +108,9 @@ static inline uint64_t digest_bytes(uint64_t digest, const void* bytes, size_t c
     return (digest ^ dataset_checksum((const uint8_t*)bytes, count)) * 0x9E3779B97F4A7C15u ^ digest >> 29;
 }
 
-static inline uint64_t digest_text(uint64_t digest, const char* text) { return digest_bytes(digest, text, strlen(text)); }
+static inline uint64_t digest_text(uint64_t digest, const char* text) {
+    return digest_bytes(digest, text, strlen(text));
+}
 
 static inline uint64_t digest_number(uint64_t digest, uint64_t number) {
     return digest_bytes(digest, &number, sizeof number);
@@ -116,7 +119,8 @@ static inline uint64_t digest_number(uint64_t digest, uint64_t number) {
 // ---- jobs
 
 // The next shard of a split
-static inline Job* plan_add(Plan* p, Split split, const ImageSource* source, const void* input, size_t first, Error* err) {
+static inline Job* plan_add(Plan* p, Split split, const ImageSource* source, const void* input, size_t first,
+                            Error* err) {
     Job* jobs = (Job*)array_grow(p->jobs, p->count, &p->room, sizeof *jobs, err);
     if (!jobs) { return NULL; }
     p->jobs = jobs;
@@ -133,7 +137,9 @@ static inline Job* plan_add(Plan* p, Split split, const ImageSource* source, con
 
 static inline uint64_t plan_digest(const Plan* p) {
     uint64_t digest = 0;
-    for (int k = 0; k < p->classes.count; k++) { digest = digest_text(digest_text(digest, p->classes.ids[k]), p->classes.names[k]); }
+    for (int k = 0; k < p->classes.count; k++) {
+        digest = digest_text(digest_text(digest, p->classes.ids[k]), p->classes.names[k]);
+    }
     for (size_t j = 0; j < p->count; j++) { digest = digest_number(digest, p->jobs[j].digest); }
     return digest;
 }

@@ -181,7 +181,9 @@ static inline bool write_image(const Preparation* p, OpenJob* open, const Prepar
     char name[MEMBER_KEY_BYTES + 8], label[16];
     bool writes = p->plan->writes && !(image->kinds >> ODD_FAILED & 1);
     snprintf(name, sizeof name, "%s.%s", image->key, image->png ? "png" : "jpg");
-    if (writes && !shard_add(&open->writer, name, '0', image->bytes, image->record.bytes, &offset, err)) { return false; }
+    if (writes && !shard_add(&open->writer, name, '0', image->bytes, image->record.bytes, &offset, err)) {
+        return false;
+    }
     if (writes && p->treatment->webdataset) {
         int digits = snprintf(label, sizeof label, "%d", image->record.label);
         snprintf(name, sizeof name, "%s.cls", image->key);
@@ -296,13 +298,15 @@ static inline bool run_workers(Preparation* p, int wanted, Error* err) {
     if (count > 0) { watch_workers(p); }
     for (int i = 0; i < count; i++) { pthread_join(threads[i], NULL); }
     free(threads);
-    return count > 0 || set_error(err, "cannot start a worker: %s; raise the limits (ulimit -u, ulimit -v)", strerror(error));
+    return count > 0 || set_error(err, "cannot start a worker: %s; raise the limits (ulimit -u, ulimit -v)",
+                                  strerror(error));
 }
 
 static bool preparation_stopped; // by a signal, and by nothing else
 
 // All jobs that are not finished. false: err says why not; that they were stopped as well
-static inline bool prepare_jobs(const Plan* plan, const Treatment* t, const char* comment, const bool* finished, Error* err) {
+static inline bool prepare_jobs(const Plan* plan, const Treatment* t, const char* comment, const bool* finished,
+                                Error* err) {
     int workers = t->workers ? t->workers : core_count();
     double units = 0;
     for (size_t j = 0; j < plan->count; j++) { units += finished[j] ? 0 : plan->jobs[j].units; }

@@ -85,7 +85,8 @@ static inline ImageView shrink(ImageWorker* w, ImageInfo info, int side, bool gr
     if (info.height <= side || info.width <= side) { return in; }
     Crop size = shorter_side(info.height, info.width, side);
     uint8_t* scaled = room_for(&w->scaled, (size_t)channels * size.height * size.width, "a resized image");
-    void* scratch = room_for(&w->scratch, resample_scratch(info.height, info.width, size.height, size.width), "resize tables");
+    void* scratch = room_for(&w->scratch, resample_scratch(info.height, info.width, size.height, size.width),
+                             "resize tables");
     resample(scaled, in, view_box(in), size.height, size.width, FILTER_BICUBIC, scratch);
     return view_of(scaled, channels, size.height, size.width);
 }
@@ -93,8 +94,8 @@ static inline ImageView shrink(ImageWorker* w, ImageInfo info, int side, bool gr
 static inline JpegOptions jpeg_options(int quality) { return (JpegOptions){.quality = quality, .subsampled = true}; }
 
 // The bytes are replaced by those of a new JPEG, and w->pixels and info by what it decodes to.
-static inline bool write_anew(ImageWorker* w, const Treatment* t, uint8_t** bytes, size_t* count, ImageInfo* info, bool grey,
-                              Error* err) {
+static inline bool write_anew(ImageWorker* w, const Treatment* t, uint8_t** bytes, size_t* count, ImageInfo* info,
+                              bool grey, Error* err) {
     ImageView view = shrink(w, *info, t->side, grey);
     JpegBuffer jpeg = {0};
     if (!encode_jpeg(&jpeg, view, jpeg_options(t->quality), err)) {
@@ -118,7 +119,9 @@ static inline bool prepare_bytes(ImageWorker* w, const Treatment* t, PreparedIma
     if (info.format == IMAGE_JPEG) { marks = jpeg_marks(out->bytes, count); }
     bool grey = info.format == IMAGE_JPEG ? info.components == 1 : planes_agree(w->pixels.bytes, info);
     out->kinds = odd_kinds(info, marks, w->image.png, grey);
-    if (!keeps_bytes(info, marks, t->side) && !write_anew(w, t, &out->bytes, &count, &info, grey, err)) { return false; }
+    if (!keeps_bytes(info, marks, t->side) && !write_anew(w, t, &out->bytes, &count, &info, grey, err)) {
+        return false;
+    }
     out->sums = measure(w->pixels.bytes, info.height, info.width);
     out->record = (ShardRecord){.bytes = (uint32_t)count, .crc = crc32_of(out->bytes, count),
                                 .label = (uint16_t)w->image.label, .width = (uint16_t)info.width,

@@ -11,7 +11,8 @@
 static inline ShardIndexHeader index_header(const SetSummary* s, Split split) {
     const Plan* p = s->plan;
     ShardIndexHeader h = {.count = (uint32_t)s->images[split], .classes = (uint32_t)p->classes.count,
-                          .shards = (uint32_t)p->shards[split], .side = (uint32_t)p->side, .quality = (uint32_t)p->quality};
+                          .shards = (uint32_t)p->shards[split], .side = (uint32_t)p->side,
+                          .quality = (uint32_t)p->quality};
     memcpy(h.mean, s->mean, sizeof h.mean);
     memcpy(h.std, s->std, sizeof h.std);
     strcpy(h.name, p->name);
@@ -120,8 +121,9 @@ static inline bool set_is_finished(const Plan* p, int images[SPLITS]) {
 
 static inline void tell_finished(const Plan* p, const int images[SPLITS]) {
     remove_parts(p);
-    printf("%s is finished already: %d images for training, %d for validation; nothing is changed. To make it again, remove its "
-           "indices%s first\n", p->output, images[SPLIT_TRAIN], images[SPLIT_VAL], p->writes ? " and shards" : "");
+    printf("%s is finished already: %d images for training, %d for validation; nothing is changed. To make it again, "
+           "remove its indices%s first\n", p->output, images[SPLIT_TRAIN], images[SPLIT_VAL],
+           p->writes ? " and shards" : "");
 }
 
 // ---- all of it
@@ -152,14 +154,15 @@ static inline Part* load_parts(const Plan* p, Error* err) {
 static inline bool check_strict(const SetSummary* s, Error* err) {
     uint64_t count = 0;
     for (size_t j = 0; j < s->plan->count; j++) { count += s->parts[j].header.odd[ODD_FAILED]; }
-    return !count || set_error(err, "%llu images could not be read (see above), and --strict was given: replace them, and give "
-                               "another output folder; or go on without it", (unsigned long long)count);
+    return !count || set_error(err, "%llu images could not be read (see above), and --strict was given: replace them, "
+                               "and give another output folder; or go on without it", (unsigned long long)count);
 }
 
 static inline bool finish_set(Plan* p, const Treatment* t, const char* report, Error* err) {
     SetSummary s = {0};
     Part* parts = load_parts(p, err);
-    bool ok = parts && (!p->settle || p->settle(p, parts, err)) && summarize(&s, p, parts, err) && report_print(stdout, &s, 10, err);
+    bool ok = parts && (!p->settle || p->settle(p, parts, err)) && summarize(&s, p, parts, err)
+        && report_print(stdout, &s, 10, err);
     for (int split = 0; split < SPLITS && ok; split++) {
         ok = s.images[split] || !p->shards[split]
             || set_error(err, "not a single image for %s could be read (see above)", split_names[split]);
@@ -178,7 +181,8 @@ static inline bool finish_set(Plan* p, const Treatment* t, const char* report, E
     return ok;
 }
 
-static inline bool prepare_and_finish(Plan* p, const Treatment* t, const char* comment, const char* report, Error* err) {
+static inline bool prepare_and_finish(Plan* p, const Treatment* t, const char* comment, const char* report,
+                                      Error* err) {
     bool* finished = (bool*)calloc(p->count + 1, sizeof *finished);
     size_t count = 0;
     if (!finished) { return set_error(err, "no memory for a list of shards: close other programs"); }

@@ -24,8 +24,9 @@ static inline void work_progress_print(WorkProgress* p, const char* shard) {
     char line[256], eta[32];
     double part = p->total_units > 0 ? p->units / p->total_units : 1;
     duration_text(part > 0 ? seconds * (1 - part) / part : 0, eta);
-    snprintf(line, sizeof line, "%s | %.1f %% | %llu images | %.0f images/s | eta %s", shard, 100 * (part < 1 ? part : 1),
-             (unsigned long long)p->images, (double)p->images / seconds, part > 0 ? eta : "?");
+    snprintf(line, sizeof line, "%s | %.1f %% | %llu images | %.0f images/s | eta %s", shard,
+             100 * (part < 1 ? part : 1), (unsigned long long)p->images, (double)p->images / seconds,
+             part > 0 ? eta : "?");
     if (rewrites) { text_cut(line, terminal_columns() - 1); }
     output_take_back();
     fputs(line, stdout);

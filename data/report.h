@@ -46,8 +46,8 @@ static inline bool summarize(SetSummary* s, const Plan* plan, const Part* parts,
         s->images[split] += parts[j].header.records;
         for (uint32_t i = 0; i < parts[j].header.records; i++) {
             if (parts[j].records[i].label >= plan->classes.count) {
-                return set_error(err, "%s has an image of class %d, and there are %d: fetch it again", plan->jobs[j].shard,
-                                 parts[j].records[i].label, plan->classes.count);
+                return set_error(err, "%s has an image of class %d, and there are %d: fetch it again",
+                                 plan->jobs[j].shard, parts[j].records[i].label, plan->classes.count);
             }
             s->of_class[split][parts[j].records[i].label]++;
         }

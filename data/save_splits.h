@@ -29,16 +29,21 @@ static inline bool save_split(Dataset* d, const char* dir, const char* split, Er
     return true;
 }
 
+// Cut to what is there of it
+static inline void cut_to_existing(char path[PATH_MAX]) {
+    while (!path_exists(path) && (errno == ENOENT || errno == ENOTDIR)) {
+        char* slash = strrchr(path, '/');
+        if (slash && slash > path) { *slash = 0; } else { snprintf(path, PATH_MAX, "%s", slash ? "/" : "."); }
+    }
+}
+
 // Whether the folder is there and lets files be made, or can be made itself. Nothing is made yet.
 static inline bool check_folder(const char* dir, Error* err) {
     char part[PATH_MAX];
     if (!*dir || snprintf(part, sizeof part, "%s", dir) >= (int)sizeof part) {
         return set_error(err, "'%.100s' is no name for an output folder: choose another", dir);
     }
-    while (!path_exists(part) && (errno == ENOENT || errno == ENOTDIR)) { // up to what is there
-        char* slash = strrchr(part, '/');
-        if (slash && slash > part) { *slash = 0; } else { snprintf(part, sizeof part, "%s", slash ? "/" : "."); }
-    }
+    cut_to_existing(part);
     if (is_folder(part) && access(part, W_OK | X_OK) == 0) { return true; }
     const char* reason = strerror(errno);
     if (path_exists(part) && !is_folder(part)) { reason = "it is not a folder"; }

@@ -24,8 +24,8 @@ static inline char* set_comment(const Plan* p) {
     size_t size = 0;
     FILE* out = open_memstream(&text, &size);
     if (!out) { return NULL; }
-    fprintf(out, COMMENT_FIRST_LINE "name %s\nside %d\nquality %d\nencoder %s\nclasses %d\n", p->name, p->side, p->quality,
-            p->encoder, p->classes.count);
+    fprintf(out, COMMENT_FIRST_LINE "name %s\nside %d\nquality %d\nencoder %s\nclasses %d\n", p->name, p->side,
+            p->quality, p->encoder, p->classes.count);
     for (int k = 0; k < p->classes.count; k++) { fprintf(out, "%s\t%s\n", p->classes.ids[k], p->classes.names[k]); }
     if (fclose(out) == 0) { return text; }
     free(text);
@@ -86,7 +86,8 @@ static inline bool comment_read(Plan* p, const char* text, Error* err) {
     return strncmp(text, COMMENT_FIRST_LINE, strlen(COMMENT_FIRST_LINE)) == 0
         && text_field(p->name, sizeof p->name, "name", &at) && number_field(&p->side, MAX_IMAGE_SIDE, "side", &at)
         && number_field(&p->quality, 100, "quality", &at) && text_field(p->encoder, sizeof p->encoder, "encoder", &at)
-        && number_field(&count, MAX_CLASSES, "classes", &at) && count > 0 && comment_classes(&p->classes, count, at, err);
+        && number_field(&count, MAX_CLASSES, "classes", &at) && count > 0
+        && comment_classes(&p->classes, count, at, err);
 }
 
 // ---- the request
@@ -97,8 +98,8 @@ static inline char* set_request(const Plan* p, const char* command, const Treatm
     size_t size = 0;
     FILE* out = open_memstream(&text, &size);
     if (!out) { return NULL; }
-    fprintf(out, "command %s\nname %s\nside %d\nquality %d\nencoder %s\nwebdataset %s\nsplit %.9g\n", command, p->name, p->side,
-            p->quality, p->encoder, t->webdataset ? "on" : "off", split);
+    fprintf(out, "command %s\nname %s\nside %d\nquality %d\nencoder %s\nwebdataset %s\nsplit %.9g\n", command, p->name,
+            p->side, p->quality, p->encoder, t->webdataset ? "on" : "off", split);
     fprintf(out, "classes %d\ntraining-shards %d\nvalidation-shards %d\ninput %016llx\n", p->classes.count,
             p->shards[SPLIT_TRAIN], p->shards[SPLIT_VAL], (unsigned long long)plan_digest(p));
     if (fclose(out) == 0) { return text; }
@@ -115,8 +116,8 @@ static inline bool request_same(FILE* in, const char* path, const char* request,
         was[more ? strcspn(was, "\n") : 0] = 0;
         if (!more && !wanted) { return true; }
         if (more && wanted && strcmp(was, is) == 0) { continue; }
-        return set_error(err, "%s tells of another set: there it is '%s', and now '%s': give another output folder, or remove "
-                         "that one", path, was, wanted ? is : "");
+        return set_error(err, "%s tells of another set: there it is '%s', and now '%s': give another output folder, or "
+                         "remove that one", path, was, wanted ? is : "");
     }
 }
 

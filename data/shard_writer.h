@@ -55,8 +55,8 @@ static inline bool shard_pad(ShardWriter* w, Error* err) {
 }
 
 // offset: where its data begins
-static inline bool shard_add(ShardWriter* w, const char* name, char type, const void* bytes, size_t count, uint64_t* offset,
-                             Error* err) {
+static inline bool shard_add(ShardWriter* w, const char* name, char type, const void* bytes, size_t count,
+                             uint64_t* offset, Error* err) {
     char header[TAR_BLOCK];
     if (!tar_make_header(header, name, type, count)) {
         return set_error(err, "%s (%zu bytes) has no place in a tar: shorten its name", name, count);

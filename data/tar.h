@@ -147,8 +147,8 @@ static inline bool tar_read(const TarWalk* w, void* bytes, size_t count, Error* 
 // What stands before a member and belongs to it: a long name, or pax records
 static inline bool tar_take_extension(TarWalk* w, Error* err) {
     if (w->bytes > TAR_EXTENSION_BYTES) {
-        return set_error(err, "%s: what stands before a member has %llu bytes, more than any name: it is damaged", w->path,
-                         (unsigned long long)w->bytes);
+        return set_error(err, "%s: what stands before a member has %llu bytes, more than any name: it is damaged",
+                         w->path, (unsigned long long)w->bytes);
     }
     char* records = (char*)malloc(w->bytes + 1);
     if (!records) { return set_error(err, "no memory to read %s: close other programs", w->path); }
@@ -169,8 +169,8 @@ static inline void tar_member_name(TarWalk* w, const char* header) {
 }
 
 static inline bool tar_cut(const TarWalk* w, uint64_t wanted, Error* err) {
-    return set_error(err, "%s is truncated: %s%s needs it up to byte %llu, and it has %llu: fetch or copy the rest", w->path,
-                     *w->name ? "its member " : "a header", w->name, (unsigned long long)wanted,
+    return set_error(err, "%s is truncated: %s%s needs it up to byte %llu, and it has %llu: fetch or copy the rest",
+                     w->path, *w->name ? "its member " : "a header", w->name, (unsigned long long)wanted,
                      (unsigned long long)w->end);
 }
 

@@ -12,8 +12,8 @@ enum { READS_JPEG = 0 };
 // Of the plan, what its index tells of that
 static inline bool treatment_of(Treatment* t, Plan* p, const char* command, const ConvertOptions* o, Error* err) {
     if (!READS_JPEG) {
-        return set_error(err, "%s reads JPEGs, and this program was built without: install libjpeg-dev (libjpeg-turbo) and build "
-                         "again", command);
+        return set_error(err, "%s reads JPEGs, and this program was built without: install libjpeg-dev (libjpeg-turbo) "
+                         "and build again", command);
     }
     *t = (Treatment){o->side, o->side ? o->quality : 0, o->webdataset, o->strict, o->workers};
     p->side = t->side;

@@ -26,7 +26,9 @@ static inline int tree_source_next(Cursor* c, InputImage* image, Error* err) {
     image->png = has_extension(path, ".png");
     member_key(image->key, in->classes->ids[i->label], path_in_class(path), i->twin);
     snprintf(image->from, sizeof image->from, "%.90s%s%.400s", in->folder, *in->folder ? "/" : "", path);
-    if (snprintf(image->path, sizeof image->path, "%s/%s", in->tree->root, path) < (int)sizeof image->path) { return 1; }
+    if (snprintf(image->path, sizeof image->path, "%s/%s", in->tree->root, path) < (int)sizeof image->path) {
+        return 1;
+    }
     set_error(err, "the path %.200s... is too long: move the images to a shorter one", in->tree->root);
     return -1;
 }

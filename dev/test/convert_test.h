@@ -35,7 +35,8 @@ static inline bool run_folder(const char* input, const char* output, const Conve
 
 // That it is refused, with these words
 static inline void expect_refusal(bool ok, const char* words, const char* what) {
-    CHECK(!ok && strstr(convert_error.text, words), "%s is refused with '%s': %s", what, words, ok ? "accepted" : convert_error.text);
+    CHECK(!ok && strstr(convert_error.text, words), "%s is refused with '%s': %s", what, words,
+          ok ? "accepted" : convert_error.text);
 }
 
 static inline void expect_said(const char* words) {
@@ -118,7 +119,8 @@ static inline void expect_same_set(const char* right, const char* folder, const 
     char a[PATH_MAX], b[PATH_MAX];
     int files = 0;
     for (struct dirent* e; entries && (e = readdir(entries));) {
-        bool told = fnmatch("*.tar", e->d_name, 0) == 0 || fnmatch("*.index", e->d_name, 0) == 0 || strcmp(e->d_name, "_info.json") == 0;
+        bool told = fnmatch("*.tar", e->d_name, 0) == 0 || fnmatch("*.index", e->d_name, 0) == 0
+            || strcmp(e->d_name, "_info.json") == 0;
         if (!told) { continue; }
         snprintf(a, sizeof a, "%.2000s/%s", right, e->d_name);
         snprintf(b, sizeof b, "%.2000s/%s", folder, e->d_name);
@@ -127,7 +129,8 @@ static inline void expect_same_set(const char* right, const char* folder, const 
     }
     if (entries) { closedir(entries); }
     CHECK(files >= 2, "%s: there is something to compare", what);
-    CHECK(count_entries(folder, "*.part") == 0 && count_entries(folder, "*.tmp") == 0, "%s: nothing half done is left", what);
+    CHECK(count_entries(folder, "*.part") == 0 && count_entries(folder, "*.tmp") == 0, "%s: nothing half done is left",
+          what);
 }
 
 // FOLDER/SPLIT.index, opened; a set of one image without a class where that fails
@@ -144,7 +147,8 @@ static inline Dataset open_split(const char* folder, const char* split) {
 static inline void member_of(char name[256], const Dataset* d, int image) {
     ShardRecord r = d->shards->records[image];
     char header[512] = "";
-    CHECK(read_at(d->shards->descriptors[r.shard], header, 512, r.offset - 512) == 512, "a header stands before an image");
+    CHECK(read_at(d->shards->descriptors[r.shard], header, 512, r.offset - 512) == 512,
+          "a header stands before an image");
     snprintf(name, 256, "%.150s%s%.100s", header + 345, header[345] ? "/" : "", header);
 }
 

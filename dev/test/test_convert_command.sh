@@ -30,6 +30,13 @@ answer 2 "unknown option --any-hahs: did you mean --any-hash" mnist in out --any
 answer 2 "unknown option -x: see --help" mnist in out -x
 answer 2 "'-any-hash' is not an option" mnist in out -any-hash
 answer 2 "any-hash maybe is unknown" mnist in out --any-hash=maybe
+answer 2 "expected after index: FOLDER" index
+answer 2 "one argument too many: out" index in out
+answer 2 "side is no option of index" index in --side 256
+answer 2 "side 20000 is out of range" folder in out --side 20000
+answer 1 "holds no tars whose names say train or val\|install libjpeg-dev" index in
+answer 1 "give --split 0.1 to take a tenth\|install libjpeg-dev" folder in out
+answer 1 "in holds no images for training\|install libjpeg-dev" imagenet in out
 for words in "mnist in out" "--any-hash mnist in out" "mnist --any-hash in out" "mnist --any-hash off in out" "mnist in out --any-hash=off"; do
     # shellcheck disable=SC2086
     answer 1 "neither train-images-idx3-ubyte nor" $words

@@ -37,9 +37,11 @@ static void expect_record(const Dataset* d, int image, const char* member, const
 
 static void test_odd_tree(void) {
     char folder[256], output[256], long_class[] = "a class whose name is by far too long to be an id", path[512];
-    const char* const files[] = {"b.jpg", "B.JPG", "deep/er/c.jpeg", "x.y.jpg", "x_y.jpg", "x~y.JPEG", "d e.jpg", "ä.jpg"};
+    const char* const files[] = {"b.jpg", "B.JPG", "deep/er/c.jpeg", "x.y.jpg", "x_y.jpg", "x~y.JPEG", "d e.jpg",
+                                 "ä.jpg"};
     const char* const members[] = {"B", "b", "d e", "deep_er_c", "x_y", "x_y~2", "x_y~3", "ä"};
-    const char* const of_file[] = {"B.JPG", "b.jpg", "d e.jpg", "deep/er/c.jpeg", "x.y.jpg", "x_y.jpg", "x~y.JPEG", "ä.jpg"};
+    const char* const of_file[] = {"B.JPG", "b.jpg", "d e.jpg", "deep/er/c.jpeg", "x.y.jpg", "x_y.jpg", "x~y.JPEG",
+                                   "ä.jpg"};
     snprintf(folder, sizeof folder, "%.200s/odd", test_folder);
     snprintf(output, sizeof output, "%.200s/odd.out", test_folder);
     for (int i = 0; i < 8; i++) {
@@ -62,7 +64,8 @@ static void test_odd_tree(void) {
     CHECK(run_folder(folder, output, &o), "an odd tree: %s", convert_error.text);
     expect_said("files of ");
     Dataset train = open_split(output, "train"), val = open_split(output, "val");
-    CHECK(train.classes == 3 && train.count == 8 && val.count == 2, "%d classes, %d and %d images", train.classes, train.count, val.count);
+    CHECK(train.classes == 3 && train.count == 8 && val.count == 2, "%d classes, %d and %d images", train.classes,
+          train.count, val.count);
     CHECK(strcmp(train.class_ids[0], "a class whose name is by~0") == 0, "a long class: %s", train.class_ids[0]);
     CHECK(strcmp(train.class_ids[1], "k") == 0 && strcmp(train.class_ids[2], "linked") == 0, "the others");
     CHECK(strcmp(train.name, "odd") == 0, "its name: %s", train.name);
@@ -296,8 +299,8 @@ static void expect_jpeg(const Dataset* d, int image, int height, int width, int 
     Error err;
     bool ok = shard_record_read(d, image, bytes, &err) && image_info(&info, bytes, r.bytes, &err);
     CHECK(ok && info.format == IMAGE_JPEG && !jpeg_marks(bytes, r.bytes).progressive, "%s is a baseline JPEG", what);
-    CHECK(info.height == height && info.width == width && info.components == components && r.height == height && r.width == width,
-          "%s has %d x %d, %d components", what, info.width, info.height, info.components);
+    CHECK(info.height == height && info.width == width && info.components == components && r.height == height
+          && r.width == width, "%s has %d x %d, %d components", what, info.width, info.height, info.components);
     free(bytes);
 }
 
@@ -307,7 +310,8 @@ static void put_kinds(const char* folder) {
         {.height = 40, .width = 61, .components = 3, .quality = 90, .horizontal = 1, .vertical = 1},
         {.height = 61, .width = 40, .components = 1, .quality = 90, .horizontal = 1, .vertical = 1},
         {.height = 20, .width = 61, .components = 3, .quality = 90, .horizontal = 2, .vertical = 2},
-        {.height = 20, .width = 30, .components = 3, .quality = 90, .horizontal = 2, .vertical = 1, .progressive = true},
+        {.height = 20, .width = 30, .components = 3, .quality = 90, .horizontal = 2, .vertical = 1,
+         .progressive = true},
         {.height = 50, .width = 50, .components = 4, .quality = 90, .horizontal = 1, .vertical = 1},
         {.height = 8, .width = 64, .components = 3, .quality = 90, .horizontal = 1, .vertical = 1},
     };
@@ -347,8 +351,9 @@ static void test_side(void) {
     char file[400];
     snprintf(file, sizeof file, "%s/train/c/2.jpg", folder);
     expect_record(&d, 2, "c/2.jpg", file, "c");
-    CHECK(d.shards->header->side == 20 && d.shards->header->quality == 80 && strstr(d.shards->header->encoder, "quality 80"),
-          "the index tells what was done: %s", d.shards->header->encoder);
+    CHECK(d.shards->header->side == 20 && d.shards->header->quality == 80
+          && strstr(d.shards->header->encoder, "quality 80"), "the index tells what was done: %s",
+          d.shards->header->encoder);
 #ifdef HAVE_PNG
     expect_said("PNG under a JPEG's name: 1\n  train/c/6.JPEG\n");
     expect_jpeg(&d, 6, 30, 20, 3, "a PNG");
@@ -379,8 +384,8 @@ static void test_webdataset(void) {
     snprintf(file, sizeof file, "%s/_info.json", output);
     char* text = (char*)read_file(file, &count);
     text[count] = 0;
-    CHECK(strstr(text, "\"validation\": {\"name\": \"validation\", \"num_samples\": 1, \"filenames\": [\"val-000000.tar\"], "
-                       "\"shard_lengths\": [1]}"), "%s", text);
+    CHECK(strstr(text, "\"validation\": {\"name\": \"validation\", \"num_samples\": 1, \"filenames\": "
+                 "[\"val-000000.tar\"], \"shard_lengths\": [1]}"), "%s", text);
     free(text);
 }
 
@@ -390,8 +395,8 @@ static void test_refusals(const char* input, const char* right) {
     char folder[256], output[300];
     ConvertOptions o = convert_defaults();
     snprintf(folder, sizeof folder, "%.200s/kinds", test_folder);
-    expect_refusal(run_folder(folder, right, &o), "set.txt tells of another set: there it is 'name tree', and now 'name kinds'",
-                   "another set's folder");
+    expect_refusal(run_folder(folder, right, &o), "set.txt tells of another set: there it is 'name tree', and now "
+                   "'name kinds'", "another set's folder");
     o.side = 100;
     expect_refusal(run_folder(input, right, &o), "there it is 'side 0', and now 'side 100'", "another side");
     o.side = 0;
@@ -409,9 +414,15 @@ static void test_refusals(const char* input, const char* right) {
     put_jpeg(folder, "train/c/a.jpg", 1);
     put_jpeg(folder, "val/c/a.jpg", 1);
     put_jpeg(folder, "val/other/a.jpg", 1);
-    expect_refusal(run_folder(folder, output, &o), "val/other is no class for training", "a class for validation alone");
+    expect_refusal(run_folder(folder, output, &o), "val/other is no class for training",
+                   "a class for validation alone");
     CHECK(!path_exists(output), "nothing is made then");
-    expect_refusal(run_folder(input, in_folder("tree/train/c00/i00.jpg"), &o), "it is not a folder", "a file for output");
+    expect_refusal(run_folder(input, in_folder("tree/train/c00/../new/out"), &o), "whose folders are the classes",
+                   "a folder among the classes");
+    expect_refusal(run_folder(input, in_folder("tree/train/out"), &o), "whose folders are the classes",
+                   "a folder among the classes");
+    put_file("", 0, "%s", in_folder("plain"));
+    expect_refusal(run_folder(input, in_folder("plain"), &o), "it is not a folder", "a file for output");
     put_file("", 0, "%s/x.tar", output);
     expect_refusal(run_folder(input, output, &o), "holds another set already (x.tar)", "a folder with tars");
     int lock = folder_lock(output, &convert_error);

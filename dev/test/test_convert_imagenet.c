@@ -81,7 +81,8 @@ static void put_class_tars(const char* set) {
 static void put_train_folders(const char* set, const char* below) {
     char name[128];
     for (int i = 0; i < CLASSES * TRAIN; i++) {
-        snprintf(name, sizeof name, "%strain/%s/%s_%d.JPEG", below, wnid_of(i / TRAIN), wnid_of(i / TRAIN), 10 + i % TRAIN);
+        snprintf(name, sizeof name, "%strain/%s/%s_%d.JPEG", below, wnid_of(i / TRAIN), wnid_of(i / TRAIN),
+                 10 + i % TRAIN);
         put_jpeg(in_set(set, ""), name, i);
     }
 }
@@ -121,7 +122,9 @@ static Mat5Maker made_meta(void) {
 
 static size_t made_truth(char* text) {
     size_t at = 0;
-    for (int number = 1; number <= VAL; number++) { at += (size_t)sprintf(text + at, "%d\n", kit_number(val_class(number))); }
+    for (int number = 1; number <= VAL; number++) {
+        at += (size_t)sprintf(text + at, "%d\n", kit_number(val_class(number)));
+    }
     return at;
 }
 
@@ -158,7 +161,8 @@ static void put_kaggle_texts(const char* set) {
     at = (size_t)sprintf(text, "ImageId,PredictionString\r\n");
     for (int i = 0; i < VAL; i++) {
         int number = 1 + i * 4 % VAL;
-        at += (size_t)sprintf(text + at, "ILSVRC2012_val_%08d,%s 85 1 499 272 \r\n", number, wnid_of(val_class(number)));
+        at += (size_t)sprintf(text + at, "ILSVRC2012_val_%08d,%s 85 1 499 272 \r\n", number,
+                              wnid_of(val_class(number)));
     }
     put_file(text, at, "%s", in_set(set, "LOC_val_solution.csv"));
 }
@@ -166,7 +170,9 @@ static void put_kaggle_texts(const char* set) {
 static void put_wnid_list(const char* set) {
     char text[16 * VAL];
     size_t at = 0;
-    for (int number = 1; number <= VAL; number++) { at += (size_t)sprintf(text + at, "%s\n", wnid_of(val_class(number))); }
+    for (int number = 1; number <= VAL; number++) {
+        at += (size_t)sprintf(text + at, "%s\n", wnid_of(val_class(number)));
+    }
     put_file("not this one\n", 13, "%s", in_set(set, "a.txt"));
     put_file(text, at, "%s", in_set(set, "labels.txt"));
 }
@@ -194,13 +200,14 @@ static void test_archives(void) {
     CHECK(run_imagenet("tars", right, false), "archives: %s", convert_error.text);
     expect_said("10 classes, not the 1000 of ImageNet-1K: a subset");
     Dataset train = open_split(right, "train"), val = open_split(right, "val");
-    CHECK(train.count == CLASSES * TRAIN && val.count == VAL && train.classes == CLASSES, "%d and %d images", train.count, val.count);
+    CHECK(train.count == CLASSES * TRAIN && val.count == VAL && train.classes == CLASSES, "%d and %d images",
+          train.count, val.count);
     CHECK(strcmp(train.name, "imagenet") == 0, "its name is %s", train.name);
     for (int k = 0; k < CLASSES; k++) {
         char name[32];
         snprintf(name, sizeof name, "word %d", k);
-        CHECK(strcmp(train.class_ids[k], wnid_of(k)) == 0 && strcmp(val.class_names[k], name) == 0, "class %d is %s, %s", k,
-              train.class_ids[k], val.class_names[k]);
+        CHECK(strcmp(train.class_ids[k], wnid_of(k)) == 0 && strcmp(val.class_names[k], name) == 0,
+              "class %d is %s, %s", k, train.class_ids[k], val.class_names[k]);
     }
     for (int i = 0; i < VAL; i++) {
         char name[256], wanted[64];
@@ -232,7 +239,8 @@ static void test_shapes(void) {
     snprintf(output, sizeof output, "%.200s/list.out", test_folder);
     CHECK(run_imagenet("list", output, false), "a list of ids: %s", convert_error.text);
     Dataset d = open_split(output, "val");
-    CHECK(d.count == VAL && d.labels[3] == val_class(4) && strcmp(d.class_names[2], wnid_of(2)) == 0, "which tells no names");
+    CHECK(d.count == VAL && d.labels[3] == val_class(4) && strcmp(d.class_names[2], wnid_of(2)) == 0,
+          "which tells no names");
     dataset_free(&d);
 }
 
@@ -243,16 +251,20 @@ static void test_packed_kit(void) {
     put_train_tar("packed");
     put_val_tar("packed");
     put_packed_kit("packed", false);
-    expect_refusal(run_imagenet("packed", output, true), "lacks data/meta.mat or data/ILSVRC2012_validation_ground_truth.txt", "half a kit");
+    expect_refusal(run_imagenet("packed", output, true),
+                   "lacks data/meta.mat or data/ILSVRC2012_validation_ground_truth.txt", "half a kit");
     put_packed_kit("packed", true);
-    if (HAVE_MD5) { expect_refusal(run_imagenet("packed", output, false), "is not the official file: MD5", "another kit"); }
+    if (HAVE_MD5) {
+        expect_refusal(run_imagenet("packed", output, false), "is not the official file: MD5", "another kit");
+    }
     CHECK(run_imagenet("packed", output, true), "a packed kit: %s", convert_error.text);
     expect_same_set(right, output, "a packed kit");
 #elif !defined(HAVE_ARCHIVE)
     put_train_tar("packed");
     put_val_tar("packed");
     put_file("x", 1, "%s", in_set("packed", DEVKIT ".tar.gz"));
-    expect_refusal(run_imagenet("packed", in_set("packed.out", ""), true), "libarchive", "a packed kit without libarchive");
+    expect_refusal(run_imagenet("packed", in_set("packed.out", ""), true), "libarchive",
+                   "a packed kit without libarchive");
 #endif
 }
 
@@ -349,7 +361,9 @@ static const char* fault_of(int (*label)(int number)) {
     free(v.labels);
     return fault ? fault : "none";
 }
-static int right_label(int number) { return number == 1 ? 65 : number == 293 || number == 543 ? 0 : number * 31 % 1000; }
+static int right_label(int number) {
+    return number == 1 ? 65 : number == 293 || number == 543 ? 0 : number * 31 % 1000;
+}
 static int kit_label(int number) { return number == 1 ? 489 : number == 2 ? 360 : number * 31 % 1000; }
 static int kit_label_from_1(int number) { return kit_label(number) + 1; }
 static int ascending_label(int number) { return (number - 1) / 50; }

@@ -63,7 +63,8 @@ static void test_walk(void) {
     tar_put_member(&t, prefixed, '0', "two", 3);
     tar_put_member(&t, "././@LongLink", 'L', long_name, strlen(long_name) + 1);
     tar_put_member(&t, "cut", '0', "three", 5);
-    int length = snprintf(records, sizeof records, "20 atime=1234567.89\n%zu path=%s\n9 size=4\n", strlen(long_name) + 10, long_name);
+    int length = snprintf(records, sizeof records, "20 atime=1234567.89\n%zu path=%s\n9 size=4\n",
+                          strlen(long_name) + 10, long_name);
     tar_put_member(&t, "PaxHeaders/x", 'x', records, (size_t)length);
     tar_put_member(&t, "cut", '0', "four", 4);
     tar_put_member(&t, "old", 0, "", 0);
@@ -219,9 +220,11 @@ static void test_webdataset(void) {
     expect_said("has no member .cls beside it: 1\n  imagenet1k-train-0000.tar: n00000002_2.jpg");
     expect_said("is no number of a class: 1\n  imagenet1k-train-0000.tar: n00000002_3.jpg");
     Dataset d = open_split(in_folder("w"), "train"), val = open_split(in_folder("w"), "val");
-    CHECK(d.count == 4 && d.classes == 3 && val.count == 1 && val.labels[0] == 2, "%d images of %d classes", d.count, d.classes);
+    CHECK(d.count == 4 && d.classes == 3 && val.count == 1 && val.labels[0] == 2, "%d images of %d classes", d.count,
+          d.classes);
     CHECK(d.labels[0] == 1 && d.labels[1] == 0 && d.labels[2] == 0 && d.labels[3] == 2, "their labels");
-    CHECK(strcmp(d.class_ids[0], "n00000002") == 0 && strcmp(val.class_ids[2], "n00000005") == 0, "ids by names: %s", d.class_ids[0]);
+    CHECK(strcmp(d.class_ids[0], "n00000002") == 0 && strcmp(val.class_ids[2], "n00000005") == 0, "ids by names: %s",
+          d.class_ids[0]);
     CHECK(strcmp(d.name, "w") == 0, "its name is %s", d.name);
     dataset_free(&d);
     dataset_free(&val);
@@ -259,8 +262,8 @@ static void test_folders(void) {
     expect_said("not read, lies in no folder: 1\n  mytrain.tar: loose.jpg");
     expect_said("JPEG under a PNG's name: 1");
     Dataset d = open_split(in_folder("f"), "train"), val = open_split(in_folder("f"), "val");
-    CHECK(d.count == 2 && strcmp(d.class_ids[0], "9") == 0 && d.labels[0] == 1 && d.labels[1] == 0 && val.labels[0] == 1,
-          "classes are numbers");
+    CHECK(d.count == 2 && strcmp(d.class_ids[0], "9") == 0 && d.labels[0] == 1 && d.labels[1] == 0
+          && val.labels[0] == 1, "classes are numbers");
     dataset_free(&d);
     dataset_free(&val);
     // another image: the index that is there is of another tar
@@ -290,7 +293,8 @@ static void test_refusals(void) {
     expect_refusal(run_index(in_folder("short")), "train.tar is truncated: its member a.json", "a cut tar");
     put_sample(&t, "a", 1, "x", true);
     put_tar(&t, "unlabelled/train.tar");
-    expect_refusal(run_index(in_folder("unlabelled")), "not a single image for train could be read", "no label that is one");
+    expect_refusal(run_index(in_folder("unlabelled")), "not a single image for train could be read",
+                   "no label that is one");
 }
 
 int main(void) {
