@@ -38,27 +38,36 @@ static inline void val_labels_add(ValLabels* v, uint32_t number, int label) {
     if (number >= 1 && number <= IMAGENET_VAL) { v->labels[number] = label; }
 }
 
-// What is wrong with the labels of the 1000 classes' images, in words; NULL: nothing that is known
-static inline const char* val_labels_fault(const ValLabels* v) {
+// Whether three images whose classes are known have these, as far as they were met
+static inline bool val_labels_right(const ValLabels* v) {
     static const int known[][2] = {{1, 65}, {293, 0}, {543, 0}};
-    bool ascending = true, wrong = false;
+    bool right = true;
+    for (int i = 0; i < 3; i++) {
+        int label = v->labels[known[i][0]];
+        right = right && (label < 0 || label == known[i][1]);
+    }
+    return right;
+}
+
+static inline bool val_labels_ascend(const ValLabels* v) {
     int met = 0, last = -1;
     for (int k = 1; k <= IMAGENET_VAL; k++) {
         if (v->labels[k] < 0) { continue; }
-        ascending = ascending && v->labels[k] >= last;
+        if (v->labels[k] < last) { return false; }
         last = v->labels[k];
         met++;
     }
-    for (int i = 0; i < 3; i++) {
-        int label = v->labels[known[i][0]];
-        wrong = wrong || (label >= 0 && label != known[i][1]);
-    }
-    if (!wrong) { return NULL; }
+    return met > 1;
+}
+
+// What is wrong with the labels of the 1000 classes' images, in words; NULL: nothing that is known
+static inline const char* val_labels_fault(const ValLabels* v) {
+    if (val_labels_right(v)) { return NULL; }
     if (v->labels[1] == 489 || v->labels[1] == 490) {
         return "they look like the development kit's numbers (ILSVRC2012_ID), which are not the places of the sorted "
                "WordNet ids";
     }
-    if (ascending && met > 1) {
+    if (val_labels_ascend(v)) {
         return "they ascend with the numbers of the images, as if these had been laid into folders without the ground "
                "truth";
     }

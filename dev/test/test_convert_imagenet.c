@@ -25,7 +25,7 @@ static int kit_number(int k) { return CLASSES - k; }
 static int val_class(int number) { return number * 7 % CLASSES; }
 static int val_image(int number) { return 100 + number; } // which picture
 
-static const char* words_of(int k) {
+static const char* lemmas_of(int k) {
     static char text[64];
     snprintf(text, sizeof text, "word %d, other word", k);
     return text;
@@ -114,7 +114,7 @@ static void put_val_folder(const char* set, const char* below, bool in_classes) 
 
 static Mat5Maker made_meta(void) {
     Mat5Maker cells = {0}, f = mat5_made();
-    for (int k = CLASSES - 1; k >= 0; k--) { mat5_put_synset(&cells, kit_number(k), wnid_of(k), words_of(k), 0); }
+    for (int k = CLASSES - 1; k >= 0; k--) { mat5_put_synset(&cells, kit_number(k), wnid_of(k), lemmas_of(k), 0); }
     mat5_put_synset(&cells, CLASSES + 1, "n09999999", "all of them", 2);
     mat5_put_structs(&f, "synsets", CLASSES + 1, mat5_synset_fields, &cells, MAT5_CAN_PACK);
     return f;
@@ -156,7 +156,7 @@ static void put_packed_kit(const char* set, bool with_truth) {
 static void put_kaggle_texts(const char* set) {
     char text[80 * VAL];
     size_t at = 0;
-    for (int k = 0; k < CLASSES; k++) { at += (size_t)sprintf(text + at, "%s %s\n", wnid_of(k), words_of(k)); }
+    for (int k = 0; k < CLASSES; k++) { at += (size_t)sprintf(text + at, "%s %s\n", wnid_of(k), lemmas_of(k)); }
     put_file(text, at, "%s", in_set(set, "LOC_synset_mapping.txt"));
     at = (size_t)sprintf(text, "ImageId,PredictionString\r\n");
     for (int i = 0; i < VAL; i++) {
