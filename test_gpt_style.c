@@ -585,13 +585,15 @@ static void test_every_basis_in_every_order(void) {
     }
 }
 
-// The start that --karat-init unit promises: sigma V as large as softmax V, in every basis
+// The start that --karat-init unit promises: sigma V as large as softmax V, in every basis; of rational units with the
+// denominators as printed
 static void test_unit_start(void) {
     for (int basis = 0; basis < BASIS_COUNT; basis++) {
         char flags[512];
         Model m;
         snprintf(flags, sizeof flags, "--image-size 32 --patch 4 --dim 96 --heads 3 --depth 1 --batch-size 4 "
-                 "--mlp gelu --attn karat --karat-init unit --basis %s --seed 3", choice_name(CHOICES(BASES), basis));
+                 "--mlp gelu --attn karat --karat-init unit --karat-init-denominator 1 --basis %s --seed 3",
+                 choice_name(CHOICES(BASES), basis));
         build_model(&m, flags, 7);
         Batch batch = random_batch(&m, 4);
         model_forward(&m, m.params, batch.images, 4, NULL);
@@ -902,6 +904,23 @@ static void test_schedule(void) {
     CHECK_NEAR(learning_rate(&s, 300), 1e-5, 1e-12, "learning rate at the end");
 }
 
+// Of the rational units' numerators and denominators: both N(0, deviation²)
+static void test_denominator_start(const char* flag, double deviation) {
+    Model m;
+    char flags[256];
+    double squares[2] = {0};
+    snprintf(flags, sizeof flags, "--basis rational --image-size 32 --depth 2 --batch-size 1 %s", flag);
+    build_model(&m, flags, 10);
+    const float* coef = params_of(&m.table, m.params).karat_coef;
+    int N = m.dims.N, M = m.dims.M, units = m.dims.L * m.dims.H * m.dims.R;
+    for (int i = 0; i < units * M * N; i++) {
+        squares[i / N % M >= RATIONAL_UNIT_NUMERATOR] += (double)coef[i] * coef[i];
+    }
+    CHECK_NEAR(sqrt(squares[0] / (units * N * RATIONAL_UNIT_NUMERATOR)), 1, 0.02, "numerators");
+    CHECK_NEAR(sqrt(squares[1] / (units * N * RATIONAL_UNIT_DENOMINATOR)), deviation, 0.02 * deviation, "denominators");
+    model_free(&m);
+}
+
 static void test_init(void) {
     Model m;
     build_model(&m, "--model kat-tiny-g3b --image-size 32 --patch 4 --batch-size 1 --mlp-init variance-preserving", 10);
@@ -929,6 +948,8 @@ static void test_init(void) {
     CHECK(p.karat_coef[N + 2] == 0 && p.karat_coef[2 * N + 2] == 1, "tau and s at the start");
     CHECK(p.karat_coef[2] != 0 && fabs(p.karat_coef[2]) < 0.6, "w at the start");
     model_free(&m);
+    test_denominator_start("", 0.1);
+    test_denominator_start("--karat-init-denominator 1", 1);
 }
 
 int main(void) {

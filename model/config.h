@@ -48,6 +48,7 @@ SWITCH(karat_scales, "karat-scales", "on", SAME, "two trained scalars a unit, as
 CHOICE(karat_bias, "karat-bias", "off", CHOICES(KARAT_BIASES), SAME, "output bias beta, one value a token") \
 CHOICE(karat_init, "karat-init", "paper", CHOICES(KARAT_INITS), SAME, "N(0,1) coefficients; unit: softmax's output variance") \
 REAL  (karat_init_scale, "karat-init-scale", "1", 0, 1000, SAME, "factor on the starting coefficients") \
+REAL  (karat_init_denominator, "karat-init-denominator", "0.1", 0, 1000, SAME, "rational units: deviation of the starting denominators; as printed: 1") \
 GROUP("Rationals (--mlp gr-kan; --mlp rational has one, before fc2, in one group)") \
 CHOICE(rational_form, "rational-form", "a", CHOICES(RATIONAL_FORMS), SAME, "denominator 1+sum|b||x|^j; paper: 1+|sum b x^j|") \
 INT   (rational_m, "rational-m", "5", 1, 12, SAME, "degree of the numerator") \

@@ -176,11 +176,14 @@ static inline bool preserving_deviation(const Config* c, int which, int fan_in, 
 }
 
 // How coefficient m of a unit starts, N(mean, deviation²) at --karat-init-scale 1. Wavelets: w N(0,1), tau 0, s 1. A
-// rational: numerator N(0,1), and a denominator of N(0, 0.1²), which is near 1 for the logits of the start but off the
-// kink at S = 0.
+// rational: numerator N(0,1), and a denominator of --karat-init-denominator: of N(0, 0.1²) it is near 1 for the logits
+// of the start but off the kink at S = 0; table 6 of KArAt's paper has N(0,1).
 typedef struct { double mean, deviation; bool scales; } CoefficientStart;
-static inline CoefficientStart coefficient_start(KaratBasis basis, int m) {
-    if (basis == BASIS_RATIONAL && m >= RATIONAL_UNIT_NUMERATOR) { return (CoefficientStart){0, 0.1, false}; }
+static inline CoefficientStart coefficient_start(const Config* c, int m) {
+    KaratBasis basis = (KaratBasis)c->basis;
+    if (basis == BASIS_RATIONAL && m >= RATIONAL_UNIT_NUMERATOR) {
+        return (CoefficientStart){0, c->karat_init_denominator, false};
+    }
     if (basis == BASIS_RATIONAL || basis_is_linear(basis) || m == 0) { return (CoefficientStart){0, 1, true}; }
     return (CoefficientStart){m == 2 ? 1.0 : 0.0, 0, false};
 }
@@ -337,7 +340,7 @@ static inline void init_coefficients(const Config* c, const Parameter* p, float*
     uint32_t tensor = name_hash(p->name);
     #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < (int64_t)(p->size * (size_t)p->copies); i++) {
-        CoefficientStart start = coefficient_start((KaratBasis)c->basis, (int)(i / p->shape[3] % p->shape[2]));
+        CoefficientStart start = coefficient_start(c, (int)(i / p->shape[3] % p->shape[2]));
         double deviation = start.deviation * (start.scales ? p->init_value : 1);
         out[i] = (float)(start.mean + deviation * random_normal((uint64_t)c->seed, STREAM_INIT, tensor, i));
     }
