@@ -7,6 +7,7 @@
 #include "../kernels/pointwise_kind.h"
 #include "../kernels/rational_shape.h"
 #include "../runtime/choices.h"
+#include "recipes.h"
 
 #define ATTENTIONS(X) \
 X(ATTN_SOFTMAX, "softmax", "exp(A_kq) over its sum along row k") \

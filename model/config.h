@@ -97,6 +97,7 @@ REAL  (mixup_switch_prob, "mixup-switch-prob", "0.5", 0, 1, SAME, "probability o
 CHOICE(mix_order, "mix-order", "floats", CHOICES(MIX_ORDERS), SAME, "bytes: mixed before normalisation and erasing, as timm; floats: after, as DeiT") \
 REAL  (smoothing, "smoothing", "0", 0, 0.99, SAME, "label smoothing") \
 GROUP("Training") \
+CHOICE(recipe, "recipe", "none", CHOICES(RECIPES), SAME, "what a published model was trained with; flags beside it win; --list tells which") \
 INT   (epochs, "epochs", "5", 1, 1000000, LENGTH, "passes over the training set") \
 INT   (steps, "steps", "0", 0, 2000000000, LENGTH, "optimizer steps, instead of --epochs; 0: off") \
 INT   (batch_size, "batch-size", "64", 1, 65536, SAME, "images a micro-batch") \
@@ -263,13 +264,4 @@ static inline void config_help(FILE* out, const char* program) {
                  "Trains a (Kolmogorov-Arnold) vision transformer. Without any option: a small KAT with\n"
                  "Fourier-KArAt attention on a procedural data set.\n", program);
     options_help(out, config_table, CONFIG_OPTIONS);
-}
-
-// "name value" lines: config.txt of a run, and what a run prints at its start
-static inline void config_write(FILE* out, const Config* c) {
-    for (int i = 0; i < CONFIG_OPTIONS; i++) {
-        char text[OPTION_TEXT_SIZE];
-        if (config_table[i].type == OPTION_GROUP) { continue; }
-        fprintf(out, "%s %s\n", option_name(&config_table[i]), option_text(c, &config_table[i], text));
-    }
 }

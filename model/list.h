@@ -1,5 +1,5 @@
-// --list: the models with their parameter counts, and the choices of --attn, --basis, --karat-order and --mlp with what
-// each is, from their tables.
+// --list: the models with their parameter counts, and the choices of --attn, --basis, --karat-order, --mlp and --recipe
+// with what each is, from their tables.
 #pragma once
 #include "../runtime/inlining.h"
 #include "parameters.h"
@@ -48,9 +48,11 @@ RUNS_ONCE static inline void config_list(FILE* out) {
     static const char* const bases[] = {BASES(CHOICE_NOTE)};
     static const char* const orders[] = {KARAT_ORDERS(CHOICE_NOTE)};
     static const char* const mlps[] = {MLPS(CHOICE_NOTE)};
+    static const char* const recipes[] = {RECIPES(CHOICE_NOTE)};
     list_models(out);
     list_choices(out, "Attention: logits to weights", "attn", attentions);
     list_choices(out, "Basis of KArAt's units", "basis", bases);
     list_choices(out, "Order of KArAt's operator", "karat-order", orders);
     list_choices(out, "MLP", "mlp", mlps);
+    list_choices(out, "Recipes: what published models were trained with", "recipe", recipes);
 }

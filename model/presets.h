@@ -95,13 +95,3 @@ static inline bool config_apply_model(Config* c, const char* name, Error* err) {
     bool known = parts >= 2 && apply_preset(c, family, size) && (parts == 3 ? apply_operator(c, variant) : ends);
     return known || unknown_model(name, err);
 }
-
-// Defaults, then what a saved run had (saved may be NULL), then the model's preset, then every flag.
-static inline bool config_parse(Config* c, const Config* saved, int argc, char** argv, Error* err) {
-    if (!options_defaults(c, config_table, CONFIG_OPTIONS, err)) { return false; }
-    if (saved) { *c = *saved; }
-    char model[OPTION_TEXT_SIZE];
-    bool given = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "model", model);
-    if (given && !config_apply_model(c, model, err)) { return false; }
-    return options_parse(c, config_table, CONFIG_OPTIONS, argc, argv, err) && config_check(c, err);
-}

@@ -1,7 +1,7 @@
 // From the command line to a configuration.
 #pragma once
 #include "../model/list.h"
-#include "../model/presets.h"
+#include "../model/settings.h"
 #include "../model/sizes_from_file.h"
 #include "folder.h"
 

@@ -1,6 +1,7 @@
 // A run's folder: which it is, whose it is, what may be replaced there, and the configuration in it. The folder is this
 // process's from take_folder() on; what an earlier run left there goes in prepare_folder(), once the weights are read.
 #pragma once
+#include "../model/settings.h"
 #include "../runtime/files.h"
 #include "checkpoints.h"
 #include <dirent.h>
@@ -177,7 +178,7 @@ static void save_config(const Trainer* t) {
     Error err;
     output_path(t, "config.txt", path);
     if (!whole_file_begin(&out, path, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-    config_write(out.file, &t->model.config);
+    settings_write(out.file, &t->model.config);
     if (*t->extended) { fprintf(out.file, "# made longer at %s\n", t->extended); }
     if (!whole_file_end(&out, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "../model/cost.h"
 #include "../model/parameters.h"
+#include "../model/settings.h"
 #include "../runtime/inlining.h"
 #include <stdio.h>
 #include <sys/resource.h>
@@ -16,9 +17,16 @@ static double peak_memory(void) {
     return 1024e-6 * (double)usage.ru_maxrss;
 }
 
+// How long it is, before the number of training images need be known
+static void print_length(const Config* c) {
+    printf("training   %d %s; a step is %d micro-batch%s of %d images\n", c->steps ? c->steps : c->epochs,
+           c->steps ? "steps" : "epochs", c->grad_accum_steps, c->grad_accum_steps > 1 ? "es" : "", c->batch_size);
+}
+
 RUNS_ONCE static void print_plan(const Model* m, size_t data_bytes) {
     const Config* c = &m->config;
     Dims d = m->dims;
+    if (c->recipe != RECIPE_NONE) { settings_print(c); }
     printf("model      %s: C %d, %d blocks, %d heads, %d tokens, %d classes; attention %s, mlp %s\n",
            c->model, d.C, d.L, d.H, d.N, d.K, choice_name(config_option("attn")->choices, c->attn),
            choice_name(config_option("mlp")->choices, c->mlp));
@@ -26,4 +34,5 @@ RUNS_ONCE static void print_plan(const Model* m, size_t data_bytes) {
     print_memory(m, data_bytes);
     printf("compute    %.4f GMAC an image forward, %.3f GFLOP to train on it\n", 1e-9 * model_macs(c, d),
            1e-9 * train_flops(m));
+    print_length(c);
 }

@@ -2,7 +2,7 @@
 // read again, and its parameters counted.
 #include "fuzz.h"
 #include "../../model/parameters.h"
-#include "../../model/presets.h"
+#include "../../model/settings.h"
 
 enum { FUZZ_ARGUMENTS = 200 };
 

@@ -4,6 +4,7 @@
 #include "fuzz.h"
 #include "../../model/foreign_weights.h"
 #include "../../model/parameters.h"
+#include "../../model/settings.h"
 #include "../../model/sizes_from_file.h"
 #pragma GCC diagnostic ignored "-Wunused-function" // all but origin_read
 #include "../../trainer/origin.h"

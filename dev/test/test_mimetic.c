@@ -2,7 +2,7 @@
 // start is made for, against the best approximation of their rank.
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "../../model/mimetic.h"
-#include "../../model/presets.h"
+#include "../../model/settings.h"
 #include "kernel_test.h"
 
 static double normal_at(uint32_t tensor, size_t i) { return random_normal(2, STREAM_CHECK, tensor, i); }
