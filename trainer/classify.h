@@ -1,5 +1,5 @@
-// --classify: what image files show, by a model as it stands. Each is prepared as an evaluation prepares images, and its
-// classes are printed with their probabilities, the likeliest first.
+// --classify: what image files show, by a model as it stands. Each is prepared as an evaluation prepares images, and
+// its classes are printed with their probabilities, the likeliest first.
 #pragma once
 #include "../data/photo.h"
 #include "../runtime/output.h"
@@ -83,7 +83,7 @@ static void classify_file(Classifier* c, const char* path) {
     }
     model_forward(m, m->params, model_images(m, batch), batch->count, NULL);
     if (!print_scores(c, model_logits(m))) {
-        report_failure(c, "has outputs that are no numbers: the weights are damaged, take another file for --init-from");
+        report_failure(c, "has outputs that are no numbers: the weights are damaged, take others for --init-from");
     }
 }
 
@@ -117,8 +117,8 @@ static void ask_data(Trainer* t, const Config* c) {
     bool normalizes = o->normalizes || c->normalize != NORMALIZE_DATASET;
     if (*c->data && !(o->class_names && normalizes)) { load_data(t, c); }
     if (!normalizes && !t->train.count) {
-        fail(EXIT_USAGE, "%s does not say how its images were normalised: give --normalize imagenet, --normalize half, or "
-             "the --data that it was trained on", c->eval);
+        fail(EXIT_USAGE, "%s does not say how its images were normalised: give --normalize imagenet, --normalize half, "
+             "or the --data that it was trained on", c->eval);
     }
     if (!o->class_names && t->train.count) {
         o->class_names = dataset_class_text(&t->train, t->train.class_names);

@@ -1,5 +1,5 @@
-// --classify: image files by themselves come out as an evaluation's loader makes them, byte for byte; and the trainer as
-// a process names their classes, with the probabilities that the loss of --eval has, and says what it cannot read.
+// --classify: image files by themselves come out as an evaluation's loader makes them, byte for byte; and the trainer
+// as a process names their classes, with the probabilities that the loss of --eval has, and says what it cannot read.
 #include "../../data/loader.h"
 #include "../../data/open.h"
 #include "../../data/photo.h"
