@@ -232,7 +232,8 @@ static inline bool plan_imagenet(Imagenet* in, Plan* p, Error* err) {
     if (in->shapes[SPLIT_TRAIN] == SHAPE_NONE && in->shapes[SPLIT_VAL] == SHAPE_NONE) {
         return explain_imagenet(in, "training", err);
     }
-    if (!imagenet_text_read(&in->text, in->root, in->any_hash, err)) { return false; }
+    bool labels = in->shapes[SPLIT_VAL] != SHAPE_CLASS_FOLDERS;
+    if (!imagenet_text_read(&in->text, in->root, in->any_hash, labels, err)) { return false; }
     bool train = in->shapes[SPLIT_TRAIN] != SHAPE_NONE;
     if (!(train ? train_images(in, p, err) : val_classes(in, p, err))) { return false; }
     name_classes(&p->classes, &in->text);

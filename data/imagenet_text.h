@@ -12,6 +12,11 @@
 #include "source_file.h"
 #include "synsets.h"
 
+#ifdef HAVE_ARCHIVE
+enum { READS_ARCHIVES = 1 };
+#else
+enum { READS_ARCHIVES = 0 };
+#endif
 enum { WNID_LENGTH = 9, TRUTH_LIMIT = 16 << 20, DEVKIT_LIMIT = 64 << 20, MAX_TRUTH = 1000000 };
 #define DEVKIT "ILSVRC2012_devkit_t12"
 
@@ -259,12 +264,17 @@ static inline bool find_in(char path[PATH_MAX], const char* root, const char* na
     return snprintf(path, PATH_MAX, "%s/%s", root, name) < PATH_MAX && path_exists(path);
 }
 
-// The kit first; where a text is not there, what it would say is not known.
-static inline bool imagenet_text_read(ImagenetText* t, const char* root, bool any_hash, Error* err) {
+// The kit first; where a text is not there, what it would say is not known. labels: whether classes of validation images
+// are wanted, and not names alone, for which a kit that cannot be unpacked is passed over.
+static inline bool imagenet_text_read(ImagenetText* t, const char* root, bool any_hash, bool labels, Error* err) {
     SetPlace kit;
     Error ignored;
     char path[PATH_MAX];
     bool found = find_set(&kit, root, DEVKIT, "data/meta.mat", DEVKIT ".tar.gz", 2, &ignored);
+    if (found && kit.archive && !READS_ARCHIVES && !labels) {
+        printf("note: %s is not read, since this program was built without libarchive\n", kit.path);
+        found = false;
+    }
     *t = (ImagenetText){0};
     if (found && !read_devkit(t, &kit, any_hash, err)) { return false; }
     if (find_in(path, root, "LOC_synset_mapping.txt") && !read_lines(t, path, take_mapping, err)) { return false; }

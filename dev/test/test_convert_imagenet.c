@@ -369,6 +369,37 @@ static int kit_label_from_1(int number) { return kit_label(number) + 1; }
 static int ascending_label(int number) { return (number - 1) / 50; }
 static int shuffled_label(int number) { return number * 77 % 1000; }
 
+// What is said of so many images a class
+static void expect_counts(int classes, uint32_t a_class, uint32_t odd, const char* words) {
+    char* text = NULL;
+    size_t size = 0;
+    uint32_t* of_class = calloc((size_t)classes, sizeof *of_class);
+    Plan plan = {.shards = {1, 0}, .classes = {.count = classes}};
+    SetSummary s = {.plan = &plan, .images = {(uint64_t)(classes - 1) * a_class + odd}, .of_class = {of_class, NULL}};
+    for (int k = 0; k < classes; k++) { of_class[k] = k ? a_class : odd; }
+    FILE* out = open_memstream(&text, &size);
+    check_counts(out, &s, SPLIT_TRAIN, 100, 9, 11);
+    check_counts(out, &s, SPLIT_VAL, 100, 9, 11);
+    fclose(out);
+    CHECK(strncmp(text, words, strlen(words)) == 0, "of %u and %u: %s", a_class, odd, text);
+    free(text);
+    free(of_class);
+}
+
+static void test_counts(void) {
+    expect_counts(10, 10, 10, "check: train has the 100 images of ImageNet-1K, 9 to 11 a class\n");
+    expect_counts(10, 10, 9, "warning: train has 99 images, ImageNet-1K has 100; 0 classes have fewer");
+    expect_counts(11, 9, 10, "check: train has the 100 images");
+    expect_counts(9, 10, 20, "warning: train has 100 images, ImageNet-1K has 100; 1 classes have fewer than 9 or more");
+    char (*names)[FOLDER_NAME_BYTES] = calloc(1000, sizeof *names);
+    ClassList c;
+    Error err;
+    for (int k = 0; k < 1000; k++) { snprintf(names[k], FOLDER_NAME_BYTES, "n%08d", k); }
+    CHECK(classes_sorted(&c, names, 1000, &err), "%s", err.text);
+    CHECK(are_imagenet_classes(&c) == !HAVE_MD5, "1000 other ids are told by their MD5");
+    classes_free(&c);
+}
+
 static void test_labels(void) {
     CHECK(strcmp(fault_of(right_label), "none") == 0, "right labels: %s", fault_of(right_label));
     CHECK(strstr(fault_of(kit_label), "development kit's numbers"), "the kit's: %s", fault_of(kit_label));
@@ -395,6 +426,7 @@ int main(void) {
     test_incomplete();
     test_strays();
     test_labels();
+    test_counts();
     remove_test_folder();
     return tests_finish();
 }
