@@ -264,8 +264,8 @@ static inline bool find_in(char path[PATH_MAX], const char* root, const char* na
     return snprintf(path, PATH_MAX, "%s/%s", root, name) < PATH_MAX && path_exists(path);
 }
 
-// The kit first; where a text is not there, what it would say is not known. labels: whether classes of validation images
-// are wanted, and not names alone, for which a kit that cannot be unpacked is passed over.
+// The kit first; where a text is not there, what it would say is not known. labels: whether classes of validation
+// images are wanted, and not names alone, for which a kit that cannot be unpacked is passed over.
 static inline bool imagenet_text_read(ImagenetText* t, const char* root, bool any_hash, bool labels, Error* err) {
     SetPlace kit;
     Error ignored;

@@ -195,6 +195,7 @@ static inline bool prepare_and_finish(Plan* p, const Treatment* t, const char* c
     if (count) { printf("%zu of %zu shards are finished already\n", count, p->count); }
     output_flush();
     stop_on_signals();
+    output_outlives_reader();
     bool ok = prepare_jobs(p, t, comment, finished, err) && finish_set(p, t, report, err);
     free(finished);
     return ok;

@@ -100,7 +100,7 @@ static inline char* set_request(const Plan* p, const char* command, const Treatm
     if (!out) { return NULL; }
     fprintf(out, "command %s\nname %s\nside %d\nquality %d\nencoder %s\nwebdataset %s\nsplit %.9g\n", command, p->name,
             p->side, p->quality, p->encoder, t->webdataset ? "on" : "off", split);
-    fprintf(out, "classes %d\ntraining-shards %d\nvalidation-shards %d\ninput %016llx\n", p->classes.count,
+    fprintf(out, "classes %d\ntraining-shards %d\nvalidation-shards %d\ndigest-of-input %016llx\n", p->classes.count,
             p->shards[SPLIT_TRAIN], p->shards[SPLIT_VAL], (unsigned long long)plan_digest(p));
     if (fclose(out) == 0) { return text; }
     free(text);

@@ -304,6 +304,25 @@ static void expect_jpeg(const Dataset* d, int image, int height, int width, int 
     free(bytes);
 }
 
+// With an EXIF segment that says orientation 6, or 1
+static void put_turned(const char* folder, const char* name, bool turned) {
+    static const uint8_t big[] = "\xff\xe1\0\x22" "Exif\0\0" "MM\0*\0\0\0\x08" "\0\x01"
+                                 "\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" "\0\0\0";
+    static const uint8_t little[] = "\xff\xe1\0\x22" "Exif\0\0" "II*\0\x08\0\0\0" "\x01\0"
+                                    "\x12\x01\x03\0\x01\0\0\0\x01\0\0\0" "\0\0\0";
+    enum { SEGMENT = 36 };
+    size_t count;
+    uint8_t *bytes = numbered_jpeg(0, &count), *with = malloc(count + SEGMENT);
+    memcpy(with, bytes, 2);
+    memcpy(with + 2, turned ? big : little, SEGMENT);
+    memcpy(with + 2 + SEGMENT, bytes + 2, count - 2);
+    put_file(with, count + SEGMENT, "%s/%s", folder, name);
+    CHECK(jpeg_marks(with, count + SEGMENT).orientation == (turned ? 6 : 1), "%s has its orientation", name);
+    for (size_t cut = 0; cut < 2 + SEGMENT; cut++) { jpeg_marks(with, cut); }
+    free(bytes);
+    free(with);
+}
+
 static void put_kinds(const char* folder) {
     size_t count;
     const JpegKind kinds[] = {
@@ -320,6 +339,8 @@ static void put_kinds(const char* folder) {
         put_file(bytes, count, "%s/train/c/%d.jpg", folder, i);
         free(bytes);
     }
+    put_turned(folder, "train/c/8.jpg", true);
+    put_turned(folder, "train/c/9.jpg", false);
 #ifdef HAVE_PNG
     uint8_t* png = make_png(&(PngKind){30, 20, PNG_COLOR_TYPE_RGB_ALPHA, 8, false}, &count);
     put_file(png, count, "%s/train/c/6.JPEG", folder);
@@ -341,6 +362,7 @@ static void test_side(void) {
     expect_said("CMYK: 1\n  train/c/4.jpg\n");
     expect_said("extreme shape: 1\n  train/c/5.jpg (64 x 8)\n");
     expect_said("progressive: 1\n");
+    expect_said("with an EXIF orientation, which is not followed: 1\n");
     Dataset d = open_split(output, "train");
     expect_jpeg(&d, 0, 20, 30, 3, "a large one");
     expect_jpeg(&d, 1, 30, 20, 1, "a grey one");
