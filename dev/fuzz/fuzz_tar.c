@@ -3,7 +3,17 @@
 #include "fuzz.h"
 #include "../../data/convert_index.h"
 
-enum { FUZZ_TAR_IMAGES = 64 };
+enum { FUZZ_TAR_IMAGES = 64, FUZZ_TAR_PIXELS = 1 << 18 }; // larger images take long and show nothing else
+
+static bool fuzz_tar_large(const InputImage* image) {
+    uint8_t* bytes = NULL;
+    ImageInfo info;
+    Error err;
+    bool large = !image->refused && read_descriptor(image->descriptor, image->offset, image->bytes, &bytes, &err)
+        && image_info(&info, bytes, image->bytes, &err) && (int64_t)info.height * info.width > FUZZ_TAR_PIXELS;
+    free(bytes);
+    return large;
+}
 
 // The images of a job, prepared one by one; false: the tar ends in an error
 static bool fuzz_tar_images(const Plan* p, const Job* job, size_t size, Part* part, Error* err) {
@@ -19,6 +29,7 @@ static bool fuzz_tar_images(const Plan* p, const Job* job, size_t size, Part* pa
         FUZZ_CHECK(w->image.offset <= size && w->image.bytes <= size - w->image.offset, "an image lies in the tar");
         bool labelled = w->image.label >= 0 && (!p->classes.count || w->image.label < p->classes.count);
         FUZZ_CHECK(w->image.refused || labelled, "an image has a class");
+        if (fuzz_tar_large(&w->image)) { continue; }
         prepare_image(w, &t, image);
         FUZZ_CHECK(part_add(part, image, image->place, err), err->text);
         free(image->bytes);
