@@ -28,9 +28,9 @@
 #include "kernels/patch_embed.h"
 #include "kernels/rational.h"
 #include "kernels/residual.h"
+#include "model/attention_start.h"
 #include "model/config.h"
 #include "model/cost.h"
-#include "model/mimetic.h"
 #include "model/parameters.h"
 #include "model/step.h"
 #include "runtime/hand_over.h"
@@ -342,9 +342,7 @@ static bool model_allocate(Model* m, Error* err) {
     m->keep = m->config.drop_path > 0 ? alloc_floats((size_t)m->dims.L * 2 * m->B, "drop path") : NULL;
     if (!params_init(&m->table, &m->config, m->params, err)) { return false; }
     bool replaced = *m->config.eval || *m->config.resume; // every parameter will come from a file
-    if (m->config.attn_init == ATTN_INIT_MIMETIC && !replaced) {
-        mimetic_init(&m->table, m->dims, (uint64_t)m->config.seed, m->params);
-    }
+    if (!replaced) { attention_start(&m->config, &m->table, m->dims, m->params); }
     return true;
 }
 

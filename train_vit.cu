@@ -34,9 +34,9 @@
 #include "kernels/patch_embed.cuh"
 #include "kernels/rational.cuh"
 #include "kernels/residual.cuh"
+#include "model/attention_start.h"
 #include "model/config.h"
 #include "model/cost.h"
-#include "model/mimetic.h"
 #include "model/parameters.h"
 #include "model/step.h"
 #include "runtime/profile.h"
@@ -555,9 +555,7 @@ static bool model_allocate(Model* m, Error* err) {
     float* params = model_fetch(m, m->params);
     if (!params_init(&m->table, &m->config, params, err)) { return false; }
     bool replaced = *m->config.eval || *m->config.resume; // every parameter will come from a file
-    if (m->config.attn_init == ATTN_INIT_MIMETIC && !replaced) {
-        mimetic_init(&m->table, m->dims, (uint64_t)m->config.seed, params);
-    }
+    if (!replaced) { attention_start(&m->config, &m->table, m->dims, params); }
     model_store(m, m->params);
     return true;
 }

@@ -28,7 +28,7 @@ CHOICE(pool, "pool|gp", "token", CHOICES(POOLS), SAME, "class token, or mean of 
 CHOICE(attn, "attn", "karat", CHOICES(ATTENTIONS), SAME, "what turns logits into weights") \
 INT   (softmax_heads, "softmax-heads", "0", 0, 1023, SAME, "hybrid: the first N heads keep softmax, the others KArAt") \
 SWITCH(attn_gate, "attn-gate", "off", SAME, "a gate on what each head gives, a sigmoid of the block's normalised input") \
-CHOICE(attn_init, "attn-init", "trunc02", CHOICES(ATTN_INITS), SAME, "start of qkv and proj; mimetic: Wq Wk near I, Wv Wp near -I") \
+CHOICE(attn_init, "attn-init", "trunc02", CHOICES(ATTN_INITS), SAME, "start of qkv and proj; mimetic: Wq Wk near I, Wv Wp near -I; impulse: heads look one patch aside") \
 CHOICE(mlp, "mlp", "gr-kan", CHOICES(MLPS), SAME, "linear, activation, linear; KAT's GR-KAN; B-spline KAN") \
 REAL  (layer_scale, "layer-scale", "0", 0, 10, SAME, "start of LayerScale's per-channel factors; 0: no LayerScale") \
 REAL  (drop_path, "drop-path", "0", 0, 0.95, SAME, "stochastic depth: the last block's rate, rising linearly from 0") \
