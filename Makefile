@@ -89,8 +89,7 @@ help:
 	@echo 'make clean          removes what make built'
 	@echo
 	@echo 'scripts/gpu_check.sh               tests and benchmarks on an NVIDIA GPU, in at most 8 minutes'
-	@echo 'scripts/run_cifar10_small.sh, scripts/run_ablation.sh      the recorded experiments'
-	@echo 'scripts/karat_cifar10.sh       ViT-Tiny and Fourier-KArAt on CIFAR-10 at 224² by the paper'"'"'s recipe: for a GPU'
+	@echo 'scripts/reproduce.sh               the tables of both papers, a command a row; without arguments it lists them'
 	@echo 'dev/bench/compare_torch.sh --install                       the same models in PyTorch beside this trainer'
 	@echo
 	@echo 'compiler   $(COMPILER_NOTE)'
