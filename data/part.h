@@ -35,7 +35,7 @@ static inline bool part_note(Part* p, OddKind kind, const PreparedImage* image, 
     hide_control_characters(from);
     int size = snprintf(line, sizeof line, "%d\t%s\t", kind, from);
     if (kind == ODD_SHAPE) {
-        snprintf(line + size, sizeof line - (size_t)size, "%d x %d", image->record.width, image->record.height);
+        snprintf(line + size, sizeof line - (size_t)size, "%d x %d", image->width, image->height);
     }
     if (kind == ODD_FAILED) { snprintf(line + size, sizeof line - (size_t)size, "%s", image->reason); }
     strcat(line, "\n");

@@ -21,6 +21,7 @@ typedef struct {
     uint8_t* bytes;
     ShardRecord record;      // its shard and place there are not known yet
     PixelSums sums;
+    int height, width;       // as it came
     unsigned kinds;          // bits of OddKind; ODD_FAILED: nothing else is there
     char key[MEMBER_KEY_BYTES], from[512], reason[256];
     bool png;                // its name in the shard ends so
@@ -118,6 +119,8 @@ static inline bool prepare_bytes(ImageWorker* w, const Treatment* t, PreparedIma
     if (!image_info(&info, out->bytes, count, err) || !decode_whole(w, out->bytes, count, info, err)) { return false; }
     if (info.format == IMAGE_JPEG) { marks = jpeg_marks(out->bytes, count); }
     bool grey = info.format == IMAGE_JPEG ? info.components == 1 : planes_agree(w->pixels.bytes, info);
+    out->height = info.height;
+    out->width = info.width;
     out->kinds = odd_kinds(info, marks, w->image.png, grey);
     if (!keeps_bytes(info, marks, t->side) && !write_anew(w, t, &out->bytes, &count, &info, grey, err)) {
         return false;
