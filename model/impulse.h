@@ -71,7 +71,8 @@ static inline void impulse_directions(double* U, const double* P, const double* 
 }
 
 // Wq (rank, C): its row j is column j of Wk (Uᵀ H U)
-static inline void impulse_queries(double* Wq, const double* U, const double* Wk, int offset, int rank, int side, int C) {
+static inline void impulse_queries(double* Wq, const double* U, const double* Wk, int offset, int rank, int side,
+                                   int C) {
     int n = side * side;
     memset(Wq, 0, (size_t)rank * C * sizeof *Wq);
     for (int i = 0; i < rank; i++) {
@@ -94,8 +95,8 @@ static inline void impulse_store(float* weight, const double* W, size_t size) {
 }
 
 // One block: U, Wk of the whole model
-static inline void impulse_block(const ParameterTable* table, Dims d, uint64_t seed, float* flat, int l, const double* U,
-                                 const double* Wk, int rank) {
+static inline void impulse_block(const ParameterTable* table, Dims d, uint64_t seed, float* flat, int l,
+                                 const double* U, const double* Wk, int rank) {
     Params p = params_of_block(table, flat, l);
     size_t size = (size_t)rank * d.C;
     double* Wq = alloc_array(double, size, "an impulse start");

@@ -2,7 +2,7 @@
 // written, where their largest stands, and the small models in which there is less than a head's width to direct.
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "../../model/attention_start.h"
-#include "../../model/presets.h"
+#include "../../model/settings.h"
 #include "kernel_test.h"
 
 // A model's parameters as the trainer starts them
@@ -83,7 +83,8 @@ static void test_directions(void) {
     }
     CHECK_NEAR(skew, 0, 1e-12, "keys are orthonormal (observed 3e-15)");
     double rest = rest_of(P, U, D, n, C);
-    CHECK(rest > 0.5 * least && rest < 1.0001 * least, "what is left has the singular value %g, beside %g", rest, least);
+    bool leading = rest > 0.5 * least && rest < 1.0001 * least;
+    CHECK(leading, "what is left has the singular value %g, beside %g", rest, least);
     free(P), free(Wk), free(U), free(s.flat);
 }
 
@@ -171,9 +172,12 @@ static void test_heads(const char* dim, const char* heads) {
 static void test_targets(void) {
     int seen[25] = {0};
     for (int offset = 0; offset < IMPULSE_OFFSETS; offset++) {
-        int target = impulse_target(12, offset, 5), corner = impulse_target(0, offset, 5), only = impulse_target(0, offset, 1);
-        CHECK(abs(target / 5 - 2) <= 1 && abs(target % 5 - 2) <= 1 && !seen[target]++, "offset %d of the middle", offset);
-        CHECK(corner == -1 || corner == 0 || corner == 1 || corner == 5 || corner == 6, "offset %d of a corner", offset);
+        int target = impulse_target(12, offset, 5), corner = impulse_target(0, offset, 5);
+        int only = impulse_target(0, offset, 1);
+        bool near = abs(target / 5 - 2) <= 1 && abs(target % 5 - 2) <= 1;
+        CHECK(near && !seen[target]++, "offset %d of the middle leads to %d", offset, target);
+        bool inside = corner == -1 || corner == 0 || corner == 1 || corner == 5 || corner == 6;
+        CHECK(inside, "offset %d of a corner leads to %d", offset, corner);
         CHECK(only == (offset == 0 ? 0 : -1), "offset %d of a single patch", offset);
     }
 }

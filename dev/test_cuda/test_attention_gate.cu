@@ -1,5 +1,5 @@
-// attention_gate.cuh against attention_gate.h: heads narrower and wider than a warp, odd widths, more rows than a block,
-// gates that are all but shut and open.
+// attention_gate.cuh against attention_gate.h: heads narrower and wider than a warp, odd widths, more rows than a
+// block, gates that are all but shut and open.
 #include "../../kernels/attention_gate.cuh"
 #include "cpu_controls.h"
 #include "kernel_test.cuh"

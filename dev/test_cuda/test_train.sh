@@ -68,7 +68,7 @@ done <<'MODELS'
 --model vit-mini --attn mixing --depth 2
 --model kat-mini --attn softmax-rank --depth 2
 --model vit-mini --attn linear --dim 21 --depth 2 --recompute
---model vit-mini --attn-gate --depth 2 --recompute
+--model vit-mini --attn-gate --attn-init impulse --depth 2 --recompute
 --model kat-mini-g3b --softmax-heads 1 --attn-gate
 --model kan-mini --depth 2
 --model vit-mini --hflip 0.5 --crop-padding 5 --mixup 0.8 --smoothing 0.1
