@@ -78,7 +78,7 @@ static void update(Block s) {
 }
 
 // ---- The table
-enum { MAX_ROUNDS = 101, MAX_OPERATIONS = 32 };
+enum { MAX_ROUNDS = 101, MAX_ROWS = 32 };
 
 typedef enum { OTHER, FORWARD, INPUT, WEIGHT } Product; // which of a linear layer's three products, if one
 
@@ -93,7 +93,7 @@ typedef struct {
     double ms[MAX_ROUNDS], library_ms[MAX_ROUNDS];
 } Operation;
 
-static Operation operations[MAX_OPERATIONS];
+static Operation operations[MAX_ROWS];
 static int operation_count;
 
 static void add(Operation o) {
