@@ -87,6 +87,8 @@ list_tables() {
     row attention-trunc02   "--model kat-tiny --attn-init trunc02"
     row vit-mimetic         "--model vit-tiny --attn-init mimetic"
     row no-decay            "--model kat-tiny --rational-decay off"
+    row rate-tenth          "--model kat-tiny --rational-decay off --rational-lr-scale 0.1"
+    row rate-ten            "--model kat-tiny --rational-decay off --rational-lr-scale 10"
 
     for d in cifar10 cifar100 imagenet; do
         case $d in
@@ -120,8 +122,11 @@ list_tables() {
             meyer:71.13/41.65 shannon:71.41/39.40; do
             g=${b#*:}
             [ $d = cifar10 ] && g=${g%/*} || g=${g#*/}
-            [ "${b%:*}" = fourier ] && row fourier "--model vit-tiny-g3b" "$g" && continue
-            row "${b%:*}" "--model vit-tiny-g3b --basis ${b%:*}" "$g"
+            case ${b%:*} in
+            fourier) row fourier "--model vit-tiny-g3b" "$g" ;;
+            rational) row rational "--model vit-tiny-g3b --basis rational --karat-init-denominator 1" "$g" ;;
+            *) row "${b%:*}" "--model vit-tiny-g3b --basis ${b%:*}" "$g" ;;
+            esac
         done
     done
 
@@ -162,10 +167,14 @@ list_tables() {
     row g3b             "--model vit-tiny-g3b" 76.69 6.29M
     row mixing          "--model vit-tiny --attn mixing" "" "" "N x N weights that never look at the image"
     row softmax-rank    "--model vit-tiny --attn softmax-rank" "" "" "softmax, then a learned map of rank 12"
+    row polynomial      "--model vit-tiny --attn polynomial" "" "" "cubes of the logits over sqrt(N)"
+    row softmax-impulse "--model vit-tiny --attn-init impulse" "" "" "heads begin by looking one patch aside"
+    row softmax-mimetic "--model vit-tiny --attn-init mimetic"
+    row softmax-gate    "--model vit-tiny --attn-gate" "" "" "a sigmoid gate on each head's output"
+    row g3b-gate        "--model vit-tiny-g3b --attn-gate"
     row sigmoid         "--model vit-tiny --attn sigmoid"
     row relu            "--model vit-tiny --attn relu"
     row linear          "--model vit-tiny --attn linear"
-    row softmax-mimetic "--model vit-tiny --attn-init mimetic"
     row g3b-unit        "--model vit-tiny-g3b --karat-init unit" "" "" "starts with the variance of softmax's output"
     row g3b-tenth       "--model vit-tiny-g3b --karat-init-scale 0.1" "" "" "starts with a tenth of the coefficients"
     row g3b-bias        "--model vit-tiny-g3b --karat-bias block"
@@ -174,6 +183,7 @@ list_tables() {
 
     table karat-more "paper small" karat-cifar cifar10 "further functions and full rank, ViT-Tiny, CIFAR-10 (ours)"
     for b in sech bspline chebyshev polynomial; do row $b "--model vit-tiny-g3b --basis $b"; done
+    row rational-tenth "--model vit-tiny-g3b --basis rational" "" "" "denominators start at a tenth of N(0,1)"
     row full-rank "--model vit-tiny-g3b --karat-full on"
 }
 
@@ -580,43 +590,53 @@ commits_of() {
 # ----------------------------------------------------------------------------------------------------------------------
 
 scale=paper seeds=3 jobs=1 data_root=datasets output=runs/reproduce check=no words=() extra=() asked="$*"
-number() { [[ $2 =~ ^[1-9][0-9]{0,3}$ ]] || usage "$1 $2 is no number from 1 to 9999"; }
-while [ $# -gt 0 ]; do
-    case $1 in --scale | --seeds | --jobs | --data-root | --output) [ $# -gt 1 ] || usage "$1 needs a value" ;; esac
-    case $1 in
-    --scale) scale=$2; shift ;;
-    --seeds) number "$1" "$2"; seeds=$2; shift ;;
-    --jobs) number "$1" "$2"; jobs=$2; shift ;;
-    --data-root) data_root=${2%/}; shift ;;
-    --output) output=${2%/}; shift ;;
-    --check) check=yes ;;
-    --) shift; extra=("$@"); break ;;
-    -*) usage "unknown option $1" ;;
-    *) words+=("$1") ;;
-    esac
-    shift
-done
-added="${extra[*]}"
-[ "$scale" = paper ] || [ "$scale" = small ] || usage "--scale $scale is neither paper nor small"
-list_tables
-if [ ${#words[@]} = 0 ] && [ $check = no ]; then list_all; exit; fi
-
-choose "${words[@]}"
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-gpu=no machine_flags="" threads=$(($(nproc) / jobs)) broken=0 stopping=""
-[ "$threads" -gt 0 ] || threads=1
+gpu=no machine_flags="" broken=0 stopping=""
 declare -A running=()
-build
-if [ $check = yes ]; then check_rows "${words[@]:0:1}"; exit; fi
 
-for i in "${chosen[@]}"; do
-    look_at "$i"
-    is_missing || continue
-    need_data
-    announce "$i"
-done
-run_chosen
-write_table "${words[0]}"
-[ -z "$stopping" ] || { echo "stopped: the same command goes on"; exit 3; }
-exit $broken
+number() { [[ $2 =~ ^[1-9][0-9]{0,3}$ ]] || usage "$1 $2 is no number from 1 to 9999"; }
+
+read_arguments() {
+    while [ $# -gt 0 ]; do
+        case $1 in --scale | --seeds | --jobs | --data-root | --output) [ $# -gt 1 ] || usage "$1 needs a value" ;; esac
+        case $1 in
+        --scale) scale=$2; shift ;;
+        --seeds) number "$1" "$2"; seeds=$2; shift ;;
+        --jobs) number "$1" "$2"; jobs=$2; shift ;;
+        --data-root) data_root=${2%/}; shift ;;
+        --output) output=${2%/}; shift ;;
+        --check) check=yes ;;
+        --) shift; extra=("$@"); break ;;
+        -*) usage "unknown option $1" ;;
+        *) words+=("$1") ;;
+        esac
+        shift
+    done
+    [ "$scale" = paper ] || [ "$scale" = small ] || usage "--scale $scale is neither paper nor small"
+    added="${extra[*]}"
+    threads=$(($(nproc) / jobs))
+    [ "$threads" -gt 0 ] || threads=1
+}
+
+# In a function, so that bash has read all of this file before: it may be edited while runs go on.
+main() {
+    local i
+    read_arguments "$@"
+    list_tables
+    if [ ${#words[@]} = 0 ] && [ $check = no ]; then list_all; exit; fi
+    choose "${words[@]}"
+    work=$(mktemp -d) || exit 1
+    trap 'rm -rf "$work"' EXIT
+    build
+    if [ $check = yes ]; then check_rows "${words[@]:0:1}"; exit; fi
+    for i in "${chosen[@]}"; do
+        look_at "$i"
+        is_missing || continue
+        need_data
+        announce "$i"
+    done
+    run_chosen
+    write_table "${words[0]}"
+    [ -z "$stopping" ] || { echo "stopped: the same command goes on"; exit 3; }
+    exit $broken
+}
+main "$@"
