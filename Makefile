@@ -46,7 +46,7 @@ CFLAGS = -std=gnu11 $(if $(DEBUG),-Og -g -fno-var-tracking,$(OPTIMIZE)) -march=$
 LDLIBS = $(FOUND_LIBS) -lm -lpthread
 COMPILE = $(CC) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LDLIBS)
 
-PROGRAMS = train_kat convert_data fit_rational
+PROGRAMS = train_kat convert_data fit_rational analyze
 CUDA_PROGRAMS = train_katcu train_katcu_emu
 TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard test_*.c dev/test/test_*.c)))
 SHELL_TESTS := $(wildcard dev/test/test_*.sh)
@@ -68,6 +68,8 @@ help:
 	@echo 'make train_kat      the trainer                        (./train_kat --help)'
 	@echo 'make DEBUG=1 train_kat   the same in a fraction of the time, for a debugger: slower by far, objects in build/debug'
 	@echo 'make convert_data   turns data sets into .kds files     (./convert_data --help)'
+	@echo 'make analyze        analyses of finished runs: curves, weights, functions, attention, landscape, a report'
+	@echo '                    (./analyze --help)'
 	@echo 'make fit_rational   fits starting coefficients of rationals (./fit_rational --help)'
 	@echo 'make train_katcu    the trainer on an NVIDIA GPU: needs CUDA 12 or 13 (./train_katcu --help)'
 	@echo 'make train_katcu_emu  the same on the CPU, thread by thread, for tests: needs the headers of CUDA'
@@ -118,6 +120,9 @@ $(BUILD)/convert_data $(BUILD)/test_convert%: FOUND_FLAGS += $(ARCHIVE_FLAGS)
 $(BUILD)/convert_data $(BUILD)/test_convert%: FOUND_LIBS += $(ARCHIVE_LIBS)
 
 $(BUILD)/convert_data: data/convert.c $(CONFIG)
+	$(COMPILE)
+
+$(BUILD)/analyze: dev/analyze/analyze.c $(CONFIG)
 	$(COMPILE)
 
 $(BUILD)/fit_rational: dev/fit_rational/fit_rational.c $(CONFIG)

@@ -1,0 +1,165 @@
+// Analyses of finished runs: one command a question, each in a file of its own beside this one. Numbers go to csv files,
+// pictures to PNG and SVG (through gnuplot), tables to the standard output.
+//
+//   ./analyze curves runs/first                 ./analyze --help tells all
+//
+// The model, its weights and its evaluation are the trainer's: this program includes it.
+#pragma GCC diagnostic ignored "-Wunused-function" // what only the trainer's main calls
+#define TESTING
+#include "../../train_vit.c"
+#include "analysis.h"
+#include "curves.h"
+
+static const Analyzer analyzers[] = {
+    {"curves", "RUN [RUN...]", "output|threads", curves,
+     "      loss, accuracy, learning rate, gradient norm and images/s of the runs over each other; runs that differ by their\n"
+     "      seed alone are one line, the mean, with a band from the lowest to the highest\n"},
+};
+enum { ANALYZERS = sizeof analyzers / sizeof analyzers[0] };
+
+// ---- what the user is told
+
+static void print_analyzer(FILE* out, const char* before, const Analyzer* a) {
+    fprintf(out, "%s%s %s\n%s      takes", before, a->name, a->words, a->help);
+    const char* separator = " ";
+    for (int i = 0; i < ANALYZE_OPTIONS; i++) {
+        if (position_in(a->options, option_name(&analyze_options[i])) < 0) { continue; }
+        fprintf(out, "%s--%s", separator, option_name(&analyze_options[i]));
+        separator = ", ";
+    }
+    fputc('\n', out);
+}
+
+// Of one analysis, or of all
+static void print_usage(FILE* out, const Analyzer* a) {
+    if (a) {
+        print_analyzer(out, "usage: ./analyze ", a);
+    } else {
+        fprintf(out, "usage: ./analyze NAME RUN... [options]\n\nRUN is the folder of a run. The analyses:\n");
+        for (int i = 0; i < ANALYZERS; i++) { print_analyzer(out, "  ", &analyzers[i]); }
+    }
+    fprintf(out, "\nOptions, each with its default:\n");
+    for (int i = 0; i < ANALYZE_OPTIONS; i++) {
+        bool its = !a || position_in(a->options, option_name(&analyze_options[i])) >= 0;
+        if (its) { options_help(out, &analyze_options[i], 1); }
+    }
+}
+
+__attribute__((noreturn))
+static void fail_usage(const Analyzer* a, const char* reason) {
+    if (a) { fail(EXIT_USAGE, "%s: ./analyze %s --help tells more", reason, a->name); }
+    char names[1024] = "";
+    for (int i = 0, used = 0; i < ANALYZERS; i++) {
+        used += snprintf(names + used, sizeof names - (size_t)used, "%s%s", i ? "|" : "", analyzers[i].name);
+    }
+    fail(EXIT_USAGE, "%s: the analyses are %s; ./analyze --help tells all", reason, names);
+}
+
+// ---- the command line
+
+typedef struct {
+    const char* words[MAX_RUNS + 2]; // the analysis, runs, NULL
+    int count;
+    AnalyzeOptions options;
+    bool given[ANALYZE_OPTIONS];
+} CommandLine;
+
+// Options stand anywhere. A switch takes no other word after it than on or off: that is a run.
+static bool read_command_line(CommandLine* line, int argc, char** argv, Error* err) {
+    if (!options_defaults(&line->options, analyze_options, ANALYZE_OPTIONS, err)) { return false; }
+    for (int at = 1; at < argc;) {
+        const char* word = argv[at];
+        if (word[0] != '-') {
+            if (line->count > MAX_RUNS) { return set_error(err, "more than %d runs", MAX_RUNS); }
+            line->words[line->count++] = argv[at++];
+            continue;
+        }
+        const Option* option = NULL;
+        char value[OPTION_TEXT_SIZE];
+        int behind = at + 1;
+        if (!next_flag(analyze_options, ANALYZE_OPTIONS, argc, argv, &at, &option, value, err)) { return false; }
+        if (option->type == OPTION_SWITCH && !strchr(word, '=') && position_in("off|on", value) < 0) {
+            strcpy(value, "on");
+            at = behind;
+        }
+        if (!option_set(&line->options, option, value, err)) { return false; }
+        line->given[option - analyze_options] = true;
+    }
+    return true;
+}
+
+static const Analyzer* find_analyzer(const char* name) {
+    for (int i = 0; i < ANALYZERS && name; i++) {
+        if (strcmp(analyzers[i].name, name) == 0) { return &analyzers[i]; }
+    }
+    return NULL;
+}
+
+static bool check_command_line(const Analyzer* a, const CommandLine* line, Error* err) {
+    if (!line->count) { return set_error(err, "expected an analysis and a run"); }
+    if (!a) { return set_error(err, "unknown analysis %s", line->words[0]); }
+    if (line->count < 2) { return set_error(err, "expected after %s: %s", a->name, a->words); }
+    if (line->count > 2 && !strchr(a->words, '[')) { return set_error(err, "%s takes one run", a->name); }
+    for (int i = 0; i < ANALYZE_OPTIONS; i++) {
+        const char* name = option_name(&analyze_options[i]);
+        if (line->given[i] && strcmp(name, "help") != 0 && position_in(a->options, name) < 0) {
+            return set_error(err, "--%s is no option of %s", name, a->name);
+        }
+    }
+    return true;
+}
+
+// As it can be typed again; where the results go, and how many cores made them, changes none of them
+static void command_text(char* text, size_t size, const CommandLine* line) {
+    size_t used = (size_t)snprintf(text, size, "./analyze");
+    for (int i = 0; i < line->count && used < size; i++) {
+        used += (size_t)snprintf(text + used, size - used, " %s", line->words[i]);
+    }
+    for (int i = 0; i < ANALYZE_OPTIONS && used < size; i++) {
+        char value[OPTION_TEXT_SIZE];
+        const char* name = option_name(&analyze_options[i]);
+        if (!line->given[i] || position_in("output|threads|help", name) >= 0) { continue; }
+        used += (size_t)snprintf(text + used, size - used, " --%s %s", name, option_text(&line->options, &analyze_options[i], value));
+    }
+}
+
+static bool begin(Analysis* a, const CommandLine* line, Error* err) {
+    char folder[PATH_SIZE];
+    a->options = line->options;
+    a->count = line->count - 1;
+    a->runs = alloc_array(Run, a->count, "runs");
+    for (int i = 0; i < a->count; i++) {
+        if (!run_open(&a->runs[i], line->words[i + 1], &a->options, err)) { return false; }
+    }
+    command_text(a->results.command, sizeof a->results.command, line);
+    hide_control_characters(a->results.command);
+    run_path(&a->runs[0], "analysis", folder);
+    return results_open(&a->results, *a->options.output ? a->options.output : folder, err);
+}
+
+int main(int argc, char** argv) {
+    static Analysis analysis;
+    CommandLine line = {0};
+    Error err;
+    output_guard();
+    start_with_sleeping_threads(argv);
+    bool read = read_command_line(&line, argc, argv, &err);
+    const Analyzer* analyzer = find_analyzer(line.words[0]);
+    if (!read) { fail_usage(analyzer, err.text); }
+    if (line.options.help) {
+        print_usage(stdout, analyzer);
+        return 0;
+    }
+    if (!check_command_line(analyzer, &line, &err)) { fail_usage(analyzer, err.text); }
+    threads_begin(line.options.threads);
+    bool ok = begin(&analysis, &line, &err) && analyzer->run(&analysis, &err);
+    if (!ok) { fail(stop_requested ? EXIT_STOPPED : EXIT_RUN_TIME, "%s", err.text); }
+    for (int i = 0; i < analysis.count; i++) { run_release(&analysis.runs[i]); }
+    free(analysis.runs);
+    results_close(&analysis.results);
+    if (analysis.results.undrawn) {
+        fail(EXIT_RUN_TIME, "gnuplot is missing, and %d pictures were not drawn: install gnuplot-nox; their numbers are in %s",
+             analysis.results.undrawn, analysis.results.folder);
+    }
+    return 0;
+}

@@ -1,0 +1,67 @@
+// A run's metrics.csv, column by column.
+#pragma once
+#include "run.h"
+
+#define METRIC_CONSTANT(name, ...) METRIC_##name,
+enum { METRICS_TABLE(METRIC_CONSTANT, METRIC_CONSTANT, METRIC_CONSTANT) };
+
+typedef struct {
+    int rows;
+    double* column[METRICS_COLUMNS]; // (rows) NaN where there is nothing
+} MetricsTable;
+
+static void metrics_table_free(MetricsTable* t) {
+    for (int k = 0; k < METRICS_COLUMNS; k++) { free(t->column[k]); }
+    *t = (MetricsTable){0};
+}
+
+static bool metrics_add_row(MetricsTable* t, size_t room[METRICS_COLUMNS], const char* line, Error* err) {
+    for (int k = 0; k < METRICS_COLUMNS; k++) {
+        double* grown = (double*)array_grow(t->column[k], (size_t)t->rows, &room[k], sizeof(double), err);
+        char* end;
+        if (!grown) { return false; }
+        t->column[k] = grown;
+        double value = strtod(line, &end);
+        grown[t->rows] = end == line ? NAN : value;
+        line += strcspn(line, ",\n");
+        line += *line == ',';
+    }
+    t->rows++;
+    return true;
+}
+
+// Of a run that goes on too: a last line without its end is not there yet.
+static bool metrics_read(MetricsTable* t, const Run* r, Error* err) {
+    char path[PATH_SIZE], *line = NULL;
+    size_t room = 0, rooms[METRICS_COLUMNS] = {0};
+    long long step;
+    ssize_t length;
+    *t = (MetricsTable){0};
+    run_path(r, "metrics.csv", path);
+    FILE* in = is_file(path) ? fopen(path, "r") : NULL;
+    if (!in) { return set_error(err, "%s has no metrics.csv that can be read: let the run come to its first row", r->folder); }
+    bool ok = (length = getline(&line, &room, in)) > 0 && strcmp(line, metrics_header()) == 0;
+    if (!ok) { set_error(err, "%s does not begin with the columns of this version's log", path); }
+    while (ok && (length = getline(&line, &room, in)) > 0 && line[length - 1] == '\n') {
+        ok = metrics_parse(line, (size_t)length, &step) || set_error(err, "%s: '%.60s' is no row of a log", path, line);
+        ok = ok && metrics_add_row(t, rooms, line, err);
+    }
+    fclose(in);
+    free(line);
+    if (ok && !t->rows) { ok = set_error(err, "%s has no rows yet: let the run go on", path); }
+    if (!ok) { metrics_table_free(t); }
+    return ok;
+}
+
+// The last value of a column, and the largest; NaN if there is none
+static double metrics_last(const MetricsTable* t, int column) {
+    double value = NAN;
+    for (int i = 0; i < t->rows; i++) { value = isnan(t->column[column][i]) ? value : t->column[column][i]; }
+    return value;
+}
+
+static double metrics_largest(const MetricsTable* t, int column) {
+    double value = NAN;
+    for (int i = 0; i < t->rows; i++) { value = fmax(value, t->column[column][i]); } // passes over NaN
+    return value;
+}

@@ -1,0 +1,103 @@
+// Pictures within a page: nothing that is not in it. SVG stands in the markup, takes the page's inks and so its dark mode;
+// what has too many points for that is a PNG in base64.
+#pragma once
+#include "plot.h"
+
+static void put_base64(FILE* out, const uint8_t* bytes, size_t count) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < count; i += 3) {
+        size_t rest = count - i;
+        uint32_t three = (uint32_t)bytes[i] << 16 | (rest > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) | (rest > 2 ? bytes[i + 2] : 0);
+        fputc(digits[three >> 18], out);
+        fputc(digits[three >> 12 & 63], out);
+        fputc(rest > 1 ? digits[three >> 6 & 63] : '=', out);
+        fputc(rest > 2 ? digits[three & 63] : '=', out);
+    }
+}
+
+// An image file that is PNG; its size as it is to be seen
+static void page_png(FILE* page, const Bytes* png, int width, int height, const char* alt) {
+    fprintf(page, "<img width=\"%d\" height=\"%d\" alt=\"", width, height);
+    html_text(page, alt);
+    fputs("\" src=\"data:image/png;base64,", page);
+    put_base64(page, png->bytes, png->count);
+    fputs("\">\n", page);
+}
+
+// What gnuplot's SVG has, and what stands for it in a page; %d: the picture's number, so that no id is there twice
+typedef struct { const char *from, *to; } Replacement;
+static const Replacement svg_replacements[] = {
+    {"rgb( 26,  27,  28)", "var(--ink)"}, {"rgb(26,27,28)", "var(--ink)"},
+    {"rgb(127, 128, 129)", "var(--muted)"}, {"rgb(127,128,129)", "var(--muted)"},
+    {"rgb(217, 218, 219)", "var(--grid)"}, {"rgb(217,218,219)", "var(--grid)"},
+    {" id='", " id='p%d-"}, {" id=\"", " id=\"p%d-"}, {"xlink:href='#", "href='#p%d-"}, {"xlink:href=\"#", "href=\"#p%d-"},
+    {"url(#", "url(#p%d-"}, {"fill=\"#ffffff\"/>", "fill=\"none\"/>"},
+};
+
+// Elements <TAG>...</TAG> that say nothing of the picture
+static const char* behind_titles(const char* at) {
+    static const char* const tags[][2] = {{"<title>", "</title>"}, {"<desc>", "</desc>"}};
+    for (int i = 0; i < 2; i++) {
+        const char* end = strncmp(at, tags[i][0], strlen(tags[i][0])) == 0 ? strstr(at, tags[i][1]) : NULL;
+        if (end) { return end + strlen(tags[i][1]); }
+    }
+    return at;
+}
+
+// One panel as gnuplot gives it: what stands between <svg ...> and </svg>
+static bool page_svg(FILE* page, const char* svg, const char* alt, int number, Error* err) {
+    const char* at = strstr(svg, "<svg");
+    at = at ? strchr(at, '>') : NULL;
+    if (!at) { return set_error(err, "gnuplot's SVG is none: install gnuplot-nox of version 5"); }
+    fprintf(page, "<svg role=\"img\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" aria-label=\"", PANEL_WIDTH, PANEL_HEIGHT,
+            PANEL_WIDTH, PANEL_HEIGHT);
+    html_text(page, alt);
+    fputs("\">", page);
+    for (at++; *at;) {
+        const char* behind = behind_titles(at);
+        size_t i = 0, count = sizeof svg_replacements / sizeof svg_replacements[0];
+        if (behind != at) { at = behind; continue; }
+        while (i < count && strncmp(at, svg_replacements[i].from, strlen(svg_replacements[i].from)) != 0) { i++; }
+        if (i == count) { fputc(*at++, page); continue; }
+        const char* mark = strstr(svg_replacements[i].to, "%d");
+        int before = (int)(mark ? mark - svg_replacements[i].to : (long)strlen(svg_replacements[i].to));
+        fprintf(page, "%.*s", before, svg_replacements[i].to);
+        if (mark) { fprintf(page, "%d%s", number, mark + 2); }
+        at += strlen(svg_replacements[i].from);
+    }
+    return true;
+}
+
+static bool page_panel(FILE* page, const Figure* f, const char* script, int panel, Error* err) {
+    static int pictures;
+    char alt[1024];
+    Bytes picture;
+    bool pixels = f->as_pixels[panel - 1];
+    snprintf(alt, sizeof alt, "%s: %s", f->panel_title[panel - 1], f->alt);
+    if (!gnuplot_draw(script, pixels ? "png" : "svg", panel, &picture, err)) { return false; }
+    bool ok = true;
+    if (pixels) {
+        page_png(page, &picture, PANEL_WIDTH, PANEL_HEIGHT, alt);
+    } else {
+        ok = page_svg(page, (const char*)picture.bytes, alt, ++pictures, err);
+    }
+    free(picture.bytes);
+    return ok;
+}
+
+// All panels, side by side as there is room
+static bool page_figure(const Figure* f, const char* script, Error* err) {
+    FILE* page = f->results->page;
+    char caption[4096];
+    fputs("<figure>\n<h3>", page);
+    html_text(page, f->title);
+    fputs("</h3>\n<div class=\"panels\">\n", page);
+    for (int panel = 1; panel <= f->panels && gnuplot_is_there(); panel++) {
+        if (!page_panel(page, f, script, panel, err)) { return false; }
+    }
+    figure_caption(f, caption, sizeof caption);
+    fprintf(page, "</div>\n<figcaption>%s", gnuplot_is_there() ? "" : "(not drawn: gnuplot-nox was not installed) ");
+    html_text(page, caption);
+    fputs("</figcaption>\n</figure>\n", page);
+    return true;
+}

@@ -1,0 +1,197 @@
+// Where an analysis leaves what it found: numbers as csv, tables on the standard output, pictures (plot.h), and, for a
+// report, all of them once more as parts of a page. Every file is written whole, and none is replaced that this program has
+// not made: of a csv its first line tells, of a picture the script that drew it.
+#pragma once
+#include "run.h"
+
+#define RESULTS_MARK "# drawn for kat.c: " // the first line of a script, before the command
+
+typedef struct {
+    char folder[FOLDER_SIZE];
+    char command[2048];  // by which this can be had again
+    char suffix[132];    // of the names of files: "", or "-RUN" where one analysis is made of several runs in turn
+    FILE* page;          // where a report grows, or NULL
+    int lock;            // of the folder
+    int undrawn;         // pictures that gnuplot was missing for
+} Results;
+
+static bool results_open(Results* r, const char* folder, Error* err) {
+    if (strlen(folder) >= sizeof r->folder) { return set_error(err, "the path %.100s... is too long", folder); }
+    strcpy(r->folder, folder);
+    if (!make_folders(r->folder, err)) { return false; }
+    Error reason;
+    r->lock = folder_lock(r->folder, &reason);
+    return r->lock != LOCK_HELD_BY_OTHER || set_error(err, "%s: wait until it ends, or choose another --output", reason.text);
+}
+
+static void results_close(Results* r) {
+    if (r->lock >= 0) { close(r->lock); }
+}
+
+// Of a file called NAME, such as "curves.csv"; the suffix comes before its ending.
+static void results_path(const Results* r, const char* name, char path[PATH_SIZE]) {
+    const char* ending = strrchr(name, '.');
+    int stem = (int)(ending ? ending - name : (long)strlen(name));
+    snprintf(path, PATH_SIZE, "%s/%.*s%s%s", r->folder, stem, name, r->suffix, ending ? ending : "");
+}
+
+// Whether the file is not there, or begins so
+static bool results_may_replace(const char* path, const char* beginning, Error* err) {
+    char line[4096] = "";
+    if (!path_exists(path)) { return true; }
+    FILE* in = is_file(path) ? fopen(path, "r") : NULL;
+    bool read = in && fgets(line, sizeof line, in);
+    if (in) { fclose(in); }
+    if (read && strncmp(line, beginning, strlen(beginning)) == 0) { return true; }
+    return set_error(err, "%s is not of ./analyze, and stays as it is: move it elsewhere, or give another --output", path);
+}
+
+// ---- csv: a line of names, then rows
+
+typedef struct { WholeFile out; } Csv;
+
+static bool csv_begin(Csv* csv, const Results* r, const char* name, const char* columns, Error* err) {
+    char path[PATH_SIZE];
+    results_path(r, name, path);
+    if (!results_may_replace(path, columns, err) || !whole_file_begin(&csv->out, path, err)) { return false; }
+    fprintf(csv->out.file, "%s\n", columns);
+    return true;
+}
+
+__attribute__((format(printf, 2, 3)))
+static inline void csv_row(Csv* csv, const char* format, ...) {
+    va_list args;
+    va_start(args, format);
+    vfprintf(csv->out.file, format, args);
+    va_end(args);
+    fputc('\n', csv->out.file);
+}
+
+// Text in a cell, in quotes where it needs them. It stays until the fourth call from here.
+static inline const char* csv_text(const char* text) {
+    static char quoted[4][1024];
+    static int turn;
+    char* out = quoted[turn = (turn + 1) % 4];
+    if (!strpbrk(text, ",\"\n\r")) { return text; }
+    size_t at = 0;
+    out[at++] = '"';
+    for (; *text && at < sizeof quoted[0] - 4; text++) {
+        if (*text == '"') { out[at++] = '"'; }
+        out[at++] = *text;
+    }
+    out[at++] = '"';
+    out[at] = 0;
+    return out;
+}
+
+static bool csv_end(Csv* csv, Error* err) {
+    if (!whole_file_end(&csv->out, err)) { return false; }
+    output_take_back();
+    printf("wrote %s\n", csv->out.path);
+    return true;
+}
+
+// ---- Text in a page
+
+static void html_text(FILE* out, const char* text) {
+    for (; *text; text++) {
+        switch (*text) {
+        case '<': fputs("&lt;", out); break;
+        case '>': fputs("&gt;", out); break;
+        case '&': fputs("&amp;", out); break;
+        case '"': fputs("&quot;", out); break;
+        default: fputc(*text, out);
+        }
+    }
+}
+
+static void results_note(Results* r, const char* text) {
+    output_take_back();
+    printf("%s\n", text);
+    if (!r->page) { return; }
+    fputs("<p>", r->page);
+    html_text(r->page, text);
+    fputs("</p>\n", r->page);
+}
+
+// ---- Tables: cells with tabs between them, the first row the names of the columns
+
+enum { TABLE_COLUMNS = 16 };
+typedef struct { const char* title; char* text; size_t size; FILE* out; } Table;
+
+static void table_begin(Table* t, const char* title, const char* columns) {
+    *t = (Table){.title = title};
+    t->out = open_memstream(&t->text, &t->size);
+    if (!t->out) { fail(EXIT_RUN_TIME, "no memory for a table: close other programs"); }
+    fprintf(t->out, "%s\n", columns);
+}
+
+__attribute__((format(printf, 2, 3)))
+static inline void table_row(Table* t, const char* format, ...) {
+    va_list args;
+    va_start(args, format);
+    vfprintf(t->out, format, args);
+    va_end(args);
+    fputc('\n', t->out);
+}
+
+// Goes on behind this cell; false: it was the last of its row. The cell ends where a tab or line break was.
+static bool next_cell(char** at, char** cell) {
+    char* end = *at + strcspn(*at, "\t\n");
+    bool more = *end == '\t';
+    *cell = *at;
+    *end = 0;
+    *at = end + 1;
+    return more;
+}
+
+static void table_print(const char* title, const char* text) {
+    int width[TABLE_COLUMNS] = {0};
+    for (int pass = 0; pass < 2; pass++) {
+        char* copy = copy_text(text, "a table");
+        if (pass == 1) { printf("\n%s\n", title); }
+        for (char* at = copy; *at;) {
+            char* cell;
+            bool more = true;
+            for (int k = 0; more && k < TABLE_COLUMNS; k++) {
+                more = next_cell(&at, &cell);
+                int columns = text_columns(cell);
+                if (columns > width[k]) { width[k] = columns; }
+                if (pass == 0) { continue; }
+                int pad = width[k] - columns;
+                printf("  %*s%s%*s", k == 0 ? 0 : pad, "", cell, k == 0 ? pad : 0, "");
+            }
+            if (pass == 1) { putchar('\n'); }
+        }
+        free(copy);
+    }
+}
+
+static void table_html(FILE* page, const char* title, char* text) {
+    fputs("<div class=\"table\"><table><caption>", page);
+    html_text(page, title);
+    fputs("</caption>\n", page);
+    int row = 0;
+    for (char* at = text; *at; row++) {
+        bool more = true;
+        fputs("<tr>", page);
+        for (int k = 0; more; k++) {
+            char* cell;
+            more = next_cell(&at, &cell);
+            const char* tag = row == 0 ? "th scope=\"col\"" : k == 0 ? "th scope=\"row\"" : "td";
+            fprintf(page, "<%s>", tag);
+            html_text(page, cell);
+            fprintf(page, "</%.2s>", tag);
+        }
+        fputs("</tr>\n", page);
+    }
+    fputs("</table></div>\n", page);
+}
+
+static void table_end(Table* t, Results* r) {
+    fclose(t->out);
+    output_take_back();
+    table_print(t->title, t->text);
+    if (r->page) { table_html(r->page, t->title, t->text); }
+    free(t->text);
+}

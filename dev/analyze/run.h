@@ -1,0 +1,308 @@
+// A run that is analysed: its folder, configuration, model, checkpoints and test images, each when it is first asked for.
+// The model and its evaluation are the trainer's own.
+#pragma once
+#include "options.h"
+
+typedef struct {
+    char folder[FOLDER_SIZE];
+    char name[128];        // the last part of its path: in keys of pictures, and in names of files
+    Config config;         // of config.txt
+    Trainer t;             // model, after run_model; test and test_loader after run_data
+    const AnalyzeOptions* options;
+    bool has_model, has_data;
+} Run;
+
+typedef struct { char name[64]; int64_t step; } Checkpoint;
+
+static const unsigned RESUME_ANY = 1u << RESUME_SAME | 1u << RESUME_LENGTH | 1u << RESUME_PATH | 1u << RESUME_FREE;
+
+static void run_path(const Run* r, const char* name, char path[PATH_SIZE]) {
+    snprintf(path, PATH_SIZE, "%s/%s", r->folder, name);
+}
+
+// ---- The folder
+
+static void run_name(Run* r) {
+    char path[PATH_MAX];
+    const char* whole = realpath(r->folder, path) ? path : r->folder;
+    snprintf(r->name, sizeof r->name, "%.127s", strrchr(whole, '/') ? strrchr(whole, '/') + 1 : whole);
+    hide_control_characters(r->name);
+}
+
+static bool run_read_config(Run* r, Error* err) {
+    char path[PATH_SIZE];
+    run_path(r, "config.txt", path);
+    FILE* in = is_file(path) ? fopen(path, "r") : NULL;
+    if (!in) {
+        return set_error(err, "%s is no folder of a run: it has no config.txt. Give what ./train_kat had as --output",
+                         r->folder);
+    }
+    bool ok = options_defaults(&r->config, config_table, CONFIG_OPTIONS, err) &&
+              options_read(in, &r->config, config_table, CONFIG_OPTIONS, RESUME_ANY, err) && config_check(&r->config, err);
+    fclose(in);
+    if (ok) { return true; }
+    Error reason = *err;
+    return set_error(err, "%s: %s", path, reason.text);
+}
+
+static bool run_open(Run* r, const char* folder, const AnalyzeOptions* options, Error* err) {
+    if (strlen(folder) >= sizeof r->folder) { return set_error(err, "the path %.100s... is too long", folder); }
+    *r = (Run){.options = options};
+    strcpy(r->folder, folder);
+    for (size_t n = strlen(folder); n > 1 && r->folder[n - 1] == '/'; n--) { r->folder[n - 1] = 0; }
+    if (!is_folder(r->folder)) {
+        return set_error(err, path_exists(r->folder) ? "%s is a file: give the folder of a run" : "there is no run %s: give "
+                         "the folder of a run", folder);
+    }
+    run_name(r);
+    return run_read_config(r, err);
+}
+
+static void run_release(Run* r) {
+    if (r->has_data) {
+        loader_close(&r->t.train_loader);
+        loader_close(&r->t.test_loader);
+        dataset_free(&r->t.train);
+        dataset_free(&r->t.test);
+    }
+    if (r->has_model) { model_free(&r->t.model); }
+    free(r->t.origin.class_names);
+    r->t = (Trainer){0};
+    r->has_model = r->has_data = false;
+}
+
+// ---- Checkpoints
+
+// "best", "last", "last.ema", "epoch-N", or the path of a file
+static void checkpoint_path(const Run* r, const char* name, char path[PATH_SIZE]) {
+    bool whole = strchr(name, '/') || ends_with(name, ".safetensors");
+    snprintf(path, PATH_SIZE, whole ? "%s%s" : "%s/%s.safetensors", whole ? "" : r->folder, name);
+}
+
+static bool has_checkpoint(const Run* r, const char* name) {
+    char path[PATH_SIZE];
+    checkpoint_path(r, name, path);
+    return is_file(path);
+}
+
+static bool refuse_without_checkpoint(const Run* r, Error* err) {
+    return set_error(err, "%s has no checkpoint (best.safetensors, last.safetensors, epoch-N.safetensors): let the run come "
+                     "to its first one", r->folder);
+}
+
+static bool any_checkpoint(const Run* r, char name[256], Error* err) {
+    static const char* const patterns[] = {"best.safetensors", "last.safetensors", "epoch-*.safetensors"};
+    for (int i = 0; i < 3; i++) {
+        if (find_entry(r->folder, patterns[i], name)) {
+            *strstr(name, ".safetensors") = 0;
+            return true;
+        }
+    }
+    return refuse_without_checkpoint(r, err);
+}
+
+// A checkpoint, if it is one of this run; its step
+static bool checkpoint_open(const Run* r, const char* name, SafeTensors* file, int64_t* step, Error* err) {
+    char path[PATH_SIZE];
+    Origin origin = {.config = r->config};
+    Error reason;
+    checkpoint_path(r, name, path);
+    if (!is_file(path)) {
+        char some[256];
+        return any_checkpoint(r, some, err) && set_error(err, "there is no %s: %s has %s, for one", path, r->folder, some);
+    }
+    if (!safetensors_open(file, path, err)) { return false; }
+    const char* at = safetensors_metadata(file, "step");
+    *step = at ? atoll(at) : -1;
+    bool same = origin_read(&origin, file, &reason);
+    if (same && !origin.ours) { same = set_error(&reason, "another program wrote it"); }
+    same = same && options_same(&origin.config, &r->config, config_table, CONFIG_OPTIONS, 1u << RESUME_SAME, &reason);
+    free(origin.class_names);
+    if (same) { return true; }
+    safetensors_close(file);
+    return set_error(err, "%s is not of the run that %s/config.txt tells of (%s): an analysis is of one model at a time", path,
+                     r->folder, reason.text);
+}
+
+static int by_step(const void* left, const void* right) {
+    const Checkpoint *a = (const Checkpoint*)left, *b = (const Checkpoint*)right;
+    return a->step < b->step ? -1 : a->step > b->step;
+}
+
+static bool add_checkpoint(const Run* r, const char* name, Checkpoint** list, size_t* count, size_t* room, Error* err) {
+    SafeTensors file;
+    Checkpoint c = {.step = 0};
+    snprintf(c.name, sizeof c.name, "%.63s", name);
+    bool start = strcmp(name, "start") == 0;
+    if (!start && !checkpoint_open(r, name, &file, &c.step, err)) { return false; }
+    if (!start) { safetensors_close(&file); }
+    Checkpoint* grown = (Checkpoint*)array_grow(*list, *count, room, sizeof c, err);
+    if (!grown) { return false; }
+    *list = grown;
+    grown[(*count)++] = c;
+    return true;
+}
+
+// The way that the weights took, in the order of steps: start, every epoch-N, and the last, of the running mean where the
+// run has one (epoch-N holds it too). To be freed.
+static bool run_trajectory(const Run* r, Checkpoint** list, size_t* count, Error* err) {
+    size_t room = 0;
+    *list = NULL;
+    *count = 0;
+    if (!add_checkpoint(r, "start", list, count, &room, err)) { return false; }
+    DIR* entries = opendir(r->folder);
+    bool ok = entries || set_error(err, "cannot list the folder %s: %s", r->folder, strerror(errno));
+    for (struct dirent* e; ok && (e = readdir(entries));) {
+        int epoch, used = 0;
+        char name[64];
+        if (sscanf(e->d_name, "epoch-%d.safetensors%n", &epoch, &used) != 1 || !used || e->d_name[used]) { continue; }
+        snprintf(name, sizeof name, "epoch-%d", epoch);
+        ok = add_checkpoint(r, name, list, count, &room, err);
+    }
+    if (entries) { closedir(entries); }
+    if (ok) { qsort(*list, *count, sizeof **list, by_step); }
+    const char* last = has_checkpoint(r, "last.ema") ? "last.ema" : "last";
+    if (ok && has_checkpoint(r, last)) {
+        ok = add_checkpoint(r, last, list, count, &room, err);
+        size_t n = *count;
+        if (ok && (*list)[n - 1].step == (*list)[n - 2].step) { (*count)--; }
+    }
+    if (ok && *count > 1) { return true; }
+    free(*list);
+    return ok ? refuse_without_checkpoint(r, err) : false;
+}
+
+// Those that "all", "start,epoch-5,last", or "" (start, halfway, end) names, in this order. To be freed.
+static bool run_checkpoints(const Run* r, const char* which, Checkpoint** list, size_t* count, Error* err) {
+    if (!*which || strcmp(which, "all") == 0) {
+        if (!run_trajectory(r, list, count, err)) { return false; }
+        if (!*which && *count > 3) {
+            size_t half = 1;
+            while ((*list)[half].step < (*list)[*count - 1].step / 2) { half++; }
+            (*list)[1] = (*list)[half];
+            (*list)[2] = (*list)[*count - 1];
+            *count = 3;
+        }
+        return true;
+    }
+    size_t room = 0;
+    bool ok = true;
+    *list = NULL;
+    *count = 0;
+    for (const char* at = which; ok && *at; at += strspn(at, ",")) {
+        char name[OPTION_TEXT_SIZE];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
+        ok = add_checkpoint(r, name, list, count, &room, err);
+        at += strcspn(at, ",");
+    }
+    if (ok && *count) { return true; }
+    free(*list);
+    return ok ? set_error(err, "--checkpoints %s names none", which) : false;
+}
+
+// ---- The model, and weights for it
+
+static Config model_config(const Run* r, int classes) {
+    Config c = r->config;
+    int most = r->options->batch_size ? r->options->batch_size : 128;
+    c.classes = classes;
+    c.batch_size = r->options->batch_size || c.batch_size > most ? most : c.batch_size;
+    c.recompute = 0;             // the activations of every block are there
+    c.gradcheck = c.profile = 0; // what to do is not the run's to say
+    c.resume[0] = c.output[0] = 0;
+    if (c.precision == PRECISION_TF32) { c.precision = PRECISION_FP32; }
+    if (*r->options->data) { strcpy(c.data, r->options->data); }
+    return c;
+}
+
+// Planned and allocated, with the weights of the start
+static bool run_model(Run* r, Error* err) {
+    SafeTensors file;
+    char name[256];
+    int64_t step;
+    Config classes = r->config;
+    if (r->has_model) { return true; }
+    if (!any_checkpoint(r, name, err) || !checkpoint_open(r, name, &file, &step, err)) { return false; }
+    bool read = config_classes_from_tensors(&classes, &file, err) && origin_read(&r->t.origin, &file, err);
+    safetensors_close(&file);
+    Config c = model_config(r, classes.classes);
+    if (!read || !model_plan(&r->t.model, &c, c.classes, c.batch_size, err) || !model_allocate(&r->t.model, err)) {
+        return false;
+    }
+    return r->has_model = true;
+}
+
+// What training began with
+static bool run_start(Run* r, float* flat, Error* err) {
+    Model* m = &r->t.model;
+    const Config* c = &r->config;
+    SafeTensors file;
+    if (!params_init(&m->table, c, flat, err)) { return false; }
+    if (c->attn_init == ATTN_INIT_MIMETIC) { mimetic_init(&m->table, m->dims, (uint64_t)c->seed, flat); }
+    if (!*c->init_from) { return true; }
+    if (!safetensors_open(&file, c->init_from, err)) { return false; }
+    bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, flat, false, c->any_weights, err);
+    safetensors_close(&file);
+    return ok;
+}
+
+// Weights (table.total) of "start", or of a checkpoint; their step. After run_model.
+static bool run_weights(Run* r, const char* name, float* flat, int64_t* step, Error* err) {
+    Model* m = &r->t.model;
+    SafeTensors file;
+    Error reason;
+    *step = 0;
+    if (strcmp(name, "start") == 0) { return run_start(r, flat, err); }
+    if (!checkpoint_open(r, name, &file, step, err)) { return false; }
+    bool ok = checkpoint_load(&file, m->tensors, m->tensor_count, (TensorBuffer){"", flat}, &reason);
+    if (ok && !all_finite(flat, m->table.total)) { ok = set_error(&reason, "it holds NaN or infinite weights"); }
+    if (!ok) { set_error(err, "%s: %s", file.path, reason.text); }
+    safetensors_close(&file);
+    return ok;
+}
+
+// ---- The test images. After run_model; t.test_loader gives them, evaluate(&t, flat, NULL) goes over them
+
+static bool run_data(Run* r, Error* err) {
+    Trainer* t = &r->t;
+    Config* c = &t->model.config;
+    if (r->has_data) { return true; }
+    if (r->options->images) { c->test_images = r->options->images; }
+    Config of_data = *c;
+    of_data.classes = 0;
+    load_data(t, &of_data);
+    r->has_data = true;
+    if (t->test.classes > c->classes) {
+        dataset_free(&t->train);
+        dataset_free(&t->test);
+        r->has_data = false;
+        return set_error(err, "%s was trained for %d classes, and the data set %s has %d: give its own by --data", r->folder,
+                         c->classes, c->data, t->test.classes);
+    }
+    snprintf(c->eval, sizeof c->eval, "%s", r->folder); // normalised as the model was trained
+    check_data(t);
+    open_loaders(t, LOAD_IMAGES);
+    c->eval[0] = 0;
+    return true;
+}
+
+// ---- Several runs
+
+// Whether the runs are of one model: alike in all that shapes the parameters
+static inline bool runs_same_model(const Run* runs, int count, Error* err) {
+    for (int i = 1; i < count; i++) {
+        Error reason;
+        if (options_same(&runs[0].config, &runs[i].config, config_table, model_options(), 1u << RESUME_SAME, &reason)) { continue; }
+        return set_error(err, "%s and %s are of different models (%s): give runs of one", runs[0].folder, runs[i].folder,
+                         reason.text);
+    }
+    return true;
+}
+
+// Whether they are one experiment, but for the seed
+static inline bool runs_are_seeds(const Run* a, const Run* b) {
+    Error ignored;
+    Config other = b->config;
+    other.seed = a->config.seed;
+    return options_same(&a->config, &other, config_table, CONFIG_OPTIONS, 1u << RESUME_SAME | 1u << RESUME_LENGTH, &ignored);
+}
