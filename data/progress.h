@@ -23,8 +23,8 @@ static inline void work_progress_say(WorkProgress* p, const char* what, const ch
     double part = p->total_units > 0 ? p->units / p->total_units : 1, now = seconds_now();
     if (now - p->last_line < (rewrites ? 0.2 : PLAIN_LINE_SECONDS) || now - p->begin < 1) { return; }
     duration_text(part > 0 ? (now - p->begin) * (1 - part) / part : 0, eta);
-    snprintf(line, sizeof line, "%s | %.1f %% | %s%seta %s", what, 100 * (part < 1 ? part : 1), rate, *rate ? " | " : "",
-             part > 0 ? eta : "?");
+    snprintf(line, sizeof line, "%s | %.1f %% | %s%seta %s", what, 100 * (part < 1 ? part : 1), rate,
+             *rate ? " | " : "", part > 0 ? eta : "?");
     if (rewrites) { text_cut(line, terminal_columns() - 1); }
     output_take_back();
     fputs(line, stdout);

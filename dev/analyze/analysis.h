@@ -20,7 +20,7 @@ typedef struct {
     const char* help;    // lines indented by 6
 } Analyzer;
 
-// What a caption says of a run: "runs/first (kat-mini-g3b, seed 1), best.safetensors of step 500"; checkpoint: "" for none
+// What a caption says of a run: "runs/first (kat-mini-g3b, seed 1), checkpoint best of step 500"; checkpoint: "": none
 static void subject_of(const Run* r, const char* checkpoint, int64_t step, char* text, size_t size) {
     int used = snprintf(text, size, "%s (%s, seed %d)", r->folder, r->config.model, r->config.seed);
     if (!*checkpoint || used < 0 || (size_t)used >= size) { return; }

@@ -1,5 +1,5 @@
-// Analyses of finished runs: one command a question, each in a file of its own beside this one. Numbers go to csv files,
-// pictures to PNG and SVG (through gnuplot), tables to the standard output.
+// Analyses of finished runs: one command a question, each in a file of its own beside this one. Numbers go to csv
+// files, pictures to PNG and SVG (through gnuplot), tables to the standard output.
 //
 //   ./analyze curves runs/first                 ./analyze --help tells all
 //
@@ -12,8 +12,8 @@
 
 static const Analyzer analyzers[] = {
     {"curves", "RUN [RUN...]", "output|threads", curves,
-     "      loss, accuracy, learning rate, gradient norm and images/s of the runs over each other; runs that differ by their\n"
-     "      seed alone are one line, the mean, with a band from the lowest to the highest\n"},
+     "      loss, accuracy, learning rate, gradient norm and images/s of the runs over each other; runs that differ\n"
+     "      by their seed alone are one line, the mean, with a band of a standard deviation\n"},
 };
 enum { ANALYZERS = sizeof analyzers / sizeof analyzers[0] };
 
@@ -119,7 +119,8 @@ static void command_text(char* text, size_t size, const CommandLine* line) {
         char value[OPTION_TEXT_SIZE];
         const char* name = option_name(&analyze_options[i]);
         if (!line->given[i] || position_in("output|threads|help", name) >= 0) { continue; }
-        used += (size_t)snprintf(text + used, size - used, " --%s %s", name, option_text(&line->options, &analyze_options[i], value));
+        option_text(&line->options, &analyze_options[i], value);
+        used += (size_t)snprintf(text + used, size - used, " --%s %s", name, value);
     }
 }
 
@@ -158,8 +159,8 @@ int main(int argc, char** argv) {
     free(analysis.runs);
     results_close(&analysis.results);
     if (analysis.results.undrawn) {
-        fail(EXIT_RUN_TIME, "gnuplot is missing, and %d pictures were not drawn: install gnuplot-nox; their numbers are in %s",
-             analysis.results.undrawn, analysis.results.folder);
+        fail(EXIT_RUN_TIME, "gnuplot is missing, and %d pictures were not drawn: install gnuplot-nox; the numbers "
+             "are in %s", analysis.results.undrawn, analysis.results.folder);
     }
     return 0;
 }

@@ -1,5 +1,5 @@
-// ./analyze curves: what the logs of runs tell, over each other. Runs that differ by their seed alone are one curve: their
-// mean m = Σ x_i / n over the rows that all of them have, with a band of m ± s, s² = Σ (x_i - m)² / (n - 1).
+// ./analyze curves: what the logs of runs tell, over each other. Runs that differ by their seed alone are one curve:
+// their mean m = Σ x_i / n over the rows that all of them have, with a band of m ± s, s² = Σ (x_i - m)² / (n - 1).
 #pragma once
 #include "analysis.h"
 #include "metrics_table.h"
@@ -43,7 +43,9 @@ static void group_runs(Curves* c) {
     for (int k = 0; k < c->curve_count; k++) { // by the model, where that tells them apart
         const Run* r = &c->runs[c->curves[k].first];
         int same = 0;
-        for (int j = 0; j < c->curve_count; j++) { same += strcmp(c->runs[c->curves[j].first].config.model, r->config.model) == 0; }
+        for (int j = 0; j < c->curve_count; j++) {
+            same += strcmp(c->runs[c->curves[j].first].config.model, r->config.model) == 0;
+        }
         c->curves[k].label = same > 1 ? r->name : r->config.model;
     }
 }
@@ -104,7 +106,8 @@ static void curves_panel(Figure* f, Curves* c, const CurvePanel* p, Csv* csv) {
         if (v->rows > 1) { plot_line(f, v->x, v->mean, v->rows, style); }
         if (v->rows == 1) { plot_points(f, v->x, v->mean, 1, style); }
         for (int i = 0; i < v->rows; i++) {
-            csv_row(csv, "%s,%s,%d,%.9g,%.9g,%.9g", csv_text(v->label), p->title, v->count, v->x[i], v->mean[i], v->sd[i]);
+            csv_row(csv, "%s,%s,%d,%.9g,%.9g,%.9g", csv_text(v->label), csv_text(p->title), v->count, v->x[i],
+                    v->mean[i], v->sd[i]);
         }
     }
     panel_end(f);
@@ -150,7 +153,9 @@ static void curves_subject(const Curves* c, char* text, size_t size) {
         used += (size_t)snprintf(text + used, size - used, "%s%s", i ? "; " : "", one);
     }
     bool seeds = c->curve_count < c->count;
-    if (used < size) { snprintf(text + used, size - used, seeds ? ". Lines are means over seeds, bands a standard deviation" : ""); }
+    if (seeds && used < size) {
+        snprintf(text + used, size - used, ". Lines are means over seeds, bands a standard deviation");
+    }
 }
 
 static bool curves_draw(Curves* c, Results* results, Error* err) {

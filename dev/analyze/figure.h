@@ -24,15 +24,16 @@ typedef struct { int width, height, head, foot, caption_columns; } FigureSize; /
 
 // What comes before the panels. Sizes are pixels of SVG; PNG has twice as many.
 static void put_head(FILE* out, const Figure* f, const char* caption, const FigureSize* s) {
-    fprintf(out, RESULTS_MARK "%s\n# gnuplot FILE.gp >FILE.png; gnuplot -e \"format='svg'\" FILE.gp >FILE.svg\n", f->results->command);
+    fprintf(out, RESULTS_MARK "%s\n# gnuplot FILE.gp >FILE.png; gnuplot -e \"format='svg'\" FILE.gp >FILE.svg\n",
+            f->results->command);
     fprintf(out, "if (!exists('format')) format = 'png'\nif (!exists('panel')) panel = 0\n"
                  "ink = '" PLOT_INK "'; muted = '" PLOT_MUTED "'; grid = '" PLOT_GRID "'\n");
     fprintf(out, "width = panel ? %d : %d; height = panel ? %d : %d\n", PANEL_WIDTH, s->width, PANEL_HEIGHT, s->height);
     fprintf(out, "if (format eq 'svg') {\n"
                  "    set terminal svg noenhanced size width, height font '" PLOT_FONT ",15' background '#ffffff'\n"
                  "} else {\n"
-                 "    set terminal pngcairo noenhanced size 2 * width, 2 * height font '" PLOT_FONT ",15' fontscale 1.5 linewidth 2 "
-                 "pointscale 2 background '#ffffff'\n}\n");
+                 "    set terminal pngcairo noenhanced size 2 * width, 2 * height font '" PLOT_FONT ",15' "
+                 "fontscale 1.5 linewidth 2 pointscale 2 background '#ffffff'\n}\n");
     fprintf(out, "heading = ");
     put_quoted(out, f->title);
     fprintf(out, "\ncaption = ");
@@ -42,7 +43,7 @@ static void put_head(FILE* out, const Figure* f, const char* caption, const Figu
 
 static FigureSize figure_size(const Figure* f, const char* caption) {
     FigureSize s = {.width = f->columns * PANEL_WIDTH, .head = 44};
-    s.caption_columns = s.width / 8;
+    s.caption_columns = s.width / 7;
     s.foot = 24 + 16 * (1 + text_columns(caption) / (s.caption_columns - 8));
     s.height = s.head + (f->panels + f->columns - 1) / f->columns * PANEL_HEIGHT + s.foot;
     return s;
@@ -50,8 +51,8 @@ static FigureSize figure_size(const Figure* f, const char* caption) {
 
 // Where each panel stands, and around them title and caption, which the first brings
 static void put_places(FILE* out, const Figure* f, const FigureSize* s) {
-    fprintf(out, "left(k) = ((k - 1) %% %d) / %d.; bottom(k) = 1 - (%d + %d * (1 + (k - 1) / %d)) / %d.\n", f->columns, f->columns,
-            s->head, PANEL_HEIGHT, f->columns, s->height);
+    fprintf(out, "left(k) = ((k - 1) %% %d) / %d.; bottom(k) = 1 - (%d + %d * (1 + (k - 1) / %d)) / %d.\n", f->columns,
+            f->columns, s->head, PANEL_HEIGHT, f->columns, s->height);
     fprintf(out, "share_x = %.6f; share_y = %.6f; heading_y = %.6f; caption_y = %.6f\n", 1.0 / f->columns,
             (double)PANEL_HEIGHT / s->height, 1 - 22.0 / s->height, (s->foot - 16.0) / s->height);
 }
@@ -66,7 +67,8 @@ static bool figure_script(Figure* f, const char* path, Error* err) {
     fflush(f->body.out);
     put_head(out.file, f, caption, &s);
     put_places(out.file, f, &s);
-    fprintf(out.file, "%sif (panel == 0) { set multiplot }\n%sif (panel == 0) { unset multiplot }\n", f->data.text, f->body.text);
+    fprintf(out.file, "%sif (panel == 0) { set multiplot }\n%sif (panel == 0) { unset multiplot }\n", f->data.text,
+            f->body.text);
     return whole_file_end(&out, err);
 }
 
@@ -97,7 +99,8 @@ static bool figure_write(Figure* f, const char* script, Error* err) {
     results_path(f->results, name, png);
     snprintf(name, sizeof name, "%s.svg", f->name);
     results_path(f->results, name, svg);
-    if (!picture_is_ours(script, png, err) || !picture_is_ours(script, svg, err) || !figure_script(f, script, err)) { return false; }
+    bool ours = picture_is_ours(script, png, err) && picture_is_ours(script, svg, err);
+    if (!ours || !figure_script(f, script, err)) { return false; }
     output_take_back();
     if (!gnuplot_is_there()) {
         f->results->undrawn++;

@@ -39,7 +39,7 @@ static bool metrics_read(MetricsTable* t, const Run* r, Error* err) {
     *t = (MetricsTable){0};
     run_path(r, "metrics.csv", path);
     FILE* in = is_file(path) ? fopen(path, "r") : NULL;
-    if (!in) { return set_error(err, "%s has no metrics.csv that can be read: let the run come to its first row", r->folder); }
+    if (!in) { return set_error(err, "%s has no metrics.csv to read: let the run come to its first row", r->folder); }
     bool ok = (length = getline(&line, &room, in)) > 0 && strcmp(line, metrics_header()) == 0;
     if (!ok) { set_error(err, "%s does not begin with the columns of this version's log", path); }
     while (ok && (length = getline(&line, &room, in)) > 0 && line[length - 1] == '\n') {

@@ -17,7 +17,7 @@ typedef struct {
 static const Option analyze_options[] = {
     ANALYZE_TEXT(output, "output", "", "folder of what is written; default: analysis/ in the first run")
     ANALYZE_TEXT(checkpoint, "checkpoint", "best", "best, last, last.ema, epoch-N, start (before training), or a file")
-    ANALYZE_TEXT(checkpoints, "checkpoints", "", "several, with commas, or all; default: start, one halfway, and the end")
+    ANALYZE_TEXT(checkpoints, "checkpoints", "", "several, with commas, or all; default: start, one halfway, the end")
     ANALYZE_TEXT(blocks, "blocks", "", "numbers from 0, with commas; or all, or last")
     ANALYZE_TEXT(heads, "heads", "", "numbers from 0, with commas; or all")
     ANALYZE_TEXT(data, "data", "", "where the run's data set lies now")
@@ -42,5 +42,6 @@ static inline bool number_list(const char* text, int limit, const char* what, in
         numbers[(*count)++] = (int)number;
         at = *end ? end + 1 : end;
     }
-    return *count || set_error(err, "--%ss names no %s: give numbers from 0 to %d, with commas, or all", what, what, limit - 1);
+    return *count || set_error(err, "--%ss names no %s: give numbers from 0 to %d, with commas, or all", what, what,
+                               limit - 1);
 }

@@ -1,5 +1,5 @@
-// Pictures within a page: nothing that is not in it. SVG stands in the markup, takes the page's inks and so its dark mode;
-// what has too many points for that is a PNG in base64.
+// Pictures within a page, which needs nothing else. SVG stands in the markup and takes the page's inks, and so its dark
+// mode; what has too many points for that is a PNG in base64.
 #pragma once
 #include "plot.h"
 
@@ -7,7 +7,8 @@ static void put_base64(FILE* out, const uint8_t* bytes, size_t count) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < count; i += 3) {
         size_t rest = count - i;
-        uint32_t three = (uint32_t)bytes[i] << 16 | (rest > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) | (rest > 2 ? bytes[i + 2] : 0);
+        uint32_t second = rest > 1 ? bytes[i + 1] : 0, third = rest > 2 ? bytes[i + 2] : 0;
+        uint32_t three = (uint32_t)bytes[i] << 16 | second << 8 | third;
         fputc(digits[three >> 18], out);
         fputc(digits[three >> 12 & 63], out);
         fputc(rest > 1 ? digits[three >> 6 & 63] : '=', out);
@@ -30,7 +31,8 @@ static const Replacement svg_replacements[] = {
     {"rgb( 26,  27,  28)", "var(--ink)"}, {"rgb(26,27,28)", "var(--ink)"},
     {"rgb(127, 128, 129)", "var(--muted)"}, {"rgb(127,128,129)", "var(--muted)"},
     {"rgb(217, 218, 219)", "var(--grid)"}, {"rgb(217,218,219)", "var(--grid)"},
-    {" id='", " id='p%d-"}, {" id=\"", " id=\"p%d-"}, {"xlink:href='#", "href='#p%d-"}, {"xlink:href=\"#", "href=\"#p%d-"},
+    {" id='", " id='p%d-"}, {" id=\"", " id=\"p%d-"},
+    {"xlink:href='#", "href='#p%d-"}, {"xlink:href=\"#", "href=\"#p%d-"}, {"xlink:href", "href"},
     {"url(#", "url(#p%d-"}, {"fill=\"#ffffff\"/>", "fill=\"none\"/>"},
 };
 
@@ -49,8 +51,8 @@ static bool page_svg(FILE* page, const char* svg, const char* alt, int number, E
     const char* at = strstr(svg, "<svg");
     at = at ? strchr(at, '>') : NULL;
     if (!at) { return set_error(err, "gnuplot's SVG is none: install gnuplot-nox of version 5"); }
-    fprintf(page, "<svg role=\"img\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" aria-label=\"", PANEL_WIDTH, PANEL_HEIGHT,
-            PANEL_WIDTH, PANEL_HEIGHT);
+    fprintf(page, "<svg role=\"img\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" aria-label=\"", PANEL_WIDTH,
+            PANEL_HEIGHT, PANEL_WIDTH, PANEL_HEIGHT);
     html_text(page, alt);
     fputs("\">", page);
     for (at++; *at;) {

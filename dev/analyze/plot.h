@@ -1,16 +1,16 @@
-// Pictures, drawn by gnuplot from a script that holds its data: NAME.gp, NAME.png, NAME.svg. A figure is a grid of panels,
-// each of lines with bands, histograms, points, maps with contours, or one surface:
+// Pictures, drawn by gnuplot from a script that holds its data: NAME.gp, NAME.png, NAME.svg. A figure is a grid of
+// panels, each of lines with bands, histograms, points, maps with contours, or one surface:
 //
 //     Figure f;
-//     figure_begin(&f, results, "curves", 2, "Loss and accuracy", "What it shows, for who cannot see it", "RUN, checkpoint, seed");
+//     figure_begin(&f, results, "curves", 2, "Loss and accuracy", "what it shows, for who cannot see it", "RUN, seed");
 //     panel_begin(&f, "Training", (Axis){.label = "step"}, (Axis){.label = "loss (nats)", .log = true});
 //     plot_band(&f, x, low, high, count, COLOR_FIRST);
 //     plot_line(&f, x, y, count, (Style){.label = "softmax", .color = COLOR_FIRST});
 //     panel_end(&f);
 //     figure_end(&f, &err)
 //
-// figure_end and the parts of a page are in figure.h. The whole has a title, and a caption that ends with the command. A report takes panel by panel instead, so that a phone
-// can stack them, without either, on no background, and in the page's own ink.
+// figure_end is in figure.h. The whole has a title, and a caption that ends with the command. A report takes panel by
+// panel instead (page.h), so that a phone can stack them, without either, and in the page's own ink.
 #pragma once
 #include "gnuplot.h"
 #include "results.h"
@@ -110,32 +110,39 @@ static void put_axis(FILE* out, const char* axis, Axis a) {
 
 static void panel_begin(Figure* f, const char* title, Axis x, Axis y) {
     FILE* out = f->body.out;
-    if (f->panels == PLOT_MAX_PANELS) { fail(EXIT_RUN_TIME, "%s has more than %d panels: choose fewer", f->name, PLOT_MAX_PANELS); }
+    if (f->panels == PLOT_MAX_PANELS) {
+        fail(EXIT_RUN_TIME, "%s has more than %d panels: choose fewer", f->name, PLOT_MAX_PANELS);
+    }
     snprintf(f->panel_title[f->panels++], PLOT_TEXT, "%s", title);
     f->plots = 0;
     text_begin(&f->plot);
     fprintf(out, "\nif (panel == 0 || panel == %d) {\n    reset\n", f->panels);
-    fprintf(out, "    if (panel == 0) { set origin left(%d), bottom(%d); set size share_x, share_y }\n", f->panels, f->panels);
+    fprintf(out, "    if (panel == 0) { set origin left(%d), bottom(%d); set size share_x, share_y }\n", f->panels,
+            f->panels);
     if (f->panels == 1) {
         fprintf(out, "    if (panel == 0) {\n"
-                     "        set label 1 heading at screen 0.012, screen heading_y font '" PLOT_FONT ",18' textcolor rgb ink\n"
-                     "        set label 2 caption at screen 0.012, screen caption_y font '" PLOT_FONT ",11' textcolor rgb muted\n"
+                     "        set label 1 heading at screen 0.012, screen heading_y font '" PLOT_FONT ",18' "
+                     "textcolor rgb ink\n"
+                     "        set label 2 caption at screen 0.012, screen caption_y font '" PLOT_FONT ",11' "
+                     "textcolor rgb muted\n"
                      "    }\n");
     }
     fprintf(out, "    set title ");
     put_quoted(out, title);
-    fprintf(out, " textcolor rgb ink\n    set border 3 linecolor rgb ink\n    set tics nomirror textcolor rgb ink\n"
-                 "    set grid linecolor rgb grid linetype 1 linewidth 1\n"
-                 "    set key tmargin left Left reverse horizontal samplen 1.5 textcolor rgb ink\n");
+    fprintf(out, " textcolor rgb ink offset 0,-0.5\n    set border 3 linecolor rgb ink\n"
+                 "    set tics nomirror textcolor rgb ink\n    set grid linecolor rgb grid linetype 1 linewidth 1\n"
+                 "    set key bmargin center Left reverse horizontal samplen 1.5 height 0.6 textcolor rgb ink\n"
+                 "    set xlabel offset 0,0.4; set ylabel offset 0.5,0\n");
     put_axis(out, "x", x);
     put_axis(out, "y", y);
 }
 
-// The command so far, to which another plot is added; "$d7": its data
-static FILE* panel_add(Figure* f, int block) {
-    fprintf(f->plot.out, "%s$d%d ", f->plots++ ? ", \\\n        " : "", block);
+// The command so far, to which another plot is added, of the data $d7 or the contours $c7
+static FILE* panel_add_of(Figure* f, char kind, int block) {
+    fprintf(f->plot.out, "%s$%c%d ", f->plots++ ? ", \\\n        " : "", kind, block);
     return f->plot.out;
 }
+static FILE* panel_add(Figure* f, int block) { return panel_add_of(f, 'd', block); }
 
 static void panel_end_as(Figure* f, const char* command) {
     fclose(f->plot.out);
@@ -167,8 +174,8 @@ static void put_title(FILE* out, const char* label) {
 }
 
 static void put_style(FILE* out, const char* with, Style s) {
-    fprintf(out, "with %s linecolor rgb '%s' linewidth %g dashtype %d", with, plot_color(s.color), s.width > 0 ? s.width : 2,
-            s.dash + 1);
+    double width = s.width > 0 ? s.width : 2;
+    fprintf(out, "with %s linecolor rgb '%s' linewidth %g dashtype %d", with, plot_color(s.color), width, s.dash + 1);
     put_title(out, s.label);
 }
 
@@ -194,21 +201,25 @@ static inline void plot_histogram(Figure* f, const double* x, const double* y, i
 static inline void plot_area(Figure* f, const double* x, const double* y, int count, Style s) {
     const double* columns[] = {x, y};
     FILE* out = panel_add(f, put_data(f, columns, 2, count));
-    fprintf(out, "with filledcurves y1=0 fillstyle transparent solid 0.2 noborder linecolor rgb '%s'", plot_color(s.color));
+    fprintf(out, "with filledcurves y1=0 fillstyle transparent solid 0.2 noborder linecolor rgb '%s'",
+            plot_color(s.color));
     put_title(out, s.label);
 }
 
-static inline void plot_band(Figure* f, const double* x, const double* low, const double* high, int count, int color) {
+static inline void plot_band(Figure* f, const double* x, const double* low, const double* high, int count,
+                             int color) {
     const double* columns[] = {x, low, high};
     FILE* out = panel_add(f, put_data(f, columns, 3, count));
-    fprintf(out, "with filledcurves fillstyle transparent solid 0.2 noborder linecolor rgb '%s' notitle", plot_color(color));
+    fprintf(out, "with filledcurves fillstyle transparent solid 0.2 noborder linecolor rgb '%s' notitle",
+            plot_color(color));
 }
 
 // One point with a word beside it
 static inline void plot_mark(Figure* f, double x, double y, const char* word, int color) {
     const double* columns[] = {&x, &y};
     int block = put_data(f, columns, 2, 1);
-    fprintf(panel_add(f, block), "with points pointtype 7 pointsize 1.2 linecolor rgb '%s' notitle", plot_color(color));
+    fprintf(panel_add(f, block), "with points pointtype 7 pointsize 1.2 linecolor rgb '%s' notitle",
+            plot_color(color));
     fprintf(panel_add(f, block), "using 1:2:(");
     put_quoted(f->plot.out, word);
     fprintf(f->plot.out, ") with labels left offset 0.8,0.4 textcolor rgb '%s' notitle", plot_color(color));
@@ -223,7 +234,8 @@ static int put_map(Figure* f, const PlotMap* m) {
     fprintf(f->data.out, "$d%d << EOD\n", ++f->blocks);
     for (int i = 0; i < m->rows; i++) {
         for (int k = 0; k < m->columns; k++) {
-            fprintf(f->data.out, "%.9g %.9g %.9g\n", m->x[0] + k * dx, m->y[0] + i * dy, m->values[(size_t)i * m->columns + k]);
+            double value = m->values[(size_t)i * m->columns + k];
+            fprintf(f->data.out, "%.9g %.9g %.9g\n", m->x[0] + k * dx, m->y[0] + i * dy, value);
         }
         fputc('\n', f->data.out);
     }
@@ -255,17 +267,25 @@ static inline void plot_map(Figure* f, const PlotMap* m, int contours) {
     FILE* out = f->body.out;
     int block = put_map(f, m);
     put_palette(out, m, "");
-    fprintf(out, "    unset grid\n");
+    fprintf(out, "    unset grid; set autoscale xfix; set autoscale yfix\n");
     if (contours > 0) {
         fprintf(out, "    set contour base; unset surface; set cntrparam cubicspline levels auto %d\n", contours);
         if (m->log) { fprintf(out, "    set logscale z\n"); }
-        fprintf(out, "    set table $c%d; splot $d%d using 1:2:3 notitle; unset table; unset contour; set surface\n", block, block);
+        fprintf(out, "    set table $c%d; splot $d%d using 1:2:3 notitle; unset table; unset contour; set surface\n",
+                block, block);
         if (m->log) { fprintf(out, "    unset logscale z\n"); }
     }
     fprintf(panel_add(f, block), "using 1:2:3 with image pixels notitle");
     if (contours > 0) {
-        fprintf(f->plot.out, ", \\\n        $c%d using 1:2 with lines linecolor rgb '#ffffff' linewidth 0.7 notitle", block);
+        fprintf(panel_add_of(f, 'c', block), "using 1:2 with lines linecolor rgb '#ffffff' linewidth 0.7 notitle");
     }
+}
+
+// A round distance, of which three or four fit into a range
+static double tic_step(const double range[2]) {
+    double third = fabs(range[1] - range[0]) / 3, unit = pow(10, floor(log10(third)));
+    if (!(third > 0)) { return 1; }
+    return unit * (third >= 5 * unit ? 5 : third >= 2 * unit ? 2 : 1);
 }
 
 // The panel's only picture, seen from above at an angle; a line over it in space may follow by plot_line_3d.
@@ -273,10 +293,11 @@ static inline void plot_surface(Figure* f, const PlotMap* m, const char* z_label
     FILE* out = f->body.out;
     int block = put_map(f, m);
     put_palette(out, m, "");
-    fprintf(out, "    unset colorbox; unset grid; set border 4095 linecolor rgb grid; set xyplane at graph 0; set view 55,35\n"
+    fprintf(out, "    unset colorbox; unset grid; set border 4095 linecolor rgb grid; set view 55,35,0.9\n"
                  "    set ticslevel 0; set zlabel ");
     put_quoted(out, z_label);
-    fprintf(out, " rotate parallel textcolor rgb ink\n");
+    fprintf(out, " rotate parallel textcolor rgb ink\n    set xtics %g offset 0,-0.2; set ytics %g offset 0.4,0\n",
+            tic_step(m->x), tic_step(m->y));
     if (m->log) { fprintf(out, "    set logscale z\n"); }
     fprintf(panel_add(f, block), "using 1:2:3 with pm3d notitle");
     f->as_pixels[f->panels - 1] = true;

@@ -1,6 +1,6 @@
 // Where an analysis leaves what it found: numbers as csv, tables on the standard output, pictures (plot.h), and, for a
-// report, all of them once more as parts of a page. Every file is written whole, and none is replaced that this program has
-// not made: of a csv its first line tells, of a picture the script that drew it.
+// report, all of them once more as parts of a page. Every file is written whole, and none is replaced that this program
+// has not made: of a csv its first line tells, of a picture the script that drew it.
 #pragma once
 #include "run.h"
 
@@ -21,7 +21,8 @@ static bool results_open(Results* r, const char* folder, Error* err) {
     if (!make_folders(r->folder, err)) { return false; }
     Error reason;
     r->lock = folder_lock(r->folder, &reason);
-    return r->lock != LOCK_HELD_BY_OTHER || set_error(err, "%s: wait until it ends, or choose another --output", reason.text);
+    return r->lock != LOCK_HELD_BY_OTHER ||
+           set_error(err, "%s: wait until it ends, or choose another --output", reason.text);
 }
 
 static void results_close(Results* r) {
@@ -43,7 +44,8 @@ static bool results_may_replace(const char* path, const char* beginning, Error* 
     bool read = in && fgets(line, sizeof line, in);
     if (in) { fclose(in); }
     if (read && strncmp(line, beginning, strlen(beginning)) == 0) { return true; }
-    return set_error(err, "%s is not of ./analyze, and stays as it is: move it elsewhere, or give another --output", path);
+    return set_error(err, "%s is not of ./analyze, and stays as it is: move it elsewhere, or give another --output",
+                     path);
 }
 
 // ---- csv: a line of names, then rows

@@ -1,5 +1,5 @@
-// A run that is analysed: its folder, configuration, model, checkpoints and test images, each when it is first asked for.
-// The model and its evaluation are the trainer's own.
+// A run that is analysed: its folder, configuration, model, checkpoints and test images, each when it is first asked
+// for. The model and its evaluation are the trainer's own.
 #pragma once
 #include "options.h"
 
@@ -38,7 +38,8 @@ static bool run_read_config(Run* r, Error* err) {
                          r->folder);
     }
     bool ok = options_defaults(&r->config, config_table, CONFIG_OPTIONS, err) &&
-              options_read(in, &r->config, config_table, CONFIG_OPTIONS, RESUME_ANY, err) && config_check(&r->config, err);
+              options_read(in, &r->config, config_table, CONFIG_OPTIONS, RESUME_ANY, err) &&
+              config_check(&r->config, err);
     fclose(in);
     if (ok) { return true; }
     Error reason = *err;
@@ -51,8 +52,8 @@ static bool run_open(Run* r, const char* folder, const AnalyzeOptions* options, 
     strcpy(r->folder, folder);
     for (size_t n = strlen(folder); n > 1 && r->folder[n - 1] == '/'; n--) { r->folder[n - 1] = 0; }
     if (!is_folder(r->folder)) {
-        return set_error(err, path_exists(r->folder) ? "%s is a file: give the folder of a run" : "there is no run %s: give "
-                         "the folder of a run", folder);
+        return set_error(err, path_exists(r->folder) ? "%s is a file: give the folder of a run"
+                                                     : "there is no run %s: give the folder of one", folder);
     }
     run_name(r);
     return run_read_config(r, err);
@@ -86,8 +87,8 @@ static bool has_checkpoint(const Run* r, const char* name) {
 }
 
 static bool refuse_without_checkpoint(const Run* r, Error* err) {
-    return set_error(err, "%s has no checkpoint (best.safetensors, last.safetensors, epoch-N.safetensors): let the run come "
-                     "to its first one", r->folder);
+    return set_error(err, "%s has no checkpoint (best.safetensors, last.safetensors, epoch-N.safetensors): let the run "
+                     "come to its first one", r->folder);
 }
 
 static bool any_checkpoint(const Run* r, char name[256], Error* err) {
@@ -109,7 +110,8 @@ static bool checkpoint_open(const Run* r, const char* name, SafeTensors* file, i
     checkpoint_path(r, name, path);
     if (!is_file(path)) {
         char some[256];
-        return any_checkpoint(r, some, err) && set_error(err, "there is no %s: %s has %s, for one", path, r->folder, some);
+        return any_checkpoint(r, some, err) &&
+               set_error(err, "there is no %s: %s has %s, for one", path, r->folder, some);
     }
     if (!safetensors_open(file, path, err)) { return false; }
     const char* at = safetensors_metadata(file, "step");
@@ -120,8 +122,8 @@ static bool checkpoint_open(const Run* r, const char* name, SafeTensors* file, i
     free(origin.class_names);
     if (same) { return true; }
     safetensors_close(file);
-    return set_error(err, "%s is not of the run that %s/config.txt tells of (%s): an analysis is of one model at a time", path,
-                     r->folder, reason.text);
+    return set_error(err, "%s is not of the run that %s/config.txt tells of (%s): an analysis is of one model",
+                     path, r->folder, reason.text);
 }
 
 static int by_step(const void* left, const void* right) {
@@ -143,8 +145,8 @@ static bool add_checkpoint(const Run* r, const char* name, Checkpoint** list, si
     return true;
 }
 
-// The way that the weights took, in the order of steps: start, every epoch-N, and the last, of the running mean where the
-// run has one (epoch-N holds it too). To be freed.
+// The way that the weights took, in the order of steps: start, every epoch-N, and the last, of the running mean where
+// the run has one (epoch-N holds it too). To be freed.
 static bool run_trajectory(const Run* r, Checkpoint** list, size_t* count, Error* err) {
     size_t room = 0;
     *list = NULL;
@@ -276,8 +278,8 @@ static bool run_data(Run* r, Error* err) {
         dataset_free(&t->train);
         dataset_free(&t->test);
         r->has_data = false;
-        return set_error(err, "%s was trained for %d classes, and the data set %s has %d: give its own by --data", r->folder,
-                         c->classes, c->data, t->test.classes);
+        return set_error(err, "%s was trained for %d classes, and the data set %s has %d: give its own by --data",
+                         r->folder, c->classes, c->data, t->test.classes);
     }
     snprintf(c->eval, sizeof c->eval, "%s", r->folder); // normalised as the model was trained
     check_data(t);
@@ -292,9 +294,11 @@ static bool run_data(Run* r, Error* err) {
 static inline bool runs_same_model(const Run* runs, int count, Error* err) {
     for (int i = 1; i < count; i++) {
         Error reason;
-        if (options_same(&runs[0].config, &runs[i].config, config_table, model_options(), 1u << RESUME_SAME, &reason)) { continue; }
-        return set_error(err, "%s and %s are of different models (%s): give runs of one", runs[0].folder, runs[i].folder,
-                         reason.text);
+        bool same = options_same(&runs[0].config, &runs[i].config, config_table, model_options(), 1u << RESUME_SAME,
+                                 &reason);
+        if (same) { continue; }
+        return set_error(err, "%s and %s are of different models (%s): give runs of one", runs[0].folder,
+                         runs[i].folder, reason.text);
     }
     return true;
 }
@@ -304,5 +308,6 @@ static inline bool runs_are_seeds(const Run* a, const Run* b) {
     Error ignored;
     Config other = b->config;
     other.seed = a->config.seed;
-    return options_same(&a->config, &other, config_table, CONFIG_OPTIONS, 1u << RESUME_SAME | 1u << RESUME_LENGTH, &ignored);
+    return options_same(&a->config, &other, config_table, CONFIG_OPTIONS, 1u << RESUME_SAME | 1u << RESUME_LENGTH,
+                        &ignored);
 }
