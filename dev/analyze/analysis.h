@@ -5,20 +5,37 @@
 
 enum { MAX_RUNS = 64 };
 
+typedef struct Analyzer Analyzer;
+
 typedef struct {
     Run* runs;
     int count;
     AnalyzeOptions options;
     Results results;
+    const Analyzer* analyzers; // (analyzer_count) all that there are
+    int analyzer_count;
+    bool absent;               // what failed did so because the model has nothing of its kind
 } Analysis;
 
-typedef struct {
+struct Analyzer {
     const char* name;
     const char* words;   // that follow it: "RUN", "RUN [RUN...]"
     const char* options; // of analyze_options, those that it takes: "output|checkpoint"
     bool (*run)(Analysis* a, Error* err);
     const char* help;    // lines indented by 6
-} Analyzer;
+};
+
+// Always false: a report goes on with the next analysis
+__attribute__((format(printf, 3, 4)))
+static inline bool nothing_to_analyze(Analysis* a, Error* err, const char* format, ...) {
+    char text[sizeof err->text];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    a->absent = true;
+    return set_error(err, "%s", text);
+}
 
 // What a caption says of a run: "runs/first (kat-mini-g3b, seed 1), checkpoint best of step 500"; checkpoint: "": none
 static void subject_of(const Run* r, const char* checkpoint, int64_t step, char* text, size_t size) {

@@ -9,11 +9,19 @@
 #include "../../train_vit.c"
 #include "analysis.h"
 #include "curves.h"
+#include "functions.h"
+#include "weights.h"
 
 static const Analyzer analyzers[] = {
     {"curves", "RUN [RUN...]", "output|threads", curves,
      "      loss, accuracy, learning rate, gradient norm and images/s of the runs over each other; runs that differ\n"
      "      by their seed alone are one line, the mean, with a band of a standard deviation\n"},
+    {"weights", "RUN", "checkpoints|blocks|heads|output|threads", weights,
+     "      how the weights are distributed: all, each kind of tensor, KArAt's coefficients and W of each head (of the\n"
+     "      last block, or --blocks); kurtosis, share beyond 3 standard deviations\n"},
+    {"functions", "RUN", "checkpoints|blocks|heads|data|batch-size|output|threads", functions,
+     "      the functions of KArAt's heads (of the last block, or --blocks) and the rationals of every block, over the\n"
+     "      range of inputs that test images give them, at several checkpoints\n"},
 };
 enum { ANALYZERS = sizeof analyzers / sizeof analyzers[0] };
 
@@ -127,6 +135,8 @@ static void command_text(char* text, size_t size, const CommandLine* line) {
 static bool begin(Analysis* a, const CommandLine* line, Error* err) {
     char folder[PATH_SIZE];
     a->options = line->options;
+    a->analyzers = analyzers;
+    a->analyzer_count = ANALYZERS;
     a->count = line->count - 1;
     a->runs = alloc_array(Run, a->count, "runs");
     for (int i = 0; i < a->count; i++) {

@@ -53,7 +53,9 @@ typedef struct {
     Results* results;
     char name[64];
     const char *title, *alt, *subject;
-    int columns, panels, blocks, plots; // data blocks of the whole; plots in the panel
+    int columns, panels, blocks; // data blocks of the whole
+    int plots, longest_label;    // of the panel
+    Axis y;                      // its range takes in what is plotted
     TextBuffer data, body, plot;
     char panel_title[PLOT_MAX_PANELS][PLOT_TEXT];
     bool as_pixels[PLOT_MAX_PANELS];    // a page takes it as PNG
@@ -95,6 +97,17 @@ static const char* plot_color(int color) {
 
 // ---- Panels
 
+// A round distance, of which three or four fit into a range
+static double tic_step(const double range[2]) {
+    double third = fabs(range[1] - range[0]) / 3, unit = pow(10, floor(log10(third)));
+    if (!(third > 0)) { return 1; }
+    return unit * (third >= 5 * unit ? 5 : third >= 2 * unit ? 2 : 1);
+}
+
+static void put_tics(FILE* out, const char* axis, Axis a) {
+    fprintf(out, "    set %stics %g\n", axis, tic_step((double[]){a.low, a.high}));
+}
+
 static void put_axis(FILE* out, const char* axis, Axis a) {
     fprintf(out, "    set %slabel ", axis);
     put_quoted(out, a.label ? a.label : "");
@@ -106,6 +119,7 @@ static void put_axis(FILE* out, const char* axis, Axis a) {
         snprintf(high, sizeof high, "%.9g", a.high);
     }
     fprintf(out, "    set %srange [%s:%s]%s\n", axis, low, high, a.downwards ? " reverse" : "");
+    if (a.low < a.high && !a.log) { put_tics(out, axis, a); }
 }
 
 static void panel_begin(Figure* f, const char* title, Axis x, Axis y) {
@@ -114,7 +128,7 @@ static void panel_begin(Figure* f, const char* title, Axis x, Axis y) {
         fail(EXIT_RUN_TIME, "%s has more than %d panels: choose fewer", f->name, PLOT_MAX_PANELS);
     }
     snprintf(f->panel_title[f->panels++], PLOT_TEXT, "%s", title);
-    f->plots = 0;
+    f->plots = f->longest_label = 0;
     text_begin(&f->plot);
     fprintf(out, "\nif (panel == 0 || panel == %d) {\n    reset\n", f->panels);
     fprintf(out, "    if (panel == 0) { set origin left(%d), bottom(%d); set size share_x, share_y }\n", f->panels,
@@ -131,10 +145,11 @@ static void panel_begin(Figure* f, const char* title, Axis x, Axis y) {
     put_quoted(out, title);
     fprintf(out, " textcolor rgb ink offset 0,-0.5\n    set border 3 linecolor rgb ink\n"
                  "    set tics nomirror textcolor rgb ink\n    set grid linecolor rgb grid linetype 1 linewidth 1\n"
-                 "    set key bmargin center Left reverse horizontal samplen 1.5 height 0.6 textcolor rgb ink\n"
+                 "    set key bmargin center Left reverse horizontal samplen 1.6 width -1 height 1 textcolor rgb ink\n"
                  "    set xlabel offset 0,0.4; set ylabel offset 0.5,0\n");
     put_axis(out, "x", x);
     put_axis(out, "y", y);
+    f->y = y.low < y.high ? y : (Axis){.log = y.log, .low = INFINITY, .high = -INFINITY};
 }
 
 // The command so far, to which another plot is added, of the data $d7 or the contours $c7
@@ -147,6 +162,9 @@ static FILE* panel_add(Figure* f, int block) { return panel_add_of(f, 'd', block
 static void panel_end_as(Figure* f, const char* command) {
     fclose(f->plot.out);
     f->plot.out = NULL;
+    if (f->y.low < f->y.high && !f->y.log) { put_tics(f->body.out, "y", f->y); }
+    int entries = 52 / (f->longest_label + 5); // that the key has room for side by side
+    fprintf(f->body.out, "    set key maxcols %d\n", entries < 1 ? 1 : entries);
     if (f->plots) { fprintf(f->body.out, "    %s %s\n", command, f->plot.text); }
     fputs("}\n", f->body.out);
     text_free(&f->plot);
@@ -157,32 +175,40 @@ static void panel_end(Figure* f) { panel_end_as(f, "plot"); }
 static int put_data(Figure* f, const double* const columns[], int column_count, int count) {
     fprintf(f->data.out, "$d%d << EOD\n", ++f->blocks);
     for (int i = 0; i < count; i++) {
-        for (int k = 0; k < column_count; k++) { fprintf(f->data.out, "%s%.9g", k ? " " : "", columns[k][i]); }
+        for (int k = 0; k < column_count; k++) {
+            fprintf(f->data.out, "%s%.9g", k ? " " : "", columns[k][i]);
+            if (k == 0 || !isfinite(columns[k][i])) { continue; }
+            f->y.low = fmin(f->y.low, columns[k][i]);
+            f->y.high = fmax(f->y.high, columns[k][i]);
+        }
         fputc('\n', f->data.out);
     }
     fputs("EOD\n", f->data.out);
     return f->blocks;
 }
 
-static void put_title(FILE* out, const char* label) {
+static void put_label(Figure* f, const char* label) {
+    FILE* out = f->plot.out;
     if (!label) {
         fputs(" notitle", out);
         return;
     }
     fputs(" title ", out);
     put_quoted(out, label);
+    int columns = text_columns(label);
+    if (columns > f->longest_label) { f->longest_label = columns; }
 }
 
-static void put_style(FILE* out, const char* with, Style s) {
+static void put_style(Figure* f, int block, const char* with, Style s) {
+    FILE* out = panel_add(f, block);
     double width = s.width > 0 ? s.width : 2;
     fprintf(out, "with %s linecolor rgb '%s' linewidth %g dashtype %d", with, plot_color(s.color), width, s.dash + 1);
-    put_title(out, s.label);
+    put_label(f, s.label);
 }
 
 static void plot_as(Figure* f, const char* with, const double* x, const double* y, int count, Style s) {
     const double* columns[] = {x, y};
-    int block = put_data(f, columns, 2, count);
-    put_style(panel_add(f, block), with, s);
+    put_style(f, put_data(f, columns, 2, count), with, s);
 }
 static inline void plot_line(Figure* f, const double* x, const double* y, int count, Style s) {
     plot_as(f, "lines", x, y, count, s);
@@ -197,21 +223,16 @@ static inline void plot_line_points(Figure* f, const double* x, const double* y,
 static inline void plot_histogram(Figure* f, const double* x, const double* y, int count, Style s) {
     plot_as(f, "histeps", x, y, count, s);
 }
-// What lies beneath a curve, filled, without a line of its own
-static inline void plot_area(Figure* f, const double* x, const double* y, int count, Style s) {
-    const double* columns[] = {x, y};
-    FILE* out = panel_add(f, put_data(f, columns, 2, count));
-    fprintf(out, "with filledcurves y1=0 fillstyle transparent solid 0.2 noborder linecolor rgb '%s'",
-            plot_color(s.color));
-    put_title(out, s.label);
-}
-
-static inline void plot_band(Figure* f, const double* x, const double* low, const double* high, int count,
-                             int color) {
+// What lies between two curves, without a line of its own
+static inline void plot_area(Figure* f, const double* x, const double* low, const double* high, int count, Style s) {
     const double* columns[] = {x, low, high};
     FILE* out = panel_add(f, put_data(f, columns, 3, count));
-    fprintf(out, "with filledcurves fillstyle transparent solid 0.2 noborder linecolor rgb '%s' notitle",
-            plot_color(color));
+    fprintf(out, "with filledcurves fillstyle transparent solid 0.2 noborder linecolor rgb '%s'", plot_color(s.color));
+    put_label(f, s.label);
+}
+static inline void plot_band(Figure* f, const double* x, const double* low, const double* high, int count,
+                             int color) {
+    plot_area(f, x, low, high, count, (Style){.color = color});
 }
 
 // One point with a word beside it
@@ -267,6 +288,7 @@ static inline void plot_map(Figure* f, const PlotMap* m, int contours) {
     FILE* out = f->body.out;
     int block = put_map(f, m);
     put_palette(out, m, "");
+    f->y.log = true; // its own marks
     fprintf(out, "    unset grid; set autoscale xfix; set autoscale yfix\n");
     if (contours > 0) {
         fprintf(out, "    set contour base; unset surface; set cntrparam cubicspline levels auto %d\n", contours);
@@ -281,17 +303,11 @@ static inline void plot_map(Figure* f, const PlotMap* m, int contours) {
     }
 }
 
-// A round distance, of which three or four fit into a range
-static double tic_step(const double range[2]) {
-    double third = fabs(range[1] - range[0]) / 3, unit = pow(10, floor(log10(third)));
-    if (!(third > 0)) { return 1; }
-    return unit * (third >= 5 * unit ? 5 : third >= 2 * unit ? 2 : 1);
-}
-
 // The panel's only picture, seen from above at an angle; a line over it in space may follow by plot_line_3d.
 static inline void plot_surface(Figure* f, const PlotMap* m, const char* z_label) {
     FILE* out = f->body.out;
     int block = put_map(f, m);
+    f->y.log = true;
     put_palette(out, m, "");
     fprintf(out, "    unset colorbox; unset grid; set border 4095 linecolor rgb grid; set view 55,35,0.9\n"
                  "    set ticslevel 0; set zlabel ");
@@ -305,8 +321,7 @@ static inline void plot_surface(Figure* f, const PlotMap* m, const char* z_label
 
 static inline void plot_line_3d(Figure* f, const double* x, const double* y, const double* z, int count, Style s) {
     const double* columns[] = {x, y, z};
-    int block = put_data(f, columns, 3, count);
-    put_style(panel_add(f, block), "linespoints pointtype 7 pointsize 0.4", s);
+    put_style(f, put_data(f, columns, 3, count), "linespoints pointtype 7 pointsize 0.4", s);
 }
 
 static inline void surface_end(Figure* f) { panel_end_as(f, "splot"); }

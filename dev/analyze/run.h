@@ -270,17 +270,17 @@ static bool run_data(Run* r, Error* err) {
     Config* c = &t->model.config;
     if (r->has_data) { return true; }
     if (r->options->images) { c->test_images = r->options->images; }
-    Config of_data = *c;
-    of_data.classes = 0;
-    load_data(t, &of_data);
-    r->has_data = true;
+    if (!dataset_open(&t->train, &t->test, c->data, err)) { return false; }
+    if (c->train_images && c->train_images < t->train.count) { dataset_take(&t->train, c->train_images); }
+    if (c->test_images && c->test_images < t->test.count) { dataset_take(&t->test, c->test_images); }
     if (t->test.classes > c->classes) {
+        set_error(err, "%s was trained for %d classes, and the data set %s has %d: give its own by --data", r->folder,
+                  c->classes, c->data, t->test.classes);
         dataset_free(&t->train);
         dataset_free(&t->test);
-        r->has_data = false;
-        return set_error(err, "%s was trained for %d classes, and the data set %s has %d: give its own by --data",
-                         r->folder, c->classes, c->data, t->test.classes);
+        return false;
     }
+    r->has_data = true;
     snprintf(c->eval, sizeof c->eval, "%s", r->folder); // normalised as the model was trained
     check_data(t);
     open_loaders(t, LOAD_IMAGES);
