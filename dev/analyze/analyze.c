@@ -10,6 +10,7 @@
 #include "analysis.h"
 #include "curves.h"
 #include "functions.h"
+#include "path.h"
 #include "weights.h"
 
 static const Analyzer analyzers[] = {
@@ -22,6 +23,9 @@ static const Analyzer analyzers[] = {
     {"functions", "RUN", "checkpoints|blocks|heads|data|batch-size|output|threads", functions,
      "      the functions of KArAt's heads (of the last block, or --blocks) and the rationals of every block, over the\n"
      "      range of inputs that test images give them, at several checkpoints\n"},
+    {"path", "RUN", "data|images|batch-size|output|threads", path,
+     "      the way of the weights over the saved checkpoints (--keep-every 1 of ./train_kat): distances, steps, turns,\n"
+     "      and the loss on the straight line from start to end\n"},
 };
 enum { ANALYZERS = sizeof analyzers / sizeof analyzers[0] };
 

@@ -84,7 +84,7 @@ static void curve_fill(Curves* c, int k, int column) {
         curve->x[at] = first->column[METRIC_epoch][row];
         curve->mean[at] = sum.mean;
         curve->sd[at] = sd;
-        curve->low[at] = sum.mean - sd;
+        curve->low[at] = fmax(0, sum.mean - sd); // none of them can be negative
         curve->high[at] = sum.mean + sd;
     }
 }
