@@ -6,11 +6,13 @@
 enum { MAX_RUNS = 64 };
 
 typedef struct Analyzer Analyzer;
+typedef enum { REPORT_NOT, REPORT_RUNS, REPORT_EACH } ReportPart; // in a report: not, of all its runs, of each
 
 typedef struct {
     Run* runs;
     int count;
     AnalyzeOptions options;
+    bool given[ANALYZE_OPTIONS];
     Results results;
     const Analyzer* analyzers; // (analyzer_count) all that there are
     int analyzer_count;
@@ -21,6 +23,7 @@ struct Analyzer {
     const char* name;
     const char* words;   // that follow it: "RUN", "RUN [RUN...]"
     const char* options; // of analyze_options, those that it takes: "output|checkpoint"
+    ReportPart part;
     bool (*run)(Analysis* a, Error* err);
     const char* help;    // lines indented by 6
 };
@@ -44,4 +47,21 @@ static void subject_of(const Run* r, const char* checkpoint, int64_t step, char*
     bool start = strcmp(checkpoint, "start") == 0;
     snprintf(text + used, size - (size_t)used, start ? ", before training" : ", checkpoint %s of step %lld", checkpoint,
              (long long)step);
+}
+
+// As it can be typed again. Where the results go, and how many cores made them, changes none of them.
+static void command_text(Analysis* a, const Analyzer* analyzer) {
+    char *text = a->results.command, value[OPTION_TEXT_SIZE];
+    size_t size = sizeof a->results.command, used = (size_t)snprintf(text, size, "./analyze %s", analyzer->name);
+    for (int i = 0; i < a->count && used < size; i++) {
+        used += (size_t)snprintf(text + used, size - used, " %s", a->runs[i].folder);
+    }
+    for (int i = 0; i < ANALYZE_OPTIONS && used < size; i++) {
+        const char* name = option_name(&analyze_options[i]);
+        bool takes = position_in(analyzer->options, name) >= 0 && position_in("output|threads|help", name) < 0;
+        if (!a->given[i] || !takes) { continue; }
+        option_text(&a->options, &analyze_options[i], value);
+        used += (size_t)snprintf(text + used, size - used, " --%s %s", name, value);
+    }
+    hide_control_characters(text);
 }

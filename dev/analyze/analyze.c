@@ -11,21 +11,28 @@
 #include "curves.h"
 #include "functions.h"
 #include "path.h"
+#include "report.h"
+#include "watch.h"
 #include "weights.h"
 
 static const Analyzer analyzers[] = {
-    {"curves", "RUN [RUN...]", "output|threads", curves,
+    {"curves", "RUN [RUN...]", "output|threads", REPORT_RUNS, curves,
      "      loss, accuracy, learning rate, gradient norm and images/s of the runs over each other; runs that differ\n"
      "      by their seed alone are one line, the mean, with a band of a standard deviation\n"},
-    {"weights", "RUN", "checkpoints|blocks|heads|output|threads", weights,
+    {"weights", "RUN", "checkpoints|blocks|heads|output|threads", REPORT_EACH, weights,
      "      how the weights are distributed: all, each kind of tensor, KArAt's coefficients and W of each head (of the\n"
      "      last block, or --blocks); kurtosis, share beyond 3 standard deviations\n"},
-    {"functions", "RUN", "checkpoints|blocks|heads|data|batch-size|output|threads", functions,
+    {"functions", "RUN", "checkpoints|blocks|heads|data|batch-size|output|threads", REPORT_EACH,
+     functions,
      "      the functions of KArAt's heads (of the last block, or --blocks) and the rationals of every block, over the\n"
      "      range of inputs that test images give them, at several checkpoints\n"},
-    {"path", "RUN", "data|images|batch-size|output|threads", path,
-     "      the way of the weights over the saved checkpoints (--keep-every 1 of ./train_kat): distances, steps, turns,\n"
+    {"path", "RUN", "data|images|batch-size|output|threads", REPORT_EACH, path,
+     "      the path of the weights over the saved checkpoints (--keep-every 1 of ./train_kat): distances, steps, turns,\n"
      "      and the loss on the straight line from start to end\n"},
+    {"report", "RUN [RUN...]", "checkpoint|checkpoints|blocks|heads|data|images|batch-size|output|threads", REPORT_NOT, report,
+     "      all of the above of these runs, on one page, report.html, which needs no other file; test images: 1000, or --images\n"},
+    {"watch", "RUN [RUN...]", "every|output", REPORT_NOT, watch,
+     "      curves of a run that goes on, here and on a page that reloads itself, until the run is done\n"},
 };
 enum { ANALYZERS = sizeof analyzers / sizeof analyzers[0] };
 
@@ -121,22 +128,7 @@ static bool check_command_line(const Analyzer* a, const CommandLine* line, Error
     return true;
 }
 
-// As it can be typed again; where the results go, and how many cores made them, changes none of them
-static void command_text(char* text, size_t size, const CommandLine* line) {
-    size_t used = (size_t)snprintf(text, size, "./analyze");
-    for (int i = 0; i < line->count && used < size; i++) {
-        used += (size_t)snprintf(text + used, size - used, " %s", line->words[i]);
-    }
-    for (int i = 0; i < ANALYZE_OPTIONS && used < size; i++) {
-        char value[OPTION_TEXT_SIZE];
-        const char* name = option_name(&analyze_options[i]);
-        if (!line->given[i] || position_in("output|threads|help", name) >= 0) { continue; }
-        option_text(&line->options, &analyze_options[i], value);
-        used += (size_t)snprintf(text + used, size - used, " --%s %s", name, value);
-    }
-}
-
-static bool begin(Analysis* a, const CommandLine* line, Error* err) {
+static bool begin(Analysis* a, const Analyzer* analyzer, const CommandLine* line, Error* err) {
     char folder[PATH_SIZE];
     a->options = line->options;
     a->analyzers = analyzers;
@@ -146,8 +138,8 @@ static bool begin(Analysis* a, const CommandLine* line, Error* err) {
     for (int i = 0; i < a->count; i++) {
         if (!run_open(&a->runs[i], line->words[i + 1], &a->options, err)) { return false; }
     }
-    command_text(a->results.command, sizeof a->results.command, line);
-    hide_control_characters(a->results.command);
+    memcpy(a->given, line->given, sizeof a->given);
+    command_text(a, analyzer);
     run_path(&a->runs[0], "analysis", folder);
     return results_open(&a->results, *a->options.output ? a->options.output : folder, err);
 }
@@ -167,7 +159,7 @@ int main(int argc, char** argv) {
     }
     if (!check_command_line(analyzer, &line, &err)) { fail_usage(analyzer, err.text); }
     threads_begin(line.options.threads);
-    bool ok = begin(&analysis, &line, &err) && analyzer->run(&analysis, &err);
+    bool ok = begin(&analysis, analyzer, &line, &err) && analyzer->run(&analysis, &err);
     if (!ok) { fail(stop_requested ? EXIT_STOPPED : EXIT_RUN_TIME, "%s", err.text); }
     for (int i = 0; i < analysis.count; i++) { run_release(&analysis.runs[i]); }
     free(analysis.runs);

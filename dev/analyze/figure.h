@@ -31,9 +31,11 @@ static void put_head(FILE* out, const Figure* f, const char* caption, const Figu
     fprintf(out, "width = panel ? %d : %d; height = panel ? %d : %d\n", PANEL_WIDTH, s->width, PANEL_HEIGHT, s->height);
     fprintf(out, "if (format eq 'svg') {\n"
                  "    set terminal svg noenhanced size width, height font '" PLOT_FONT ",15' background '#ffffff'\n"
+                 "} else { if (format eq 'dumb') {\n"
+                 "    set terminal dumb noenhanced size columns, lines\n"
                  "} else {\n"
                  "    set terminal pngcairo noenhanced size 2 * width, 2 * height font '" PLOT_FONT ",15' "
-                 "fontscale 1.5 linewidth 2 pointscale 2 background '#ffffff'\n}\n");
+                 "fontscale 1.5 linewidth 2 pointscale 2 background '#ffffff'\n}}\n");
     fprintf(out, "heading = ");
     put_quoted(out, f->title);
     fprintf(out, "\ncaption = ");
@@ -84,9 +86,9 @@ static bool write_bytes(const char* path, const Bytes* bytes, Error* err) {
     return whole_file_end(&out, err);
 }
 
-static bool figure_draw(const char* script, const char* format, const char* path, Error* err) {
+static bool figure_draw(const char* script, char* settings, const char* path, Error* err) {
     Bytes picture;
-    if (!gnuplot_draw(script, format, 0, &picture, err)) { return false; }
+    if (!gnuplot_draw(script, settings, &picture, err)) { return false; }
     bool ok = write_bytes(path, &picture, err);
     free(picture.bytes);
     return ok;
@@ -104,11 +106,12 @@ static bool figure_write(Figure* f, const char* script, Error* err) {
     output_take_back();
     if (!gnuplot_is_there()) {
         f->results->undrawn++;
-        printf("wrote %s, which draws the picture once gnuplot-nox is installed\n", script);
+        if (!f->results->quiet) { printf("wrote %s, which draws the picture once gnuplot-nox is installed\n", script); }
         return true;
     }
-    if (!figure_draw(script, "png", png, err) || !figure_draw(script, "svg", svg, err)) { return false; }
-    printf("wrote %s, .svg, .gp\n", png);
+    char png_format[] = "format='png'", svg_format[] = "format='svg'";
+    if (!figure_draw(script, png_format, png, err) || !figure_draw(script, svg_format, svg, err)) { return false; }
+    if (!f->results->quiet) { printf("wrote %s, .svg, .gp\n", png); }
     return true;
 }
 

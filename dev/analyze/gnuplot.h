@@ -81,11 +81,9 @@ static bool gnuplot_is_there(void) {
     return known;
 }
 
-// The picture that a script of plot.h draws; format: "svg" or "png"; panel: one alone, from 1, without caption and
-// background, or 0: all
-static bool gnuplot_draw(const char* script, const char* format, int panel, Bytes* picture, Error* err) {
-    char settings[64], path[PATH_MAX + 2];
-    snprintf(settings, sizeof settings, "format='%s'; panel=%d", format, panel);
+// The picture that a script of plot.h draws; settings: of its variables
+static bool gnuplot_draw(const char* script, char* settings, Bytes* picture, Error* err) {
+    char path[PATH_MAX + 2];
     snprintf(path, sizeof path, "%s%s", script[0] == '-' ? "./" : "", script);
     char* arguments[] = {"gnuplot", "-e", settings, path, NULL};
     return program_output(arguments, picture, err) &&

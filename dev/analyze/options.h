@@ -5,7 +5,7 @@
 typedef struct {
     char output[OPTION_TEXT_SIZE], data[OPTION_TEXT_SIZE], checkpoint[OPTION_TEXT_SIZE], checkpoints[OPTION_TEXT_SIZE];
     char blocks[OPTION_TEXT_SIZE], heads[OPTION_TEXT_SIZE];
-    int images, batch_size, threads, help;
+    int images, batch_size, every, threads, help;
 } AnalyzeOptions;
 
 #define ANALYZE_TEXT(field, name, initial, help) \
@@ -23,6 +23,7 @@ static const Option analyze_options[] = {
     ANALYZE_TEXT(data, "data", "", "where the run's data set lies now")
     ANALYZE_INT(images, "images", "0", 0, 100000000, "of the test split, so many; 0: all that the run was evaluated on")
     ANALYZE_INT(batch_size, "batch-size", "0", 0, 65536, "images at a time; 0: as the run, at most 128")
+    ANALYZE_INT(every, "every", "10", 0, 86400, "seconds between looks at the run; 0: look once")
     ANALYZE_INT(threads, "threads", "0", 0, 4096, "0: all cores; no number depends on it")
     ANALYZE_SWITCH(help, "help", "print this; after an analysis, what belongs to it")
 };

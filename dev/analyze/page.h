@@ -28,13 +28,29 @@ static void page_png(FILE* page, const Bytes* png, int width, int height, const 
 // What gnuplot's SVG has, and what stands for it in a page; %d: the picture's number, so that no id is there twice
 typedef struct { const char *from, *to; } Replacement;
 static const Replacement svg_replacements[] = {
-    {"rgb( 26,  27,  28)", "var(--ink)"}, {"rgb(26,27,28)", "var(--ink)"},
-    {"rgb(127, 128, 129)", "var(--muted)"}, {"rgb(127,128,129)", "var(--muted)"},
-    {"rgb(217, 218, 219)", "var(--grid)"}, {"rgb(217,218,219)", "var(--grid)"},
-    {" id='", " id='p%d-"}, {" id=\"", " id=\"p%d-"},
-    {"xlink:href='#", "href='#p%d-"}, {"xlink:href=\"#", "href=\"#p%d-"}, {"xlink:href", "href"},
-    {"url(#", "url(#p%d-"}, {"fill=\"#ffffff\"/>", "fill=\"none\"/>"},
+    {" id='", " id='p%d-"}, {" id=\"", " id=\"p%d-"}, {"xlink:href='#", "href='#p%d-"}, {"xlink:href=\"#", "href=\"#p%d-"},
+    {"xlink:href", "href"}, {"url(#", "url(#p%d-"}, {"fill=\"#ffffff\"/>", "fill=\"none\"/>"},
 };
+
+// Colours of plot.h, as "rgb(  0, 114, 178)" or "rgb(0,114,178)" has them, and the page's names for them
+static const char* page_color(const char* at, int* length) {
+    static const struct { const char *color, *name; } named[] = {
+        {PLOT_INK, "var(--ink)"}, {PLOT_MUTED, "var(--muted)"}, {PLOT_GRID, "var(--grid)"}, {"#0072b2", "var(--c0)"},
+        {"#d55e00", "var(--c1)"}, {"#009e73", "var(--c2)"}, {"#cc79a7", "var(--c3)"}, {"#e69f00", "var(--c4)"},
+        {"#56b4e9", "var(--c5)"},
+    };
+    unsigned red, green, blue;
+    char hex[16];
+    *length = 0;
+    if (sscanf(at, "rgb(%u,%u,%u)%n", &red, &green, &blue, length) != 3 || !*length || (red | green | blue) > 255) {
+        return NULL;
+    }
+    snprintf(hex, sizeof hex, "#%02x%02x%02x", red, green, blue);
+    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
+        if (strcmp(hex, named[i].color) == 0) { return named[i].name; }
+    }
+    return NULL;
+}
 
 // Elements <TAG>...</TAG> that say nothing of the picture
 static const char* behind_titles(const char* at) {
@@ -46,6 +62,28 @@ static const char* behind_titles(const char* at) {
     return at;
 }
 
+// What stands next, as the page has it; returns what is behind it
+static const char* put_svg_part(FILE* page, const char* at, int number) {
+    const char* behind = behind_titles(at);
+    if (behind != at) { return behind; }
+    int length;
+    const char* color = *at == 'r' ? page_color(at, &length) : NULL;
+    if (color) {
+        fputs(color, page);
+        return at + length;
+    }
+    for (size_t i = 0; i < sizeof svg_replacements / sizeof svg_replacements[0]; i++) {
+        const Replacement* r = &svg_replacements[i];
+        if (strncmp(at, r->from, strlen(r->from)) != 0) { continue; }
+        const char* mark = strstr(r->to, "%d");
+        fprintf(page, "%.*s", mark ? (int)(mark - r->to) : (int)strlen(r->to), r->to);
+        if (mark) { fprintf(page, "%d%s", number, mark + 2); }
+        return at + strlen(r->from);
+    }
+    fputc(*at, page);
+    return at + 1;
+}
+
 // One panel as gnuplot gives it: what stands between <svg ...> and </svg>
 static bool page_svg(FILE* page, const char* svg, const char* alt, int number, Error* err) {
     const char* at = strstr(svg, "<svg");
@@ -55,28 +93,18 @@ static bool page_svg(FILE* page, const char* svg, const char* alt, int number, E
             PANEL_HEIGHT, PANEL_WIDTH, PANEL_HEIGHT);
     html_text(page, alt);
     fputs("\">", page);
-    for (at++; *at;) {
-        const char* behind = behind_titles(at);
-        size_t i = 0, count = sizeof svg_replacements / sizeof svg_replacements[0];
-        if (behind != at) { at = behind; continue; }
-        while (i < count && strncmp(at, svg_replacements[i].from, strlen(svg_replacements[i].from)) != 0) { i++; }
-        if (i == count) { fputc(*at++, page); continue; }
-        const char* mark = strstr(svg_replacements[i].to, "%d");
-        int before = (int)(mark ? mark - svg_replacements[i].to : (long)strlen(svg_replacements[i].to));
-        fprintf(page, "%.*s", before, svg_replacements[i].to);
-        if (mark) { fprintf(page, "%d%s", number, mark + 2); }
-        at += strlen(svg_replacements[i].from);
-    }
+    for (at++; *at;) { at = put_svg_part(page, at, number); }
     return true;
 }
 
 static bool page_panel(FILE* page, const Figure* f, const char* script, int panel, Error* err) {
     static int pictures;
-    char alt[1024];
+    char alt[1024], settings[64];
     Bytes picture;
     bool pixels = f->as_pixels[panel - 1];
     snprintf(alt, sizeof alt, "%s: %s", f->panel_title[panel - 1], f->alt);
-    if (!gnuplot_draw(script, pixels ? "png" : "svg", panel, &picture, err)) { return false; }
+    snprintf(settings, sizeof settings, "format='%s'; panel=%d", pixels ? "png" : "svg", panel);
+    if (!gnuplot_draw(script, settings, &picture, err)) { return false; }
     bool ok = true;
     if (pixels) {
         page_png(page, &picture, PANEL_WIDTH, PANEL_HEIGHT, alt);

@@ -1,4 +1,4 @@
-// ./analyze path: the way that the weights took, over the saved checkpoints θ_0 (the start), θ_1, ..., θ_T:
+// ./analyze path: the path of the weights over the saved checkpoints θ_0 (the start), θ_1, ..., θ_T:
 //     distances from start and end   |θ_t - θ_0|, |θ_T - θ_t|
 //     steps                          s_t = θ_t - θ_(t-1), their length, and that a step of the optimiser
 //     turns                          cos(s_t, s_(t-1)): 1 straight on, 0 at right angles, -1 back
@@ -136,7 +136,7 @@ static void path_panels(Figure* f, const PathStudy* s, double* const column[PATH
     plot_line_points(f, column[PATH_STEP], column[PATH_FROM], n, (Style){.label = "from the start", .color = 0});
     plot_line_points(f, column[PATH_STEP], column[PATH_TO], n, (Style){.label = "from the end", .color = 1});
     panel_end(f);
-    panel_begin(f, "Length of steps, an optimiser step", step, (Axis){.label = "length", .log = true});
+    panel_begin(f, "Distance an optimiser step", step, (Axis){.label = "|s| / steps", .log = true});
     plot_line_points(f, column[PATH_STEP], column[PATH_LENGTH], n, (Style){.color = 0});
     panel_end(f);
     panel_begin(f, "Cosine between successive steps", step, (Axis){.label = "cosine", .low = -1, .high = 1});
@@ -146,7 +146,7 @@ static void path_panels(Figure* f, const PathStudy* s, double* const column[PATH
     plot_line(f, s->alpha, loss, LINE_POINTS, (Style){.label = "straight line", .color = 0});
     plot_line_points(f, column[PATH_ALONG], column[PATH_LOSS], n, (Style){.label = "checkpoints", .color = 1});
     panel_end(f);
-    panel_begin(f, "Test accuracy on it", alpha, (Axis){.label = "top-1 (%)"});
+    panel_begin(f, "Test accuracy on that line", alpha, (Axis){.label = "top-1 (%)"});
     plot_line(f, s->alpha, top1, LINE_POINTS, (Style){.label = "straight line", .color = 0});
     plot_line_points(f, column[PATH_ALONG], column[PATH_TOP1], n, (Style){.label = "checkpoints", .color = 1});
     panel_end(f);
@@ -163,8 +163,7 @@ static bool path_figure(const PathStudy* s, Results* results, Error* err) {
     snprintf(subject + used, sizeof subject - used, ", %zu checkpoints from start to %s%s, %d test images", s->count,
              s->list[s->count - 1].name, s->run->config.model_ema_decay > 0 ? " (running means)" : "",
              s->run->t.test.count);
-    figure_begin(&f, results, "path", 2, "The way of the weights", "how far the weights went, and the loss along the way",
-                 subject);
+    figure_begin(&f, results, "path", 2, "Path of the weights", "how far the weights went, and the loss along their path", subject);
     path_panels(&f, s, column);
     for (int k = 0; k < PATH_COLUMNS; k++) { free(column[k]); }
     return figure_end(&f, err);
@@ -182,8 +181,8 @@ static void path_table(const PathStudy* s, Results* results) {
         if (s->alpha[k] >= 0 && s->alpha[k] <= 1) { highest = fmax(highest, s->line[k].loss); }
     }
     double ends = fmax(s->points[0].test.loss, s->points[s->count - 1].test.loss);
-    table_begin(&t, "The way of the weights", "checkpoints\tlength of the way\tfrom start to end\tdistance / way\tmean cosine\t"
-                "barrier on the line (nats)");
+    table_begin(&t, "Path of the weights", "checkpoints\tlength of the path\tfrom start to end\tdistance / path\tmean cosine\t"
+                "barrier on the line, nats");
     double direct = s->points[s->count - 1].from_start;
     table_row(&t, "%zu\t%.4g\t%.4g\t%.3f\t%.3f\t%.4f", s->count, length, direct, length > 0 ? direct / length : 0,
               cosine.count ? cosine.mean : NAN, fmax(0, highest - ends));

@@ -13,6 +13,7 @@ typedef struct {
     FILE* page;          // where a report grows, or NULL
     int lock;            // of the folder
     int undrawn;         // pictures that gnuplot was missing for
+    bool quiet;          // nothing on the standard output
 } Results;
 
 static bool results_open(Results* r, const char* folder, Error* err) {
@@ -50,11 +51,12 @@ static bool results_may_replace(const char* path, const char* beginning, Error* 
 
 // ---- csv: a line of names, then rows
 
-typedef struct { WholeFile out; } Csv;
+typedef struct { WholeFile out; bool quiet; } Csv;
 
 static bool csv_begin(Csv* csv, const Results* r, const char* name, const char* columns, Error* err) {
     char path[PATH_SIZE];
     results_path(r, name, path);
+    csv->quiet = r->quiet;
     if (!results_may_replace(path, columns, err) || !whole_file_begin(&csv->out, path, err)) { return false; }
     fprintf(csv->out.file, "%s\n", columns);
     return true;
@@ -88,6 +90,7 @@ static inline const char* csv_text(const char* text) {
 
 static bool csv_end(Csv* csv, Error* err) {
     if (!whole_file_end(&csv->out, err)) { return false; }
+    if (csv->quiet) { return true; }
     output_take_back();
     printf("wrote %s\n", csv->out.path);
     return true;
@@ -192,8 +195,10 @@ static void table_html(FILE* page, const char* title, char* text) {
 
 static void table_end(Table* t, Results* r) {
     fclose(t->out);
-    output_take_back();
-    table_print(t->title, t->text);
+    if (!r->quiet) {
+        output_take_back();
+        table_print(t->title, t->text);
+    }
     if (r->page) { table_html(r->page, t->title, t->text); }
     free(t->text);
 }
