@@ -147,6 +147,7 @@ static void panel_begin(Figure* f, const char* title, Axis x, Axis y) {
                  "    set tics nomirror textcolor rgb ink\n    set grid linecolor rgb grid linetype 1 linewidth 1\n"
                  "    set key bmargin center Left reverse horizontal samplen 1.6 width -1 height 1 textcolor rgb ink\n"
                  "    set xlabel offset 0,0.4; set ylabel offset 0.5,0\n");
+    fputs("    if (format eq 'dumb') { unset grid }\n", out);
     put_axis(out, "x", x);
     put_axis(out, "y", y);
     f->y = y.low < y.high ? y : (Axis){.log = y.log, .low = INFINITY, .high = -INFINITY};

@@ -36,7 +36,7 @@ static void report_part(Report* r, const Analyzer* analyzer, Run* runs, int coun
 }
 
 static void report_contents(FILE* page, const Run* runs, int count) {
-    fputs("<nav><ul>\n<li><a href=\"#runs0\">Runs</a></li>\n<li><a href=\"#together0\">Over each other</a></li>\n", page);
+    fputs("<nav><ul>\n<li><a href=\"#runs0\">Runs</a></li>\n<li><a href=\"#together0\">Comparison</a></li>\n", page);
     for (int i = 0; i < count; i++) {
         fprintf(page, "<li><a href=\"#run%d\">", i);
         html_text(page, runs[i].name);
@@ -57,7 +57,7 @@ static void report_suffix(const Run* runs, int count, int i, char suffix[132]) {
 static void report_parts(Report* r) {
     Analysis* a = r->a;
     page_runs(r->page, a->runs, a->count);
-    page_heading(r->page, "together", 0, "Over each other");
+    page_heading(r->page, "together", 0, "Comparison");
     for (int k = 0; k < a->analyzer_count; k++) {
         if (a->analyzers[k].part == REPORT_RUNS) { report_part(r, &a->analyzers[k], a->runs, a->count, ""); }
     }
