@@ -210,10 +210,10 @@ test-gpu-check:
 
 # $(call RUN_TESTS,test...). Shell tests are told where the programs are; $(abspath) would split this folder's name at a space.
 RUN_TESTS = @build="$$(cd $(BUILD) && pwd)" && TRAIN_KAT="$$build/train_kat" CONVERT_DATA="$$build/convert_data" \
-    scripts/run_tests.sh $(1)
+    ANALYZE="$$build/analyze" scripts/run_tests.sh $(1)
 
 # The longest come first: they run beside the others. Benchmarks, which no test runs, have to compile.
-test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data
+test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data $(BUILD)/analyze
 	@$(CC) $(CFLAGS) $(OPENBLAS_FLAGS) -fsyntax-only dev/bench/bench.c dev/bench/layers.c dev/bench/bench_data.c \
 	    dev/bench/bench_augment.c
 	$(call RUN_TESTS,$(SHELL_TESTS) $(TESTS))
@@ -228,6 +228,8 @@ $(TESTS:$(BUILD)/test_%=test-%): test-%: $(BUILD)/test_%
 	$(call RUN_TESTS,$<)
 
 $(RUN_TRAINER:$(BUILD)/test_%=test-%): $(BUILD)/train_kat
+
+$(patsubst dev/test/test_%,test-%,$(wildcard dev/test/test_analyze*.sh)): $(BUILD)/analyze
 
 $(SHELL_TESTS:dev/test/test_%=test-%): test-%: dev/test/test_% $(BUILD)/train_kat $(BUILD)/convert_data
 	$(call RUN_TESTS,$<)

@@ -164,7 +164,7 @@ static void panel_end_as(Figure* f, const char* command) {
     fclose(f->plot.out);
     f->plot.out = NULL;
     if (f->y.low < f->y.high && !f->y.log) { put_tics(f->body.out, "y", f->y); }
-    int entries = 52 / (f->longest_label + 5); // that the key has room for side by side
+    int entries = 46 / (f->longest_label + 5); // that the key has room for side by side
     fprintf(f->body.out, "    set key maxcols %d\n", entries < 1 ? 1 : entries);
     if (f->plots) { fprintf(f->body.out, "    %s %s\n", command, f->plot.text); }
     fputs("}\n", f->body.out);

@@ -173,7 +173,7 @@ static void table_print(const char* title, const char* text) {
 }
 
 static void table_html(FILE* page, const char* title, char* text) {
-    fputs("<div class=\"table\"><table><caption>", page);
+    fputs("<div class=\"table\" tabindex=\"0\"><table><caption>", page); // a keyboard can scroll it
     html_text(page, title);
     fputs("</caption>\n", page);
     int row = 0;

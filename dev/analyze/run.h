@@ -171,6 +171,7 @@ static bool run_trajectory(const Run* r, Checkpoint** list, size_t* count, Error
     }
     if (ok && *count > 1) { return true; }
     free(*list);
+    *list = NULL;
     return ok ? refuse_without_checkpoint(r, err) : false;
 }
 
@@ -199,6 +200,7 @@ static bool run_checkpoints(const Run* r, const char* which, Checkpoint** list, 
     }
     if (ok && *count) { return true; }
     free(*list);
+    *list = NULL;
     return ok ? set_error(err, "--checkpoints %s names none", which) : false;
 }
 

@@ -49,7 +49,7 @@ static void page_heading(FILE* page, const char* id, int number, const char* tit
 
 // Whether an option is told at all: not where it is of one machine, or says what to do
 static bool is_told(const Option* o) {
-    return o->type != OPTION_GROUP && (o->resume != RESUME_FREE || position_in("precision|device", option_name(o)) >= 0);
+    return o->type != OPTION_GROUP && o->resume != RESUME_FREE;
 }
 
 // The options in which the runs differ, or all of them: a row an option, a column a run
