@@ -28,9 +28,9 @@ static const Analyzer analyzers[] = {
      "      range of inputs that test images give them, at several checkpoints\n"},
     {"path", "RUN", "data|images|batch-size|output|threads", REPORT_EACH, path,
      "      the path of the weights over the saved checkpoints (--keep-every 1 of ./train_kat): distances, steps, turns,\n"
-     "      and the loss on the straight line from start to end\n"},
+     "      and the loss of 1000 test images, or --images, on the straight line from start to end\n"},
     {"report", "RUN [RUN...]", "checkpoint|checkpoints|blocks|heads|data|images|batch-size|output|threads", REPORT_NOT, report,
-     "      all of the above of these runs, on one page, report.html, which needs no other file; test images: 1000, or --images\n"},
+     "      all of the above of these runs, on one page, report.html, which needs no other file\n"},
     {"watch", "RUN [RUN...]", "every|output", REPORT_NOT, watch,
      "      curves of a run that goes on, here and on a page that reloads itself, until the run is done\n"},
 };

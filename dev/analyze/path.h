@@ -8,7 +8,7 @@
 #pragma once
 #include "analysis.h"
 
-enum { LINE_POINTS = 25 };
+enum { LINE_POINTS = 25, PATH_IMAGES = 1000 }; // of the test split, unless --images says otherwise
 
 typedef struct {
     int64_t step;
@@ -193,6 +193,7 @@ static void path_table(const PathStudy* s, Results* results) {
 
 static bool path_begin(PathStudy* s, Analysis* a, Error* err) {
     s->run = &a->runs[0];
+    if (!a->options.images) { a->options.images = PATH_IMAGES; }
     bool ready = run_model(s->run, err) && run_trajectory(s->run, &s->list, &s->count, err) && run_data(s->run, err);
     if (!ready) { return false; }
     size_t n = s->run->t.model.table.total;

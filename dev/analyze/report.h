@@ -3,8 +3,6 @@
 #pragma once
 #include "web_page.h"
 
-enum { REPORT_IMAGES = 1000 }; // of the test split, unless --images says otherwise
-
 typedef struct {
     Analysis* a;
     FILE* page;
@@ -19,12 +17,14 @@ static void report_part(Report* r, const Analyzer* analyzer, Run* runs, int coun
     one.runs = runs;
     one.count = count;
     one.absent = false;
+    for (int i = 0; i < count; i++) { runs[i].options = &one.options; } // which an analysis may complete
     one.results.page = r->page;
     snprintf(one.results.suffix, sizeof one.results.suffix, "%s", suffix);
     command_text(&one, analyzer);
     printf("\n== %s\n", one.results.command);
     output_flush();
     bool ok = analyzer->run(&one, &err);
+    for (int i = 0; i < count; i++) { runs[i].options = &r->a->options; }
     r->a->results.undrawn = one.results.undrawn;
     if (ok) { return; }
     output_take_back();
@@ -78,7 +78,6 @@ static bool report(Analysis* a, Error* err) {
     size_t size, used = strlen(title);
     r.page = open_memstream(&text, &size);
     if (!r.page) { return set_error(err, "no memory for a page: close other programs"); }
-    if (!a->options.images) { a->options.images = REPORT_IMAGES; }
     for (int i = 0; i < a->count && used < sizeof title; i++) {
         used += (size_t)snprintf(title + used, sizeof title - used, "%s %s", i ? "," : "", a->runs[i].name);
     }

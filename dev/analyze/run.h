@@ -59,17 +59,21 @@ static bool run_open(Run* r, const char* folder, const AnalyzeOptions* options, 
     return run_read_config(r, err);
 }
 
+static void run_release_data(Run* r) {
+    if (!r->has_data) { return; }
+    loader_close(&r->t.train_loader);
+    loader_close(&r->t.test_loader);
+    dataset_free(&r->t.train);
+    dataset_free(&r->t.test);
+    r->has_data = false;
+}
+
 static void run_release(Run* r) {
-    if (r->has_data) {
-        loader_close(&r->t.train_loader);
-        loader_close(&r->t.test_loader);
-        dataset_free(&r->t.train);
-        dataset_free(&r->t.test);
-    }
+    run_release_data(r);
     if (r->has_model) { model_free(&r->t.model); }
     free(r->t.origin.class_names);
     r->t = (Trainer){0};
-    r->has_model = r->has_data = false;
+    r->has_model = false;
 }
 
 // ---- Checkpoints
@@ -265,13 +269,16 @@ static bool run_weights(Run* r, const char* name, float* flat, int64_t* step, Er
     return ok;
 }
 
-// ---- The test images. After run_model; t.test_loader gives them, evaluate(&t, flat, NULL) goes over them
+// ---- The test images, so many as the options say by now. After run_model; t.test_loader gives them, and
+// evaluate(&t, flat, NULL) goes over them.
 
 static bool run_data(Run* r, Error* err) {
     Trainer* t = &r->t;
     Config* c = &t->model.config;
-    if (r->has_data) { return true; }
-    if (r->options->images) { c->test_images = r->options->images; }
+    int wanted = r->options->images ? r->options->images : r->config.test_images;
+    if (r->has_data && c->test_images == wanted) { return true; }
+    run_release_data(r);
+    c->test_images = wanted;
     if (!dataset_open(&t->train, &t->test, c->data, err)) { return false; }
     if (c->train_images && c->train_images < t->train.count) { dataset_take(&t->train, c->train_images); }
     if (c->test_images && c->test_images < t->test.count) { dataset_take(&t->test, c->test_images); }
