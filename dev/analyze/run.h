@@ -275,7 +275,8 @@ static bool run_weights(Run* r, const char* name, float* flat, int64_t* step, Er
 static bool run_data(Run* r, Error* err) {
     Trainer* t = &r->t;
     Config* c = &t->model.config;
-    int wanted = r->options->images ? r->options->images : r->config.test_images;
+    int own = r->config.test_images, wanted = r->options->images; // 0: all
+    if (!wanted || (own && own < wanted)) { wanted = own; }
     if (r->has_data && c->test_images == wanted) { return true; }
     run_release_data(r);
     c->test_images = wanted;
