@@ -1,31 +1,31 @@
 #!/usr/bin/env bash
-# Figures and numbers of the small protocol's models on CIFAR-10, as pages: softmax against Fourier-KArAt (vit-mini,
-# vit-mini-g3b), and KAT against ViT (kat-mini, vit-mini).
+# Figures and numbers of small models on CIFAR-10, as pages: softmax against Fourier-KArAt (vit-tiny, vit-tiny-g3b), and
+# KAT against ViT (kat-tiny, vit-tiny), in the sizes of scripts/reproduce.sh --scale small.
 #
-#     scripts/figures.sh DATA                 trains them first, in $OUT, and goes on where it was stopped
-#     scripts/figures.sh DATA RUN [RUN...]    a page of runs that are there
-#     OUT=runs/figures STEPS=1000 ...         the settings below, from the environment
+#     scripts/figures.sh DATA                 trains them for a few epochs first, and goes on where it was stopped
+#     scripts/figures.sh DATA RUN [RUN...]    a page of runs that are there, such as those of scripts/reproduce.sh
+#     OUT=runs/figures STEPS=500 ...          the settings below, from the environment
 #
 # DATA is the folder of CIFAR-10's binary version, or the path of cifar10.train.kds without .train.kds. What it costs: a
-# step of 64 images takes 6 GFLOP (scripts/run_cifar10_small.sh), so three runs of 1000 take 18 TFLOP, four minutes at 80
-# GFLOP/s, which 2 cores give. A page evaluates each run some 200 times on 500 images, 3 TFLOP a run. Epochs are of 12,800
-# images, so that there is a checkpoint every 200 steps.
+# step of 128 images takes 17 GFLOP, so three runs of 500 take 26 TFLOP, five and a half minutes at 80 GFLOP/s, which 2
+# cores give. A page evaluates each run some 200 times on 500 images, 4 TFLOP a run. Epochs are of 12,800 images, so
+# that there is a checkpoint every 100 steps.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-. scripts/runs.sh
 
 out=${OUT:-runs/figures}
-steps=${STEPS:-1000}
-flags="--dim 64 --heads 2 --steps $steps --train-images 12800 --batch-size 64 --lr 1e-3 --warmup-epochs 1 --weight-decay 0.05
-       --clip-grad 1 --hflip 0.5 --keep-every 1 --log-every 20 --seed ${SEED:-1} ${FLAGS:-}"
+steps=${STEPS:-500}
+flags="--image-size 32 --patch 4 --dim 64 --depth 6 --heads 4 --steps $steps --train-images 12800 --batch-size 128
+       --lr 2e-3 --warmup-epochs 1 --clip-grad 1 --hflip 0.5 --crop-padding 4 --keep-every 1 --log-every 10
+       --seed ${SEED:-1} ${FLAGS:-}"
 analyze_flags=${ANALYZE_FLAGS:-"--images 500"}
 
-[ $# -ge 1 ] || { echo "give the data: $0 FOLDER of CIFAR-10's binary version, or the path of its .kds files" >&2; exit 2; }
+[ $# -ge 1 ] || { echo "give CIFAR-10: $0 FOLDER of its binary version, or the path of its .kds files" >&2; exit 2; }
 make -s train_kat convert_data analyze || exit 1
 data=$1
 shift
 if [ ! -e "$data.train.kds" ]; then
-    need_cifar10 "$data"
+    [ -e datasets/cifar10.test.kds ] || ./convert_data cifar10 "$data" datasets || exit 1
     data=datasets/cifar10
 fi
 
@@ -46,7 +46,7 @@ if [ $# -gt 0 ]; then
     page report "$@"
     exit
 fi
-for model in vit-mini vit-mini-g3b kat-mini; do
+for model in vit-tiny vit-tiny-g3b kat-tiny; do
     echo
     echo "== training $model"
     # shellcheck disable=SC2086
@@ -54,7 +54,7 @@ for model in vit-mini vit-mini-g3b kat-mini; do
         { echo "Training failed: see $out/$model.log: $(tail -n 1 "$out/$model.log")" >&2; exit 1; }
     tail -n 1 "$out/$model.log"
 done
-page softmax-g3b "$out/vit-mini" "$out/vit-mini-g3b"
-page vit-kat "$out/vit-mini" "$out/kat-mini"
+page softmax-g3b "$out/vit-tiny" "$out/vit-tiny-g3b"
+page vit-kat "$out/vit-tiny" "$out/kat-tiny"
 echo
 echo "Took $SECONDS s."

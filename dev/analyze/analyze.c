@@ -20,16 +20,17 @@ static const Analyzer analyzers[] = {
      "      loss, accuracy, learning rate, gradient norm and images/s of the runs over each other; runs that differ\n"
      "      by their seed alone are one line, the mean, with a band of a standard deviation\n"},
     {"weights", "RUN", "checkpoints|blocks|heads|output|threads", REPORT_EACH, weights,
-     "      how the weights are distributed: all, each kind of tensor, KArAt's coefficients and W of each head (of the\n"
-     "      last block, or --blocks); kurtosis, share beyond 3 standard deviations\n"},
+     "      how the weights are distributed: all, each kind of tensor, KArAt's coefficients and W of each head (of\n"
+     "      the last block, or --blocks); kurtosis, share beyond 3 standard deviations\n"},
     {"functions", "RUN", "checkpoints|blocks|heads|data|batch-size|output|threads", REPORT_EACH,
      functions,
-     "      the functions of KArAt's heads (of the last block, or --blocks) and the rationals of every block, over the\n"
-     "      range of inputs that test images give them, at several checkpoints\n"},
+     "      the functions of KArAt's heads (of the last block, or --blocks) and the rationals of every block, over\n"
+     "      the range of inputs that test images give them, at several checkpoints\n"},
     {"path", "RUN", "data|images|batch-size|output|threads", REPORT_EACH, path,
-     "      the path of the weights over the saved checkpoints (--keep-every 1 of ./train_kat): distances, steps, turns,\n"
-     "      and the loss of 1000 test images, or --images, on the straight line from start to end\n"},
-    {"report", "RUN [RUN...]", "checkpoint|checkpoints|blocks|heads|data|images|batch-size|output|threads", REPORT_NOT, report,
+     "      the path of the weights over the saved checkpoints (--keep-every 1 of ./train_kat): distances, steps,\n"
+     "      turns, and the loss of 1000 test images, or --images, on the straight line from start to end\n"},
+    {"report", "RUN [RUN...]", "checkpoint|checkpoints|blocks|heads|data|images|batch-size|output|threads",
+     REPORT_NOT, report,
      "      all of the above of these runs, on one page, report.html, which needs no other file\n"},
     {"watch", "RUN [RUN...]", "every|output", REPORT_NOT, watch,
      "      curves of a run that goes on, here and on a page that reloads itself, until the run is done\n"},

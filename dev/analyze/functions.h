@@ -1,8 +1,8 @@
 // ./analyze functions: what the learned functions have become, over the inputs that the test images give them.
 //     KArAt       phi_pq of chosen heads, of logits A_kq (in the order Φ(W A) of z_kp) over images and rows k
 //     rationals   F of each block and group, of what stands before it, over images, tokens and channels
-// Inputs are those of the last checkpoint, of one batch; curves go over their range without the outer 0.5 % at each end,
-// with their density beneath. Of a head's units those are shown whose outputs differ most, and in the middle.
+// Inputs are those of the last checkpoint, of one batch; curves go over their range without the outer 0.5 % at each
+// end, with their density beneath. Of a head's units those are shown whose outputs spread most, and in the middle.
 #pragma once
 #include "analysis.h"
 #include "attention_maps.h"
@@ -33,10 +33,9 @@ typedef struct {
 
 // ---- Units of KArAt
 
-// phi_pq at x (n): every p and q of head h of an operator. theta: karat_units_fold() of that head, where the basis is not
-// linear in its coefficients
-static void unit_values(float* out, const float* x, int n, KaratOperator w, const float* theta, KaratDims d, int h, int p,
-                        int q) {
+// phi_pq at x (n), of head h of an operator. theta: folded_units() of that head
+static void unit_values(float* out, const float* x, int n, KaratOperator w, const float* theta, KaratDims d, int h,
+                        int p, int q) {
     int M = karat_coefficients(d);
     float* e = alloc_floats((size_t)(M + 1) * n, "a function's values");
     memset(out, 0, (size_t)n * sizeof *out);
@@ -70,6 +69,7 @@ static KaratOperator first_operator(const Model* m, const float* flat, int l, Ka
     return karat_has_inner(d) ? params.inner : params.outer;
 }
 
+// What a head's functions are evaluated by where the basis is not linear in its coefficients, else NULL; to be freed
 static float* folded_units(KaratOperator w, KaratDims d, int h) {
     if (basis_is_linear(d.basis)) { return NULL; }
     float* theta = alloc_floats(karat_units_coefs(d), "a head's functions");
@@ -270,7 +270,8 @@ static void evaluate_place(const FunctionStudy* s, size_t c, size_t k, const flo
         RationalShape one = shape;
         one.groups = 1;
         for (int g = 0; g < shape.groups; g++) {
-            rational_forward(values_at(s, c, k, g), place->x, numerator, denominator + g * shape.n, 1, CURVE_POINTS, one);
+            rational_forward(values_at(s, c, k, g), place->x, numerator, denominator + g * shape.n, 1, CURVE_POINTS,
+                             one);
         }
         return;
     }
@@ -301,9 +302,10 @@ static int head_number(const FunctionStudy* s, const FunctionPlace* p) {
 
 static bool functions_csv(const FunctionStudy* s, bool rationals, const Results* results, Error* err) {
     Csv csv;
+    const char* name = rationals ? "functions-rational.csv" : "functions-karat.csv";
     const char* columns = rationals ? "checkpoint,step,block,rational,group,input,output,input_density"
                                     : "checkpoint,step,block,head,p,q,input,output,input_density";
-    if (!csv_begin(&csv, results, rationals ? "functions-rational.csv" : "functions-karat.csv", columns, err)) { return false; }
+    if (!csv_begin(&csv, results, name, columns, err)) { return false; }
     for (size_t c = 0; c < s->count; c++) {
         for (size_t k = 0; k < s->place_count; k++) {
             const FunctionPlace* p = &s->places[k];
@@ -424,7 +426,8 @@ static void functions_table(const FunctionStudy* s, bool rationals, Results* res
         double from = p->x[0], to = p->x[CURVE_POINTS - 1];
         if ((p->which > 0) != rationals) { continue; }
         if (rationals) {
-            table_row(&t, "%d\t%d\t%.3g\t%.3g\t%.3g\t%.3g", p->block, p->which, from, to, change_of(s, k), group_gap(s, k));
+            table_row(&t, "%d\t%d\t%.3g\t%.3g\t%.3g\t%.3g", p->block, p->which, from, to, change_of(s, k),
+                      group_gap(s, k));
         } else {
             table_row(&t, "%d\t%d\t%d, %d\t%.3g\t%.3g\t%.3g\t%.3g", p->block, head_number(s, p), p->p, p->q, from, to,
                       change_of(s, k), p->spread);
@@ -439,16 +442,17 @@ static bool functions_begin(FunctionStudy* s, Analysis* a, Error* err) {
     s->run = &a->runs[0];
     const Config* c = &s->run->config;
     if (c->attn != ATTN_KARAT && !has_rationals(c)) {
-        return nothing_to_analyze(a, err, "%s has no learned functions (attention %s, mlp %s): they are KArAt's and the "
-                                  "rationals", s->run->folder, choice_name(config_option("attn")->choices, c->attn),
+        return nothing_to_analyze(a, err, "%s has no learned functions, as KArAt and the rationals are (attention %s, "
+                                  "mlp %s)", s->run->folder, choice_name(config_option("attn")->choices, c->attn),
                                   choice_name(config_option("mlp")->choices, c->mlp));
     }
     bool ready = run_model(s->run, err) && run_checkpoints(s->run, a->options.checkpoints, &s->list, &s->count, err) &&
                  run_data(s->run, err);
     if (!ready) { return false; }
     Dims d = s->run->t.model.dims;
-    return number_list(*a->options.blocks ? a->options.blocks : "last", d.L, "block", s->blocks, &s->block_count, err) &&
-           number_list(*a->options.heads ? a->options.heads : "all", d.H, "head", s->heads, &s->head_count, err);
+    const char *blocks = a->options.blocks, *heads = a->options.heads;
+    return number_list(*blocks ? blocks : "last", d.L, "block", s->blocks, &s->block_count, err) &&
+           number_list(*heads ? heads : "all", d.H, "head", s->heads, &s->head_count, err);
 }
 
 static bool functions_write(const FunctionStudy* s, bool rationals, Results* results, Error* err) {

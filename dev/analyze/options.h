@@ -21,7 +21,8 @@ static const Option analyze_options[] = {
     ANALYZE_TEXT(blocks, "blocks", "", "numbers from 0, with commas; or all, or last")
     ANALYZE_TEXT(heads, "heads", "", "numbers from 0, with commas; or all")
     ANALYZE_TEXT(data, "data", "", "where the run's data set lies now")
-    ANALYZE_INT(images, "images", "0", 0, 100000000, "of those that the run was evaluated on, so many; 0: as the analysis says")
+    ANALYZE_INT(images, "images", "0", 0, 100000000,
+                "so many of those that the run was evaluated on; 0: as the analysis says")
     ANALYZE_INT(batch_size, "batch-size", "0", 0, 65536, "images at a time; 0: as the run, at most 128")
     ANALYZE_INT(every, "every", "10", 0, 86400, "seconds between looks at the run; 0: look once")
     ANALYZE_INT(threads, "threads", "0", 0, 4096, "0: all cores; no number depends on it")

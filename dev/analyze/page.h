@@ -28,8 +28,9 @@ static void page_png(FILE* page, const Bytes* png, int width, int height, const 
 // What gnuplot's SVG has, and what stands for it in a page; %d: the picture's number, so that no id is there twice
 typedef struct { const char *from, *to; } Replacement;
 static const Replacement svg_replacements[] = {
-    {" id='", " id='p%d-"}, {" id=\"", " id=\"p%d-"}, {"xlink:href='#", "href='#p%d-"}, {"xlink:href=\"#", "href=\"#p%d-"},
-    {"xlink:href", "href"}, {"url(#", "url(#p%d-"}, {"fill=\"#ffffff\"/>", "fill=\"none\"/>"},
+    {" id='", " id='p%d-"}, {" id=\"", " id=\"p%d-"},
+    {"xlink:href='#", "href='#p%d-"}, {"xlink:href=\"#", "href=\"#p%d-"}, {"xlink:href", "href"},
+    {"url(#", "url(#p%d-"}, {"fill=\"#ffffff\"/>", "fill=\"none\"/>"},
 };
 
 // Colours of plot.h, as "rgb(  0, 114, 178)" or "rgb(0,114,178)" has them, and the page's names for them

@@ -100,8 +100,8 @@ static bool path_csv(const PathStudy* s, const Results* results, Error* err) {
                    "test_loss_se,test_top1", err)) { return false; }
     for (size_t t = 0; t < s->count; t++) {
         const PathPoint* p = &s->points[t];
-        csv_row(&csv, "%s,%lld,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.6g,%.6g", s->list[t].name, (long long)p->step, p->from_start,
-                p->to_end, p->length, p->cosine, p->along, p->test.loss, p->test.loss_se, p->test.top1);
+        csv_row(&csv, "%s,%lld,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.6g,%.6g", s->list[t].name, (long long)p->step,
+                p->from_start, p->to_end, p->length, p->cosine, p->along, p->test.loss, p->test.loss_se, p->test.top1);
     }
     if (!csv_end(&csv, err)) { return false; }
     if (!csv_begin(&csv, results, "path-line.csv", "alpha,test_loss,test_loss_se,test_top1", err)) { return false; }
@@ -163,7 +163,8 @@ static bool path_figure(const PathStudy* s, Results* results, Error* err) {
     snprintf(subject + used, sizeof subject - used, ", %zu checkpoints from start to %s%s, %d test images", s->count,
              s->list[s->count - 1].name, s->run->config.model_ema_decay > 0 ? " (running means)" : "",
              s->run->t.test.count);
-    figure_begin(&f, results, "path", 2, "Path of the weights", "how far the weights went, and the loss along their path", subject);
+    figure_begin(&f, results, "path", 2, "Path of the weights",
+                 "how far the weights went, and the loss along their path", subject);
     path_panels(&f, s, column);
     for (int k = 0; k < PATH_COLUMNS; k++) { free(column[k]); }
     return figure_end(&f, err);
@@ -181,8 +182,8 @@ static void path_table(const PathStudy* s, Results* results) {
         if (s->alpha[k] >= 0 && s->alpha[k] <= 1) { highest = fmax(highest, s->line[k].loss); }
     }
     double ends = fmax(s->points[0].test.loss, s->points[s->count - 1].test.loss);
-    table_begin(&t, "Path of the weights", "checkpoints\tlength of the path\tfrom start to end\tdistance / path\tmean cosine\t"
-                "barrier on the line, nats");
+    table_begin(&t, "Path of the weights", "checkpoints\tlength of the path\tfrom start to end\tdistance / path\t"
+                "mean cosine\tbarrier on the line, nats");
     double direct = s->points[s->count - 1].from_start;
     table_row(&t, "%zu\t%.4g\t%.4g\t%.3f\t%.3f\t%.4f", s->count, length, direct, length > 0 ? direct / length : 0,
               cosine.count ? cosine.mean : NAN, fmax(0, highest - ends));

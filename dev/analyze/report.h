@@ -1,5 +1,5 @@
-// ./analyze report: every analysis of the table that has a part in it, of all runs or of each, on one page. What a model
-// has nothing of, or what fails, is said in its place; what failed is also said at the end, which is then an error.
+// ./analyze report: every analysis of the table that has a part in it, of all runs or of each, on one page. What a
+// model has nothing of, or what fails, is said in its place; what failed is also said at the end, as an error.
 #pragma once
 #include "web_page.h"
 
@@ -91,6 +91,6 @@ static bool report(Analysis* a, Error* err) {
     fclose(r.page);
     bool ok = page_save(&a->results, "report.html", text, size, err);
     free(text);
-    if (ok && r.failures) { return set_error(err, "%d parts are missing in the report, the first as %s", r.failures, r.first.text); }
-    return ok;
+    if (!ok || !r.failures) { return ok; }
+    return set_error(err, "%d parts are missing in the report, the first as %s", r.failures, r.first.text);
 }

@@ -27,9 +27,9 @@ static bool watch_line(const Run* r, const MetricsTable* log, char* line, size_t
 static bool watch_panel(const Results* results, int panel, Error* err) {
     char script[PATH_SIZE], settings[96];
     Bytes picture;
-    int columns = terminal_columns() - 1;
+    int columns = terminal_columns() < 150 ? terminal_columns() - 1 : 150;
     results_path(results, "curves.gp", script);
-    snprintf(settings, sizeof settings, "format='dumb'; panel=%d; columns=%d; lines=16", panel, columns < 150 ? columns : 150);
+    snprintf(settings, sizeof settings, "format='dumb'; panel=%d; columns=%d; lines=16", panel, columns);
     if (!gnuplot_draw(script, settings, &picture, err)) { return false; }
     fputs((const char*)picture.bytes, stdout);
     free(picture.bytes);

@@ -9,8 +9,8 @@
 static const char page_style[] =
     ":root{color-scheme:light dark;--ink:#1a1b1c;--muted:#606468;--grid:#d9dadb;--paper:#fff;--card:#f5f6f7;\n"
     "--c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#cc79a7;--c4:#e69f00;--c5:#56b4e9}\n"
-    "@media(prefers-color-scheme:dark){:root{--ink:#e6e7e8;--muted:#a6abb0;--grid:#3a3e42;--paper:#15171a;--card:#1e2125;\n"
-    "--c0:#4ba6e0;--c1:#ff8a3d;--c2:#2cc496;--c3:#e39bc2;--c4:#f0b840;--c5:#8ad0f5}}\n"
+    "@media(prefers-color-scheme:dark){:root{--ink:#e6e7e8;--muted:#a6abb0;--grid:#3a3e42;--paper:#15171a;\n"
+    "--card:#1e2125;--c0:#4ba6e0;--c1:#ff8a3d;--c2:#2cc496;--c3:#e39bc2;--c4:#f0b840;--c5:#8ad0f5}}\n"
     "*{box-sizing:border-box}\n"
     "body{margin:0 auto;padding:1rem;max-width:68rem;background:var(--paper);color:var(--ink);\n"
     "font:1rem/1.5 system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif}\n"
@@ -71,7 +71,9 @@ static void page_options(FILE* page, const Run* runs, int count, bool all) {
         }
         if (!differs) { continue; }
         fprintf(rows, "--%s", option_name(&config_table[k]));
-        for (int i = 0; i < count; i++) { fprintf(rows, "\t%s", option_text(&runs[i].config, &config_table[k], value)); }
+        for (int i = 0; i < count; i++) {
+            fprintf(rows, "\t%s", option_text(&runs[i].config, &config_table[k], value));
+        }
         fputc('\n', rows);
     }
     fclose(rows);

@@ -1,5 +1,5 @@
-// ./analyze weights: how the weights are distributed, at several checkpoints: all of them, those of each kind of tensor,
-// and, of KArAt, the coefficients and W of each head. For n weights w of mean m and variance s² = Σ (w - m)² / n:
+// ./analyze weights: how the weights are distributed, at several checkpoints: all of them, those of each kind of
+// tensor, and, of KArAt, the coefficients and W of each head. For n weights w of mean m and s² = Σ (w - m)² / n:
 //     kurtosis   Σ (w - m)^4 / (n s^4)                 3 for a normal distribution, more where tails are heavy
 //     beyond     the share with |w - m| > 3 s          0.27 % for a normal distribution
 #pragma once
@@ -143,8 +143,8 @@ static Part part_of(const Model* m, const float* flat, const WeightGroup* g) {
     const Parameter* p = &m->table.row[g->row];
     if (g->block < 0 && g->head < 0) { return (Part){flat + p->offset, p->size * (size_t)p->copies}; }
     size_t size = g->head < 0 ? p->size : p->size / (size_t)p->shape[0];
-    return (Part){row_of_block(m, flat, g->row, g->block < 0 ? 0 : g->block) + (g->head < 0 ? 0 : (size_t)g->head * size),
-                  size};
+    size_t skipped = g->head < 0 ? 0 : (size_t)g->head * size;
+    return (Part){row_of_block(m, flat, g->row, g->block < 0 ? 0 : g->block) + skipped, size};
 }
 
 // ---- Two passes over the checkpoints: moments, then, in bins that all of them share, densities
@@ -184,18 +184,24 @@ static const char* number_or_all(int number, char text[16]) {
     return text;
 }
 
+// The first cells of a row: which weights, when
+static void put_group(const Csv* csv, const WeightStudy* s, size_t c, const WeightGroup* g) {
+    char block[16], head[16];
+    fprintf(csv->out.file, "%s,%lld,%s,%s,%s,", csv_text(s->list[c].name), (long long)s->list[c].step, g->label,
+            number_or_all(g->block, block), number_or_all(g->head, head));
+}
+
 static bool weights_csv(const WeightStudy* s, const Results* results, Error* err) {
     Csv csv;
-    char block[16], head[16];
     if (!csv_begin(&csv, results, "weights.csv", "checkpoint,step,tensor,block,head,count,mean,sd,kurtosis,beyond_3sd,"
                    "smallest,largest", err)) { return false; }
     for (size_t c = 0; c < s->count; c++) {
         for (size_t g = 0; g < s->group_count; g++) {
             const WeightGroup* group = &s->groups[g];
             const Moments* m = &s->moments[c * s->group_count + g];
-            csv_row(&csv, "%s,%lld,%s,%s,%s,%zu,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g", s->list[c].name, (long long)s->list[c].step,
-                    group->label, number_or_all(group->block, block), number_or_all(group->head, head), m->count, m->mean,
-                    m->sd, m->kurtosis, m->beyond, m->low, m->high);
+            put_group(&csv, s, c, group);
+            csv_row(&csv, "%zu,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g", m->count, m->mean, m->sd, m->kurtosis, m->beyond, m->low,
+                    m->high);
         }
     }
     return csv_end(&csv, err);
@@ -203,7 +209,6 @@ static bool weights_csv(const WeightStudy* s, const Results* results, Error* err
 
 static bool histogram_csv(const WeightStudy* s, const Results* results, Error* err) {
     Csv csv;
-    char block[16], head[16];
     if (!csv_begin(&csv, results, "weights-histogram.csv", "checkpoint,step,tensor,block,head,from,to,density", err)) {
         return false;
     }
@@ -214,9 +219,8 @@ static bool histogram_csv(const WeightStudy* s, const Results* results, Error* e
             int bins = bins_for(s->moments[g].count);
             double width = 2 * s->reach[g] / bins;
             for (int i = 0; i < bins; i++) {
-                csv_row(&csv, "%s,%lld,%s,%s,%s,%.9g,%.9g,%.9g", s->list[c].name, (long long)s->list[c].step, group->label,
-                        number_or_all(group->block, block), number_or_all(group->head, head), i * width - s->reach[g],
-                        (i + 1) * width - s->reach[g], density[i]);
+                put_group(&csv, s, c, group);
+                csv_row(&csv, "%.9g,%.9g,%.9g", i * width - s->reach[g], (i + 1) * width - s->reach[g], density[i]);
             }
         }
     }
@@ -265,8 +269,10 @@ static bool weights_figure(const WeightStudy* s, bool of_heads, Results* results
     for (size_t g = 0; g < s->group_count; g++) { count += (s->groups[g].head >= 0) == of_heads; }
     if (!count) { return true; }
     subject_of(s->run, "", 0, subject, sizeof subject);
-    figure_begin(&f, results, of_heads ? "weights-heads" : "weights", of_heads ? s->head_count < 4 ? s->head_count : 4 : 3,
-                 of_heads ? "Weights of each head" : "Weights", "densities of the weights, one line a checkpoint", subject);
+    int columns = !of_heads ? 3 : s->head_count < 4 ? s->head_count : 4;
+    figure_begin(&f, results, of_heads ? "weights-heads" : "weights", columns,
+                 of_heads ? "Weights of each head" : "Weights", "densities of the weights, one line a checkpoint",
+                 subject);
     for (size_t g = 0; g < s->group_count && f.panels < PLOT_MAX_PANELS; g++) {
         if ((s->groups[g].head >= 0) == of_heads && !is_constant(s, g)) { weights_panel(&f, s, g); }
     }
@@ -283,9 +289,9 @@ static void weights_table(const WeightStudy* s, Results* results) {
         for (size_t c = 0; c < s->count; c++) {
             const Moments* m = &s->moments[c * s->group_count + g];
             if (c > 0 && c + 1 < s->count) { continue; } // csv has those between
-            table_row(&t, "%s\t%s\t%s\t%s\t%zu\t%.3g\t%.3g\t%.2f\t%.2f", group->label, number_or_all(group->block, block),
-                      number_or_all(group->head, head), s->list[c].name, m->count, m->mean, m->sd, m->kurtosis,
-                      100 * m->beyond);
+            table_row(&t, "%s\t%s\t%s\t%s\t%zu\t%.3g\t%.3g\t%.2f\t%.2f", group->label,
+                      number_or_all(group->block, block), number_or_all(group->head, head), s->list[c].name, m->count,
+                      m->mean, m->sd, m->kurtosis, 100 * m->beyond);
         }
     }
     table_end(&t, results);

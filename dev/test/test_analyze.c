@@ -1,5 +1,6 @@
-// The numbers of ./analyze against small computations of their own, and what its pictures and pages are made of: curves,
-// weights, functions, path, report. What the commands do with runs, and with bad ones, is in test_analyze_runs.sh.
+// The numbers of ./analyze against small computations of their own, and what its pictures and pages are made of:
+// curves, weights, functions, path, report. What the commands do with runs, good and bad ones, is in
+// test_analyze_runs.sh.
 #pragma GCC diagnostic ignored "-Wunused-function" // what only main calls
 #define TESTING
 #include "../../train_vit.c"
@@ -66,7 +67,8 @@ static void test_normal_moments(void) {
 static void test_head_parts(void) {
     Model m;
     Error err;
-    Config c = config_from("--attn karat --dim 24 --heads 3 --depth 2 --image-size 8 --patch 4 --mlp gelu --karat-rank 2");
+    Config c = config_from("--attn karat --dim 24 --heads 3 --depth 2 --image-size 8 --patch 4 --mlp gelu "
+                           "--karat-rank 2");
     if (!model_plan(&m, &c, 10, 2, &err) || !model_allocate(&m, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     KaratDims d = karat_dims(&m, 1);
     Params p = params_of_block(&m.table, m.params, 1);
@@ -153,7 +155,8 @@ static void test_watch_line(void) {
     open_runs(&run, names, 1, &options);
     metrics_read(&log, &run, &err);
     run.config.epochs = 3; // of 10 steps
-    CHECK(!watch_line(&run, &log, line, sizeof line) && strstr(line, "step 20/30") && strstr(line, "test 50.00 %"), "%s", line);
+    bool done = watch_line(&run, &log, line, sizeof line);
+    CHECK(!done && strstr(line, "step 20/30") && strstr(line, "test 50.00 %"), "%s", line);
     run.config.epochs = 2;
     CHECK(watch_line(&run, &log, line, sizeof line) && strstr(line, "done"), "%s", line);
     metrics_table_free(&log);
@@ -217,8 +220,8 @@ static void test_units(void) {
         const char* order = basis % 2 ? "phi-phi" : "w-phi";
         Model m;
         Error err;
-        snprintf(flags, sizeof flags, "--attn karat --basis %s --karat-base %s --karat-order %s --dim 24 --heads 3 --depth 2 "
-                 "--image-size 8 --patch 2 --mlp gelu --karat-rank 2 --softmax-heads 1",
+        snprintf(flags, sizeof flags, "--attn karat --basis %s --karat-base %s --karat-order %s --dim 24 --heads 3 "
+                 "--depth 2 --image-size 8 --patch 2 --mlp gelu --karat-rank 2 --softmax-heads 1",
                  choice_name(config_option("basis")->choices, basis), basis % 3 ? "silu" : "gelu", order);
         Config c = config_from(flags);
         if (!model_plan(&m, &c, 10, B, &err) || !model_allocate(&m, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
@@ -341,7 +344,8 @@ static void test_page_parts(void) {
          "<tr><th scope=\"col\">name</th><th scope=\"col\">value</th></tr>\n"
          "<tr><th scope=\"row\">&lt;a&gt;</th><td>1</td></tr>\n</table></div>\n"},
         {put_base64_tests, "TWFu TWE= /w=="},
-        {put_a_picture, "<svg role=\"img\" width=\"480\" height=\"340\" viewBox=\"0 0 480 340\" aria-label=\"a &amp; b\">\n"
+        {put_a_picture, "<svg role=\"img\" width=\"480\" height=\"340\" viewBox=\"0 0 480 340\" "
+         "aria-label=\"a &amp; b\">\n"
          "<rect fill=\"none\"/><path id='p7-a' stroke='var(--ink)' fill='var(--c1)' d='M1,2'/><use href='#p7-a'/>"
          "<path stroke='rgb(1,2,3)' filter='url(#p7-f)'/></svg>\n"},
     };

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# ./analyze on small runs: what it writes and how its numbers agree with the trainer's, what it makes of bad runs, a full
-# disk and a missing gnuplot, and its page: that nothing of it comes from elsewhere, and, where Chromium is, how it looks.
+# ./analyze on small runs: what it writes and how its numbers agree with the trainer's, what it makes of bad runs, a
+# full disk and a missing gnuplot, and its page: that nothing of it comes from elsewhere, and, where Chromium is, how it
+# looks.
 # Needs TRAIN_KAT and ANALYZE (default ./train_kat, ./analyze). Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"
 analyze=$(realpath "${ANALYZE:-./analyze}")
@@ -19,18 +20,22 @@ tells() { # tells CODE TEXT ARGUMENTS...: exit code and a part of what ./analyze
 run() { # run NAME FLAGS...
     local name=$1
     shift
-    "$train" --dim 24 --depth 2 --image-size 16 --batch-size 16 --train-images 96 --test-images 48 --epochs 4 --keep-every 1 \
-        --log-every 2 --lr 3e-3 --output "$name" "$@" >"$name.log" 2>&1 || { echo "FAILED: training of $name"; cat "$name.log"; }
+    "$train" --dim 24 --depth 2 --image-size 16 --batch-size 16 --train-images 96 --test-images 48 --epochs 4 \
+        --keep-every 1 --log-every 2 --lr 3e-3 --output "$name" "$@" >"$name.log" 2>&1 ||
+        { echo "FAILED: training of $name"; cat "$name.log"; }
 }
 run kat --model kat-mini-g3b --seed 1
 run vit --model vit-mini --seed 1
 run vit-2 --model vit-mini --seed 2
 
-# value FILE COLUMN: in the last row of a csv
-value() { awk -F, -v name="$2" 'NR == 1 { for (i = 1; i <= NF; i++) { place[$i] = i } } END { print $place[name] }' "$1"; }
-last_of() { awk -F, -v name="$2" 'NR == 1 { for (i = 1; i <= NF; i++) { at[$i] = i } next } $at[name] != "" { v = $at[name] }
-                                  END { print v }' "$1"; }
-near() { awk -v a="$1" -v b="$2" -v limit="$3" 'BEGIN { exit !(a - b <= limit && b - a <= limit && a != "" && b != "") }'; }
+# value FILE COLUMN: the last of a csv
+value() {
+    awk -F, -v name="$2" 'NR == 1 { for (i = 1; i <= NF; i++) { at[$i] = i } next }
+                          $at[name] != "" { v = $at[name] } END { print v }' "$1"
+}
+near() {
+    awk -v a="$1" -v b="$2" -v limit="$3" 'BEGIN { exit !(a - b <= limit && b - a <= limit && a != "" && b != "") }'
+}
 
 # ---- What is written
 
@@ -60,18 +65,21 @@ fi
 
 # ---- Numbers, beside those of others
 
-mean=$(awk "BEGIN { printf \"%.6f\", ($(last_of vit/metrics.csv test_top1) + $(last_of vit-2/metrics.csv test_top1)) / 2 }")
-check "the mean of two seeds" near "$(awk -F, '$1 == "vit-mini" && $2 == "Test accuracy" { m = $5 } END { print m }' out/curves.csv)" \
-    "$mean" 1e-3
-check "path: the last loss is the run's" near "$(value out/path.csv test_loss)" "$(last_of kat/metrics.csv test_loss)" 1e-6
+mean=$(awk -v a="$(value vit/metrics.csv test_top1)" -v b="$(value vit-2/metrics.csv test_top1)" \
+    'BEGIN { printf "%.6f", (a + b) / 2 }')
+drawn=$(awk -F, '$1 == "vit-mini" && $2 == "Test accuracy" { m = $5 } END { print m }' out/curves.csv)
+loss=$(value out/path.csv test_loss)
+check "the mean of two seeds" near "$drawn" "$mean" 1e-3
+check "path: the last loss is the run's" near "$loss" "$(value kat/metrics.csv test_loss)" 1e-6
 check "path: a row for start and each epoch" test "$(wc -l <out/path.csv)" = 6
-check "path: 0 from the start, 0 to the end" test "$(awk -F, 'NR == 2 { print $3 }' out/path.csv) $(value out/path.csv to_end)" = "0 0"
-check "path: the line ends where the path does" near "$(awk -F, '$1 == 1 { print $2 }' out/path-line.csv)" \
-    "$(value out/path.csv test_loss)" 1e-5
+check "path: it is 0 from the start there" test "$(awk -F, 'NR == 2 { print $3 }' out/path.csv)" = 0
+check "path: and 0 to the end there" test "$(value out/path.csv to_end)" = 0
+check "path: the line ends where the path does" near "$(awk -F, '$1 == 1 { print $2 }' out/path-line.csv)" "$loss" 1e-5
 check "weights: all of them, as many as the model has" \
     grep -q "^epoch-4,24,all weights,all,all,$(sed -n 's/^parameters \([0-9]*\) .*/\1/p' kat.log)," out/weights.csv
 check "functions: the identity is where rational 1 starts" awk -F, '
-    $1 == "start" && $4 == 1 { n++; d = $6 - $7; if (d > 1e-5 || d < -1e-5) { exit 1 } } END { exit !n }' out/functions-rational.csv
+    $1 == "start" && $4 == 1 { n++; d = $6 - $7; if (d > 1e-5 || d < -1e-5) { exit 1 } }
+    END { exit !n }' out/functions-rational.csv
 cp -r out again
 check "the same numbers on one core" works "mean cosine" path kat --output again --threads 1
 check "to the last digit" cmp out/path.csv again/path.csv
@@ -109,13 +117,19 @@ printf 'mine\n' >taken/path.png
 check "a stranger's picture stays" tells 1 "taken/path.png is not of ./analyze" path kat --output taken
 check "also as it was" grep -qx mine taken/path.png
 cp out/weights-histogram.csv before.csv
-full() { ( ulimit -f 4; "$analyze" weights kat --output out ) >says.log 2>&1; [ $? = 1 ] && grep -q "free some space" says.log; }
+full() {
+    (ulimit -f 4; "$analyze" weights kat --output out) >says.log 2>&1
+    [ $? = 1 ] && grep -q "free some space" says.log
+}
 check "a full disk" full
 check "leaves what was there" cmp before.csv out/weights-histogram.csv
 check "and nothing half" test -z "$(find out -name '*.tmp')"
 check "two at a time in one folder" eval "exec 9>out/.lock; flock 9; tells 1 'is in use' curves kat --output out"
 
-without_gnuplot() { env PATH=/nonexistent "$analyze" "$@" >says.log 2>&1; [ $? = 1 ] && grep -q "install gnuplot-nox" says.log; }
+without_gnuplot() {
+    env PATH=/nonexistent "$analyze" "$@" >says.log 2>&1
+    [ $? = 1 ] && grep -q "install gnuplot-nox" says.log
+}
 check "without gnuplot: the package is named" without_gnuplot curves kat --output plain
 check "and the numbers are there" test -s plain/curves.csv
 check "and no picture" test ! -e plain/curves.png
@@ -139,11 +153,13 @@ if [ $have_gnuplot = yes ]; then
     check "it has pictures" test "$(count '<svg ')" -gt 20
     check "each has a size and an alternative text" test "$(count '<svg ')" = \
         "$(count '<svg role="img" width="[0-9]+" height="[0-9]+" viewBox="[0-9 ]+" aria-label="[^"]{10,}">')"
-    check "images too" test "$(count '<img ')" = "$(count '<img width="[0-9]+" height="[0-9]+" alt="[^"]{10,}" src="data:')"
+    check "images too" test "$(count '<img ')" = \
+        "$(count '<img width="[0-9]+" height="[0-9]+" alt="[^"]{10,}" src="data:')"
 fi
-check "no id is there twice" test -z "$(grep -oE "\bid=['\"][^'\"]+" $page | sort | uniq -d)"
-check "and every reference leads somewhere" test -z "$(comm -23 <(grep -oE "href=['\"]#[^'\"]+" $page | cut -d'#' -f2 | sort -u) \
-    <(grep -oE "\bid=['\"][^'\"]+" $page | cut -c5- | sort -u))"
+grep -oE "\bid=['\"][^'\"]+" $page | cut -c5- | sort >ids
+grep -oE "href=['\"]#[^'\"]+" $page | cut -d'#' -f2 | sort -u >references
+check "no id is there twice" test -z "$(uniq -d ids)"
+check "and every reference leads somewhere" test -z "$(comm -23 references ids)"
 check "each run has its csv" test -s page/path-kat.csv -a -s page/path-vit.csv
 
 chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome)
@@ -156,13 +172,14 @@ fi
 # browser WIDTH FILE: the page as the browser has it, once its scripts have run. No name is looked up: the browser's own
 # errands do not leave the machine either.
 browser() {
-    timeout 100 "$chromium" --headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update \
-        --disable-sync --no-first-run --user-data-dir="$work/browser" --host-resolver-rules='MAP * ~NOTFOUND' \
+    timeout 100 "$chromium" --headless --no-sandbox --disable-gpu --disable-background-networking \
+        --disable-component-update --disable-sync --no-first-run --user-data-dir="$work/browser" \
+        --host-resolver-rules='MAP * ~NOTFOUND' \
         --window-size="$1,2000" --virtual-time-budget=5000 --dump-dom "file://$work/$2" 2>browser.log
 }
 
-# What a browser is asked to find: texts of a picture that overlap, or that stick out of it, a page wider than its window, what
-# it has asked for
+# What a browser is asked to find: texts of a picture that overlap, or that stick out of it, a page wider than its
+# window, what it has asked for
 cat >look.html <<'SCRIPT'
 <script>
 addEventListener('load', () => {
@@ -172,18 +189,20 @@ addEventListener('load', () => {
   for (const picture of pictures) {
     const texts = [...picture.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()])
         .filter(([text, box]) => text.trim() && box.width);
-    const whole = picture.getBoundingClientRect();
+    const whole = picture.getBoundingClientRect(), name = picture.getAttribute('aria-label');
     texts.forEach(([text, box], i) => {
-      const out = box.left < whole.left - 1 || box.right > whole.right + 1 || box.top < whole.top - 1 || box.bottom > whole.bottom + 1;
-      if (out) { found.push(picture.getAttribute('aria-label') + ': "' + text + '" sticks out'); }
+      const out = box.left < whole.left - 1 || box.right > whole.right + 1 || box.top < whole.top - 1 ||
+                  box.bottom > whole.bottom + 1;
+      if (out) { found.push(name + ': "' + text + '" sticks out'); }
       for (const [other, b] of texts.slice(i + 1)) {
-        if (meets(box, b)) { found.push(picture.getAttribute('aria-label') + ': "' + text + '" meets "' + other + '"'); }
+        if (meets(box, b)) { found.push(name + ': "' + text + '" meets "' + other + '"'); }
       }
     });
   }
   for (const request of performance.getEntriesByType('resource')) { found.push('it asks for ' + request.name); }
   if (document.documentElement.scrollWidth > innerWidth) { found.push('the page is wider than its window'); }
-  document.body.innerHTML = '<pre>pictures ' + pictures.length + '\nfaults ' + found.length + '\n' + found.join('\n') + '</pre>';
+  const told = ['pictures ' + pictures.length, 'faults ' + found.length, ...found];
+  document.body.innerHTML = '<pre>' + told.join('\n') + '</pre>';
 });
 </script>
 SCRIPT
@@ -196,8 +215,8 @@ look() { # look WIDTH: no fault at that width
 }
 check "at a desk's width nothing overlaps, and nothing is asked for" look 1280
 check "nor on a phone" look 500
-sed 's|</body>|<img alt=x src=http://127.0.0.1:9/x.png></body>|; s|<text>epoch</text>|<text dy="-20">epoch</text>|' $page |
-    cat - look.html >looked.html
+sed -e 's|</body>|<img alt=x src=http://127.0.0.1:9/x.png></body>|' \
+    -e 's|<text>epoch</text>|<text dy="-20">epoch</text>|' $page | cat - look.html >looked.html
 browser 1280 looked.html >looked.txt
 check "a page that asks for something is found out" grep -q 'it asks for http://127.0.0.1:9/x.png' looked.txt
 check "and what overlaps" grep -q 'meets' looked.txt
