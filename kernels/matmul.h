@@ -405,31 +405,47 @@ static inline int linear_part(int M, int tiles) {
     return rows < BLOCK_M ? BLOCK_M : rows;
 }
 
+typedef struct {
+    int M, C, OC;       // rows, channels in and out
+    int ld_inp, ld_out; // floats from one row to the next, of inp and dinp, out and dout
+} LinearShape;
+
 // out (M,OC) = inp (M,C) weight (OC,C)^T + bias (OC, may be NULL)
-static inline void linear_forward(float* out, const float* inp, const float* weight, const float* bias, int M, int C,
-                                  int OC) {
-    int tiles = linear_tiles(OC), part = linear_part(M, tiles), tasks = (M + part - 1) / part * tiles;
+static inline void linear_forward_strided(float* out, const float* inp, const float* weight, const float* bias,
+                                          LinearShape s) {
+    int tiles = linear_tiles(s.OC), part = linear_part(s.M, tiles), tasks = (s.M + part - 1) / part * tiles;
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < tasks; task++) {
         int m = task / tiles * part, oc = task % tiles * LINEAR_TILE;
-        int rows = min_int(part, M - m), columns = min_int(LINEAR_TILE, OC - oc);
-        float* o = out + (size_t)m * OC + oc;
-        for (int i = 0; bias && i < rows; i++) { memcpy(o + (size_t)i * OC, bias + oc, columns * sizeof *o); }
-        linear_gemm(false, true, rows, columns, C, inp + (size_t)m * C, C, weight + (size_t)oc * C, C, bias ? 1 : 0, o,
-                    OC);
+        int rows = min_int(part, s.M - m), columns = min_int(LINEAR_TILE, s.OC - oc);
+        float* o = out + (size_t)m * s.ld_out + oc;
+        for (int i = 0; bias && i < rows; i++) { memcpy(o + (size_t)i * s.ld_out, bias + oc, columns * sizeof *o); }
+        linear_gemm(false, true, rows, columns, s.C, inp + (size_t)m * s.ld_inp, s.ld_inp, weight + (size_t)oc * s.C,
+                    s.C, bias ? 1 : 0, o, s.ld_out);
     }
 }
 
+static inline void linear_forward(float* out, const float* inp, const float* weight, const float* bias, int M, int C,
+                                  int OC) {
+    linear_forward_strided(out, inp, weight, bias, (LinearShape){M, C, OC, C, OC});
+}
+
 // The forward line: out = inp weight^T + bias. dinp (M,C) = keep dinp + dout weight
-static inline void linear_backward_input(float* dinp, float keep, const float* dout, const float* weight, int M, int C,
-                                         int OC) {
-    int tiles = linear_tiles(C), part = linear_part(M, tiles), tasks = (M + part - 1) / part * tiles;
+static inline void linear_backward_input_strided(float* dinp, float keep, const float* dout, const float* weight,
+                                                 LinearShape s) {
+    int tiles = linear_tiles(s.C), part = linear_part(s.M, tiles), tasks = (s.M + part - 1) / part * tiles;
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < tasks; task++) {
         int m = task / tiles * part, c = task % tiles * LINEAR_TILE;
-        linear_gemm(false, false, min_int(part, M - m), min_int(LINEAR_TILE, C - c), OC, dout + (size_t)m * OC, OC,
-                    weight + c, C, keep, dinp + (size_t)m * C + c, C);
+        linear_gemm(false, false, min_int(part, s.M - m), min_int(LINEAR_TILE, s.C - c), s.OC,
+                    dout + (size_t)m * s.ld_out, s.ld_out, weight + c, s.C, keep, dinp + (size_t)m * s.ld_inp + c,
+                    s.ld_inp);
     }
+}
+
+static inline void linear_backward_input(float* dinp, float keep, const float* dout, const float* weight, int M, int C,
+                                         int OC) {
+    linear_backward_input_strided(dinp, keep, dout, weight, (LinearShape){M, C, OC, C, OC});
 }
 
 // The weight gradient sums over M rows. Its tasks are tiles of OC rows by chunks of the M rows, about 32 of them.
@@ -450,28 +466,30 @@ static inline size_t linear_backward_scratch(int M, int C, int OC) {
 // One task: dweight (count,C) = keep dweight + dout[rows]^T inp[rows], and dbias (count) likewise with column sums of
 // dout
 static inline void linear_weight_task(float* dweight, float* dbias, const float* dout, const float* inp, float keep,
-                                      int rows, int count, int C, int OC) {
-    linear_gemm(true, false, count, C, rows, dout, OC, inp, C, keep, dweight, C);
+                                      int rows, int count, LinearShape s) {
+    linear_gemm(true, false, count, s.C, rows, dout, s.ld_out, inp, s.ld_inp, keep, dweight, s.C);
     if (!dbias) { return; }
     for (int c = 0; keep == 0 && c < count; c++) { dbias[c] = 0; }
     for (int r = 0; r < rows; r++) {
-        for (int c = 0; c < count; c++) { dbias[c] += dout[(size_t)r * OC + c]; }
+        for (int c = 0; c < count; c++) { dbias[c] += dout[(size_t)r * s.ld_out + c]; }
     }
 }
 
 // The forward line: out = inp weight^T + bias. The first chunk adds straight to the gradient, the others to partial
 // gradients that are then added in order.
-static inline void linear_backward_weight(float* dweight, float* dbias, const float* dout, const float* inp,
-                                          float* scratch, int M, int C, int OC) {
-    int chunks = linear_chunks(M, OC), chunk_rows = (M + chunks - 1) / chunks, tiles = linear_weight_tiles(OC);
+static inline void linear_backward_weight_strided(float* dweight, float* dbias, const float* dout, const float* inp,
+                                                  float* scratch, LinearShape s) {
+    int M = s.M, C = s.C, OC = s.OC, tiles = linear_weight_tiles(OC);
+    int chunks = linear_chunks(M, OC), chunk_rows = (M + chunks - 1) / chunks;
     size_t partial = (size_t)OC * (C + 1);
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < chunks * tiles; task++) {
         int chunk = task / tiles, oc = task % tiles * LINEAR_WEIGHT_TILE, m = chunk * chunk_rows;
         float* dw = chunk ? scratch + (chunk - 1) * partial : dweight;
         float* db = chunk ? dw + (size_t)OC * C : dbias;
-        linear_weight_task(dw + (size_t)oc * C, dbias ? db + oc : NULL, dout + (size_t)m * OC + oc, inp + (size_t)m * C,
-                           chunk ? 0 : 1, min_int(chunk_rows, M - m), min_int(LINEAR_WEIGHT_TILE, OC - oc), C, OC);
+        linear_weight_task(dw + (size_t)oc * C, dbias ? db + oc : NULL, dout + (size_t)m * s.ld_out + oc,
+                           inp + (size_t)m * s.ld_inp, chunk ? 0 : 1, min_int(chunk_rows, M - m),
+                           min_int(LINEAR_WEIGHT_TILE, OC - oc), s);
     }
     #pragma omp parallel for schedule(static)
     for (int oc = 0; oc < OC; oc++) {
@@ -483,11 +501,22 @@ static inline void linear_backward_weight(float* dweight, float* dbias, const fl
     }
 }
 
+static inline void linear_backward_weight(float* dweight, float* dbias, const float* dout, const float* inp,
+                                          float* scratch, int M, int C, int OC) {
+    linear_backward_weight_strided(dweight, dbias, dout, inp, scratch, (LinearShape){M, C, OC, C, OC});
+}
+
 // The forward line: out = inp weight^T + bias.
-// dinp (M,C) = dout weight (dinp may be NULL), dweight (OC,C) += dout^T inp, dbias (OC, may be NULL) += column sums of
-// dout
+// dinp (M,C) = keep dinp + dout weight (dinp may be NULL), dweight (OC,C) += dout^T inp, dbias (OC, may be NULL) +=
+// column sums of dout
+static inline void linear_backward_strided(float* dinp, float keep, float* dweight, float* dbias, const float* dout,
+                                           const float* inp, const float* weight, float* scratch, LinearShape s) {
+    if (dinp) { linear_backward_input_strided(dinp, keep, dout, weight, s); }
+    linear_backward_weight_strided(dweight, dbias, dout, inp, scratch, s);
+}
+
+// dinp (M,C) = dout weight
 static inline void linear_backward(float* dinp, float* dweight, float* dbias, const float* dout, const float* inp,
                                    const float* weight, float* scratch, int M, int C, int OC) {
-    if (dinp) { linear_backward_input(dinp, 0, dout, weight, M, C, OC); }
-    linear_backward_weight(dweight, dbias, dout, inp, scratch, M, C, OC);
+    linear_backward_strided(dinp, 0, dweight, dbias, dout, inp, weight, scratch, (LinearShape){M, C, OC, C, OC});
 }

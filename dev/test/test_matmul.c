@@ -184,6 +184,43 @@ static void test_threads(int M, int C, int OC) {
     use_threads(2);
 }
 
+// x (rows, n) with its rows ld apart and NaN in between
+static float* apart(const float* x, int rows, int n, int ld) {
+    float* to = alloc_floats((size_t)rows * ld, "test");
+    for (int i = 0; i < rows * ld; i++) { to[i] = i % ld < n ? x[i / ld * n + i % ld] : NAN; }
+    return to;
+}
+
+// Whether rows that lie apart are those of x, and nothing was written in between
+static bool same_rows(const float* got, const float* x, int rows, int n, int ld) {
+    float* want = apart(x, rows, n, ld);
+    bool same = true;
+    for (int i = 0; i < rows * ld; i++) { same &= got[i] == want[i] || (isnan(got[i]) && isnan(want[i])); }
+    free(want);
+    return same;
+}
+
+// Rows that lie apart give the same bits as those that do not.
+static void test_strided(int M, int C, int OC) {
+    LinearShape s = {M, C, OC, C + 5, OC + 3};
+    Linear l = linear_run(M, C, OC, true, true);
+    float* rows[] = {normals((size_t)M * C, 1), normals((size_t)M * OC, 4), normals((size_t)M * OC, 5),
+                     normals((size_t)M * C, 6)};
+    float *inp = apart(rows[0], M, C, s.ld_inp), *dout = apart(rows[1], M, OC, s.ld_out);
+    float *out = apart(rows[2], M, OC, s.ld_out), *dinp = apart(rows[3], M, C, s.ld_inp);
+    float *weight = normals((size_t)OC * C, 2), *b = normals(OC, 3), *dweight = normals((size_t)OC * C, 7);
+    float *dbias = normals(OC, 8), *scratch = normals(linear_backward_scratch(M, C, OC), 9);
+    linear_forward_strided(out, inp, weight, b, s);
+    linear_backward_strided(dinp, 0, dweight, dbias, dout, inp, weight, scratch, s);
+    CHECK(same_rows(out, l.out, M, OC, s.ld_out) && same_rows(dinp, l.dinp, M, C, s.ld_inp),
+          "M=%d C=%d OC=%d: rows that lie apart have other bits", M, C, OC);
+    CHECK(!memcmp(dweight, l.dweight, (size_t)OC * C * 4) && !memcmp(dbias, l.dbias, OC * 4),
+          "M=%d C=%d OC=%d: of rows that lie apart gradients have other bits", M, C, OC);
+    for (int i = 0; i < 4; i++) { free(rows[i]); }
+    free(inp), free(dout), free(out), free(dinp), free(weight), free(b), free(dweight), free(dbias), free(scratch);
+    linear_free(l);
+}
+
 // The linear layer, in fp32 or bf16
 static void test_linears(void) {
     test_linear(1, 1, 1, true, true);
@@ -192,6 +229,8 @@ static void test_linears(void) {
     test_linear(65 * 3, 24, 72, true, true);
     test_linear(1300, 40, 210, true, true); // several chunks and tiles
     test_linear(515, 33, 400, false, true);
+    test_strided(33, 21, 100);
+    test_strided(1300, 40, 210);
     test_threads(65, 48, 144);
     test_threads(2200, 96, 384);
 }
