@@ -155,11 +155,11 @@ static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 // ---------------------------------------------------------------------------------------------------------------------
 // What can be chosen: how the logits of attention become weights (--attn), and the MLP's activation (--mlp)
 
-static KaratDims karat_dims(const Model* m, int B) {
+static KaratDims karat_dims(const Model* m, int B, int NQ) {
     const Config* c = &m->config;
     Dims d = m->dims;
     Basis basis = config_basis(c);
-    return (KaratDims){.B = B, .N = d.N, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
+    return (KaratDims){.B = B, .N = d.N, .NQ = NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
                        .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
                        .spline_range = basis.range, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full != 0,
                        .projection = (Projection)c->karat_projection,
@@ -185,7 +185,7 @@ static size_t attend_scratch(const Model* m) {
     Dims d = m->dims;
     size_t hybrid = m->config.softmax_heads ? attention_scratch(d.N) : 0;
     switch ((Attention)m->config.attn) {
-    case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B)), hybrid);
+    case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B, d.N)), hybrid);
     case ATTN_MIXING: return mixing_scratch(m->B, d.N, d.H);
     case ATTN_SOFTMAX_RANK: return rank_scratch(m->B, d.N, d.C, d.H, d.R);
     case ATTN_LINEAR: return linear_attention_scratch(d.N, d.C, d.H);
@@ -195,45 +195,45 @@ static size_t attend_scratch(const Model* m) {
     return 0;
 }
 
-// a.mix = the values of a.qkv, weighted
-static void attend_forward(const Model* m, Params p, Acts a, int B) {
+// a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens
+static void attend_forward(const Model* m, Params p, Acts a, int B, int NQ) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, first = m->config.softmax_heads * D;
-    KaratDims k = karat_dims(m, B);
+    KaratDims k = karat_dims(m, B, NQ);
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT: // softmax heads, if any, stand first
-        attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, C, m->config.softmax_heads, D);
+        attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, m->config.softmax_heads, D);
         karat_forward(a.mix + first, a.z, a.qkv + first, karat_params(p, k), m->scratch, k);
         break;
-    case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, C, H, D); break;
-    case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, C, H); break;
+    case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, H, D); break;
+    case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, NQ, C, H); break;
     case ATTN_SOFTMAX_RANK:
-        rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, C, H, m->dims.R);
+        rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, NQ, C, H, m->dims.R);
         break;
-    case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, C, H); break;
+    case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, NQ, C, H); break;
     case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
-        pointwise_forward(a.mix, a.qkv, pointwise_kind(m->config.attn), m->scratch, B, N, C, H);
+        pointwise_forward(a.mix, a.qkv, pointwise_kind(m->config.attn), m->scratch, B, N, NQ, C, H);
     }
 }
 
 // a.dqkv from a.dmix
-static void attend_backward(const Model* m, Params p, Params d, Acts a, int B) {
+static void attend_backward(const Model* m, Params p, Params d, Acts a, int B, int NQ) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, first = m->config.softmax_heads * D;
-    KaratDims k = karat_dims(m, B);
+    KaratDims k = karat_dims(m, B, NQ);
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT:
-        attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, m->config.softmax_heads, D);
+        attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, m->config.softmax_heads, D);
         karat_backward(a.dqkv + first, karat_grads(d, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, k),
                        m->scratch, k);
         break;
-    case ATTN_SOFTMAX: attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, H, D); break;
-    case ATTN_MIXING: mixing_backward(a.dqkv, d.mixing, a.dmix, a.qkv, p.mixing, m->scratch, B, N, C, H); break;
+    case ATTN_SOFTMAX: attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, H, D); break;
+    case ATTN_MIXING: mixing_backward(a.dqkv, d.mixing, a.dmix, a.qkv, p.mixing, m->scratch, B, N, NQ, C, H); break;
     case ATTN_SOFTMAX_RANK:
         rank_backward(a.dqkv, d.rank_down, d.rank_up, a.dmix, a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch,
-                      B, N, C, H, m->dims.R);
+                      B, N, NQ, C, H, m->dims.R);
         break;
-    case ATTN_LINEAR: linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, C, H); break;
+    case ATTN_LINEAR: linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, NQ, C, H); break;
     case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
-        pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(m->config.attn), m->scratch, B, N, C, H);
+        pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(m->config.attn), m->scratch, B, N, NQ, C, H);
     }
 }
 
@@ -362,7 +362,7 @@ static void attention_branch_forward(Model* m, Params p, Acts a, int B) {
     lap(m, PART_NORM);
     linear_forward(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, B * N, C, 3 * C);
     lap(m, PART_QKV);
-    attend_forward(m, p, a, B);
+    attend_forward(m, p, a, B, N);
     if (p.gate_weight) {
         linear_forward(a.gate, a.ln1, p.gate_weight, NULL, B * N, C, H);
         gate_forward(a.gated, a.gate, a.mix, B * N, C, H);
@@ -482,7 +482,7 @@ static void attention_branch_backward(Model* m, Params p, Params d, Acts a, int 
                     m->scratch, B * N, C, C);
     lap(m, PART_PROJ);
     if (p.gate_weight) { gate_backward(a.dmix, a.dgate, a.dmix, a.gate, a.mix, B * N, C, H); }
-    attend_backward(m, p, d, a, B);
+    attend_backward(m, p, d, a, B, N);
     lap(m, PART_ATTENTION);
     linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, p.qkv_weight, m->scratch, B * N, C, 3 * C);
     if (p.gate_weight) { // which has the same input

@@ -2,7 +2,9 @@
 //     S = Q K^T / sqrt(D)      P = softmax(S) over each row      out = P V
 // Nothing of size N x N is kept: the forward saves the row's log-sum-exp, from which the backward computes P again as
 // exp(S - lse) (Dao et al., "FlashAttention", 2022). A tile of rows of S lives in a thread's scratch at a time.
-//     qkv (B,N,3,H,D), as timm lays out its qkv product     out (B,N,C)     lse (B,H,N)
+//     qkv (B,N,3,H,D), as timm lays out its qkv product     out (B,NQ,C)     lse (B,H,NQ)
+// As all attention here, it takes NQ queries, those of the first NQ tokens, to the keys and values of all N; the other
+// places of queries in qkv and dqkv are neither read nor written.
 #pragma once
 #include "matmul.h"
 #include "vector_math.h"
@@ -29,11 +31,11 @@ static inline float softmax_row(float* row, int N) {
 
 // One sample and head: rows of q and k are 3C apart, v's ldv, out's C
 static inline void attention_head_forward(float* out, float* lse, const float* q, const float* v, int ldv,
-                                          float* scratch, int N, int C, int D) {
+                                          float* scratch, int N, int NQ, int C, int D) {
     const float* k = q + C;
     int rows = attention_rows(N);
-    for (int n = 0; n < N; n += rows) {
-        int count = min_int(rows, N - n);
+    for (int n = 0; n < NQ; n += rows) {
+        int count = min_int(rows, NQ - n);
         gemm(false, true, count, N, D, 1 / sqrtf(D), q + (size_t)n * 3 * C, 3 * C, k, 3 * C, 0, scratch, N);
         for (int i = 0; i < count; i++) { lse[n + i] = softmax_row(scratch + (size_t)i * N, N); }
         gemm(false, false, count, D, N, 1, scratch, N, v, ldv, 0, out + (size_t)n * C, C);
@@ -41,15 +43,15 @@ static inline void attention_head_forward(float* out, float* lse, const float* q
 }
 
 // The first H heads, of D each, of a layer of width C
-static inline void attention_forward(float* out, float* lse, const float* qkv, float* scratch, int B, int N, int C,
-                                     int H, int D) {
+static inline void attention_forward(float* out, float* lse, const float* qkv, float* scratch, int B, int N, int NQ,
+                                     int C, int H, int D) {
     size_t tile = (size_t)2 * attention_rows(N) * N;
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < B * H; bh++) {
         int b = bh / H, h = bh % H;
         const float* q = qkv + (size_t)b * N * 3 * C + h * D;
-        attention_head_forward(out + (size_t)b * N * C + h * D, lse + (size_t)bh * N, q, q + 2 * C, 3 * C,
-                               scratch + thread_number() * tile, N, C, D);
+        attention_head_forward(out + (size_t)b * NQ * C + h * D, lse + (size_t)bh * NQ, q, q + 2 * C, 3 * C,
+                               scratch + thread_number() * tile, N, NQ, C, D);
     }
 }
 
@@ -61,14 +63,14 @@ static inline void softmax_row_backward(float* dp, const float* p, const float* 
 
 // The forward lines: S = Q K^T / sqrt(D); P = exp(S - lse); out = P V. Strides are the forward's, dv's is v's.
 static inline void attention_head_backward(float* dq, float* dv, const float* dout, const float* out, const float* lse,
-                                           const float* q, const float* v, int ldv, float* scratch, int N, int C,
-                                           int D) {
+                                           const float* q, const float* v, int ldv, float* scratch, int N, int NQ,
+                                           int C, int D) {
     const float* k = q + C;
     float *dk = dq + C, scale = 1 / sqrtf(D);
     int rows = attention_rows(N), ld = 3 * C;
     float *P = scratch, *dP = scratch + (size_t)rows * N;
-    for (int n = 0; n < N; n += rows) {
-        int count = min_int(rows, N - n);
+    for (int n = 0; n < NQ; n += rows) {
+        int count = min_int(rows, NQ - n);
         const float *q_tile = q + (size_t)n * ld, *dout_tile = dout + (size_t)n * C, *out_tile = out + (size_t)n * C;
         float keep = n > 0; // dk and dv are set by the first tile, added to by the others
         gemm(false, true, count, N, D, scale, q_tile, ld, k, ld, 0, P, N);
@@ -88,15 +90,15 @@ static inline void attention_head_backward(float* dq, float* dv, const float* do
 }
 
 static inline void attention_backward(float* dqkv, const float* dout, const float* out, const float* lse,
-                                      const float* qkv, float* scratch, int B, int N, int C, int H, int D) {
+                                      const float* qkv, float* scratch, int B, int N, int NQ, int C, int H, int D) {
     size_t tile = (size_t)2 * attention_rows(N) * N;
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < B * H; bh++) {
         int b = bh / H, h = bh % H;
-        size_t at = (size_t)b * N * C + h * D, at_q = 3 * (size_t)b * N * C + h * D;
+        size_t at = (size_t)b * NQ * C + h * D, at_q = 3 * (size_t)b * N * C + h * D;
         const float* q = qkv + at_q;
         float* dq = dqkv + at_q;
-        attention_head_backward(dq, dq + 2 * C, dout + at, out + at, lse + (size_t)bh * N, q, q + 2 * C, 3 * C,
-                                scratch + thread_number() * tile, N, C, D);
+        attention_head_backward(dq, dq + 2 * C, dout + at, out + at, lse + (size_t)bh * NQ, q, q + 2 * C, 3 * C,
+                                scratch + thread_number() * tile, N, NQ, C, D);
     }
 }

@@ -9,7 +9,7 @@
 // log N and 1/N keep the sums of P's rows from growing with N, 1/sqrt(N) the Frobenius norm of P at O(sqrt N), as
 // softmax has it. A tile of rows of P lives in a thread's scratch at a time, and the backward computes it again:
 // nothing is saved.
-//     qkv (B,N,3,H,D)     out (B,N,C), C = H D
+//     qkv (B,N,3,H,D)     out (B,NQ,C), C = H D
 #pragma once
 #include "attention.h"
 #include "pointwise_kind.h"
@@ -57,12 +57,12 @@ static inline void pointwise_values_backward(float* a, float* dp, size_t n, Poin
 }
 
 // One sample and head: q, k, v rows are 3C apart, out's are C apart
-static inline void pointwise_head_forward(float* out, const float* q, PointwiseKind kind, float* scratch, int N, int C,
-                                          int D) {
+static inline void pointwise_head_forward(float* out, const float* q, PointwiseKind kind, float* scratch, int N, int NQ,
+                                          int C, int D) {
     const float *k = q + C, *v = q + 2 * C;
     int rows = attention_rows(N), ld = 3 * C;
-    for (int n = 0; n < N; n += rows) {
-        int count = min_int(rows, N - n);
+    for (int n = 0; n < NQ; n += rows) {
+        int count = min_int(rows, NQ - n);
         gemm(false, true, count, N, D, 1 / sqrtf(D), q + (size_t)n * ld, ld, k, ld, 0, scratch, N);
         pointwise_values(scratch, (size_t)count * N, kind, N);
         gemm(false, false, count, D, N, 1, scratch, N, v, ld, 0, out + (size_t)n * C, C);
@@ -70,26 +70,26 @@ static inline void pointwise_head_forward(float* out, const float* q, PointwiseK
 }
 
 static inline void pointwise_forward(float* out, const float* qkv, PointwiseKind kind, float* scratch, int B, int N,
-                                     int C, int H) {
+                                     int NQ, int C, int H) {
     int D = C / H;
     size_t tile = (size_t)2 * attention_rows(N) * N;
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < B * H; bh++) {
-        size_t at = (size_t)(bh / H) * N * C, column = (size_t)(bh % H) * D;
-        pointwise_head_forward(out + at + column, qkv + 3 * at + column, kind, scratch + thread_number() * tile, N, C,
-                               D);
+        size_t b = bh / H, column = (size_t)(bh % H) * D;
+        pointwise_head_forward(out + b * NQ * C + column, qkv + 3 * b * N * C + column, kind,
+                               scratch + thread_number() * tile, N, NQ, C, D);
     }
 }
 
 // The forward lines: A = Q K^T / sqrt(D); P = f(A); out = P V
 static inline void pointwise_head_backward(float* dq, const float* dout, const float* q, PointwiseKind kind,
-                                           float* scratch, int N, int C, int D) {
+                                           float* scratch, int N, int NQ, int C, int D) {
     const float *k = q + C, *v = q + 2 * C;
     float *dk = dq + C, *dv = dq + 2 * C, scale = 1 / sqrtf(D);
     int rows = attention_rows(N), ld = 3 * C;
     float *P = scratch, *dP = scratch + (size_t)rows * N;
-    for (int n = 0; n < N; n += rows) {
-        int count = min_int(rows, N - n);
+    for (int n = 0; n < NQ; n += rows) {
+        int count = min_int(rows, NQ - n);
         const float *q_tile = q + (size_t)n * ld, *dout_tile = dout + (size_t)n * C;
         float keep = n > 0; // dk and dv are set by the first tile, added to by the others
         gemm(false, true, count, N, D, scale, q_tile, ld, k, ld, 0, P, N);
@@ -102,13 +102,13 @@ static inline void pointwise_head_backward(float* dq, const float* dout, const f
 }
 
 static inline void pointwise_backward(float* dqkv, const float* dout, const float* qkv, PointwiseKind kind,
-                                      float* scratch, int B, int N, int C, int H) {
+                                      float* scratch, int B, int N, int NQ, int C, int H) {
     int D = C / H;
     size_t tile = (size_t)2 * attention_rows(N) * N;
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < B * H; bh++) {
-        size_t at = (size_t)(bh / H) * N * C, column = (size_t)(bh % H) * D;
-        pointwise_head_backward(dqkv + 3 * at + column, dout + at + column, qkv + 3 * at + column, kind,
-                                scratch + thread_number() * tile, N, C, D);
+        size_t b = bh / H, column = (size_t)(bh % H) * D, at_q = 3 * b * N * C + column;
+        pointwise_head_backward(dqkv + at_q, dout + b * NQ * C + column, qkv + at_q, kind,
+                                scratch + thread_number() * tile, N, NQ, C, D);
     }
 }

@@ -4,7 +4,7 @@
 // By associativity
 //     out = P V',  V' = down^T (W^T V)
 // which is softmax attention over other values: neither z nor sigma is formed, and the forward saves lse alone.
-//     qkv (B,N,3,H,D)     down (H,R,N)     W (H,N,R)     out (B,N,C), C = H D     lse (B,H,N), as attention.h
+//     qkv (B,N,3,H,D)     down (H,R,N)     W (H,N,R)     out (B,NQ,C), C = H D     lse (B,H,NQ), as attention.h
 // Gradients of down and W are summed over the batch in up to RANK_SLOTS slots, each a fixed set of samples, and the
 // slots in order: they do not depend on the number of threads.
 #pragma once
@@ -33,28 +33,28 @@ static inline void rank_values(float* values, float* T, const float* v, const fl
 }
 
 static inline void rank_forward(float* out, float* lse, const float* qkv, const float* down, const float* W,
-                                float* scratch, int B, int N, int C, int H, int R) {
+                                float* scratch, int B, int N, int NQ, int C, int H, int R) {
     int D = C / H;
     size_t work = rank_work(N, D, R), size = (size_t)R * N; // of a head's down and W
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < B * H; bh++) {
         int h = bh % H;
-        size_t at = (size_t)(bh / H) * N * C;
-        const float* q = qkv + 3 * at + h * D;
+        size_t b = bh / H;
+        const float* q = qkv + 3 * b * N * C + h * D;
         float *T = scratch + thread_number() * work, *values = T + R * D, *tiles = values + (size_t)N * D;
         rank_values(values, T, q + 2 * C, down + h * size, W + h * size, N, C, D, R);
-        attention_head_forward(out + at + h * D, lse + (size_t)bh * N, q, values, D, tiles, N, C, D);
+        attention_head_forward(out + b * NQ * C + h * D, lse + (size_t)bh * NQ, q, values, D, tiles, N, NQ, C, D);
     }
 }
 
 // One sample and head, the forward lines: T = W^T V; V' = down^T T; out = P V'. ddown and dW are added to.
 static inline void rank_head_backward(float* dq, float* ddown, float* dW, const float* dout, const float* out,
                                       const float* lse, const float* q, const float* down, const float* W,
-                                      float* scratch, int N, int C, int D, int R) {
+                                      float* scratch, int N, int NQ, int C, int D, int R) {
     const float* v = q + 2 * C;
     float *T = scratch, *dT = T + R * D, *values = dT + R * D, *dvalues = values + (size_t)N * D;
     rank_values(values, T, v, down, W, N, C, D, R);
-    attention_head_backward(dq, dvalues, dout, out, lse, q, values, D, dvalues + (size_t)N * D, N, C, D);
+    attention_head_backward(dq, dvalues, dout, out, lse, q, values, D, dvalues + (size_t)N * D, N, NQ, C, D);
     gemm(false, true, R, N, D, 1, T, D, dvalues, D, 1, ddown, N);
     gemm(false, false, R, D, N, 1, down, N, dvalues, D, 0, dT, D);
     gemm(false, true, N, R, D, 1, v, 3 * C, dT, D, 1, dW, R);
@@ -63,7 +63,7 @@ static inline void rank_head_backward(float* dq, float* ddown, float* dW, const 
 
 static inline void rank_backward(float* dqkv, float* ddown, float* dW, const float* dout, const float* out,
                                  const float* lse, const float* qkv, const float* down, const float* W, float* scratch,
-                                 int B, int N, int C, int H, int R) {
+                                 int B, int N, int NQ, int C, int H, int R) {
     int D = C / H, slots = rank_slots(B);
     size_t work = rank_work(N, D, R), size = (size_t)R * N;
     float *down_slots = scratch + max_threads() * work, *W_slots = down_slots + slots * H * size;
@@ -72,10 +72,10 @@ static inline void rank_backward(float* dqkv, float* ddown, float* dW, const flo
     for (int task = 0; task < slots * H; task++) {
         int s = task / H, h = task % H;
         for (int b = (int)((int64_t)s * B / slots); b < (int)((int64_t)(s + 1) * B / slots); b++) {
-            size_t at = (size_t)b * N * C + h * D, at_q = 3 * (size_t)b * N * C + h * D;
+            size_t at = (size_t)b * NQ * C + h * D, at_q = 3 * (size_t)b * N * C + h * D;
             rank_head_backward(dqkv + at_q, down_slots + task * size, W_slots + task * size, dout + at, out + at,
-                               lse + (size_t)(b * H + h) * N, qkv + at_q, down + h * size, W + h * size,
-                               scratch + thread_number() * work, N, C, D, R);
+                               lse + (size_t)(b * H + h) * NQ, qkv + at_q, down + h * size, W + h * size,
+                               scratch + thread_number() * work, N, NQ, C, D, R);
         }
     }
     add_partials(ddown, down_slots, slots, (int)(H * size));

@@ -8,7 +8,7 @@
 // into them once a call, so that with M features e_m of every logit (and b(x)),
 //     z = features(A) C,  C (M N, R)
 // is a matrix product. It runs on register tiles (matmul.h), tile by tile: neither A nor its features are kept, the
-// forward saves z (B,H,N,R) and the backward computes both again.
+// forward saves z (B,H,NQ,R) and the backward computes both again. Rows k are those of the first NQ tokens.
 //
 // Tiles are KARAT_ROWS rows by TILE_COLS lanes. The forward has rows of q and lanes of k, so that z is a sum over rows;
 // the backward has rows of k and lanes of q, so that the gradient of C is. Gradients of the operator are summed over
@@ -88,29 +88,30 @@ static inline int karat_columns(int N) {
 typedef struct {                // of one thread
     const float* rows;          // K (forward) or Q (backward), 3C apart; in last_rows (TILE_ROWS,D) those behind the
     float *last_rows;           // last whole register tile, and zeros
+    int row_count;              // N or NQ
     float *lane_panels;         // Q (forward) or K (backward), (N rounded up, D), in panels of TILE_COLS lanes
     float *x;                   // a tile: logits (KARAT_ROWS, TILE_COLS)
     float *features, *slopes;   // and features (M, KARAT_ROWS, TILE_COLS), their derivatives
     float *z;                   // of one panel of lanes k, transposed: (R rounded up, TILE_COLS)
-    float *dz, *dz_p;           // (N rounded up, R); in panels of TILE_ROWS p (R rounded up, N)
+    float *dz, *dz_p;           // (NQ rounded up, R); in panels of TILE_ROWS p (R rounded up, NQ)
     float *U, *dU, *row;        // (R,D), (R,D), (D)
-    float *dA;                  // (N rounded up, karat_columns)
+    float *dA;                  // (NQ rounded up, karat_columns)
     KaratUnitsWork units;       // of the per-unit form, in place of the tile and of what it is made from
-    float *z_used, *dz_used;    // the projections of z, their gradients (N,R)
+    float *z_used, *dz_used;    // the projections of z, their gradients (NQ,R)
     KaratSigmaWork sigma;       // where sigma is formed or z projected
 } KaratWork;
 
 // Cuts a thread's scratch from base (NULL: only counts); returns its size in floats
 static inline size_t karat_work(KaratWork* w, float* base, KaratDims d) {
     size_t D = d.D, tile = KARAT_ROWS * TILE_COLS, R_padded = round_up(d.R, TILE_ROWS);
-    size_t N_rows = round_up(d.N, TILE_ROWS), N_lanes = round_up(d.N, TILE_COLS), at = 0;
+    size_t NQ_rows = round_up(d.NQ, TILE_ROWS), N_lanes = round_up(d.N, TILE_COLS), at = 0;
     *w = (KaratWork){0};
-    at = karat_take(&w->dz, base, at, N_rows * d.R);
+    at = karat_take(&w->dz, base, at, NQ_rows * d.R);
     at = karat_take(&w->U, base, at, d.R * D);
     at = karat_take(&w->dU, base, at, d.R * D);
     at = karat_take(&w->row, base, at, D);
-    at = karat_take(&w->z_used, base, at, d.project_z ? (size_t)d.N * d.R : 0);
-    at = karat_take(&w->dz_used, base, at, d.project_z ? (size_t)d.N * d.R : 0);
+    at = karat_take(&w->z_used, base, at, d.project_z ? (size_t)d.NQ * d.R : 0);
+    at = karat_take(&w->dz_used, base, at, d.project_z ? (size_t)d.NQ * d.R : 0);
     at = karat_sigma_work(&w->sigma, base, at, d);
     if (!karat_has_inner(d)) { return at; }
     if (!basis_is_linear(d.basis)) { return karat_units_work(&w->units, base, at, d); }
@@ -120,8 +121,8 @@ static inline size_t karat_work(KaratWork* w, float* base, KaratDims d) {
     at = karat_take(&w->features, base, at, karat_features_count(d) * tile);
     at = karat_take(&w->slopes, base, at, d.basis == BASIS_FOURIER ? 0 : karat_coefficients(d) * tile);
     at = karat_take(&w->z, base, at, R_padded * TILE_COLS);
-    at = karat_take(&w->dz_p, base, at, R_padded * d.N);
-    return karat_take(&w->dA, base, at, N_rows * karat_columns(d.N));
+    at = karat_take(&w->dz_p, base, at, R_padded * d.NQ);
+    return karat_take(&w->dA, base, at, NQ_rows * karat_columns(d.N));
 }
 
 // One (head, slot)'s gradients: of the folded coefficients, inner and outer, of W (N,R) and of beta (N)
@@ -169,12 +170,13 @@ static inline KaratHead karat_head(KaratScratch s, KaratParams params, KaratDims
 
 // ---- Tiles
 
-// The rows of logits to come: x (N,D), 3C apart
-static inline void karat_set_rows(KaratWork* w, const float* x, KaratDims d) {
-    int whole = d.N / TILE_ROWS * TILE_ROWS;
+// The rows of logits to come: x (count,D), 3C apart
+static inline void karat_set_rows(KaratWork* w, const float* x, int count, KaratDims d) {
+    int whole = count / TILE_ROWS * TILE_ROWS;
     w->rows = x;
+    w->row_count = count;
     memset(w->last_rows, 0, (size_t)TILE_ROWS * d.D * sizeof(float));
-    for (int r = whole; r < d.N; r++) {
+    for (int r = whole; r < count; r++) {
         memcpy(w->last_rows + (size_t)(r - whole) * d.D, x + (size_t)r * 3 * d.C, d.D * sizeof(float));
     }
 }
@@ -183,7 +185,7 @@ static inline void karat_set_rows(KaratWork* w, const float* x, KaratDims d) {
 static inline void karat_logits(KaratWork w, int first, const float* lane_panel, int rows, KaratDims d) {
     float scale = 1 / sqrtf(d.D);
     for (int r = 0; r < rows; r += TILE_ROWS) {
-        bool whole = first + r + TILE_ROWS <= d.N;
+        bool whole = first + r + TILE_ROWS <= w.row_count;
         size_t step = whole ? 3 * (size_t)d.C : (size_t)d.D;
         register_tile(w.x + r * TILE_COLS, TILE_COLS, d.D, whole ? w.rows + (first + r) * step : w.last_rows, step, 1,
                       lane_panel, scale, 0);
@@ -209,7 +211,7 @@ static inline void karat_harmonics(float* features, const float* x, int count, i
 
 // The tile's logits and features, rows of q0.. or k0.. on; returns its number of rows, a whole number of TILE_ROWS
 static inline int karat_tile(KaratWork w, int first_row, int first_lane, KaratDims d) {
-    int rows = round_up(min_int(KARAT_ROWS, d.N - first_row), TILE_ROWS);
+    int rows = round_up(min_int(KARAT_ROWS, w.row_count - first_row), TILE_ROWS);
     karat_logits(w, first_row, w.lane_panels + (size_t)first_lane * d.D, rows, d);
     if (d.basis == BASIS_FOURIER) {
         karat_harmonics(w.features, w.x, rows * TILE_COLS, d.G);
@@ -289,13 +291,13 @@ static inline void karat_tile_backward(float* dx, int ld, KaratWork w, const flo
 
 // ---- Forward
 
-// z (N,R) of one sample and head
+// z (NQ,R) of one sample and head
 static inline void karat_head_z(float* z, const float* q, const float* coefs, KaratWork w, KaratDims d) {
     int D = d.D, M = karat_features_count(d), R_padded = round_up(d.R, TILE_ROWS);
     const float* k = q + d.C;
-    karat_set_rows(&w, k, d);
-    pack_panels(w.lane_panels, TILE_COLS, d.N, D, q, 3 * (size_t)d.C, 1);
-    for (int k0 = 0; k0 < d.N; k0 += TILE_COLS) {
+    karat_set_rows(&w, k, d.N, d);
+    pack_panels(w.lane_panels, TILE_COLS, d.NQ, D, q, 3 * (size_t)d.C, 1);
+    for (int k0 = 0; k0 < d.NQ; k0 += TILE_COLS) {
         memset(w.z, 0, R_padded * TILE_COLS * sizeof *w.z);
         for (int q0 = 0; q0 < d.N; q0 += KARAT_ROWS) {
             int rows = karat_tile(w, q0, k0, d);
@@ -304,7 +306,7 @@ static inline void karat_head_z(float* z, const float* q, const float* coefs, Ka
                 tile_product(w.z + p * TILE_COLS, true, M * rows, tile_coefs + (size_t)p * M * rows, w.features);
             }
         }
-        for (int lane = 0; lane < min_int(TILE_COLS, d.N - k0); lane++) {
+        for (int lane = 0; lane < min_int(TILE_COLS, d.NQ - k0); lane++) {
             for (int p = 0; p < d.R; p++) { z[(size_t)(k0 + lane) * d.R + p] = w.z[p * TILE_COLS + lane]; }
         }
     }
@@ -317,15 +319,15 @@ static inline void karat_head_out(float* out, const float* z, const float* v, Ka
     gemm(true, false, d.R, D, d.N, 1, head.W, d.R, v, ld, 0, w.U, D);
     if (head.beta) {
         gemm(false, false, 1, D, d.N, 1, head.beta, d.N, v, ld, 0, w.row, D);
-        for (int k = 0; k < d.N; k++) { memcpy(out + (size_t)k * d.C, w.row, D * sizeof *out); }
+        for (int k = 0; k < d.NQ; k++) { memcpy(out + (size_t)k * d.C, w.row, D * sizeof *out); }
     }
-    gemm(false, false, d.N, D, d.R, 1, z, d.R, w.U, D, head.beta ? 1 : 0, out, d.C);
+    gemm(false, false, d.NQ, D, d.R, 1, z, d.R, w.U, D, head.beta ? 1 : 0, out, d.C);
 }
 
 // What stands behind z: z itself, or its rows projected
 static inline const float* karat_used_z(const float* z, KaratWork w, KaratDims d) {
     if (!d.project_z) { return z; }
-    for (int k = 0; k < d.N; k++) {
+    for (int k = 0; k < d.NQ; k++) {
         size_t row = (size_t)k * d.R;
         simplex_row_forward(w.z_used + row, z + row, d.projection, w.sigma.sort, d.R);
     }
@@ -356,11 +358,10 @@ static inline void karat_forward(float* out, float* z, const float* qkv, KaratPa
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < d.B * d.H; bh++) {
         int b = bh / d.H, h = bh % d.H;
-        size_t at = (size_t)b * d.N * d.C, column = (size_t)h * d.D;
+        size_t at = (size_t)b * d.NQ * d.C + h * d.D, at_q = 3 * (size_t)b * d.N * d.C + h * d.D;
         KaratWork w;
         karat_work(&w, s.works + thread_number() * s.work, d);
-        karat_head_forward(out + at + column, z + (size_t)bh * d.N * d.R, qkv + 3 * at + column,
-                           karat_head(s, params, d, h), w, d);
+        karat_head_forward(out + at, z + (size_t)bh * d.NQ * d.R, qkv + at_q, karat_head(s, params, d, h), w, d);
     }
 }
 
@@ -377,13 +378,13 @@ static inline void karat_head_out_backward(float* dz, float* dv, KaratSlot slot,
                                            const float* v, KaratHead head, KaratWork w, KaratDims d) {
     int D = d.D, N = d.N, R = d.R, ld = 3 * d.C;
     gemm(true, false, R, D, N, 1, head.W, R, v, ld, 0, w.U, D);
-    gemm(false, true, N, R, D, 1, dout, d.C, w.U, D, 0, dz, R);
-    gemm(true, false, R, D, N, 1, z, R, dout, d.C, 0, w.dU, D);
+    gemm(false, true, d.NQ, R, D, 1, dout, d.C, w.U, D, 0, dz, R);
+    gemm(true, false, R, D, d.NQ, 1, z, R, dout, d.C, 0, w.dU, D);
     gemm(false, true, N, R, D, 1, v, ld, w.dU, D, 1, slot.W, R);
     gemm(false, false, N, D, R, 1, head.W, R, w.dU, D, 0, dv, ld);
     if (!head.beta) { return; }
     memset(w.row, 0, D * sizeof *w.row); // the column sums of dout
-    for (int k = 0; k < N; k++) {
+    for (int k = 0; k < d.NQ; k++) {
         for (int i = 0; i < D; i++) { w.row[i] += dout[(size_t)k * d.C + i]; }
     }
     gemm(false, true, N, 1, D, 1, v, ld, w.row, D, 1, slot.beta, 1);
@@ -394,12 +395,12 @@ static inline void karat_head_out_backward(float* dz, float* dv, KaratSlot slot,
 static inline void karat_panel_backward(float* dA, int ld, float* dcoefs, const float* coefs, int q0, KaratWork w,
                                         KaratDims d) {
     int R_padded = round_up(d.R, TILE_ROWS);
-    for (int k0 = 0; k0 < d.N; k0 += KARAT_ROWS) {
-        int rows = karat_tile(w, k0, q0, d), count = min_int(rows, d.N - k0);
+    for (int k0 = 0; k0 < d.NQ; k0 += KARAT_ROWS) {
+        int rows = karat_tile(w, k0, q0, d), count = min_int(rows, d.NQ - k0);
         for (int m = 0; m < karat_features_count(d); m++) {
             for (int p = 0; p < d.R; p += TILE_ROWS) {
                 tile_product(dcoefs + (m * R_padded + p) * TILE_COLS, true, count,
-                             w.dz_p + (size_t)p * d.N + k0 * TILE_ROWS, w.features + (size_t)m * rows * TILE_COLS);
+                             w.dz_p + (size_t)p * d.NQ + k0 * TILE_ROWS, w.features + (size_t)m * rows * TILE_COLS);
             }
         }
         karat_tile_backward(dA + (size_t)k0 * ld, ld, w, w.dz + (size_t)k0 * d.R, coefs, rows, d);
@@ -409,22 +410,22 @@ static inline void karat_panel_backward(float* dA, int ld, float* dcoefs, const 
 // The forward lines: A = Q K^T / sqrt(D); z = features(A) C. dQ, dK from dz in w, a block of columns of dA at a time.
 static inline void karat_head_z_backward(float* dq, float* dcoefs, const float* q, const float* coefs, KaratWork w,
                                          KaratDims d) {
-    int D = d.D, N = d.N, ld = 3 * d.C, columns = karat_columns(N);
+    int D = d.D, N = d.N, NQ = d.NQ, ld = 3 * d.C, columns = karat_columns(N);
     size_t panel_coefs = (size_t)karat_features_count(d) * round_up(d.R, TILE_ROWS); // a lane's
     const float* k = q + d.C;
     float *dk = dq + d.C, scale = 1 / sqrtf(D);
-    karat_set_rows(&w, q, d);
+    karat_set_rows(&w, q, NQ, d);
     pack_panels(w.lane_panels, TILE_COLS, N, D, k, ld, 1);
-    memset(w.dz + (size_t)N * d.R, 0, (size_t)(round_up(N, TILE_ROWS) - N) * d.R * sizeof(float));
-    pack_panels(w.dz_p, TILE_ROWS, d.R, N, w.dz, 1, d.R);
+    memset(w.dz + (size_t)NQ * d.R, 0, (size_t)(round_up(NQ, TILE_ROWS) - NQ) * d.R * sizeof(float));
+    pack_panels(w.dz_p, TILE_ROWS, d.R, NQ, w.dz, 1, d.R);
     for (int first = 0; first < N; first += columns) {
         int count = min_int(columns, N - first);
         for (int q0 = first; q0 < first + count; q0 += TILE_COLS) {
             karat_panel_backward(w.dA + q0 - first, columns, dcoefs + q0 * panel_coefs, coefs + q0 * panel_coefs, q0,
                                  w, d);
         }
-        gemm(false, false, N, D, count, scale, w.dA, columns, k + (size_t)first * ld, ld, first > 0, dq, ld);
-        gemm(true, false, count, D, N, scale, w.dA, columns, q, ld, 0, dk + (size_t)first * ld, ld);
+        gemm(false, false, NQ, D, count, scale, w.dA, columns, k + (size_t)first * ld, ld, first > 0, dq, ld);
+        gemm(true, false, count, D, NQ, scale, w.dA, columns, q, ld, 0, dk + (size_t)first * ld, ld);
     }
 }
 
@@ -478,7 +479,7 @@ static inline void karat_head_behind_z_backward(KaratSlot slot, float* dv, const
     } else {
         karat_head_out_backward(dused, dv, slot, dout, used, v, head, w, d);
     }
-    for (int k = 0; d.project_z && k < d.N; k++) {
+    for (int k = 0; d.project_z && k < d.NQ; k++) {
         size_t row = (size_t)k * d.R;
         simplex_row_backward(w.dz + row, dused + row, used + row, z + row, d.projection, d.R);
     }
@@ -510,9 +511,8 @@ static inline void karat_backward(float* dqkv, KaratGrads grads, const float* do
         karat_work(&w, s.works + thread_number() * s.work, d);
         memset(slot.inner, 0, karat_slot_size(d) * sizeof(float));
         for (int b = (int)((int64_t)part * d.B / slots); b < (int)((int64_t)(part + 1) * d.B / slots); b++) {
-            size_t at = (size_t)b * d.N * d.C, column = (size_t)h * d.D;
-            karat_head_backward(slot, dqkv + 3 * at + column, dout + at + column,
-                                z + (size_t)(b * d.H + h) * d.N * d.R, qkv + 3 * at + column,
+            size_t at = (size_t)b * d.NQ * d.C + h * d.D, at_q = 3 * (size_t)b * d.N * d.C + h * d.D;
+            karat_head_backward(slot, dqkv + at_q, dout + at, z + (size_t)(b * d.H + h) * d.NQ * d.R, qkv + at_q,
                                 karat_head(s, params, d, h), w, d);
         }
     }

@@ -17,8 +17,9 @@ X(KARAT_PHI_W, "phi-w", "Φ(W A_k): a matrix N to r, then functions to N") \
 X(KARAT_PHI_PHI, "phi-phi", "Φ Φ(A_k): functions both ways")
 typedef enum { KARAT_ORDERS(CHOICE_CONSTANT) } KaratOrder;
 
+// NQ rows k, the queries of the first tokens, meet the keys and values of all N (attention.h).
 typedef struct {
-    int B, N, C, H, D, R, G; // H heads of width D; C: the width of all heads of the layer, others' included
+    int B, N, NQ, C, H, D, R, G; // H heads of width D; C: the width of all heads of the layer, others' included
     KaratBase base;
     KaratBasis basis;
     int spline_order;

@@ -1,5 +1,5 @@
 // Kolmogorov-Arnold attention (karat.h) where the weights sigma are formed, a tile of rows k at a time: the operator
-// orders Phi(W A) and Phi Phi(A), full rank, and projections. For one sample and head, with z (N,R) given,
+// orders Phi(W A) and Phi Phi(A), full rank, and projections. For one sample and head, with z (NQ,R) given,
 //     sigma_kn = sum_p W_np z_kp,  or z_kn (full rank),  or sum_p phi_pn(z_kp) (an outer operator)
 //     P_k = projection of (sigma_k + beta)          out_k = sum_n P_kn V_n
 // An outer operator in a basis that is linear in its coefficients is a product with the features of z; in another,
@@ -147,7 +147,7 @@ static inline void karat_outer_units_backward(float* dcoefs, const float* coefs,
 
 // w.sigma = sigma + beta of rows first.. on, w.P their projections; returns how many rows
 static inline int karat_sigma_rows(const float* z, int first, KaratHead head, KaratSigmaWork w, KaratDims d) {
-    int N = d.N, rows = min_int(SIGMA_ROWS, N - first);
+    int N = d.N, rows = min_int(SIGMA_ROWS, d.NQ - first);
     z += (size_t)first * d.R;
     if (karat_has_outer(d)) {
         karat_outer_features(z, rows, w, d);
@@ -188,17 +188,17 @@ static inline void karat_sigma_rows_backward(float* dz, KaratSlot slot, const fl
 
 static inline void karat_sigma_out(float* out, const float* z, const float* v, KaratHead head, KaratSigmaWork w,
                                    KaratDims d) {
-    for (int first = 0; first < d.N; first += SIGMA_ROWS) {
+    for (int first = 0; first < d.NQ; first += SIGMA_ROWS) {
         int rows = karat_sigma_rows(z, first, head, w, d);
         gemm(false, false, rows, d.D, d.N, 1, w.P, d.N, v, 3 * d.C, 0, out + (size_t)first * d.C, d.C);
     }
 }
 
-// The forward lines: sigma; P; out = P V. Gives dz (N,R) and dV, adds to the slot's gradients of W or outer, and beta.
+// The forward lines: sigma; P; out = P V. Gives dz (NQ,R) and dV, adds to the slot's gradients of W or outer, and beta.
 static inline void karat_sigma_out_backward(float* dz, float* dv, KaratSlot slot, const float* dout, const float* z,
                                             const float* v, KaratHead head, KaratSigmaWork w, KaratDims d) {
     int N = d.N, D = d.D, ld = 3 * d.C;
-    for (int first = 0; first < N; first += SIGMA_ROWS) {
+    for (int first = 0; first < d.NQ; first += SIGMA_ROWS) {
         int rows = karat_sigma_rows(z, first, head, w, d);
         const float* dout_tile = dout + (size_t)first * d.C;
         gemm(true, false, N, D, rows, 1, w.P, N, dout_tile, d.C, first > 0, dv, ld);
@@ -217,7 +217,7 @@ static inline void karat_sigma_out_backward(float* dz, float* dv, KaratSlot slot
 static inline void karat_reduced_z(float* z, float* KW, const float* q, const float* W, KaratDims d) {
     int ld = 3 * d.C;
     gemm(true, false, d.D, d.R, d.N, 1, q + d.C, ld, W, d.R, 0, KW, d.R);
-    gemm(false, false, d.N, d.R, d.D, 1 / sqrtf(d.D), q, ld, KW, d.R, 0, z, d.R);
+    gemm(false, false, d.NQ, d.R, d.D, 1 / sqrtf(d.D), q, ld, KW, d.R, 0, z, d.R);
 }
 
 // The forward lines: KW = K^T W; z = Q KW / sqrt(D)
@@ -227,8 +227,8 @@ static inline void karat_reduced_z_backward(float* dq, float* dW, const float* d
     const float* k = q + d.C;
     float scale = 1 / sqrtf(D);
     gemm(true, false, D, R, N, 1, k, ld, W, R, 0, KW, R);
-    gemm(false, true, N, D, R, scale, dz, R, KW, R, 0, dq, ld);
-    gemm(true, false, D, R, N, scale, q, ld, dz, R, 0, dKW, R);
+    gemm(false, true, d.NQ, D, R, scale, dz, R, KW, R, 0, dq, ld);
+    gemm(true, false, D, R, d.NQ, scale, q, ld, dz, R, 0, dKW, R);
     gemm(false, true, N, D, R, 1, W, R, dKW, R, 0, dq + d.C, ld);
     gemm(false, false, N, R, D, 1, k, ld, dKW, R, 1, dW, R);
 }

@@ -119,15 +119,15 @@ static inline void karat_units_one_backward(float* dx, float* dtheta, const floa
 
 // Logits of rows first.., b of them; returns how many rows
 static inline int karat_units_logits(const float* q, int first, KaratUnitsWork w, KaratDims d) {
-    int D = d.D, ld = 3 * d.C, rows = min_int(UNITS_ROWS, d.N - first);
+    int D = d.D, ld = 3 * d.C, rows = min_int(UNITS_ROWS, d.NQ - first);
     gemm(false, true, rows, d.N, D, 1 / sqrtf(D), q + (size_t)first * ld, ld, q + d.C, ld, 0, w.x, d.N);
     karat_base_forward(w.b, w.x, rows * d.N, d.base);
     return rows;
 }
 
-// z (N,R) of one sample and head
+// z (NQ,R) of one sample and head
 static inline void karat_units_z(float* z, const float* q, const float* coefs, KaratUnitsWork w, KaratDims d) {
-    for (int first = 0; first < d.N; first += UNITS_ROWS) {
+    for (int first = 0; first < d.NQ; first += UNITS_ROWS) {
         int rows = karat_units_logits(q, first, w, d);
         for (int p = 0; p < d.R; p++) {
             for (int r = 0; r < rows; r++) {
@@ -165,7 +165,7 @@ static inline void karat_units_z_backward(float* dq, float* dcoefs, const float*
                                           const float* coefs, KaratUnitsWork w, KaratDims d) {
     int D = d.D, N = d.N, ld = 3 * d.C;
     float scale = 1 / sqrtf(D);
-    for (int first = 0; first < N; first += UNITS_ROWS) {
+    for (int first = 0; first < d.NQ; first += UNITS_ROWS) {
         int rows = karat_units_logits(q, first, w, d);
         size_t at = (size_t)first * ld;
         karat_units_rows_backward(dcoefs, dz + (size_t)first * d.R, coefs, rows, w, d);

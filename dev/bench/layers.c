@@ -27,7 +27,7 @@ static void layernorm(Block s) {
 static void qkv(Block s) {
     linear_forward(s.a.qkv, s.a.ln1, s.p.qkv_weight, s.p.qkv_bias, s.rows, s.C, 3 * s.C);
 }
-static void attention(Block s) { attend_forward(s.m, s.p, s.a, s.B); }
+static void attention(Block s) { attend_forward(s.m, s.p, s.a, s.B, s.N); }
 static void proj(Block s) { linear_forward(s.a.proj, s.a.mix, s.p.proj_weight, s.p.proj_bias, s.rows, s.C, s.C); }
 static void residual(Block s) { residual_forward(s.a.x_mid, s.a.x, s.a.proj, s.p.ls1, NULL, s.B, s.N, s.C); }
 static void act1(Block s) {
@@ -63,7 +63,7 @@ static void dproj_input(Block s) { linear_backward_input(s.a.dmix, 0, s.a.dbranc
 static void dproj_weight(Block s) {
     linear_backward_weight(s.d.proj_weight, s.d.proj_bias, s.a.dbranch, s.a.mix, s.m->scratch, s.rows, s.C, s.C);
 }
-static void dattention(Block s) { attend_backward(s.m, s.p, s.d, s.a, s.B); }
+static void dattention(Block s) { attend_backward(s.m, s.p, s.d, s.a, s.B, s.N); }
 static void dqkv_input(Block s) { linear_backward_input(s.a.dln, 0, s.a.dqkv, s.p.qkv_weight, s.rows, s.C, 3 * s.C); }
 static void dqkv_weight(Block s) {
     linear_backward_weight(s.d.qkv_weight, s.d.qkv_bias, s.a.dqkv, s.a.ln1, s.m->scratch, s.rows, s.C, 3 * s.C);

@@ -42,6 +42,27 @@ static inline int all_numbers(const float* p, size_t n) { // neither NaN nor Inf
     return 1;
 }
 
+// Queries in qkv (B,N,3,C) beyond those of the first NQ tokens: attention neither reads nor writes them
+static inline int is_unused_query(size_t i, int N, int NQ, int C) {
+    return i / C % 3 == 0 && (int)(i / (3 * (size_t)C) % N) >= NQ;
+}
+
+static inline void fill_unused_queries(float* qkv, float value, int B, int N, int NQ, int C) {
+    for (size_t i = 0; i < 3 * (size_t)B * N * C; i++) {
+        if (is_unused_query(i, N, NQ, C)) { qkv[i] = value; }
+    }
+}
+
+// Whether they are NaN in dqkv still; they are 0 then, so that they compare
+static inline int unused_queries_intact(float* dqkv, int B, int N, int NQ, int C) {
+    int intact = 1;
+    for (size_t i = 0; i < 3 * (size_t)B * N * C; i++) {
+        if (is_unused_query(i, N, NQ, C)) { intact &= isnan(dqkv[i]); }
+    }
+    fill_unused_queries(dqkv, 0, B, N, NQ, C);
+    return intact;
+}
+
 static inline void use_threads(int threads) {
 #ifdef _OPENMP
     omp_set_num_threads(threads);

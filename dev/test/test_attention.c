@@ -6,8 +6,8 @@ enum { GUARD = 64 };
 static const float sentinel = 12345.0f;
 
 typedef struct { // sizes, inputs, outputs
-    int B, N, C, H;
-    size_t activations;
+    int B, N, NQ, C, H;
+    size_t activations, gradients; // elements of out, of dqkv
     float *qkv, *dout, *out, *lse, *dqkv;
 } Problem;
 
@@ -25,19 +25,22 @@ static void check_guard(const char* what, const float* x, size_t n) {
     CHECK(intact, "%s is overrun", what);
 }
 
-static Problem run(int B, int N, int C, int H, float logit_scale) {
-    Problem p = {B, N, C, H, (size_t)B * N * C, NULL, NULL, NULL, NULL, NULL};
-    p.qkv = filled(3 * p.activations, logit_scale, 1), p.dout = filled(p.activations, 1, 2);
-    p.out = filled(p.activations, NAN, 3), p.lse = filled((size_t)B * H * N, NAN, 4);
-    p.dqkv = filled(3 * p.activations, NAN, 5);
+static Problem run(int B, int N, int NQ, int C, int H, float logit_scale) {
+    Problem p = {.B = B, .N = N, .NQ = NQ, .C = C, .H = H};
+    p.activations = (size_t)B * NQ * C, p.gradients = 3 * (size_t)B * N * C;
+    p.qkv = filled(p.gradients, logit_scale, 1), p.dout = filled(p.activations, 1, 2);
+    p.out = filled(p.activations, NAN, 3), p.lse = filled((size_t)B * H * NQ, NAN, 4);
+    p.dqkv = filled(p.gradients, NAN, 5);
+    fill_unused_queries(p.qkv, NAN, B, N, NQ, C);
     size_t scratch_size = attention_scratch(N);
     float* scratch = filled(scratch_size, NAN, 6);
-    attention_forward(p.out, p.lse, p.qkv, scratch, B, N, C, H, C / H);
-    attention_backward(p.dqkv, p.dout, p.out, p.lse, p.qkv, scratch, B, N, C, H, C / H);
+    attention_forward(p.out, p.lse, p.qkv, scratch, B, N, NQ, C, H, C / H);
+    attention_backward(p.dqkv, p.dout, p.out, p.lse, p.qkv, scratch, B, N, NQ, C, H, C / H);
     check_guard("scratch", scratch, scratch_size);
     check_guard("out", p.out, p.activations);
-    check_guard("lse", p.lse, (size_t)B * H * N);
-    check_guard("dqkv", p.dqkv, 3 * p.activations);
+    check_guard("lse", p.lse, (size_t)B * H * NQ);
+    check_guard("dqkv", p.dqkv, p.gradients);
+    CHECK(unused_queries_intact(p.dqkv, B, N, NQ, C), "the gradient of a query that there is not is written");
     free(scratch);
     return p;
 }
@@ -78,21 +81,26 @@ static void oracle_row(const float* q, const float* dout, double* out, double* l
     free(P), free(dP);
 }
 
-static void test_problem(int B, int N, int C, int H, float logit_scale, double limit) {
-    Problem p = run(B, N, C, H, logit_scale);
-    double *out = alloc_bytes(p.activations * 8, "test"), *dqkv = alloc_bytes(3 * p.activations * 8, "test");
-    double* lse = alloc_bytes((size_t)B * H * N * 8, "test");
+static void test_problem(int B, int N, int NQ, int C, int H, float logit_scale, double limit) {
+    Problem p = run(B, N, NQ, C, H, logit_scale);
+    size_t rows = (size_t)B * H * NQ;
+    double *out = alloc_bytes(p.activations * 8, "test"), *dqkv = alloc_bytes(p.gradients * 8, "test");
+    double* lse = alloc_bytes(rows * 8, "test");
     for (int bh = 0; bh < B * H; bh++) {
-        size_t b = bh / H, column = (size_t)(bh % H) * (C / H), at = b * N * C + column, at3 = 3 * b * N * C + column;
-        for (int k = 0; k < N; k++) {
-            oracle_row(p.qkv + at3, p.dout + at, out + at, lse + (size_t)bh * N + k, dqkv + at3, k, N, C, C / H);
+        size_t b = bh / H, column = (size_t)(bh % H) * (C / H), at = b * NQ * C + column, at3 = 3 * b * N * C + column;
+        for (int k = 0; k < NQ; k++) {
+            oracle_row(p.qkv + at3, p.dout + at, out + at, lse + (size_t)bh * NQ + k, dqkv + at3, k, N, C, C / H);
         }
     }
-    double e_out = relative_error(p.out, out, p.activations), e_lse = relative_error(p.lse, lse, (size_t)B * H * N);
-    double e_dqkv = relative_error(p.dqkv, dqkv, 3 * p.activations);
-    CHECK(e_out <= limit, "B=%d N=%d C=%d H=%d: out relative error %.3g, limit %.2g", B, N, C, H, e_out, limit);
-    CHECK(e_lse <= limit, "B=%d N=%d C=%d H=%d: lse relative error %.3g, limit %.2g", B, N, C, H, e_lse, limit);
-    CHECK(e_dqkv <= limit, "B=%d N=%d C=%d H=%d: dqkv relative error %.3g, limit %.2g", B, N, C, H, e_dqkv, limit);
+    const float* got[] = {p.out, p.lse, p.dqkv};
+    const double* want[] = {out, lse, dqkv};
+    const size_t sizes[] = {p.activations, rows, p.gradients};
+    static const char* const tensors[] = {"out", "lse", "dqkv"};
+    for (int i = 0; i < 3; i++) {
+        double e = relative_error(got[i], want[i], sizes[i]);
+        CHECK(e <= limit, "B=%d N=%d NQ=%d C=%d H=%d: %s relative error %.3g, limit %.2g", B, N, NQ, C, H, tensors[i],
+              e, limit);
+    }
     free(out), free(dqkv), free(lse);
     problem_free(p);
 }
@@ -103,7 +111,7 @@ static void test_threads(void) {
     Problem p[4];
     for (int i = 0; i < 4; i++) {
         use_threads(threads[i]);
-        p[i] = run(5, 101, 60, 3, 1);
+        p[i] = run(5, 101, 101, 60, 3, 1);
         size_t bytes = p[0].activations * sizeof(float);
         bool same = !memcmp(p[i].out, p[0].out, bytes) && !memcmp(p[i].dqkv, p[0].dqkv, 3 * bytes);
         CHECK(same, "other bits with %d threads", threads[i]);
@@ -116,12 +124,14 @@ int main(void) {
     matmul_init();
     use_threads(2);
     const double limit = 3e-6, limit_large = 2e-5; // observed: 7.7e-7, and 4.0e-6 with large logits
-    test_problem(2, 1, 7, 1, 1, limit);
-    test_problem(3, 5, 20, 1, 1, limit);
-    test_problem(2, 17, 64, 2, 1, limit);
-    test_problem(1, 65, 192, 3, 1, limit);
-    test_problem(1, 197, 128, 2, 1, limit);
-    test_problem(2, 33, 96, 3, 7, limit_large); // logits to about 200
+    test_problem(2, 1, 1, 7, 1, 1, limit);
+    test_problem(3, 5, 5, 20, 1, 1, limit);
+    test_problem(2, 17, 17, 64, 2, 1, limit);
+    test_problem(1, 65, 65, 192, 3, 1, limit);
+    test_problem(1, 197, 197, 128, 2, 1, limit);
+    test_problem(3, 197, 1, 20, 2, 1, limit);
+    test_problem(2, 197, 110, 14, 2, 1, limit); // of two tiles of rows
+    test_problem(2, 33, 33, 96, 3, 7, limit_large); // logits to about 200
     test_threads();
     return tests_finish();
 }

@@ -16,7 +16,7 @@ static const float gradient_start = 0.25f; // gradients of parameters are added 
 
 typedef struct {
     Control control;
-    int B, N, C, H, R;
+    int B, N, NQ, C, H, R;
     size_t activations, sizes[INPUT_COUNT]; // an absent parameter's size is 0
     float *x[INPUT_COUNT], *dx[INPUT_COUNT], *dout, *out, *lse;
     double* plain[INPUT_COUNT]; // x
@@ -28,9 +28,10 @@ static float* filled(size_t n, float value) {
     return p;
 }
 
-static Problem problem_new(Control control, int B, int N, int C, int H, int R, float logit_scale) {
-    Problem p = {.control = control, .B = B, .N = N, .C = C, .H = H, .R = R, .activations = (size_t)B * N * C};
-    p.sizes[QKV] = 3 * p.activations;
+static Problem problem_new(Control control, int B, int N, int NQ, int C, int H, int R, float logit_scale) {
+    Problem p = {.control = control, .B = B, .N = N, .NQ = NQ, .C = C, .H = H, .R = R,
+                 .activations = (size_t)B * NQ * C};
+    p.sizes[QKV] = 3 * (size_t)B * N * C;
     p.sizes[FIRST] = control == MIXING ? (size_t)H * N * N : control == RANK ? (size_t)H * R * N : 0;
     p.sizes[SECOND] = control == RANK ? (size_t)H * N * R : 0;
     for (int t = 0; t < INPUT_COUNT; t++) {
@@ -41,8 +42,9 @@ static Problem problem_new(Control control, int B, int N, int C, int H, int R, f
             p.plain[t][i] = p.x[t][i];
         }
     }
+    fill_unused_queries(p.x[QKV], NAN, B, N, NQ, C);
     p.dout = random_floats(p.activations, INPUT_COUNT), p.out = filled(p.activations, NAN);
-    p.lse = filled((size_t)B * H * N, NAN);
+    p.lse = filled((size_t)B * H * NQ, NAN);
     return p;
 }
 
@@ -65,21 +67,21 @@ static void run_kernel(Problem p, float* scratch) {
     const float *qkv = p.x[QKV], *first = p.x[FIRST], *second = p.x[SECOND];
     switch (p.control) {
     case MIXING:
-        mixing_forward(p.out, qkv, first, p.B, p.N, p.C, p.H);
-        mixing_backward(p.dx[QKV], p.dx[FIRST], p.dout, qkv, first, scratch, p.B, p.N, p.C, p.H);
+        mixing_forward(p.out, qkv, first, p.B, p.N, p.NQ, p.C, p.H);
+        mixing_backward(p.dx[QKV], p.dx[FIRST], p.dout, qkv, first, scratch, p.B, p.N, p.NQ, p.C, p.H);
         break;
     case RANK:
-        rank_forward(p.out, p.lse, qkv, first, second, scratch, p.B, p.N, p.C, p.H, p.R);
+        rank_forward(p.out, p.lse, qkv, first, second, scratch, p.B, p.N, p.NQ, p.C, p.H, p.R);
         rank_backward(p.dx[QKV], p.dx[FIRST], p.dx[SECOND], p.dout, p.out, p.lse, qkv, first, second, scratch, p.B,
-                      p.N, p.C, p.H, p.R);
+                      p.N, p.NQ, p.C, p.H, p.R);
         break;
     case LINEAR:
-        linear_attention_forward(p.out, qkv, scratch, p.B, p.N, p.C, p.H);
-        linear_attention_backward(p.dx[QKV], p.dout, p.out, qkv, scratch, p.B, p.N, p.C, p.H);
+        linear_attention_forward(p.out, qkv, scratch, p.B, p.N, p.NQ, p.C, p.H);
+        linear_attention_backward(p.dx[QKV], p.dout, p.out, qkv, scratch, p.B, p.N, p.NQ, p.C, p.H);
         break;
     default:
-        pointwise_forward(p.out, qkv, kinds[p.control], scratch, p.B, p.N, p.C, p.H);
-        pointwise_backward(p.dx[QKV], p.dout, qkv, kinds[p.control], scratch, p.B, p.N, p.C, p.H);
+        pointwise_forward(p.out, qkv, kinds[p.control], scratch, p.B, p.N, p.NQ, p.C, p.H);
+        pointwise_backward(p.dx[QKV], p.dout, qkv, kinds[p.control], scratch, p.B, p.N, p.NQ, p.C, p.H);
     }
 }
 
@@ -89,7 +91,9 @@ static void run(Problem p) {
     run_kernel(p, scratch);
     CHECK(guards_intact(scratch, size), "%s: scratch is overrun", names[p.control]);
     CHECK(guards_intact(p.out, p.activations), "%s: out is overrun", names[p.control]);
-    CHECK(guards_intact(p.lse, (size_t)p.B * p.H * p.N), "%s: lse is overrun", names[p.control]);
+    CHECK(guards_intact(p.lse, (size_t)p.B * p.H * p.NQ), "%s: lse is overrun", names[p.control]);
+    CHECK(unused_queries_intact(p.dx[QKV], p.B, p.N, p.NQ, p.C),
+          "%s: the gradient of a query that there is not is written", names[p.control]);
     for (int t = 0; t < INPUT_COUNT; t++) {
         CHECK(guards_intact(p.dx[t], p.sizes[t]), "%s: gradient of %s is overrun", names[p.control], inputs[t]);
         CHECK(all_numbers(p.dx[t], p.sizes[t]), "%s: gradient of %s is not all set", names[p.control], inputs[t]);
@@ -142,16 +146,16 @@ static void plain_row(double* sigma, const Problem* p, const double* q, int h, i
     if (p->control == RANK) { plain_rank_map(sigma, p, h); }
 }
 
-// One sample and head: its part of the loss; out (B,N,C, may be NULL) is set
+// One sample and head: its part of the loss; out (B,NQ,C, may be NULL) is set
 static double plain_head(double* out, const Problem* p, int b, int h) {
     int N = p->N, D = p->C / p->H, ld = 3 * p->C;
-    size_t at = (size_t)b * N * p->C, column = (size_t)h * D;
-    const double *q = p->plain[QKV] + 3 * at + column, *v = q + 2 * p->C;
+    size_t column = (size_t)h * D;
+    const double *q = p->plain[QKV] + 3 * (size_t)b * N * p->C + column, *v = q + 2 * p->C;
     double loss = 0, sigma[256];
-    for (int k = 0; k < N; k++) {
+    for (int k = 0; k < p->NQ; k++) {
         plain_row(sigma, p, q, h, k);
         for (int i = 0; i < D; i++) {
-            size_t o = at + (size_t)k * p->C + column + i;
+            size_t o = ((size_t)b * p->NQ + k) * p->C + column + i;
             double sum = 0;
             for (int n = 0; n < N; n++) { sum += sigma[n] * v[n * ld + i]; }
             loss += p->dout[o] * sum;
@@ -195,19 +199,19 @@ static void check_gradient(Problem* p, int t, double limit) {
         got[count] = p->dx[t][i];
     }
     double e = relative_error(got, want, count);
-    CHECK(e <= limit, "%s B=%d N=%d C=%d H=%d R=%d: gradient of %s relative error %.3g, limit %.2g", names[p->control],
-          p->B, p->N, p->C, p->H, p->R, inputs[t], e, limit);
+    CHECK(e <= limit, "%s B=%d N=%d NQ=%d C=%d H=%d R=%d: gradient of %s relative error %.3g, limit %.2g",
+          names[p->control], p->B, p->N, p->NQ, p->C, p->H, p->R, inputs[t], e, limit);
     free(got), free(want);
 }
 
-static void test_problem(Control control, int B, int N, int C, int H, int R, float logit_scale, double limit) {
-    Problem p = problem_new(control, B, N, C, H, R, logit_scale);
+static void test_problem(Control control, int B, int N, int NQ, int C, int H, int R, float logit_scale, double limit) {
+    Problem p = problem_new(control, B, N, NQ, C, H, R, logit_scale);
     run(p);
     double* out = zero_doubles(p.activations);
     for (int bh = 0; bh < B * H; bh++) { plain_head(out, &p, bh / H, bh % H); }
     double e = relative_error(p.out, out, p.activations);
-    CHECK(e <= limit, "%s B=%d N=%d C=%d H=%d R=%d: out relative error %.3g, limit %.2g", names[control], B, N, C, H, R,
-          e, limit);
+    CHECK(e <= limit, "%s B=%d N=%d NQ=%d C=%d H=%d R=%d: out relative error %.3g, limit %.2g", names[control], B, N,
+          NQ, C, H, R, e, limit);
     for (int t = 0; t < INPUT_COUNT; t++) {
         if (p.sizes[t]) { check_gradient(&p, t, limit); }
     }
@@ -221,7 +225,7 @@ static void test_threads(Control control) {
     Problem p[4];
     for (int i = 0; i < 4; i++) {
         use_threads(threads[i]);
-        p[i] = problem_new(control, 11, 101, 60, 3, 5, 1);
+        p[i] = problem_new(control, 11, 101, 101, 60, 3, 5, 1);
         run(p[i]);
         bool same = !memcmp(p[i].out, p[0].out, p[0].activations * sizeof(float));
         for (int t = 0; t < INPUT_COUNT; t++) {
@@ -235,7 +239,7 @@ static void test_threads(Control control) {
 
 // Fixed mixing does not look at queries and keys
 static void test_mixing_gradient(void) {
-    Problem p = problem_new(MIXING, 2, 17, 21, 3, 0, 1);
+    Problem p = problem_new(MIXING, 2, 17, 17, 21, 3, 0, 1);
     run(p);
     int zero = 1;
     for (size_t i = 0; i < p.sizes[QKV]; i++) { zero &= i / 21 % 3 == 2 || p.dx[QKV][i] == 0; }
@@ -246,16 +250,16 @@ static void test_mixing_gradient(void) {
 // With W = down^T = 1 (N,N) the map is none: plain attention. With values 1, linear attention gives 1.
 static void test_identities(void) {
     enum { B = 2, N = 13, C = 24, H = 2 };
-    Problem rank = problem_new(RANK, B, N, C, H, N, 1), linear = problem_new(LINEAR, B, N, C, H, 0, 1);
+    Problem rank = problem_new(RANK, B, N, N, C, H, N, 1), linear = problem_new(LINEAR, B, N, N, C, H, 0, 1);
     for (int i = 0; i < H * N * N; i++) { rank.x[FIRST][i] = rank.x[SECOND][i] = i % (N * N) % (N + 1) == 0; }
     for (int i = 0; i < B * 3 * N * C; i++) {
         if (i / C % 3 == 2) { linear.x[QKV][i] = 1; }
     }
     run(rank), run(linear);
-    Problem plain = problem_new(SIGMOID, B, N, C, H, 0, 1);
+    Problem plain = problem_new(SIGMOID, B, N, N, C, H, 0, 1);
     float* scratch = guarded_floats(attention_scratch(N));
-    attention_forward(plain.out, plain.lse, plain.x[QKV], scratch, B, N, C, H, C / H);
-    attention_backward(plain.dx[QKV], plain.dout, plain.out, plain.lse, plain.x[QKV], scratch, B, N, C, H, C / H);
+    attention_forward(plain.out, plain.lse, plain.x[QKV], scratch, B, N, N, C, H, C / H);
+    attention_backward(plain.dx[QKV], plain.dout, plain.out, plain.lse, plain.x[QKV], scratch, B, N, N, C, H, C / H);
     double *ones = zero_doubles(plain.activations), *out = zero_doubles(plain.activations);
     double* dqkv = zero_doubles(plain.sizes[QKV]);
     for (size_t i = 0; i < plain.activations; i++) { ones[i] = 1, out[i] = plain.out[i]; }
@@ -273,13 +277,15 @@ int main(void) {
     use_threads(2);
     const double limit = 3e-6, limit_large = 3e-5; // observed: 7e-7, and 7.5e-6 with large logits (rank)
     for (int control = 0; control < CONTROL_COUNT; control++) {
-        test_problem(control, 1, 1, 7, 1, 1, 1, limit);
-        test_problem(control, 3, 5, 20, 1, 3, 1, limit);
-        test_problem(control, 5, 17, 21, 3, 4, 1, limit);
-        test_problem(control, 17, 5, 12, 2, 3, 1, limit); // more samples than slots
-        test_problem(control, 2, 65, 40, 2, 12, 1, limit);
-        test_problem(control, 1, 101, 27, 3, 7, 1, limit); // more than one tile of rows
-        test_problem(control, 4, 33, 12, 1, 1, 7, limit_large);
+        test_problem(control, 1, 1, 1, 7, 1, 1, 1, limit);
+        test_problem(control, 3, 5, 5, 20, 1, 3, 1, limit);
+        test_problem(control, 5, 17, 17, 21, 3, 4, 1, limit);
+        test_problem(control, 17, 5, 5, 12, 2, 3, 1, limit); // more samples than slots
+        test_problem(control, 17, 33, 1, 12, 2, 3, 1, limit);
+        test_problem(control, 2, 17, 3, 21, 3, 4, 1, limit);
+        test_problem(control, 2, 65, 65, 40, 2, 12, 1, limit);
+        test_problem(control, 1, 101, 101, 27, 3, 7, 1, limit); // more than one tile of rows
+        test_problem(control, 4, 33, 33, 12, 1, 1, 7, limit_large);
         test_threads(control);
     }
     test_mixing_gradient();

@@ -11,7 +11,7 @@ typedef struct { bool scales, bias; float logit_scale; } Options;
 typedef struct { // one problem: inputs, outputs (guarded by sentinels), and what they should be
     KaratDims d;
     Options o;
-    size_t activations, tokens, coefs, units, weights; // sizes
+    size_t activations, gradients, tokens, coefs, units, weights; // sizes; gradients: of dqkv
     float *qkv, *dout, *coef, *scale_basis, *scale_base, *W, *beta;
     float *out, *z, *dqkv, *dcoef, *dscale_basis, *dscale_base, *dW, *dbeta;
     double *want_out, *want_z, *want_dqkv, *want_dcoef, *want_dscale_basis, *want_dscale_base, *want_dW, *want_dbeta;
@@ -27,8 +27,13 @@ static float* guarded(size_t n) { return alloc_floats(n + GUARD, "test"); }
 static double* doubles(size_t n) { return alloc_bytes(n * sizeof(double), "test"); }
 
 static KaratDims dims(int B, int N, int C, int H, int R, int G, KaratBase base) { // in the Fourier basis
-    return (KaratDims){.B = B, .N = N, .C = C, .H = H, .D = C / H, .R = R, .G = G, .base = base,
+    return (KaratDims){.B = B, .N = N, .NQ = N, .C = C, .H = H, .D = C / H, .R = R, .G = G, .base = base,
                        .spline_order = 3, .spline_range = 4};
+}
+
+static KaratDims with_queries(KaratDims d, int NQ) {
+    d.NQ = NQ;
+    return d;
 }
 
 static KaratDims with_basis(KaratDims d, KaratBasis basis) {
@@ -49,12 +54,14 @@ static void widen_wavelets(float* coef, KaratDims d) {
 
 static Problem problem_new(KaratDims d, Options o) {
     Problem p = {.d = d, .o = o};
-    p.activations = (size_t)d.B * d.N * d.C;
-    p.tokens = (size_t)d.B * d.H * d.N * d.R;
+    p.activations = (size_t)d.B * d.NQ * d.C;
+    p.gradients = 3 * (size_t)d.B * d.N * d.C;
+    p.tokens = (size_t)d.B * d.H * d.NQ * d.R;
     p.units = (size_t)d.H * d.R * d.N;
     p.coefs = p.units * karat_coefficients(d);
     p.weights = (size_t)d.H * d.N * d.R;
-    p.qkv = normals(3 * p.activations, o.logit_scale, 1);
+    p.qkv = normals(p.gradients, o.logit_scale, 1);
+    fill_unused_queries(p.qkv, NAN, d.B, d.N, d.NQ, d.C);
     p.dout = normals(p.activations, 1, 2);
     p.coef = normals(p.coefs, 1, 3);
     widen_wavelets(p.coef, d);
@@ -64,7 +71,7 @@ static Problem problem_new(KaratDims d, Options o) {
     p.beta = normals(d.N, 0.3f, 7);
     p.out = guarded(p.activations), p.want_out = doubles(p.activations);
     p.z = guarded(p.tokens), p.want_z = doubles(p.tokens);
-    p.dqkv = guarded(3 * p.activations), p.want_dqkv = doubles(3 * p.activations);
+    p.dqkv = guarded(p.gradients), p.want_dqkv = doubles(p.gradients);
     p.dcoef = guarded(p.coefs), p.want_dcoef = doubles(p.coefs);
     p.dscale_basis = guarded(p.units), p.want_dscale_basis = doubles(p.units);
     p.dscale_base = guarded(p.units), p.want_dscale_base = doubles(p.units);
@@ -94,7 +101,7 @@ static void run(Problem* p) {
     KaratGrads grads = {
         .inner = {p->dcoef, scales ? p->dscale_basis : NULL, scales ? p->dscale_base : NULL},
         .proj_weight = p->dW, .proj_bias = p->o.bias ? p->dbeta : NULL};
-    reset(p->out, p->activations, NAN), reset(p->z, p->tokens, NAN), reset(p->dqkv, 3 * p->activations, NAN);
+    reset(p->out, p->activations, NAN), reset(p->z, p->tokens, NAN), reset(p->dqkv, p->gradients, NAN);
     reset(p->dcoef, p->coefs, gradient_start), reset(p->dscale_basis, p->units, gradient_start);
     reset(p->dscale_base, p->units, gradient_start), reset(p->dW, p->weights, gradient_start);
     reset(p->dbeta, p->d.N, gradient_start);
@@ -106,6 +113,8 @@ static void run(Problem* p) {
     int intact = 1;
     for (int i = 0; i < GUARD; i++) { intact &= scratch[scratch_size + i] == sentinel; }
     CHECK(intact, "scratch is overrun");
+    CHECK(unused_queries_intact(p->dqkv, p->d.B, p->d.N, p->d.NQ, p->d.C),
+          "the gradient of a query that there is not is written");
     free(scratch);
 }
 
@@ -158,10 +167,10 @@ static double logit(Problem* P, const float* q, int k, int n) {
 // One row k of one sample and head: z, sigma, out, and every gradient
 static void oracle_row(Problem* P, int b, int h, int k) {
     int N = P->d.N, C = P->d.C, D = C / P->d.H, R = P->d.R;
-    size_t at = (size_t)b * N * C + h * D, ld = 3 * (size_t)C;
-    const float *q = P->qkv + 3 * at - 2 * h * D, *v = q + 2 * C, *dout = P->dout + at + (size_t)k * C;
+    size_t at = (size_t)b * P->d.NQ * C + h * D, ld = 3 * (size_t)C;
+    const float *q = P->qkv + (size_t)b * N * ld + h * D, *v = q + 2 * C, *dout = P->dout + at + (size_t)k * C;
     double *dq = P->want_dqkv + (q - P->qkv), *dk = dq + C, *dv = dq + 2 * C;
-    double *z = P->want_z + ((size_t)(b * P->d.H + h) * N + k) * R, *dz = doubles(R), slope;
+    double *z = P->want_z + ((size_t)(b * P->d.H + h) * P->d.NQ + k) * R, *dz = doubles(R), slope;
     for (int p = 0; p < R; p++) {
         for (int n = 0; n < N; n++) { z[p] += oracle_phi(P, h * R + p, n, logit(P, q, k, n), &slope, 0); }
     }
@@ -200,9 +209,9 @@ static void check(Problem* P, const char* what, const float* got, double* want, 
                   bool accumulates) {
     for (size_t i = 0; accumulates && i < n; i++) { want[i] += gradient_start; }
     double e = relative_error(got, want, n);
-    CHECK(e <= limit, "basis %d B=%d N=%d C=%d H=%d R=%d G=%d base %d scales %d bias %d: %s relative error %.3g, "
-          "limit %.2g", P->d.basis, P->d.B, P->d.N, P->d.C, P->d.H, P->d.R, P->d.G, P->d.base, P->o.scales, P->o.bias,
-          what, e, limit);
+    CHECK(e <= limit, "basis %d B=%d N=%d NQ=%d C=%d H=%d R=%d G=%d base %d scales %d bias %d: %s relative error %.3g, "
+          "limit %.2g", P->d.basis, P->d.B, P->d.N, P->d.NQ, P->d.C, P->d.H, P->d.R, P->d.G, P->d.base, P->o.scales,
+          P->o.bias, what, e, limit);
     int intact = 1;
     for (int i = 0; i < GUARD; i++) { intact &= got[n + i] == sentinel; }
     CHECK(intact, "%s is overrun", what);
@@ -219,12 +228,12 @@ static void test_problem(KaratDims d, Options o, double limit) {
     run(&P);
     for (int b = 0; b < d.B; b++) {
         for (int h = 0; h < d.H; h++) {
-            for (int k = 0; k < d.N; k++) { oracle_row(&P, b, h, k); }
+            for (int k = 0; k < d.NQ; k++) { oracle_row(&P, b, h, k); }
         }
     }
     check(&P, "out", P.out, P.want_out, P.activations, limit, false);
     check(&P, "z", P.z, P.want_z, P.tokens, limit, false);
-    check(&P, "dqkv", P.dqkv, P.want_dqkv, 3 * P.activations, limit, false);
+    check(&P, "dqkv", P.dqkv, P.want_dqkv, P.gradients, limit, false);
     check(&P, "dcoef", P.dcoef, P.want_dcoef, P.coefs, limit, true);
     check(&P, "dW", P.dW, P.want_dW, P.weights, limit, true);
     if (o.scales) { check(&P, "dscale_basis", P.dscale_basis, P.want_dscale_basis, P.units, limit, true); }
@@ -251,7 +260,7 @@ static void test_threads(KaratBasis basis) {
         Problem *a = &P[i], *b = &P[0];
         const float* ours[] = {a->out, a->z, a->dqkv, a->dcoef, a->dscale_basis, a->dscale_base, a->dW, a->dbeta};
         const float* first[] = {b->out, b->z, b->dqkv, b->dcoef, b->dscale_basis, b->dscale_base, b->dW, b->dbeta};
-        size_t sizes[] = {P[0].activations, P[0].tokens, 3 * P[0].activations, P[0].coefs, P[0].units, P[0].units,
+        size_t sizes[] = {P[0].activations, P[0].tokens, P[0].gradients, P[0].coefs, P[0].units, P[0].units,
                           P[0].weights, d.N};
         for (int t = 0; t < 8; t++) {
             bool same = !memcmp(ours[t], first[t], sizes[t] * sizeof(float));
@@ -317,6 +326,7 @@ static void test_basis(KaratBasis basis) {
     test_problem(with_basis(dims(3, 5, 20, 1, 3, 3, KARAT_BASE_IDENTITY), basis), full, limit);
     test_problem(with_basis(dims(9, 17, 21, 3, 5, 2, KARAT_BASE_GELU), basis), plain, limit);
     test_problem(with_basis(dims(1, 65, 40, 2, 7, 5, KARAT_BASE_SILU), basis), full, limit);
+    test_problem(with_queries(with_basis(dims(9, 17, 21, 3, 5, 2, KARAT_BASE_SILU), basis), 1), full, limit);
     KaratDims wide = with_basis(dims(2, 33, 24, 2, 4, 2, KARAT_BASE_ZERO), basis);
     wide.spline_order = 1, wide.spline_range = 0.7f;
     test_problem(wide, (Options){true, false, 1}, limit);
@@ -336,6 +346,8 @@ int main(void) {
     test_problem(dims(1, 65, 40, 2, 12, 3, KARAT_BASE_GELU), (Options){true, false, 1}, limit);
     test_problem(dims(1, 197, 64, 1, 12, 3, KARAT_BASE_ZERO), (Options){true, false, 1}, limit);
     test_problem(dims(1, 197, 14, 2, 1, 11, KARAT_BASE_IDENTITY), (Options){false, true, 1}, limit);
+    test_problem(with_queries(dims(2, 197, 20, 2, 12, 3, KARAT_BASE_ZERO), 1), full, limit);
+    test_problem(with_queries(dims(2, 65, 20, 2, 12, 3, KARAT_BASE_ZERO), 51), full, limit);
     test_problem(dims(2, 17, 64, 2, 12, 3, KARAT_BASE_SILU), large, limit_large);
     for (int basis = 0; basis < BASIS_COUNT; basis++) {
         test_threads(basis);

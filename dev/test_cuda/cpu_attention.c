@@ -8,8 +8,8 @@ void cpu_attention(float* out, float* lse, float* dqkv, const float* qkv, const 
                    int D) {
     float* scratch = alloc_floats(attention_scratch(N), "test");
     matmul_init();
-    attention_forward(out, lse, qkv, scratch, B, N, C, H, D);
-    attention_backward(dqkv, dout, out, lse, qkv, scratch, B, N, C, H, D);
+    attention_forward(out, lse, qkv, scratch, B, N, N, C, H, D);
+    attention_backward(dqkv, dout, out, lse, qkv, scratch, B, N, N, C, H, D);
     free(scratch);
 }
 

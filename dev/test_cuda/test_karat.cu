@@ -80,7 +80,7 @@ template <class T> static void test_problem(const char* what, KaratDims d, Optio
 
 static KaratDims dims(int B, int N, int C, int H, int D, int R, int G, KaratBase base) {
     KaratDims d = {};
-    d.B = B, d.N = N, d.C = C, d.H = H, d.D = D, d.R = R, d.G = G, d.base = base;
+    d.B = B, d.N = d.NQ = N, d.C = C, d.H = H, d.D = D, d.R = R, d.G = G, d.base = base;
     d.spline_order = 3, d.spline_range = 4;
     return d;
 }
