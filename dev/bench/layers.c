@@ -234,7 +234,8 @@ int main(int argc, char** argv) {
     int threads = threads_begin(0);
     build(m, argc, argv, batch_size);
     Dims d = m->dims;
-    size_t pixels = (size_t)batch_size * 3 * d.S * d.S, most = (size_t)batch_size * d.N * largest(d.F, 3 * d.P * d.P);
+    size_t pixels = (size_t)batch_size * 3 * d.S * d.S, rows = largest((size_t)batch_size * d.N, d.C);
+    size_t most = rows * largest(largest(d.F, 3 * d.C), 3 * d.P * d.P); // of a product, or of a weight's gradient
     float *images = alloc_floats(pixels, "images"), *out = alloc_floats(most, "sgemm");
     for (size_t i = 0; i < pixels; i++) { images[i] = (float)random_normal(1, STREAM_CHECK, 1, i); }
     list_operations(m, block_of(m, images, 0));
