@@ -40,32 +40,33 @@
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Activations: one table (field, present, copies, floats an image), as for the parameters. A buffer with a copy a block
-// is (copies, B, ...): what the backward needs. The others are overwritten by every block.
+// is (copies, B, ...): what the backward needs. The others are overwritten by every block. Behind its keys and values a
+// block is calculated for `rows` tokens: for all N, and in the last block for NQ.
 
 #define SAVED_TABLE(A) \
 A(patches,   true, 1,       (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
-A(x,         true, d.L + 1, (size_t)d.N * d.C)         /* input of each block; the last one is the stack's output */ \
+A(x,         true, d.L + 1, (size_t)rows * d.C)        /* input of each block; the last one is the stack's output */ \
 A(ln1,       true, kept,    (size_t)d.N * d.C) \
 A(ln1_mean,  true, kept,    (size_t)d.N) \
 A(ln1_rstd,  true, kept,    (size_t)d.N) \
-A(qkv,       true, kept,    (size_t)d.N * 3 * d.C) \
-A(lse,       softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * d.N) \
-A(z,         c->attn == ATTN_KARAT,   kept, (size_t)d.HK * d.N * d.R) \
-A(mix,       true, kept,    (size_t)d.N * d.C)         /* the values, weighted by attention */ \
-A(gate,      c->attn_gate, kept, (size_t)d.N * d.H)    /* before the sigmoid */ \
-A(gated,     c->attn_gate, kept, (size_t)d.N * d.C)    /* mix, each head by its gate */ \
-A(proj,      true, c->layer_scale > 0 ? kept : 1, (size_t)d.N * d.C) \
-A(x_mid,     true, kept,    (size_t)d.N * d.C)         /* the residual stream between attention and MLP */ \
-A(ln2,       true, kept,    (size_t)d.N * d.C) \
-A(ln2_mean,  true, kept,    (size_t)d.N) \
-A(ln2_rstd,  true, kept,    (size_t)d.N) \
-A(act1,      c->mlp == MLP_GR_KAN, kept, (size_t)d.N * d.C) \
-A(fc1,       true, kept,    (size_t)d.N * d.F) \
-A(act2,      c->mlp != MLP_KAN, kept, (size_t)d.N * d.F) \
-A(fc2,       true, c->layer_scale > 0 ? kept : 1, (size_t)d.N * d.C) \
-A(norm,      true, 1,       (size_t)d.N * d.C) \
-A(norm_mean, true, 1,       (size_t)d.N) \
-A(norm_rstd, true, 1,       (size_t)d.N) \
+A(qkv,       true, kept,    (size_t)d.N * 3 * d.C)     /* queries of `rows` tokens */ \
+A(lse,       softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * rows) \
+A(z,         c->attn == ATTN_KARAT,   kept, (size_t)d.HK * rows * d.R) \
+A(mix,       true, kept,    (size_t)rows * d.C)        /* the values, weighted by attention */ \
+A(gate,      c->attn_gate, kept, (size_t)rows * d.H)   /* before the sigmoid */ \
+A(gated,     c->attn_gate, kept, (size_t)rows * d.C)   /* mix, each head by its gate */ \
+A(proj,      true, c->layer_scale > 0 ? kept : 1, (size_t)rows * d.C) \
+A(x_mid,     true, kept,    (size_t)rows * d.C)        /* the residual stream between attention and MLP */ \
+A(ln2,       true, kept,    (size_t)rows * d.C) \
+A(ln2_mean,  true, kept,    (size_t)rows) \
+A(ln2_rstd,  true, kept,    (size_t)rows) \
+A(act1,      c->mlp == MLP_GR_KAN, kept, (size_t)rows * d.C) \
+A(fc1,       true, kept,    (size_t)rows * d.F) \
+A(act2,      c->mlp != MLP_KAN, kept, (size_t)rows * d.F) \
+A(fc2,       true, c->layer_scale > 0 ? kept : 1, (size_t)rows * d.C) \
+A(norm,      true, 1,       (size_t)d.NQ * d.C) \
+A(norm_mean, true, 1,       (size_t)d.NQ) \
+A(norm_rstd, true, 1,       (size_t)d.NQ) \
 A(pooled,    true, 1,       (size_t)d.C) \
 A(logits,    true, 1,       (size_t)d.K) \
 A(probs,     true, 1,       (size_t)d.K) \
@@ -73,6 +74,7 @@ A(losses,    true, 1,       1)
 
 #define BACKWARD_TABLE(A) \
 A(dx,        true, 1, (size_t)d.N * d.C)               /* gradient of the residual stream */ \
+A(dx_token,  d.NQ < d.N, 1, (size_t)d.C)               /* of the class token's, where it alone goes on */ \
 A(dbranch,   true, 1, (size_t)d.N * d.C)               /* of what attention or MLP adds to it */ \
 A(dln,       true, 1, (size_t)d.N * d.C) \
 A(dmix,      true, 1, (size_t)d.N * d.C) \
@@ -88,7 +90,8 @@ enum { SAVED_ROWS = 0 SAVED_TABLE(COUNT_ROW), ACTIVATION_ROWS = SAVED_ROWS BACKW
 
 typedef struct {
     const char* name;
-    size_t copies, per_image, offset; // offset in floats, for the batch size that the table was made for
+    size_t copies, per_image, last; // floats an image; in the last copy
+    size_t offset;                  // in floats, for the batch size that the table was made for
 } Activation;
 
 typedef struct {
@@ -101,14 +104,26 @@ static int softmax_heads(const Config* c, Dims d) {
     return c->attn == ATTN_SOFTMAX || c->attn == ATTN_SOFTMAX_RANK ? d.H : c->softmax_heads;
 }
 
-static ActivationTable activation_table(const Config* c, Dims d, int B) {
+// The table's rows with every copy as large
+static void activation_rows(Activation row[ACTIVATION_ROWS], const Config* c, Dims d, int rows) {
     int kept = c->recompute ? 1 : d.L; // blocks whose inner activations are there at a time
-#define ACTIVATION_ROW(field, present, row_copies, floats) {#field, (present) ? (size_t)(row_copies) : 0, floats, 0},
-    ActivationTable table = {.row = {ACTIVATION_TABLE(ACTIVATION_ROW)}};
+#define ACTIVATION_ROW(field, present, row_copies, floats) \
+    {#field, (present) ? (size_t)(row_copies) : 0, floats, floats, 0},
+    const Activation table[] = {ACTIVATION_TABLE(ACTIVATION_ROW)};
+    memcpy(row, table, sizeof table);
+}
+
+static ActivationTable activation_table(const Config* c, Dims d, int B) {
+    ActivationTable table = {0};
+    Activation of_last[ACTIVATION_ROWS];
+    activation_rows(table.row, c, d, d.N);
+    activation_rows(of_last, c, d, d.NQ);
     for (int i = 0; i < ACTIVATION_ROWS; i++) {
         Activation* a = &table.row[i];
+        if (a->copies > 1 || d.L == 1) { a->last = of_last[i].last; } // the last block has the last copy for itself
+        size_t floats = a->copies ? (a->copies - 1) * a->per_image + a->last : 0;
         a->offset = table.total;
-        table.total += (a->copies * a->per_image * (size_t)B + 15) / 16 * 16; // each starts on a cache line
+        table.total += (floats * (size_t)B + 15) / 16 * 16; // each starts on a cache line
         if (i < SAVED_ROWS) { table.saved = table.total; }
     }
     return table;
@@ -295,6 +310,7 @@ static size_t model_scratch(const Model* m) {
     int B = m->B, rows = B * d.N;
     size_t most = patch_embed_scratch(B, d.S, d.P, d.C);
     most = largest(most, linear_backward_scratch(rows, d.C, 3 * d.C));
+    most = largest(most, linear_backward_scratch(rows, d.C, 2 * d.C));
     most = largest(most, linear_backward_scratch(rows, d.C, d.C));
     most = largest(most, linear_backward_scratch(rows, d.C, d.H));
     most = largest(most, linear_backward_scratch(rows, d.C, d.F));
@@ -355,26 +371,47 @@ static void model_free(Model* m) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward
 
+// Tokens that block l is calculated for behind its keys and values: the first NQ, N or 1 of them
+static int queries_of(const Model* m, int l) { return l == m->dims.L - 1 ? m->dims.NQ : m->dims.N; }
+
+// Their rows of ln1, as a linear layer's input
+static LinearShape query_rows(const Model* m, int B, int NQ, int OC, int ld_out) {
+    int C = m->dims.C;
+    return (LinearShape){B * NQ, C, OC, NQ < m->dims.N ? m->dims.N * C : C, ld_out};
+}
+
+// a.qkv: queries of the first NQ tokens, keys and values of all
+static void qkv_forward(const Model* m, Params p, Acts a, int B, int NQ) {
+    int N = m->dims.N, C = m->dims.C;
+    if (NQ == N) {
+        linear_forward(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, B * N, C, 3 * C);
+    } else {
+        linear_forward_strided(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, query_rows(m, B, NQ, C, N * 3 * C));
+        linear_forward_strided(a.qkv + C, a.ln1, p.qkv_weight + (size_t)C * C, p.qkv_bias + C,
+                               (LinearShape){B * N, C, 2 * C, C, 3 * C});
+    }
+}
+
 // a.proj = attention(a.x), the branch before its residual
-static void attention_branch_forward(Model* m, Params p, Acts a, int B) {
+static void attention_branch_forward(Model* m, Params p, Acts a, int B, int NQ) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H;
     layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, B * N, C);
     lap(m, PART_NORM);
-    linear_forward(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, B * N, C, 3 * C);
+    qkv_forward(m, p, a, B, NQ);
     lap(m, PART_QKV);
-    attend_forward(m, p, a, B, N);
+    attend_forward(m, p, a, B, NQ);
     if (p.gate_weight) {
-        linear_forward(a.gate, a.ln1, p.gate_weight, NULL, B * N, C, H);
-        gate_forward(a.gated, a.gate, a.mix, B * N, C, H);
+        linear_forward_strided(a.gate, a.ln1, p.gate_weight, NULL, query_rows(m, B, NQ, H, H));
+        gate_forward(a.gated, a.gate, a.mix, B * NQ, C, H);
     }
     lap(m, PART_ATTENTION);
-    linear_forward(a.proj, p.gate_weight ? a.gated : a.mix, p.proj_weight, p.proj_bias, B * N, C, C);
+    linear_forward(a.proj, p.gate_weight ? a.gated : a.mix, p.proj_weight, p.proj_bias, B * NQ, C, C);
     lap(m, PART_PROJ);
 }
 
 // a.fc2 = mlp(a.x_mid)
-static void mlp_branch_forward(Model* m, Params p, Acts a, int B) {
-    int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
+static void mlp_branch_forward(Model* m, Params p, Acts a, int rows) {
+    int C = m->dims.C, F = m->dims.F;
     const float* inp = a.ln2;
     layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, rows, C);
     lap(m, PART_NORM);
@@ -399,23 +436,25 @@ static const float* keep_of(const float* keep, int l, int branch, int B) {
     return keep ? keep + ((size_t)l * 2 + branch) * B : NULL;
 }
 
-// The input of block l + 1 from that of block l, in a.x; keep: drop path, or NULL
+// The input of block l + 1 from that of block l, in a.x; keep: drop path, or NULL. Where the head reads the class token
+// alone, so does all of the last block but attention's keys and values.
 static void block_forward(Model* m, float* flat, int l, int B, const float* keep) {
-    int N = m->dims.N, C = m->dims.C;
+    int N = m->dims.N, C = m->dims.C, NQ = queries_of(m, l);
     Params p = params_of_block(&m->table, flat, l);
     Acts a = acts_of_block(&m->acts_table, m->acts, m->B, l);
     float* x_next = acts_of_block(&m->acts_table, m->acts, m->B, l + 1).x;
-    attention_branch_forward(m, p, a, B);
-    residual_forward(a.x_mid, a.x, a.proj, p.ls1, keep_of(keep, l, 0, m->B), B, N, C);
+    attention_branch_forward(m, p, a, B, NQ);
+    if (NQ < N) { pool_forward(a.x_mid, a.x, false, true, B, N, C); } // the class tokens; the others end here
+    residual_forward(a.x_mid, NQ < N ? a.x_mid : a.x, a.proj, p.ls1, keep_of(keep, l, 0, m->B), B, NQ, C);
     lap(m, PART_RESIDUAL);
-    mlp_branch_forward(m, p, a, B);
-    residual_forward(x_next, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), B, N, C);
+    mlp_branch_forward(m, p, a, B * NQ);
+    residual_forward(x_next, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), B, NQ, C);
     lap(m, PART_RESIDUAL);
 }
 
 // Logits (B,K) of images (B,3,S,S). flat: the parameters or their running mean; keep: drop path, or NULL.
 static void model_forward(Model* m, float* flat, const float* images, int B, const float* keep) {
-    int N = m->dims.N, C = m->dims.C, L = m->dims.L;
+    int NQ = m->dims.NQ, C = m->dims.C, L = m->dims.L;
     Params p = params_of(&m->table, flat);
     Acts a = acts_of_block(&m->acts_table, m->acts, m->B, 0);
     m->profile.direction = PROFILE_FORWARD;
@@ -424,9 +463,9 @@ static void model_forward(Model* m, float* flat, const float* images, int B, con
     lap(m, PART_PATCH_EMBED);
     for (int l = 0; l < L; l++) { block_forward(m, flat, l, B, keep); }
     a = acts_of_block(&m->acts_table, m->acts, m->B, L);
-    layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, a.x, p.norm_weight, p.norm_bias, B * N, C);
+    layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, a.x, p.norm_weight, p.norm_bias, B * NQ, C);
     lap(m, PART_NORM);
-    pool_forward(a.pooled, a.norm, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C);
+    pool_forward(a.pooled, a.norm, m->config.pool == POOL_AVG, p.cls_token != NULL, B, NQ, C);
     linear_forward(a.logits, a.pooled, p.head_weight, p.head_bias, B, C, m->dims.K);
     lap(m, PART_HEAD);
 }
@@ -451,8 +490,8 @@ static double model_loss(Model* m, const float* targets, int B) {
 // Backward: the forward read from its end. p, a: as in the forward; d: gradients of the parameters.
 
 // dx += d(mlp(x_mid)) given dbranch = d(fc2 output)
-static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, int B) {
-    int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
+static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, float* dx, int rows) {
+    int C = m->dims.C, F = m->dims.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
     if (m->config.mlp == MLP_KAN) {
         kan_mlp_backward(m, p, d, a, rows);
@@ -470,24 +509,38 @@ static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, int B) {
                           m->scratch, rows, C, rational_shape(&m->config));
         lap(m, PART_ACTIVATION);
     }
-    layernorm_backward(a.dx, d.norm2_weight, d.norm2_bias, a.dln, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd,
+    layernorm_backward(dx, d.norm2_weight, d.norm2_bias, a.dln, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd,
                        m->scratch, rows, C);
     lap(m, PART_NORM);
 }
 
+// dln1 from a.dqkv
+static void qkv_backward(const Model* m, Params p, Params d, Acts a, int B, int NQ) {
+    int N = m->dims.N, C = m->dims.C;
+    if (NQ == N) {
+        linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, p.qkv_weight, m->scratch, B * N, C, 3 * C);
+    } else {
+        size_t at = (size_t)C * C; // where the keys' weight begins
+        linear_backward_strided(a.dln, 0, d.qkv_weight + at, d.qkv_bias + C, a.dqkv + C, a.ln1, p.qkv_weight + at,
+                                m->scratch, (LinearShape){B * N, C, 2 * C, C, 3 * C});
+        linear_backward_strided(a.dln, 1, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, p.qkv_weight, m->scratch,
+                                query_rows(m, B, NQ, C, N * 3 * C));
+    }
+}
+
 // dx += d(attention(x)) given dbranch = d(proj output)
-static void attention_branch_backward(Model* m, Params p, Params d, Acts a, int B) {
+static void attention_branch_backward(Model* m, Params p, Params d, Acts a, int B, int NQ) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H;
     linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, p.gate_weight ? a.gated : a.mix, p.proj_weight,
-                    m->scratch, B * N, C, C);
+                    m->scratch, B * NQ, C, C);
     lap(m, PART_PROJ);
-    if (p.gate_weight) { gate_backward(a.dmix, a.dgate, a.dmix, a.gate, a.mix, B * N, C, H); }
-    attend_backward(m, p, d, a, B, N);
+    if (p.gate_weight) { gate_backward(a.dmix, a.dgate, a.dmix, a.gate, a.mix, B * NQ, C, H); }
+    attend_backward(m, p, d, a, B, NQ);
     lap(m, PART_ATTENTION);
-    linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, p.qkv_weight, m->scratch, B * N, C, 3 * C);
+    qkv_backward(m, p, d, a, B, NQ);
     if (p.gate_weight) { // which has the same input
-        linear_backward_input(a.dln, 1, a.dgate, p.gate_weight, B * N, C, H);
-        linear_backward_weight(d.gate_weight, NULL, a.dgate, a.ln1, m->scratch, B * N, C, H);
+        linear_backward_strided(a.dln, 1, d.gate_weight, NULL, a.dgate, a.ln1, p.gate_weight, m->scratch,
+                                query_rows(m, B, NQ, H, H));
     }
     lap(m, PART_QKV);
     layernorm_backward(a.dx, d.norm1_weight, d.norm1_bias, a.dln, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
@@ -495,33 +548,39 @@ static void attention_branch_backward(Model* m, Params p, Params d, Acts a, int 
     lap(m, PART_NORM);
 }
 
-// Block l, given a.dx of its output: a.dx of its input
+// The gradient of the stream where NQ tokens go on, (B,NQ,C)
+static float* stream_gradient(const Model* m, Acts a, int NQ) { return NQ < m->dims.N ? a.dx_token : a.dx; }
+
+// Block l, given the stream's gradient at its output: a.dx of its input
 static void block_backward(Model* m, int l, int B, const float* keep) {
-    int N = m->dims.N, C = m->dims.C;
+    int N = m->dims.N, C = m->dims.C, NQ = queries_of(m, l);
     Params p = params_of_block(&m->table, m->params, l), d = params_of_block(&m->table, m->grads, l);
     Acts a = acts_of_block(&m->acts_table, m->acts, m->B, l);
+    float* dx = stream_gradient(m, a, NQ);
     if (m->config.recompute && l < m->dims.L - 1) { block_forward(m, m->params, l, B, keep); } // the last is still there
-    residual_backward(a.dbranch, d.ls2, a.dx, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), m->scratch, B, N, C);
+    residual_backward(a.dbranch, d.ls2, dx, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), m->scratch, B, NQ, C);
     lap(m, PART_RESIDUAL);
-    mlp_branch_backward(m, p, d, a, B);
-    residual_backward(a.dbranch, d.ls1, a.dx, a.proj, p.ls1, keep_of(keep, l, 0, m->B), m->scratch, B, N, C);
+    mlp_branch_backward(m, p, d, a, dx, B * NQ);
+    residual_backward(a.dbranch, d.ls1, dx, a.proj, p.ls1, keep_of(keep, l, 0, m->B), m->scratch, B, NQ, C);
+    if (NQ < N) { pool_backward(a.dx, dx, false, true, B, N, C); } // zero for the tokens that end here
     lap(m, PART_RESIDUAL);
-    attention_branch_backward(m, p, d, a, B);
+    attention_branch_backward(m, p, d, a, B, NQ);
 }
 
 // Adds to m->grads the gradient of dloss * Σ_b loss_b, after model_forward and model_loss with the same arguments.
 static void model_backward(Model* m, const float* targets, int B, const float* keep, float dloss) {
-    int N = m->dims.N, C = m->dims.C, L = m->dims.L, K = m->dims.K;
+    int NQ = m->dims.NQ, C = m->dims.C, L = m->dims.L, K = m->dims.K;
     Params p = params_of(&m->table, m->params), d = params_of(&m->table, m->grads);
     Acts a = acts_of_block(&m->acts_table, m->acts, m->B, L);
+    float* dx = stream_gradient(m, a, NQ);
     m->profile.direction = PROFILE_BACKWARD;
     cross_entropy_backward(a.dlogits, a.probs, targets, dloss, B, K);
     linear_backward(a.dpooled, d.head_weight, d.head_bias, a.dlogits, a.pooled, p.head_weight, m->scratch, B, C, K);
-    pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C);
+    pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, NQ, C);
     lap(m, PART_HEAD);
-    memset(a.dx, 0, (size_t)B * N * C * sizeof(float));
-    layernorm_backward(a.dx, d.norm_weight, d.norm_bias, a.dln, a.x, p.norm_weight, a.norm_mean, a.norm_rstd,
-                       m->scratch, B * N, C);
+    memset(dx, 0, (size_t)B * NQ * C * sizeof(float));
+    layernorm_backward(dx, d.norm_weight, d.norm_bias, a.dln, a.x, p.norm_weight, a.norm_mean, a.norm_rstd,
+                       m->scratch, B * NQ, C);
     lap(m, PART_NORM);
     for (int l = L - 1; l >= 0; l--) { block_backward(m, l, B, keep); }
     patch_embed_backward(d.patch_weight, d.patch_bias, d.cls_token, d.pos_embed, a.dx, a.patches, m->scratch,
@@ -608,7 +667,8 @@ static bool name_bad_activation(const Model* m, int B, char name[160]) {
             bool every_block = a->copies > 1;
             bool here = every_block ? (size_t)l < a->copies : l == (i == 0 ? 0 : m->dims.L);
             const float* values = m->acts + a->offset + (every_block ? (size_t)l * (size_t)m->B * a->per_image : 0);
-            if (!here || !a->copies || all_finite(values, (size_t)B * a->per_image)) { continue; }
+            size_t floats = (size_t)l + 1 < a->copies ? a->per_image : a->last;
+            if (!here || !a->copies || all_finite(values, (size_t)B * floats)) { continue; }
             int used = snprintf(name, 160, "activation %s", a->name);
             if (every_block) { snprintf(name + used, (size_t)(160 - used), " of block %d", l); }
             return true;

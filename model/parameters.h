@@ -18,6 +18,8 @@ typedef struct {
     int S, P;    // image side, patch side
     int C, H, L; // width, heads, blocks
     int N;       // tokens
+    int NQ;      // tokens whose queries, and all behind them, the last block calculates: the class token alone, if it is
+                 // all that the head reads
     int D;       // width of a head
     int F;       // hidden width of the MLP
     int K;       // classes
@@ -39,7 +41,8 @@ static inline Dims dims_of(const Config* c, int classes) {
     int patches = c->image_size / c->patch, N = patches * patches + (c->pool == POOL_TOKEN);
     bool full = c->attn == ATTN_KARAT && c->karat_full;
     return (Dims){.S = c->image_size, .P = c->patch, .C = c->dim, .H = c->heads, .L = c->depth, .N = N,
-                  .D = c->dim / c->heads, .F = (int)lround(c->dim * c->mlp_ratio), .K = classes,
+                  .NQ = c->pool == POOL_TOKEN ? 1 : N, .D = c->dim / c->heads,
+                  .F = (int)lround(c->dim * c->mlp_ratio), .K = classes,
                   .HK = c->heads - c->softmax_heads, .G = c->grid, .R = full ? N : c->karat_rank,
                   .M = basis_coefficients(config_basis(c)), .MK = basis_coefficients(kan_basis(c))};
 }
