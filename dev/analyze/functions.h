@@ -184,7 +184,7 @@ static bool add_units(FunctionStudy* s, int block, int h, const UnitInputs* in, 
 // Of a block, whose activations model_forward has left
 static bool add_operator(FunctionStudy* s, int block, int B, Csv* csv, Error* err) {
     Model* m = &s->run->t.model;
-    KaratDims d = karat_dims(m, B);
+    KaratDims d = karat_dims(m, B, m->dims.N);
     Acts a = acts_of_block(&m->acts_table, m->acts, m->B, block);
     KaratOperator w = first_operator(m, m->params, block, d);
     int softmax = m->config.softmax_heads;
@@ -275,7 +275,7 @@ static void evaluate_place(const FunctionStudy* s, size_t c, size_t k, const flo
         }
         return;
     }
-    KaratDims d = karat_dims(m, 1);
+    KaratDims d = karat_dims(m, 1, m->dims.N);
     KaratOperator w = first_operator(m, flat, place->block, d);
     float* theta = folded_units(w, d, place->head);
     unit_values(values_at(s, c, k, 0), place->x, CURVE_POINTS, w, theta, d, place->head, place->p, place->q);
@@ -358,7 +358,7 @@ static void plot_place(Figure* f, const FunctionStudy* s, size_t k) {
 
 static void functions_panel(Figure* f, const FunctionStudy* s, size_t k, int rank) {
     const FunctionPlace* p = &s->places[k];
-    bool inner = karat_has_inner(karat_dims(&s->run->t.model, 1));
+    bool inner = karat_has_inner(karat_dims(&s->run->t.model, 1, s->run->t.model.dims.N));
     char title[PLOT_TEXT];
     if (p->which) {
         snprintf(title, sizeof title, "block %d, rational %d", p->block, p->which);

@@ -223,6 +223,14 @@ static Config model_config(const Run* r, int classes) {
     return c;
 }
 
+// All tokens of the last block are looked at, also those that the head does not read.
+static bool plan_whole_model(Model* m, const Config* c, Error* err) {
+    if (!model_plan(m, c, c->classes, c->batch_size, err)) { return false; }
+    m->dims.NQ = m->dims.N;
+    m->acts_table = activation_table(&m->config, m->dims, m->B);
+    return true;
+}
+
 // Planned and allocated, with the weights of the start
 static bool run_model(Run* r, Error* err) {
     SafeTensors file;
@@ -234,7 +242,7 @@ static bool run_model(Run* r, Error* err) {
     bool read = config_classes_from_tensors(&classes, &file, err) && origin_read(&r->t.origin, &file, err);
     safetensors_close(&file);
     Config c = model_config(r, classes.classes);
-    if (!read || !model_plan(&r->t.model, &c, c.classes, c.batch_size, err) || !model_allocate(&r->t.model, err)) {
+    if (!read || !plan_whole_model(&r->t.model, &c, err) || !model_allocate(&r->t.model, err)) {
         return false;
     }
     return r->has_model = true;
@@ -246,7 +254,7 @@ static bool run_start(Run* r, float* flat, Error* err) {
     const Config* c = &r->config;
     SafeTensors file;
     if (!params_init(&m->table, c, flat, err)) { return false; }
-    if (c->attn_init == ATTN_INIT_MIMETIC) { mimetic_init(&m->table, m->dims, (uint64_t)c->seed, flat); }
+    attention_start(c, &m->table, m->dims, flat);
     if (!*c->init_from) { return true; }
     if (!safetensors_open(&file, c->init_from, err)) { return false; }
     bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, flat, false, c->any_weights, err);

@@ -191,7 +191,7 @@ static void check_units(const Model* m, const char* flags) {
 
 // The units are the model's: z_kp = Σ_q phi_pq(A_kq) from the logits that the inputs are taken from
 static void check_sum(const Model* m, const char* flags, int B) {
-    KaratDims d = karat_dims(m, B);
+    KaratDims d = karat_dims(m, B, m->dims.N);
     int N = d.N, heads = m->dims.H, h = d.H - 1, b = B - 1, p = d.R - 1;
     Acts a = acts_of_block(&m->acts_table, m->acts, m->B, 1);
     KaratOperator w = first_operator(m, m->params, 1, d);
