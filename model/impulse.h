@@ -33,6 +33,13 @@ static inline void impulse_codes(double* P, const float* pos_embed, int n, int C
     }
 }
 
+// 1 or -1, so that the largest of x (n) becomes positive: which sign an eigenvector comes out with is rounding's choice
+static inline double impulse_sign(const double* x, int n) {
+    int largest = 0;
+    for (int i = 1; i < n; i++) { largest = fabs(x[i]) > fabs(x[largest]) ? i : largest; }
+    return x[largest] < 0 ? -1 : 1;
+}
+
 // Columns of Wk as rows (D, C), from the largest singular value on. Returns how many there are: no more than P has.
 static inline int impulse_keys(double* Wk, const double* P, int n, int C, int D) {
     size_t size = (size_t)C * C;
@@ -51,7 +58,9 @@ static inline int impulse_keys(double* Wk, const double* P, int n, int C, int D)
         int best = 0;
         for (int i = 1; i < C; i++) { best = values[i] > values[best] ? i : best; }
         if (!(values[best] > 1e-9 * largest)) { break; }
-        for (int c = 0; c < C; c++) { Wk[(size_t)rank * C + c] = vectors[(size_t)best * C + c] / sqrt(values[best]); }
+        const double* v = vectors + (size_t)best * C;
+        double scale = impulse_sign(v, C) / sqrt(values[best]);
+        for (int c = 0; c < C; c++) { Wk[(size_t)rank * C + c] = scale * v[c]; }
         values[best] = -INFINITY; // taken
     }
     free(gram);
