@@ -70,7 +70,7 @@ static void test_head_parts(void) {
     Config c = config_from("--attn karat --dim 24 --heads 3 --depth 2 --image-size 8 --patch 4 --mlp gelu "
                            "--karat-rank 2");
     if (!model_plan(&m, &c, 10, 2, &err) || !model_allocate(&m, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-    KaratDims d = karat_dims(&m, 1);
+    KaratDims d = karat_dims(&m, 1, m.dims.N);
     Params p = params_of_block(&m.table, m.params, 1);
     Part part = part_of(&m, m.params, &(WeightGroup){.row = ROW_karat_coef, .block = 1, .head = 2});
     CHECK(part.count == (size_t)d.R * karat_coefficients(d) * d.N && part.values == p.karat_coef + 2 * part.count,
@@ -171,7 +171,7 @@ static double plain_base(KaratBase base, double x) {
 
 // phi_pq of every basis, with its scales and base activation
 static void check_units(const Model* m, const char* flags) {
-    KaratDims d = karat_dims(m, 1);
+    KaratDims d = karat_dims(m, 1, m->dims.N);
     KaratOperator w = first_operator(m, m->params, 1, d);
     int h = d.H - 1, p = d.R - 1, q = d.N - 2, M = karat_coefficients(d);
     size_t unit = ((size_t)h * d.R + p) * d.N + q;
@@ -224,7 +224,9 @@ static void test_units(void) {
                  "--depth 2 --image-size 8 --patch 2 --mlp gelu --karat-rank 2 --softmax-heads 1",
                  choice_name(config_option("basis")->choices, basis), basis % 3 ? "silu" : "gelu", order);
         Config c = config_from(flags);
-        if (!model_plan(&m, &c, 10, B, &err) || !model_allocate(&m, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+        c.classes = 10;
+        c.batch_size = B;
+        if (!plan_whole_model(&m, &c, &err) || !model_allocate(&m, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
         float* images = alloc_floats(B * 3 * 64, "test");
         for (int i = 0; i < B * 3 * 64; i++) { images[i] = (float)random_normal(1, STREAM_CHECK, 7, (uint64_t)i); }
         model_forward(&m, m.params, images, B, NULL);
