@@ -14,7 +14,8 @@ typedef struct {
 
 typedef struct { char name[64]; int64_t step; } Checkpoint;
 
-static const unsigned RESUME_ANY = 1u << RESUME_SAME | 1u << RESUME_LENGTH | 1u << RESUME_PATH | 1u << RESUME_FREE;
+// What a run is: not what its process was to do, on which machine
+static const unsigned RESUME_ALL = 1u << RESUME_SAME | 1u << RESUME_LENGTH | 1u << RESUME_PATH;
 
 static void run_path(const Run* r, const char* name, char path[PATH_SIZE]) {
     snprintf(path, PATH_SIZE, "%s/%s", r->folder, name);
@@ -38,7 +39,7 @@ static bool run_read_config(Run* r, Error* err) {
                          r->folder);
     }
     bool ok = options_defaults(&r->config, config_table, CONFIG_OPTIONS, err) &&
-              options_read(in, &r->config, config_table, CONFIG_OPTIONS, RESUME_ANY, err) &&
+              options_read(in, &r->config, config_table, CONFIG_OPTIONS, RESUME_ALL, err) &&
               config_check(&r->config, err);
     fclose(in);
     if (ok) { return true; }
@@ -210,14 +211,12 @@ static bool run_checkpoints(const Run* r, const char* which, Checkpoint** list, 
 
 // ---- The model, and weights for it
 
+// recompute is not among what is read: the activations of every block are there.
 static Config model_config(const Run* r, int classes) {
     Config c = r->config;
     int most = r->options->batch_size ? r->options->batch_size : 128;
     c.classes = classes;
     c.batch_size = r->options->batch_size || c.batch_size > most ? most : c.batch_size;
-    c.recompute = 0;             // the activations of every block are there
-    c.gradcheck = c.profile = 0; // what to do is not the run's to say
-    c.resume[0] = c.output[0] = 0;
     if (c.precision == PRECISION_TF32) { c.precision = PRECISION_FP32; }
     if (*r->options->data) { strcpy(c.data, r->options->data); }
     return c;
@@ -257,7 +256,7 @@ static bool run_start(Run* r, float* flat, Error* err) {
     attention_start(c, &m->table, m->dims, flat);
     if (!*c->init_from) { return true; }
     if (!safetensors_open(&file, c->init_from, err)) { return false; }
-    bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, flat, false, c->any_weights, err);
+    bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, flat, false, true, err); // the run took them
     safetensors_close(&file);
     return ok;
 }

@@ -24,7 +24,8 @@ run() { # run NAME FLAGS...
         --keep-every 1 --log-every 2 --lr 3e-3 --output "$name" "$@" >"$name.log" 2>&1 ||
         { echo "FAILED: training of $name"; cat "$name.log"; }
 }
-run kat --model kat-mini-g3b --seed 1
+run kat --model kat-mini-g3b --seed 1 --continue
+"$train" --output kat --continue >>kat.log # its config.txt tells of that
 run vit --model vit-mini --seed 1
 run vit-2 --model vit-mini --seed 2
 
