@@ -8,7 +8,7 @@
 #
 #     --scale paper|small      the paper's setting, or the reduced one below, which 2 cores finish
 #     --seeds 3                seeds 1 to 3
-#     --jobs 1                 runs at a time, each with its share of the cores: the same results
+#     --jobs 1                 runs at a time, each with its share of the cores, or one of the GPUs: the same results
 #     --data-root datasets     where the data sets are (what is missing, and how to make it, is said)
 #     --output runs/reproduce  where runs and tables go
 #     -- FLAGS                 flags of ./train_kat over the row's, such as -- --epochs 2: kept apart from its own runs
@@ -422,7 +422,7 @@ measure() { # measure BATCH
     local metrics=("$folder"/s*/metrics.csv) logs=("$folder"/s*.log) rate="" batch=$1
     if [ -e "${metrics[0]}" ]; then rate=$(summary "${metrics[@]}" | cut -d'|' -f11); fi
     if [ "${rate:-0}" = 0 ]; then
-        [ $gpu = yes ] || [ "$batch" -le 8 ] || batch=8
+        [ ${#gpus[@]} -gt 0 ] || [ "$batch" -le 8 ] || batch=8
         logs=("$work/profile")
         "$train" ${flags%% --init-from*} --data "$data_root/$data" --threads "$threads" $machine_flags "${extra[@]}" \
             --batch-size "$batch" --grad-accum-steps 1 --profile 2 >"$work/profile" 2>&1
@@ -468,15 +468,35 @@ choose() { # choose TABLE ROW...
     [ ${#chosen[@]} -gt 0 ] || usage "$table has no rows at --scale $scale"
 }
 
+# The GPUs there are, or that CUDA_VISIBLE_DEVICES leaves; on them runs are in bf16, as the papers' are in 16 bits
+find_gpus() {
+    local count
+    count=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+    [ "$count" -gt 0 ] || return
+    IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-$(seq -s, 0 $((count - 1)))}"
+    machine_flags="--precision bf16"
+}
+
 build() {
     train=${TRAIN_KAT:-./train_kat}
     [ -z "${TRAIN_KAT:-}" ] || return 0
     make -s train_kat convert_data || exit 1
-    if nvidia-smi -L >/dev/null 2>&1 && make -s train_katcu; then gpu=yes machine_flags="--precision bf16"; fi
+    [ ${#gpus[@]} = 0 ] || make -s train_katcu || exit 1
 }
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Runs
+
+# The GPU with the fewest runs, in $gpu
+choose_gpu() {
+    local one other count least=""
+    gpu=""
+    for one in "${gpus[@]}"; do
+        count=0
+        for other in "${on_gpu[@]}"; do [ "$other" != "$one" ] || count=$((count + 1)); done
+        if [ -z "$least" ] || [ $count -lt "$least" ]; then gpu=$one least=$count; fi
+    done
+}
 
 # start_run ROW SEED: in the background
 start_run() {
@@ -490,10 +510,12 @@ start_run() {
     fi
     [ -e "$run.command" ] || echo "$command" >"$run.command"
     git describe --always --dirty >>"$run.command" 2>/dev/null
+    choose_gpu
     # shellcheck disable=SC2086
-    "$train" ${flags%% --init-from*} --seed "$2" --data "$data_root/$data" --threads "$threads" $machine_flags \
-        ${start:+--init-from "$start"} "${extra[@]}" --output "$run" --continue >>"$run.log" 2>&1 &
-    running[$!]=$run
+    env ${gpu:+CUDA_VISIBLE_DEVICES=$gpu} "$train" ${flags%% --init-from*} --seed "$2" --data "$data_root/$data" \
+        --threads "$threads" $machine_flags ${start:+--init-from "$start"} "${extra[@]}" \
+        --output "$run" --continue >>"$run.log" 2>&1 &
+    running[$!]=$run on_gpu[$!]=$gpu
     [ -z "$stopping" ] || stop # a signal may have come in between
 }
 
@@ -505,7 +527,7 @@ collect() {
         wait "$pid"
         local status=$?
         run=${running[$pid]}
-        unset "running[$pid]"
+        unset "running[$pid]" "on_gpu[$pid]"
         case $status$stopping in
         0*) echo "${run#"$output/"}: $(tail -n 1 "$run.log" | cut -d';' -f1)" ;;
         3* | *yes) echo "${run#"$output/"}: $(tail -n 1 "$run.log" | cut -d: -f1)" ;;
@@ -576,7 +598,7 @@ write_table() { # write_table TABLE: whole, whichever rows were chosen
 }
 
 machine() {
-    if [ $gpu = yes ]; then nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1; return; fi
+    if [ ${#gpus[@]} -gt 0 ]; then nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1; return; fi
     echo "$(nproc) cores of $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)"
 }
 
@@ -590,8 +612,8 @@ commits_of() {
 # ----------------------------------------------------------------------------------------------------------------------
 
 scale=paper seeds=3 jobs=1 data_root=datasets output=runs/reproduce check=no words=() extra=() asked="$*"
-gpu=no machine_flags="" broken=0 stopping=""
-declare -A running=()
+gpus=() machine_flags="" broken=0 stopping=""
+declare -A running=() on_gpu=()
 
 number() { [[ $2 =~ ^[1-9][0-9]{0,3}$ ]] || usage "$1 $2 is no number from 1 to 9999"; }
 
@@ -626,6 +648,7 @@ main() {
     choose "${words[@]}"
     work=$(mktemp -d) || exit 1
     trap 'rm -rf "$work"' EXIT
+    find_gpus
     build
     if [ $check = yes ]; then check_rows "${words[@]:0:1}"; exit; fi
     for i in "${chosen[@]}"; do

@@ -3,6 +3,8 @@
 # go on, their table; what is refused. Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"
 export TRAIN_KAT=$train
+mkdir "$work/bin" && printf '#!/bin/sh\n' >"$work/bin/nvidia-smi" && chmod +x "$work/bin/nvidia-smi" # no GPU
+export PATH=$work/bin:$PATH
 
 reproduce() { scripts/reproduce.sh "$@" --output "$work/runs" "${extra[@]}"; }
 answers() { # answers STATUS TEXT ARGUMENTS...
@@ -32,10 +34,9 @@ karat-cifar10 base-g1u 85948186 85.95M
 karat-imagenet small-g3b 23582536 23.58M
 karat-transfer-flowers102 tiny 5544102 –
 COUNTS
-other=scripts/.reproduce_$$.sh # as if the paper had printed another count
-sed 's/ 6.29M$/ 6.28M/' scripts/reproduce.sh >"$other"
-check "a wrong count is seen" bash -c "! bash '$other' --check karat-ranks >'$work/seen'"
-rm "$other"
+mkdir -p "$work/other/scripts" # as if the paper had printed another count
+sed 's/ 6.29M$/ 6.28M/' scripts/reproduce.sh >"$work/other/scripts/reproduce.sh"
+check "a wrong count is seen" bash -c "! bash '$work/other/scripts/reproduce.sh' --check karat-ranks >'$work/seen'"
 check "and told" grep -q "karat-ranks *r12 .* 6292282 6.28M *not the paper's count" "$work/seen"
 check "the list" answers 0 "tiny-g3b            76.69 / 98.57   –"
 check "it ends with all tables" answers 0 "karat-more: "
@@ -99,7 +100,7 @@ for row in softmax g3b; do
 done
 
 # ---- what it refuses
-sed -i 's/--lr 1e-3/--lr 2e-3/' "$work"/runs/small/cifar10/karat-cifar/vit-tiny,*/s1.command
+sed -i '1s/$/ --lr 7/' "$work"/runs/small/cifar10/karat-cifar/vit-tiny,*/s1.command
 sed -i 's/^best top-1/best/' "$work"/runs/small/cifar10/karat-cifar/vit-tiny,*/s1.log
 check "a run of other flags is not taken" answers 1 "was begun as another run, by --recipe karat-cifar" "${rows[@]}"
 extra=(-- "${tiny[@]}" --steps 2)
@@ -107,4 +108,20 @@ check "fine-tuning needs its start" \
     answers 1 "scripts/reproduce.sh karat-imagenet tiny-g3b makes it" karat-transfer-svhn tiny-g3b --seeds 1
 extra=(-- "${tiny[@]}" --steps 2 --lr nothing)
 check "a wrong flag" answers 1 "--lr nothing is not a number" karat-grids tiny-g1b --scale small
+
+# ---- two GPUs, as nvidia-smi and a trainer that are not there say: a run at a time on each
+gpus=$work/gpus
+{
+    echo '#!/bin/sh'
+    echo 'case "$*" in *--dry-run*) exec "'"$train"'" "$@" ;; *--profile*) exit 1 ;; esac'
+    echo "sleep 0.2; echo \"\$CUDA_VISIBLE_DEVICES \$*\" >>'$gpus'; exit 1"
+} >"$work/on_gpu" && chmod +x "$work/on_gpu"
+printf '#!/bin/sh\necho "GPU 0: a card"; echo "GPU 1: a card"\n' >"$work/bin/nvidia-smi"
+extra=(-- --data procedural)
+on_gpus() { TRAIN_KAT=$work/on_gpu answers 1 "failed" "$@" --scale small --seeds 1; }
+check "runs that fail are told" on_gpus karat-ranks --jobs 2
+check "each GPU has one, in bf16" bash -c "[ \$(head -n 2 '$gpus' | cut -c1 | sort | tr -d '\\n') = 01 ] &&
+    [ \$(grep -c -- '--precision bf16' '$gpus') = 3 ]"
+CUDA_VISIBLE_DEVICES=3 on_gpus karat-orders
+check "or those that CUDA_VISIBLE_DEVICES leaves" test "$(tail -n 3 "$gpus" | cut -c1 | tr -d '\n')" = 333
 verdict
