@@ -15,8 +15,8 @@
 #
 # After Ctrl-C and kill the same command goes on where it was, after a power cut up to an epoch before. Rows of the same
 # flags share their runs. Each row begins with what it costs: FLOPs, steps, images a second as measured here, hours.
-# ImageNet at 300 epochs is 384 million images: 2.9 EFLOP for Tiny, 41 EFLOP for Base; CIFAR-10 at 224² and 100 epochs
-# is 5 million, 38 PFLOP for Tiny. Accuracies are those after the last step, on the whole test split, of the running
+# ImageNet at 300 epochs is 384 million images: 2.7 EFLOP for Tiny, 38 EFLOP for Base; CIFAR-10 at 224² and 100 epochs
+# is 5 million, 35 PFLOP for Tiny. Accuracies are those after the last step, on the whole test split, of the running
 # mean where a recipe has one. The papers' are of one run each.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
