@@ -8,7 +8,7 @@
 #
 #     --scale paper|small      the paper's setting, or the reduced one below, which 2 cores finish
 #     --seeds 3                seeds 1 to 3
-#     --jobs 1                 runs at a time, each with its share of the cores, or one of the GPUs: the same results
+#     --jobs 1                 runs at a time, each with its share of the cores, or one of the GPUs
 #     --data-root datasets     where the data sets are (what is missing, and how to make it, is said)
 #     --output runs/reproduce  where runs and tables go
 #     -- FLAGS                 flags of ./train_kat over the row's, such as -- --epochs 2: kept apart from its own runs
@@ -37,7 +37,7 @@ small_karat="$small_model $small_training"
 # table NAME SCALES RECIPE DATA "what"
 # row NAME "flags" "the paper's top-1, or top-1 / top-5" "its parameters" "remark"
 #
-# Of the scales small, only rows of Tiny models from scratch are run. --init-from @TABLE starts from the best weights of
+# At the small scale only rows of Tiny models from scratch are run. --init-from @TABLE starts from the best weights of
 # that table's row of this name and seed, @/FILE from DATA-ROOT/weights/FILE.
 
 timm() { echo "vit_$1_patch16_224.augreg_in21k${2:-}.safetensors"; }
