@@ -112,9 +112,10 @@ static void add_pass(const char* name, void (*run)(Block), int blocks, int times
 }
 
 static void list_operations(const Model* m, Block s) {
-    int L = m->dims.L, C = s.C, F = s.F, gr_kan = s.a.act1 ? L : 0;
+    int L = m->dims.L - (m->dims.NQ < m->dims.N); // without a last block that is calculated for the class token alone
+    int C = s.C, F = s.F, gr_kan = s.a.act1 ? L : 0;
     double width = (double)s.rows * C, hidden = (double)s.rows * F;
-    double heads = 2 * s.B * attention_macs(&m->config, m->dims);
+    double heads = 2 * s.B * attention_macs(&m->config, m->dims, s.N);
     add_product("patches", patches, 1, FORWARD, s.B * s.T, 3 * s.P * s.P, C);
     add_pass("layernorm", layernorm, L, 2, 0, 2 * width);
     add_product("qkv", qkv, L, FORWARD, s.rows, C, 3 * C);
