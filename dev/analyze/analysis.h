@@ -49,19 +49,34 @@ static void subject_of(const Run* r, const char* checkpoint, int64_t step, char*
              (long long)step);
 }
 
+// Behind what was used of a text so far; what does not fit is left out
+static size_t add_text(char* text, size_t size, size_t used, const char* more) {
+    return used + strlen(strncat(text + used, more, size - 1 - used));
+}
+
+// A space, and a word as a shell takes it for one
+static size_t add_word(char* text, size_t size, size_t used, const char* word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+:=@%,-";
+    bool quoted = !*word || word[strspn(word, plain)];
+    used = add_text(text, size, used, " ");
+    if (quoted) { used = add_text(text, size, used, "'"); }
+    for (; *word; word++) { used = add_text(text, size, used, *word == '\'' ? "'\\''" : (char[]){*word, 0}); }
+    return quoted ? add_text(text, size, used, "'") : used;
+}
+
 // As it can be typed again. Where the results go, and how many cores made them, changes none of them.
 static void command_text(Analysis* a, const Analyzer* analyzer) {
     char *text = a->results.command, value[OPTION_TEXT_SIZE];
     size_t size = sizeof a->results.command, used = (size_t)snprintf(text, size, "./analyze %s", analyzer->name);
-    for (int i = 0; i < a->count && used < size; i++) {
-        used += (size_t)snprintf(text + used, size - used, " %s", a->runs[i].folder);
-    }
-    for (int i = 0; i < ANALYZE_OPTIONS && used < size; i++) {
+    for (int i = 0; i < a->count; i++) { used = add_word(text, size, used, a->runs[i].folder); }
+    for (int i = 0; i < ANALYZE_OPTIONS; i++) {
         const char* name = option_name(&analyze_options[i]);
         bool takes = position_in(analyzer->options, name) >= 0 && position_in("output|threads|help", name) < 0;
         if (!a->given[i] || !takes) { continue; }
-        option_text(&a->options, &analyze_options[i], value);
-        used += (size_t)snprintf(text + used, size - used, " --%s %s", name, value);
+        char flag[80];
+        snprintf(flag, sizeof flag, "--%s", name);
+        used = add_word(text, size, used, flag);
+        used = add_word(text, size, used, option_text(&a->options, &analyze_options[i], value));
     }
     hide_control_characters(text);
 }

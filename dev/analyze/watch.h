@@ -75,12 +75,27 @@ static bool watch_look(Analysis* a, bool* done, Error* err) {
     return ok;
 }
 
+// Whether every run has come to the first row of its log
+static bool watch_has_rows(const Analysis* a) {
+    for (int i = 0; i < a->count; i++) {
+        char path[PATH_SIZE];
+        struct stat log;
+        run_path(&a->runs[i], "metrics.csv", path);
+        if (stat(path, &log) != 0 || log.st_size <= (off_t)strlen(metrics_header())) { return false; }
+    }
+    return true;
+}
+
 static bool watch(Analysis* a, Error* err) {
-    bool done = false;
+    bool done = false, told = false;
     stop_on_signals();
     while (!done && !stop_requested) {
+        bool ready = !a->options.every || watch_has_rows(a);
+        if (!ready && !told) { results_note(&a->results, "waiting for the first row of metrics.csv"); }
+        told = true;
+        output_flush();
         a->results.undrawn = 0;
-        if (!watch_look(a, &done, err)) { return false; }
+        if (ready && !watch_look(a, &done, err)) { return false; }
         if (!a->options.every) { break; }
         for (int s = 0; s < a->options.every && !done && !stop_requested; s++) { sleep(1); }
     }

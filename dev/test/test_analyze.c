@@ -369,6 +369,25 @@ static void test_tables(void) {
     CHECK(strcmp(text, "\nTitle\n  name     value\n  ±     12345678\n") == 0, "got\n%s", text);
 }
 
+static void test_commands(void) {
+    static Analysis a;
+    static Run runs[2];
+    static const Analyzer analyzer = {.name = "path", .options = "data|images|threads"};
+    Error err;
+    strcpy(runs[0].folder, "runs/first");
+    strcpy(runs[1].folder, "it's second");
+    a.runs = runs;
+    a.count = 2;
+    options_defaults(&a.options, analyze_options, ANALYZE_OPTIONS, &err);
+    strcpy(a.options.data, "new place");
+    memset(a.given, 1, sizeof a.given); // but for what it does not take, or what changes nothing
+    command_text(&a, &analyzer);
+    CHECK(strcmp(a.results.command, "./analyze path runs/first 'it'\\''s second' --data 'new place' --images 0") == 0,
+          "%s", a.results.command);
+    char text[8] = "abc";
+    CHECK(add_word(text, sizeof text, 3, "de fgh") == 7 && strcmp(text, "abc 'de") == 0, "cut where it ends: %s", text);
+}
+
 static void test_captions(void) {
     char* text = NULL;
     size_t size;
@@ -399,6 +418,7 @@ int main(void) {
     test_csv();
     test_page_parts();
     test_tables();
+    test_commands();
     test_captions();
     remove_test_folder();
     return tests_finish();
