@@ -17,13 +17,14 @@ typedef struct {
     int count, S;
     float mean[3], std[3];
     const char* const* captions;   // (count); a newline begins another line, and what is too long is cut off
+    int columns;                   // 0: a nearly square grid, of the first SHEET_IMAGES
 } ContactSheet;
 
 // The first ones, as many as it has
 static inline int sheet_images(const ContactSheet* s) {
     int most = SHEET_PIXELS / (s->S * s->S);
-    most = most < 1 ? 1 : most > SHEET_IMAGES ? SHEET_IMAGES : most;
-    return s->count < most ? s->count : most;
+    if (!s->columns && most > SHEET_IMAGES) { most = SHEET_IMAGES; }
+    return most < 1 ? 1 : s->count < most ? s->count : most;
 }
 
 static inline int caption_lines(const char* caption) {
@@ -60,9 +61,9 @@ static inline void draw_caption(Picture* p, int top, int left, int width, const 
     }
 }
 
-// A nearly square grid, row by row
+// Row by row
 static inline bool contact_sheet_write(const char* path, const ContactSheet* s, Error* err) {
-    int n = sheet_images(s), columns = (int)ceil(sqrt(n)), lines = 1;
+    int n = sheet_images(s), columns = s->columns ? s->columns : (int)ceil(sqrt(n)), lines = 1;
     for (int i = 0; i < n; i++) {
         int own = caption_lines(s->captions[i]);
         lines = own > lines ? own : lines;

@@ -28,7 +28,7 @@ RUNS_ONCE static int show_batch(Trainer* t, const char* path) {
         captions[i] = text[i];
     }
     model_images(&t->model, b);
-    ContactSheet sheet = {model_fetch_images(&t->model, b), b->count, c->image_size, {}, {}, captions};
+    ContactSheet sheet = {model_fetch_images(&t->model, b), b->count, c->image_size, {}, {}, captions, 0};
     for (int i = 0; i < 3; i++) {
         sheet.mean[i] = (float)c->mean[i];
         sheet.std[i] = (float)c->std[i];

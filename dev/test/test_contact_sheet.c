@@ -50,7 +50,7 @@ static void test_levels(void) {
 }
 
 static void test_counts(void) {
-    ContactSheet s = {NULL, 1000, 224, {0, 0, 0}, {1, 1, 1}, NULL};
+    ContactSheet s = {NULL, 1000, 224, {0, 0, 0}, {1, 1, 1}, NULL, 0};
     CHECK(sheet_images(&s) == SHEET_IMAGES, "%d images of 224", sheet_images(&s));
     s.count = 7;
     CHECK(sheet_images(&s) == 7, "%d images of 7", sheet_images(&s));
@@ -142,7 +142,7 @@ static void test_places(void) {
         int c = i / (S * S) % 3;
         images[i] = ((float)(i * 4) / 255 - m[c]) / d[c];
     }
-    ContactSheet s = {images, N, S, {m[0], m[1], m[2]}, {d[0], d[1], d[2]}, captions};
+    ContactSheet s = {images, N, S, {m[0], m[1], m[2]}, {d[0], d[1], d[2]}, captions, 0};
     Picture p = sheet_of(&s);
     int side = SHEET_SIDE, across = side + SHEET_GAP, down = side + SHEET_GAP + 2 * CAPTION_HEIGHT;
     CHECK(p.width == SHEET_GAP + 3 * across, "the sheet is %d wide", p.width);
@@ -169,7 +169,7 @@ static void draw_line(Picture* p, int top, const char* line) {
 // Under one image, which is black: what the caption should look like
 static void test_caption(const char* caption, const char* first, const char* second) {
     float image[3] = {0, 0, 0};
-    ContactSheet s = {image, 1, 1, {0, 0, 0}, {1, 1, 1}, &caption};
+    ContactSheet s = {image, 1, 1, {0, 0, 0}, {1, 1, 1}, &caption, 0};
     Picture p = sheet_of(&s), want = picture_create(p.height, p.width, SHEET_GREY);
     for (int y = SHEET_GAP; y < SHEET_GAP + SHEET_SIDE; y++) {
         memset(want.pixels + 3 * (y * p.width + SHEET_GAP), 0, 3 * SHEET_SIDE);
