@@ -311,11 +311,16 @@ static inline void plot_surface(Figure* f, const PlotMap* m, const char* z_label
     f->y.log = true;
     put_palette(out, m, "");
     fprintf(out, "    unset colorbox; unset grid; set border 4095 linecolor rgb grid; set view 55,35,0.9\n"
-                 "    set ticslevel 0; set zlabel ");
+                 "    set xlabel offset -1,-0.8; set ylabel offset 2,-0.5; set ticslevel 0; set zlabel ");
     put_quoted(out, z_label);
     fprintf(out, " rotate parallel textcolor rgb ink\n    set xtics %g offset 0,-0.2; set ytics %g offset 0.4,0\n",
             tic_step(m->x), tic_step(m->y));
-    if (m->log) { fprintf(out, "    set logscale z\n"); }
+    double z[2] = {INFINITY, -INFINITY};
+    for (int i = 0; i < m->rows * m->columns; i++) {
+        z[0] = fmin(z[0], m->values[i]);
+        z[1] = fmax(z[1], m->values[i]);
+    }
+    if (m->log) { fprintf(out, "    set logscale z\n"); } else { fprintf(out, "    set ztics %g\n", tic_step(z)); }
     fprintf(panel_add(f, block), "using 1:2:3 with pm3d notitle");
     f->as_pixels[f->panels - 1] = true;
 }

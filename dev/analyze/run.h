@@ -73,6 +73,7 @@ static void run_release(Run* r) {
     run_release_data(r);
     if (r->has_model) { model_free(&r->t.model); }
     free(r->t.origin.class_names);
+    free(r->t.origin.class_ids);
     r->t = (Trainer){0};
     r->has_model = false;
 }
@@ -125,6 +126,7 @@ static bool checkpoint_open(const Run* r, const char* name, SafeTensors* file, i
     if (same && !origin.ours) { same = set_error(&reason, "another program wrote it"); }
     same = same && options_same(&origin.config, &r->config, config_table, CONFIG_OPTIONS, 1u << RESUME_SAME, &reason);
     free(origin.class_names);
+    free(origin.class_ids);
     if (same) { return true; }
     safetensors_close(file);
     return set_error(err, "%s is not of the run that %s/config.txt tells of (%s): an analysis is of one model",
