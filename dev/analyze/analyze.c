@@ -8,10 +8,14 @@
 #define TESTING
 #include "../../train_vit.c"
 #include "analysis.h"
+#include "attention.h"
 #include "curves.h"
 #include "functions.h"
+#include "landscape.h"
 #include "path.h"
 #include "report.h"
+#include "spectrum.h"
+#include "transfer.h"
 #include "watch.h"
 #include "weights.h"
 
@@ -29,8 +33,23 @@ static const Analyzer analyzers[] = {
     {"path", "RUN", "data|images|batch-size|output|threads", REPORT_EACH, path,
      "      the path of the weights over the saved checkpoints (--keep-every 1 of ./train_kat): distances, steps,\n"
      "      turns, and the loss of 1000 test images, or --images, on the straight line from start to end\n"},
-    {"report", "RUN [RUN...]", "checkpoint|checkpoints|blocks|heads|data|images|batch-size|output|threads",
-     REPORT_NOT, report,
+    {"landscape", "RUN", "images|grid|directions|products|seed|data|batch-size|output|threads", REPORT_EACH,
+     landscape,
+     "      loss and accuracy over 1000 test images, or --images, on planes through the last weights, the trajectory\n"
+     "      of the weights, curvature, local minima; long, and one that was stopped goes on by the same command\n"},
+    {"attention", "RUN", "checkpoint|blocks|heads|images|files|box|mask|mass|data|batch-size|output|threads",
+     REPORT_EACH, attention,
+     "      what the class token looks at in the last block, or --blocks: maps of each head before and after the\n"
+     "      operator; entropy, negative and positional share, over 64 test images, or --images, or --files\n"},
+    {"spectrum", "RUN", "checkpoint|blocks|heads|images|data|batch-size|output|threads", REPORT_EACH, spectrum,
+     "      singular values of attention's logits and weights in the last block, or --blocks, over heads and 5 test\n"
+     "      images, or --images; ranks\n"},
+    {"transfer", "RUN [RUN]", "checkpoint|maps|images|data|output|threads", REPORT_NOT, transfer,
+     "      a fresh model of the second run, or else of the first, trained with the first's attention in the place of\n"
+     "      its own: each image's map, or the mean one; it takes as long as training, and goes on where it stopped\n"},
+    {"report", "RUN [RUN...]",
+     "checkpoint|checkpoints|blocks|heads|images|grid|directions|products|data|batch-size|output|threads", REPORT_NOT,
+     report,
      "      all of the above of these runs, on one page, report.html, which needs no other file\n"},
     {"watch", "RUN [RUN...]", "every|output", REPORT_NOT, watch,
      "      curves of a run that goes on, here and on a page that reloads itself, until the run is done\n"},

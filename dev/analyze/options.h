@@ -5,6 +5,9 @@
 typedef struct {
     char output[OPTION_TEXT_SIZE], data[OPTION_TEXT_SIZE], checkpoint[OPTION_TEXT_SIZE], checkpoints[OPTION_TEXT_SIZE];
     char blocks[OPTION_TEXT_SIZE], heads[OPTION_TEXT_SIZE];
+    char files[OPTION_TEXT_SIZE], box[OPTION_TEXT_SIZE], mask[OPTION_TEXT_SIZE];
+    double mass;
+    int maps, grid, directions, products, seed;
     int images, batch_size, every, threads, help;
 } AnalyzeOptions;
 
@@ -14,6 +17,16 @@ typedef struct {
     {OPTION_INT, name, offsetof(AnalyzeOptions, field), initial, min, max, NULL, RESUME_FREE, help},
 #define ANALYZE_SWITCH(field, name, help) \
     {OPTION_SWITCH, name, offsetof(AnalyzeOptions, field), "off", 0, 0, NULL, RESUME_FREE, help},
+#define ANALYZE_REAL(field, name, initial, min, max, help) \
+    {OPTION_REAL, name, offsetof(AnalyzeOptions, field), initial, min, max, NULL, RESUME_FREE, help},
+#define ANALYZE_CHOICE(field, name, initial, choices, help) \
+    {OPTION_CHOICE, name, offsetof(AnalyzeOptions, field), initial, 0, 0, choices, RESUME_FREE, help},
+
+#define DIRECTIONS(X) X(DIRECTIONS_COMPONENTS, "components") X(DIRECTIONS_RANDOM, "random") X(DIRECTIONS_BOTH, "both")
+enum { DIRECTIONS(CHOICE_CONSTANT) };
+#define MAPS(X) X(MAPS_IMAGE, "image") X(MAPS_MEAN, "mean")
+enum { MAPS(CHOICE_CONSTANT) };
+
 static const Option analyze_options[] = {
     ANALYZE_TEXT(output, "output", "", "folder of what is written; default: analysis/ in the first run")
     ANALYZE_TEXT(checkpoint, "checkpoint", "best", "best, last, last.ema, epoch-N, start (before training), or a file")
@@ -23,6 +36,15 @@ static const Option analyze_options[] = {
     ANALYZE_TEXT(data, "data", "", "where the run's data set lies now")
     ANALYZE_INT(images, "images", "0", 0, 100000000,
                 "so many of those that the run was evaluated on; 0: as the analysis says")
+    ANALYZE_TEXT(files, "files", "", "image files, JPEG or PNG, with commas, in the place of test images")
+    ANALYZE_TEXT(box, "box", "", "region of the image: top,left,height,width in pixels as the model sees it")
+    ANALYZE_TEXT(mask, "mask", "", "region: where this image file, of the images' size, is bright")
+    ANALYZE_REAL(mass, "mass", "0", 0, 100, "per cent of the attention that masks hold; 0: no masks")
+    ANALYZE_CHOICE(maps, "maps", "image", CHOICES(MAPS), "what is imposed: each image's own map, or the mean of all")
+    ANALYZE_INT(grid, "grid", "25", 3, 1001, "points a side of a plane")
+    ANALYZE_CHOICE(directions, "directions", "both", CHOICES(DIRECTIONS), "of planes: components (principal), random")
+    ANALYZE_INT(products, "products", "50", 0, 100000, "for the Hessian's largest eigenvalue, at most; 0: none")
+    ANALYZE_INT(seed, "seed", "1", 0, 2147483647, "of random directions")
     ANALYZE_INT(batch_size, "batch-size", "0", 0, 65536, "images at a time; 0: as the run, at most 128")
     ANALYZE_INT(every, "every", "10", 0, 86400, "seconds between looks at the run; 0: look once")
     ANALYZE_INT(threads, "threads", "0", 0, 4096, "0: all cores; no number depends on it")

@@ -1,0 +1,135 @@
+// A model that is trained with another's attention in the place of its own (attention copy: Li et al., 2024, arXiv
+// 2411.09702). In every block and head its values are weighted by the sigma that a trained model, the teacher, has for
+// the same image, or has on average. Its own queries and keys are not looked at; all else learns as usual.
+//
+// The student is a model with --attn mixing, whose weights (N,N) of a head are set before a forward and do not learn.
+// With a map for each image it goes image by image: the kernels of --attn mixing have one for all of a batch.
+#pragma once
+#include "attention_maps.h"
+
+typedef struct {
+    Model* teacher;   // params: its weights
+    Trainer student;
+    float* mean;      // (L,H,N,N), maps that are the same for all images; NULL: those of each image
+} Imposed;
+
+static size_t imposed_size(const Model* m) { return (size_t)m->dims.L * m->dims.H * m->dims.N * m->dims.N; }
+
+// Images that have one map: of a batch of so many
+static int imposed_chunk(const Imposed* s, int count) { return s->mean ? count : 1; }
+
+// The weights of every block's attention for one image (3,S,S): maps (L,H,N,N)
+static void teacher_maps(Model* teacher, float* maps, const float* image) {
+    model_forward(teacher, teacher->params, image, 1, NULL);
+    for (int l = 0; l < teacher->dims.L; l++) {
+        attention_weights(maps + l * (imposed_size(teacher) / (size_t)teacher->dims.L), teacher,
+                          params_of_block(&teacher->table, teacher->params, l),
+                          acts_of_block(&teacher->acts_table, teacher->acts, teacher->B, l), 1);
+    }
+}
+
+// Before a forward of the student with the weights `flat`
+static void impose(Imposed* s, float* flat, const float* image) {
+    float* maps = params_of(&s->student.model.table, flat).mixing;
+    if (s->mean) {
+        memcpy(maps, s->mean, imposed_size(&s->student.model) * sizeof(float));
+    } else {
+        teacher_maps(s->teacher, maps, image);
+    }
+}
+
+// Logits and losses of images first.. of a batch, in the model's activations; returns how many images
+static int imposed_forward(Imposed* s, float* flat, const Batch* batch, int first, const float* keep) {
+    Model* m = &s->student.model;
+    int B = imposed_chunk(s, batch->count);
+    const float* images = model_images(m, batch) + (size_t)first * 3 * m->dims.S * m->dims.S;
+    impose(s, flat, images);
+    model_forward(m, flat, images, B, keep);
+    model_loss(m, batch->targets + (size_t)first * m->dims.K, B);
+    return B;
+}
+
+// As model_gradients; drop path is drawn for the images of a batch as in any run.
+static void imposed_gradients(Imposed* s, const Batch* batch, float dloss) {
+    Model* m = &s->student.model;
+    int K = m->dims.K;
+    for (int first = 0, B; first < batch->count; first += B) {
+        const float* keep = m->keep ? m->keep + first : NULL;
+        B = imposed_forward(s, m->params, batch, first, keep);
+        for (int b = 0; b < B; b++) {
+            m->sums.loss += model_losses(m)[b];
+            m->sums.hits += rank_of_label(model_logits(m) + (size_t)b * K, K, batch->labels[first + b]) == 0;
+        }
+        model_backward(m, batch->targets + (size_t)first * K, B, keep, dloss);
+    }
+}
+
+// As train_step; what is imposed has no gradient.
+static StepResult imposed_step(Imposed* s) {
+    Trainer* t = &s->student;
+    Model* m = &t->model;
+    int micro_batches = m->config.grad_accum_steps;
+    StepResult result = {.lr = scheduled_rate(t, &t->schedule)};
+    model_zero_gradients(m);
+    for (int i = 0; i < micro_batches; i++) {
+        const Batch* batch = fetch_batch(t, t->step * micro_batches + i);
+        result.images += batch->count;
+        imposed_gradients(s, batch, 1.0f / (float)(batch->count * micro_batches));
+    }
+    memset(params_of(&m->table, m->grads).mixing, 0, imposed_size(m) * sizeof(float));
+    model_update(m, result.lr, t->step + 1);
+    StepSums sums = model_step_sums(m);
+    result.loss = sums.loss / (double)result.images;
+    result.grad_norm = sums.norm;
+    result.hits = (int64_t)sums.hits;
+    if (!step_finite(&result)) { return result; }
+    t->step++;
+    running_add(&t->loss, result.loss);
+    t->hits += result.hits;
+    t->seen += result.images;
+    return result;
+}
+
+// As evaluate
+static Evaluation imposed_evaluation(Imposed* s, float* flat) {
+    Trainer* t = &s->student;
+    int K = t->model.dims.K;
+    Running loss = {0}, top1 = {0}, top5 = {0};
+    loader_seek(&t->test_loader, 0);
+    while ((int64_t)loss.count < t->test.count) {
+        const Batch* batch = loader_next(&t->test_loader);
+        for (int first = 0, B; first < batch->count; first += B) {
+            B = imposed_forward(s, flat, batch, first, NULL);
+            for (int b = 0; b < B; b++) {
+                int rank = rank_of_label(model_logits(&t->model) + (size_t)b * K, K, batch->labels[first + b]);
+                running_add(&loss, model_losses(&t->model)[b]);
+                running_add(&top1, 100.0 * (rank < 1));
+                running_add(&top5, 100.0 * (rank < 5));
+            }
+        }
+    }
+    return (Evaluation){
+        .loss = loss.mean, .loss_se = running_error(&loss), .top1 = top1.mean, .top1_se = running_error(&top1),
+        .top5 = top5.mean, .top5_se = running_error(&top5), .images = (int64_t)loss.count,
+    };
+}
+
+// The mean of the teacher's maps over the first training images, as they are augmented
+static void mean_maps(Imposed* s, int images) {
+    Trainer* t = &s->student;
+    size_t size = imposed_size(s->teacher), pixels = 3 * (size_t)t->model.dims.S * t->model.dims.S;
+    double* sum = alloc_array(double, size, "the mean of attention maps");
+    float* maps = alloc_floats(size, "attention maps");
+    loader_seek(&t->train_loader, 0);
+    for (int seen = 0; seen < images;) {
+        const Batch* batch = loader_next(&t->train_loader);
+        for (int b = 0; b < batch->count && seen < images; b++, seen++) {
+            teacher_maps(s->teacher, maps, model_images(&t->model, batch) + (size_t)b * pixels);
+            for (size_t i = 0; i < size; i++) { sum[i] += (double)maps[i] / images; }
+        }
+    }
+    s->mean = alloc_floats(size, "attention maps");
+    for (size_t i = 0; i < size; i++) { s->mean[i] = (float)sum[i]; }
+    free(maps);
+    free(sum);
+}
