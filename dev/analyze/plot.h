@@ -112,6 +112,7 @@ static void put_axis(FILE* out, const char* axis, Axis a) {
     fprintf(out, "    set %slabel ", axis);
     put_quoted(out, a.label ? a.label : "");
     fprintf(out, " textcolor rgb ink\n");
+    fprintf(out, "    set format %s '%%g'\n", axis);
     if (a.log) { fprintf(out, "    set logscale %s\n", axis); }
     char low[32] = "*", high[32] = "*";
     if (a.low < a.high) {
@@ -279,7 +280,8 @@ static void put_palette(FILE* out, const PlotMap* m, const char* box) {
         : "(0 '#440154', 1 '#414487', 2 '#2a788e', 3 '#22a884', 4 '#7ad151', 5 '#fde725')");
     fprintf(out, "    set cblabel ");
     put_quoted(out, m->label ? m->label : "");
-    fprintf(out, " textcolor rgb ink\n    set colorbox %s\n", box);
+    fprintf(out, " offset 0.8,0 textcolor rgb ink\n    set colorbox %s\n", box);
+    fprintf(out, "    set format cb '%%g'\n");
     if (m->log) { fprintf(out, "    set logscale cb\n"); }
     if (low < high) { fprintf(out, "    set cbrange [%.9g:%.9g]\n", low, high); }
 }

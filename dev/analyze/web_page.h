@@ -20,7 +20,7 @@ static const char page_style[] =
     "figure{margin:1.5rem 0}figcaption{color:var(--muted);font-size:.8rem;margin-top:.5rem}\n"
     ".panels{display:grid;gap:.75rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr))}\n"
     ".panels>*{display:block;width:100%;height:auto;max-width:36rem;background:var(--card);border-radius:.4rem}\n"
-    ".panels>img{background:#fff}.wide{display:block;max-width:100%;height:auto}\n"
+    ".panels>img{background:#fff}figure{overflow-x:auto}figure>img{display:block;width:100%;min-width:40rem;height:auto}\n"
     ".table{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}\n"
     "caption{text-align:left;font-weight:600;padding:.5rem 0;white-space:nowrap}\n"
     "th,td{padding:.25rem .75rem .25rem 0;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\n"
