@@ -8,8 +8,8 @@
 #
 # DATA is the folder of CIFAR-10's binary version, or the path of cifar10.train.kds without .train.kds. What it costs: a
 # step of 128 images takes 17 GFLOP, so three runs of 500 take 26 TFLOP, five and a half minutes at 80 GFLOP/s, which 2
-# cores give. A page evaluates each run some 200 times on 500 images, 4 TFLOP a run. Epochs are of 12,800 images, so
-# that there is a checkpoint every 100 steps.
+# cores give. A page evaluates each run some 650 times on 200 images, 6 TFLOP a run, most of them for the landscape.
+# Epochs are of 12,800 images, so that there is a checkpoint every 100 steps.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -18,7 +18,7 @@ steps=${STEPS:-500}
 flags="--image-size 32 --patch 4 --dim 64 --depth 6 --heads 4 --steps $steps --train-images 12800 --batch-size 128
        --lr 2e-3 --warmup-epochs 1 --clip-grad 1 --hflip 0.5 --crop-padding 4 --keep-every 1 --log-every 10
        --seed ${SEED:-1} ${FLAGS:-}"
-analyze_flags=${ANALYZE_FLAGS:-"--images 500"}
+analyze_flags=${ANALYZE_FLAGS:-"--images 200 --grid 13 --products 20"}
 
 [ $# -ge 1 ] || { echo "give CIFAR-10: $0 FOLDER of its binary version, or the path of its .kds files" >&2; exit 2; }
 make -s train_kat convert_data analyze || exit 1
