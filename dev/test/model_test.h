@@ -25,7 +25,7 @@ static void plan_model(Model* m, const char* flags, int classes) {
     if (!model_plan(m, &c, classes, c.batch_size, &err)) { fail(EXIT_RUN_TIME, "%s: %s", flags, err.text); }
 }
 
-static void build_model(Model* m, const char* flags, int classes) {
+__attribute__((unused)) static void build_model(Model* m, const char* flags, int classes) {
     Error err;
     plan_model(m, flags, classes);
     if (!model_allocate(m, &err)) { fail(EXIT_RUN_TIME, "%s: %s", flags, err.text); }

@@ -39,7 +39,7 @@ static void test_maps(const char* attention) {
     char flags[512];
     snprintf(flags, sizeof flags, "--image-size 12 --patch 3 --dim 24 --heads 3 --depth 2 --mlp gelu --karat-rank 4 "
              "--batch-size 3 %s", attention);
-    build_model(&m, flags, 5);
+    build_whole_model(&m, flags, 5);
     Batch batch = random_batch(&m, 3);
     for (size_t i = 0; i < m.table.total; i++) { m.params[i] += 0.1f * (float)random_normal(2, STREAM_CHECK, 1, i); }
     model_forward(&m, m.params, batch.images, 3, NULL);
@@ -77,7 +77,7 @@ static void test_ranks(const char* attention, int limit) {
     double values[26];
     snprintf(flags, sizeof flags, "--image-size 15 --patch 3 --dim 24 --heads 2 --depth 2 --mlp gelu --karat-rank 4 "
              "--batch-size 4 %s", attention);
-    build_model(&m, flags, 5);
+    build_whole_model(&m, flags, 5);
     Batch batch = random_batch(&m, 4);
     learn(&m, &batch, 20);
     int N = m.dims.N, H = m.dims.H;
@@ -104,7 +104,7 @@ static void test_ranks(const char* attention, int limit) {
 
 static void test_directions(void) {
     static Model m;
-    build_model(&m, "--image-size 12 --patch 3 --dim 16 --heads 2 --depth 2 --karat-rank 3 --rational-groups 4", 5);
+    build_whole_model(&m, "--image-size 12 --patch 3 --dim 16 --heads 2 --depth 2 --karat-rank 3 --rational-groups 4", 5);
     float* d = alloc_floats(m.table.total, "test");
     filter_direction(d, m.params, m.tensors, m.tensor_count, 3, 0);
     for (int k = 0; k < m.tensor_count; k++) {
@@ -239,9 +239,9 @@ static void test_imposed_logits(const char* attention) {
     Model* m = &s->student.model;
     char flags[512];
     snprintf(flags, sizeof flags, "%s %s", imposed_flags, attention);
-    build_model(&teacher, flags, 5);
+    build_whole_model(&teacher, flags, 5);
     snprintf(flags, sizeof flags, "%s --attn mixing", imposed_flags);
-    build_model(m, flags, 5);
+    build_whole_model(m, flags, 5);
     Batch batch = random_batch(&teacher, 4);
     learn(&teacher, &batch, 5);
     copy_shared_tensors(m, &teacher);
@@ -267,9 +267,9 @@ static void test_imposed_gradients(void) {
     Model* m = &s->student.model;
     char flags[512];
     snprintf(flags, sizeof flags, "%s --attn mixing --seed 7", imposed_flags);
-    build_model(&teacher, flags, 5);
+    build_whole_model(&teacher, flags, 5);
     snprintf(flags, sizeof flags, "%s --attn mixing", imposed_flags);
-    build_model(m, flags, 5);
+    build_whole_model(m, flags, 5);
     Batch batch = random_batch(m, 4);
     fill_normal(params_of(&teacher.table, teacher.params).mixing, imposed_size(&teacher), 9);
     s->teacher = &teacher;
