@@ -56,6 +56,7 @@ typedef struct {
     int columns, panels, blocks; // data blocks of the whole
     int plots, longest_label;    // of the panel
     Axis y;                      // its range takes in what is plotted
+    double x_middle;             // where words go to the left of their marks from; NAN: they do not
     TextBuffer data, body, plot;
     char panel_title[PLOT_MAX_PANELS][PLOT_TEXT];
     bool as_pixels[PLOT_MAX_PANELS];    // a page takes it as PNG
@@ -151,6 +152,7 @@ static void panel_begin(Figure* f, const char* title, Axis x, Axis y) {
     fputs("    if (format eq 'dumb') { unset grid }\n", out);
     put_axis(out, "x", x);
     put_axis(out, "y", y);
+    f->x_middle = x.low < x.high ? (x.low + x.high) / 2 : NAN;
     f->y = y.low < y.high ? y : (Axis){.log = y.log, .low = INFINITY, .high = -INFINITY};
 }
 
@@ -245,7 +247,8 @@ static inline void plot_mark(Figure* f, double x, double y, const char* word, in
             plot_color(color));
     fprintf(panel_add(f, block), "using 1:2:(");
     put_quoted(f->plot.out, word);
-    fprintf(f->plot.out, ") with labels left offset 0.8,0.4 textcolor rgb '%s' notitle", plot_color(color));
+    fprintf(f->plot.out, ") with labels %s,-0.8 textcolor rgb '%s' notitle",
+            x > f->x_middle ? "right offset -0.8" : "left offset 0.8", plot_color(color));
 }
 
 // ---- Maps
@@ -292,6 +295,7 @@ static inline void plot_map(Figure* f, const PlotMap* m, int contours) {
     int block = put_map(f, m);
     put_palette(out, m, "");
     f->y.log = true; // its own marks
+    f->x_middle = (m->x[0] + m->x[1]) / 2;
     fprintf(out, "    unset grid; set autoscale xfix; set autoscale yfix\n");
     if (contours > 0) {
         fprintf(out, "    set contour base; unset surface; set cntrparam cubicspline levels auto %d\n", contours);
@@ -300,7 +304,7 @@ static inline void plot_map(Figure* f, const PlotMap* m, int contours) {
                 block, block);
         if (m->log) { fprintf(out, "    unset logscale z\n"); }
     }
-    fprintf(panel_add(f, block), "using 1:2:3 with image pixels notitle");
+    fprintf(panel_add(f, block), "using 1:2:3 with @image notitle");
     if (contours > 0) {
         fprintf(panel_add_of(f, 'c', block), "using 1:2 with lines linecolor rgb '#ffffff' linewidth 0.7 notitle");
     }
