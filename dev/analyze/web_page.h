@@ -22,7 +22,7 @@ static const char page_style[] =
     ".panels>*{display:block;width:100%;height:auto;max-width:36rem;background:var(--card);border-radius:.4rem}\n"
     ".panels>img{background:#fff}figure{overflow-x:auto}figure>img{display:block;width:100%;min-width:40rem;height:auto}\n"
     ".table{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}\n"
-    "caption{text-align:left;font-weight:600;padding:.5rem 0;white-space:nowrap}\n"
+    "caption{text-align:left;font-weight:600;padding:.5rem 0;max-width:calc(100vw - 2rem)}\n"
     "th,td{padding:.25rem .75rem .25rem 0;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\n"
     "th:first-child,td:first-child{text-align:left}th{font-weight:600}th[scope=row]{font-weight:400}\n"
     "details{margin:1rem 0}summary{cursor:pointer}.missing{color:var(--muted)}\n";
