@@ -283,13 +283,16 @@ static void test_last_block(const char* flags) {
     build_model(&m, flags, 5);
     Batch batch = random_batch(&m, m.B - 1);
     double want = loss_and_gradients(&whole, &batch), got = loss_and_gradients(&m, &batch);
-    CHECK_NEAR(got, want, 1e-6 * fabs(want), flags);
+    // A library that adds fewer rows in another order may move an operand to the next bf16. Observed: 1.8e-6, and 1.7e-3
+    bool bf16 = m.config.precision == PRECISION_BF16;
+    double limit = bf16 ? 0x1p-8 : 1e-5;
+    CHECK_NEAR(got, want, (bf16 ? 1e-4 : 1e-6) * fabs(want), flags);
     for (int i = 0; i < m.tensor_count; i++) {
         const NamedTensor* t = &m.tensors[i];
         double* gradient = zero_doubles(t->size);
         for (size_t k = 0; k < t->size; k++) { gradient[k] = whole.grads[t->offset + k]; }
         double e = relative_error(m.grads + t->offset, gradient, t->size);
-        CHECK(e <= 1e-5, "last block, %s: gradient of %s relative error %.3g", flags, t->name, e); // observed: 1.8e-6
+        CHECK(e <= limit, "last block, %s: gradient of %s relative error %.3g", flags, t->name, e);
         free(gradient);
     }
     CHECK(m.acts_table.total < whole.acts_table.total || m.config.pool == POOL_AVG, "%s keeps all of the last block",
