@@ -123,5 +123,5 @@ static void kan_backward(T* dinp, float* dweight, float* dspline_weight, float* 
         product(e.splines, spline_weight, d, nullptr, 0, {K, count, OC, false, false, false, type, type}, stream);
         kan_features_backward(dinp + (size_t)row * C, e, x, (size_t)count * C, basis, stream);
     }
-    bias_backward(dbias, dout, scratch, rows, OC, stream);
+    bias_backward(dbias, dout, OC, scratch, rows, OC, stream);
 }

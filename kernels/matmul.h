@@ -12,6 +12,7 @@
 #pragma once
 #include "../runtime/thread_memory.h"
 #include "lanes.h"
+#include "linear_shape.h"
 #include <assert.h> // static_assert
 #include <stdbool.h>
 #include <stddef.h>
@@ -405,19 +406,14 @@ static inline int linear_part(int M, int tiles) {
     return rows < BLOCK_M ? BLOCK_M : rows;
 }
 
-typedef struct {
-    int M, C, OC;       // rows, channels in and out
-    int ld_inp, ld_out; // floats from one row to the next, of inp and dinp, out and dout
-} LinearShape;
-
 // out (M,OC) = inp (M,C) weight (OC,C)^T + bias (OC, may be NULL)
 static inline void linear_forward_strided(float* out, const float* inp, const float* weight, const float* bias,
                                           LinearShape s) {
-    int tiles = linear_tiles(s.OC), part = linear_part(s.M, tiles), tasks = (s.M + part - 1) / part * tiles;
+    int tiles = linear_tiles(s.OC), part = linear_part(s.rows, tiles), tasks = (s.rows + part - 1) / part * tiles;
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < tasks; task++) {
         int m = task / tiles * part, oc = task % tiles * LINEAR_TILE;
-        int rows = min_int(part, s.M - m), columns = min_int(LINEAR_TILE, s.OC - oc);
+        int rows = min_int(part, s.rows - m), columns = min_int(LINEAR_TILE, s.OC - oc);
         float* o = out + (size_t)m * s.ld_out + oc;
         for (int i = 0; bias && i < rows; i++) { memcpy(o + (size_t)i * s.ld_out, bias + oc, columns * sizeof *o); }
         linear_gemm(false, true, rows, columns, s.C, inp + (size_t)m * s.ld_inp, s.ld_inp, weight + (size_t)oc * s.C,
@@ -433,11 +429,11 @@ static inline void linear_forward(float* out, const float* inp, const float* wei
 // The forward line: out = inp weight^T + bias. dinp (M,C) = keep dinp + dout weight
 static inline void linear_backward_input_strided(float* dinp, float keep, const float* dout, const float* weight,
                                                  LinearShape s) {
-    int tiles = linear_tiles(s.C), part = linear_part(s.M, tiles), tasks = (s.M + part - 1) / part * tiles;
+    int tiles = linear_tiles(s.C), part = linear_part(s.rows, tiles), tasks = (s.rows + part - 1) / part * tiles;
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < tasks; task++) {
         int m = task / tiles * part, c = task % tiles * LINEAR_TILE;
-        linear_gemm(false, false, min_int(part, s.M - m), min_int(LINEAR_TILE, s.C - c), s.OC,
+        linear_gemm(false, false, min_int(part, s.rows - m), min_int(LINEAR_TILE, s.C - c), s.OC,
                     dout + (size_t)m * s.ld_out, s.ld_out, weight + c, s.C, keep, dinp + (size_t)m * s.ld_inp + c,
                     s.ld_inp);
     }
@@ -479,7 +475,7 @@ static inline void linear_weight_task(float* dweight, float* dbias, const float*
 // gradients that are then added in order.
 static inline void linear_backward_weight_strided(float* dweight, float* dbias, const float* dout, const float* inp,
                                                   float* scratch, LinearShape s) {
-    int M = s.M, C = s.C, OC = s.OC, tiles = linear_weight_tiles(OC);
+    int M = s.rows, C = s.C, OC = s.OC, tiles = linear_weight_tiles(OC);
     int chunks = linear_chunks(M, OC), chunk_rows = (M + chunks - 1) / chunks;
     size_t partial = (size_t)OC * (C + 1);
     #pragma omp parallel for schedule(dynamic)

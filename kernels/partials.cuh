@@ -3,7 +3,7 @@
 //
 //     add_partials   sum (n) += column sums of partials (parts, n)
 //     column_sums    sum (n) += Σ over the rows of term.at(row, column); each term is asked for once
-//     bias_backward  dbias (C) += column sums of dout (rows, C): a linear layer's bias
+//     bias_backward  dbias (C) += column sums of dout (rows, C), its rows ld apart: a linear layer's bias
 #pragma once
 #include "cuda_common.cuh"
 
@@ -77,6 +77,6 @@ static inline size_t bias_backward_scratch(int rows, int C) { return column_sums
 
 // out = ... + bias
 template <class T>
-inline void bias_backward(float* dbias, const T* dout, float* scratch, int rows, int C, cudaStream_t stream) {
-    column_sums(dbias, TensorTerm<T>{dout, (size_t)C}, scratch, rows, C, stream);
+inline void bias_backward(float* dbias, const T* dout, int ld, float* scratch, int rows, int C, cudaStream_t stream) {
+    column_sums(dbias, TensorTerm<T>{dout, (size_t)ld}, scratch, rows, C, stream);
 }

@@ -39,7 +39,7 @@ template <class R, class T> static void test_tokens(int B, int S, int P, int C, 
     cpu.patch_embed_backward(dweight.data(), dbias.data(), has_cls ? dcls.data() : nullptr, dpos.data(), dout.data(),
                              patches.data(), cpu_scratch.data(), B, S, P, C);
     embed_tokens_backward<R, T>(d_dtokens, has_cls ? d_dcls.data : nullptr, d_dpos, d_dout, scratch, B, N, C, 0);
-    bias_backward<T>(d_dbias, d_dtokens, bias_scratch, B * tokens, C, 0);
+    bias_backward<T>(d_dbias, d_dtokens, C, bias_scratch, B * tokens, C, 0);
     check<T>("embed_tokens dtokens", d_dtokens, dtokens, {0, 0});
     check<T>("embed_tokens dcls_token", d_dcls, dcls, SUMS);
     check<T>("embed_tokens dpos_embed", d_dpos, dpos, SUMS);

@@ -33,9 +33,12 @@ static void check_type(int type) {
     if (type != CUDA_R_32F && type != CUDA_R_16BF) { fail("cublasLt: data type %d is not emulated", type); }
 }
 
-static void check_aligned(const void* p, const char* name) {
+// What an algorithm may expect of its pointers, in bytes; the bias is to be aligned as D is.
+struct Alignment { uint32_t a = 16, b = 16, c = 16, d = 16; };
+
+static void check_aligned(const void* p, const char* name, uint32_t bytes) {
     if (!p) { fail("cublasLtMatmul: no pointer for %s", name); }
-    if ((uintptr_t)p % 16) { fail("cublasLtMatmul: %s is not 16-byte aligned", name); }
+    if ((uintptr_t)p % bytes) { fail("cublasLtMatmul: %s is not %u-byte aligned", name, bytes); }
 }
 
 static void check_leading(const Layout& x, const char* name) {
@@ -64,19 +67,19 @@ static void check_shapes(const Matmul& p, const Description& description, const 
     if (a.batch != d.batch || b.batch != d.batch || c.batch != d.batch) { fail("cublasLtMatmul: batch counts differ"); }
 }
 
-static void check_epilogue(const Matmul& p, const Description& description) {
+static void check_epilogue(const Matmul& p, const Description& description, Alignment alignment) {
     const Epilogue& e = p.epilogue;
     bool known = e.kind == CUBLASLT_EPILOGUE_DEFAULT || e.kind == CUBLASLT_EPILOGUE_RELU ||
                  e.kind == CUBLASLT_EPILOGUE_GELU || adds_bias(e.kind) || writes_bias(e.kind) || reads_aux(e.kind) ||
                  writes_aux(e.kind);
     if (!known) { fail("cublasLtMatmul: epilogue %d is not emulated", (int)e.kind); }
     if (adds_bias(e.kind) || writes_bias(e.kind)) {
-        check_aligned(e.bias.data, "the bias");
+        check_aligned(e.bias.data, "the bias", alignment.d);
         check_type(e.bias.type);
     }
     if (writes_bias(e.kind) && p.batch > 1) { fail("cublasLtMatmul: a bias gradient over a batch is not emulated"); }
     if (!reads_aux(e.kind) && !writes_aux(e.kind)) { return; }
-    check_aligned(e.aux.data, "the epilogue's aux");
+    check_aligned(e.aux.data, "the epilogue's aux", 16);
     check_type(e.aux.type);
     if (e.aux.leading < p.m || e.aux.leading % 8) {
         fail("cublasLtMatmul: the aux leading dimension %lld must reach m and be a multiple of 8",
@@ -89,7 +92,8 @@ static Matrix matrix(const void* data, const Layout& layout, bool transposed) {
 }
 
 static Matmul make_matmul(const Description& x, float alpha, const void* A, const Layout& a, const void* B,
-                          const Layout& b, float beta, const void* C, const Layout& c, void* D, const Layout& d) {
+                          const Layout& b, float beta, const void* C, const Layout& c, void* D, const Layout& d,
+                          Alignment alignment) {
     bool ta = x.transpose_a != CUBLAS_OP_N, tb = x.transpose_b != CUBLAS_OP_N;
     Matmul p = {};
     p.m = d.rows;
@@ -108,7 +112,7 @@ static Matmul make_matmul(const Description& x, float alpha, const void* A, cons
     p.epilogue.aux = {x.aux, x.aux_type < 0 ? d.type : (cudaDataType_t)x.aux_type, x.aux_leading, x.aux_stride, false};
     check_types(x, a, b, c, d);
     check_shapes(p, x, a, b, c, d);
-    check_epilogue(p, x);
+    check_epilogue(p, x, alignment);
     return p;
 }
 
@@ -187,26 +191,37 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
 }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
-    *preference = (cublasLtMatmulPreference_t)malloc(1);
+    *preference = (cublasLtMatmulPreference_t)new Alignment;
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
-    free(preference);
+    delete (Alignment*)preference;
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t,
-                                                    const void*, size_t) {
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
+                                                    size_t size) {
+    Alignment& x = *(Alignment*)preference;
+    switch (attribute) {
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: read_attribute(x.a, value, size); break;
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: read_attribute(x.b, value, size); break;
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: read_attribute(x.c, value, size); break;
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: read_attribute(x.d, value, size); break;
+    default: break;
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
 
-// There is one algorithm, and it needs no workspace.
+// There is one algorithm, and it needs no workspace. It takes pointers as little aligned as it was asked for.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
-                                              cublasLtMatmulPreference_t, int wanted,
+                                              cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t* results, int* found) {
     *found = wanted > 0;
     if (*found) {
         memset(results, 0, sizeof *results);
+        static_assert(sizeof(Alignment) <= sizeof results->algo.data, "an algorithm has room for it");
+        memcpy(results->algo.data, (Alignment*)preference, sizeof(Alignment));
         results->state = CUBLAS_STATUS_SUCCESS;
     }
     return CUBLAS_STATUS_SUCCESS;
@@ -215,21 +230,24 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description, const void* alpha, const void* A,
                               cublasLtMatrixLayout_t layout_a, const void* B, cublasLtMatrixLayout_t layout_b,
                               const void* beta, const void* C, cublasLtMatrixLayout_t layout_c, void* D,
-                              cublasLtMatrixLayout_t layout_d, const cublasLtMatmulAlgo_t*, void* workspace,
+                              cublasLtMatrixLayout_t layout_d, const cublasLtMatmulAlgo_t* algo, void* workspace,
                               size_t workspace_size, cudaStream_t stream) {
     const Layout &a = *(Layout*)layout_a, &b = *(Layout*)layout_b, &c = *(Layout*)layout_c, &d = *(Layout*)layout_d;
     check_leading(a, "A");
     check_leading(b, "B");
     check_leading(d, "D");
-    check_aligned(A, "A");
-    check_aligned(B, "B");
-    check_aligned(D, "D");
+    Alignment alignment;
+    if (algo) { memcpy((void*)&alignment, algo->data, sizeof alignment); }
+    check_aligned(A, "A", alignment.a);
+    check_aligned(B, "B", alignment.b);
+    check_aligned(D, "D", alignment.d);
     float alpha_now = *(const float*)alpha, beta_now = *(const float*)beta;
     if (beta_now != 0) {
         check_leading(c, "C");
-        check_aligned(C, "C");
+        check_aligned(C, "C", alignment.c);
     }
-    Matmul matmul = make_matmul(*(Description*)description, alpha_now, A, a, B, b, beta_now, C, c, D, d);
+    Matmul matmul = make_matmul(*(Description*)description, alpha_now, A, a, B, b, beta_now, C, c, D, d,
+                                alignment);
     enqueue(stream, [=] {
         check_range(workspace, workspace_size, "cublasLt workspace", Direction::write);
         run_matmul(matmul);
