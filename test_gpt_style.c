@@ -333,7 +333,7 @@ static void test_every_model(void) {
     static const char* const sizes[] = {
         "--image-size 4 --patch 2 --dim 40 --heads 5 --depth 2 --batch-size 4 --mlp-ratio 2",
         "--image-size 8 --patch 2 --dim 24 --heads 3 --depth 2 --batch-size 3 --mlp-ratio 3",
-        "--image-size 16 --patch 2 --dim 24 --heads 2 --depth 1 --batch-size 2 --mlp-ratio 2",
+        "--image-size 16 --patch 2 --dim 24 --heads 2 --depth 2 --batch-size 2 --mlp-ratio 2",
     };
     static const char* const attentions[] = {
         "--attn softmax",
@@ -404,7 +404,8 @@ static void test_every_variant(void) {
     }
 }
 
-// The same for the other orders and full rank in every basis and both modes, base activations in turn. N = 10
+// The same for the other orders and full rank in every basis and both modes, base activations in turn: for all tokens
+// (N = 9) and for the class token alone (N = 10)
 static void test_every_basis_in_every_order(void) {
     static const char* const orders[] = {"--karat-order phi-w", "--karat-order phi-phi", "--karat-full on"};
     for (int basis = 0; basis < BASIS_COUNT; basis++) {
@@ -416,7 +417,7 @@ static void test_every_basis_in_every_order(void) {
                      "--mlp-ratio 1 --mlp gelu --attn karat --basis %s --karat-base %s --grid 2 --spline-range 2 "
                      "--karat-rank 3 --karat-mode %s %s", choice_name(CHOICES(BASES), basis),
                      choice_name(CHOICES(KARAT_BASE_FUNCTIONS), (basis + variant) % 4),
-                     universal ? "universal" : "block", orders[order]);
+                     universal ? "universal" : "block --pool avg", orders[order]);
             test_model(flags);
         }
     }

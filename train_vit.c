@@ -40,7 +40,7 @@
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Activations: one table (field, present, copies, floats an image), as for the parameters. A buffer with a copy a block
-// is (copies, B, ...): what the backward needs. The others are overwritten by every block. Behind its keys and values a
+// is (copies, B, ...): what the backward needs. The others are overwritten by every block. Behind keys and values a
 // block is calculated for `rows` tokens: for all N, and in the last block for NQ.
 
 #define SAVED_TABLE(A) \
@@ -49,7 +49,7 @@ A(x,         true, d.L + 1, (size_t)rows * d.C)        /* input of each block; t
 A(ln1,       true, kept,    (size_t)d.N * d.C) \
 A(ln1_mean,  true, kept,    (size_t)d.N) \
 A(ln1_rstd,  true, kept,    (size_t)d.N) \
-A(qkv,       true, kept,    (size_t)d.N * 3 * d.C)     /* queries of `rows` tokens */ \
+A(qkv,       true, kept,    (size_t)d.N * 3 * d.C)     /* queries of `rows` tokens alone */ \
 A(lse,       softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * rows) \
 A(z,         c->attn == ATTN_KARAT,   kept, (size_t)d.HK * rows * d.R) \
 A(mix,       true, kept,    (size_t)rows * d.C)        /* the values, weighted by attention */ \

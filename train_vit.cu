@@ -46,39 +46,41 @@ typedef float Residual; // storage of the residual stream
 enum { ALIGNMENT = 256 }; // bytes: where tensors start, so that products and 16-byte vectors can read each
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Activations: the table of train_vit.c, with the type of each (field, type, present, copies, elements an image)
+// Activations: the table of train_vit.c, with the type of each (field, type, present, copies, elements an image); rows
+// as there.
 
 #define SAVED_TABLE(A) \
 A(patches,   T,        true, 1,       (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
 A(tokens,    T,        true, 1,       (size_t)d.N * d.C)         /* embedded patches, without class tokens */ \
-A(x,         Residual, true, d.L + 1, (size_t)d.N * d.C)         /* input of each block; the last is the output */ \
+A(x,         Residual, true, d.L + 1, (size_t)rows * d.C)        /* input of each block; the last is the output */ \
 A(ln1,       T,        true, kept,    (size_t)d.N * d.C) \
 A(ln1_mean,  float,    true, kept,    (size_t)d.N) \
 A(ln1_rstd,  float,    true, kept,    (size_t)d.N) \
-A(qkv,       T,        true, kept,    (size_t)d.N * 3 * d.C) \
-A(lse,       float,    softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * d.N) \
-A(z,         float,    c->attn == ATTN_KARAT,   kept, (size_t)d.HK * d.N * d.R) \
-A(mix,       T,        true, kept,    (size_t)d.N * d.C)         /* the values, weighted by attention */ \
-A(gate,      float,    c->attn_gate, kept, (size_t)d.N * d.H)    /* before the sigmoid */ \
-A(gated,     T,        c->attn_gate, kept, (size_t)d.N * d.C)    /* mix, each head by its gate */ \
-A(proj,      T,        true, c->layer_scale > 0 ? kept : 1, (size_t)d.N * d.C) \
-A(x_mid,     Residual, true, kept,    (size_t)d.N * d.C)         /* the residual stream between attention and MLP */ \
-A(ln2,       T,        true, kept,    (size_t)d.N * d.C) \
-A(ln2_mean,  float,    true, kept,    (size_t)d.N) \
-A(ln2_rstd,  float,    true, kept,    (size_t)d.N) \
-A(act1,      T,        c->mlp == MLP_GR_KAN, kept, (size_t)d.N * d.C) \
-A(fc1,       T,        true, kept,    (size_t)d.N * d.F) \
-A(act2,      T,        c->mlp != MLP_KAN, kept, (size_t)d.N * d.F) \
-A(fc2,       T,        true, c->layer_scale > 0 ? kept : 1, (size_t)d.N * d.C) \
-A(norm,      T,        true, 1,       (size_t)d.N * d.C) \
-A(norm_mean, float,    true, 1,       (size_t)d.N) \
-A(norm_rstd, float,    true, 1,       (size_t)d.N) \
+A(qkv,       T,        true, kept,    (size_t)d.N * 3 * d.C)     /* queries of `rows` tokens alone */ \
+A(lse,       float,    softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * rows) \
+A(z,         float,    c->attn == ATTN_KARAT,   kept, (size_t)d.HK * rows * d.R) \
+A(mix,       T,        true, kept,    (size_t)rows * d.C)        /* the values, weighted by attention */ \
+A(gate,      float,    c->attn_gate, kept, (size_t)rows * d.H)   /* before the sigmoid */ \
+A(gated,     T,        c->attn_gate, kept, (size_t)rows * d.C)   /* mix, each head by its gate */ \
+A(proj,      T,        true, c->layer_scale > 0 ? kept : 1, (size_t)rows * d.C) \
+A(x_mid,     Residual, true, kept,    (size_t)rows * d.C)        /* the residual stream between attention and MLP */ \
+A(ln2,       T,        true, kept,    (size_t)rows * d.C) \
+A(ln2_mean,  float,    true, kept,    (size_t)rows) \
+A(ln2_rstd,  float,    true, kept,    (size_t)rows) \
+A(act1,      T,        c->mlp == MLP_GR_KAN, kept, (size_t)rows * d.C) \
+A(fc1,       T,        true, kept,    (size_t)rows * d.F) \
+A(act2,      T,        c->mlp != MLP_KAN, kept, (size_t)rows * d.F) \
+A(fc2,       T,        true, c->layer_scale > 0 ? kept : 1, (size_t)rows * d.C) \
+A(norm,      T,        true, 1,       (size_t)d.NQ * d.C) \
+A(norm_mean, float,    true, 1,       (size_t)d.NQ) \
+A(norm_rstd, float,    true, 1,       (size_t)d.NQ) \
 A(pooled,    T,        true, 1,       (size_t)d.C) \
 A(logits,    float,    true, 1,       (size_t)d.K) \
 A(losses,    float,    true, 1,       1)
 
 #define BACKWARD_TABLE(A) \
 A(dx,        Residual, true, 1, (size_t)d.N * d.C)               /* gradient of the residual stream */ \
+A(dx_token,  Residual, d.NQ < d.N, 1, (size_t)d.C)               /* of the class token's, where it alone goes on */ \
 A(dbranch,   T,        true, 1, (size_t)d.N * d.C)               /* of what attention or MLP adds to it */ \
 A(dln,       T,        true, 1, (size_t)d.N * d.C) \
 A(dmix,      T,        true, 1, (size_t)d.N * d.C) \
@@ -98,7 +100,8 @@ enum { SAVED_ROWS = 0 SAVED_TABLE(COUNT_ROW) };
 
 typedef struct {
     const char* name;
-    size_t copies, per_image, size; // elements of one image, bytes of an element
+    size_t copies, per_image, last; // elements of one image; in the last copy
+    size_t size;                    // bytes of an element
     size_t offset, stride;          // bytes: of the first copy, and from one to the next, for the table's batch size
 } Activation;
 
@@ -114,16 +117,26 @@ static int softmax_heads(const Config* c, Dims d) {
     return c->attn == ATTN_SOFTMAX || c->attn == ATTN_SOFTMAX_RANK ? d.H : c->softmax_heads;
 }
 
-template <class T> static ActivationTable activation_table(const Config* c, Dims d, int B) {
+// The table's rows with every copy as large
+template <class T> static void activation_rows(Activation* row, const Config* c, Dims d, int rows) {
     int kept = c->recompute ? 1 : d.L; // blocks whose inner activations are there at a time
 #define ACTIVATION_ROW(field, type, present, row_copies, elements) \
-    {#field, (present) ? (size_t)(row_copies) : 0, elements, sizeof(type), 0, 0},
-    ActivationTable table = {.row = {ACTIVATION_TABLE(ACTIVATION_ROW)}, .saved = 0, .total = 0};
+    {#field, (present) ? (size_t)(row_copies) : 0, elements, elements, sizeof(type), 0, 0},
+    const Activation table[] = {ACTIVATION_TABLE(ACTIVATION_ROW)};
+    memcpy(row, table, sizeof table);
+}
+
+template <class T> static ActivationTable activation_table(const Config* c, Dims d, int B) {
+    ActivationTable table = {};
+    Activation of_last[ACTIVATION_ROWS];
+    activation_rows<T>(table.row, c, d, d.N);
+    activation_rows<T>(of_last, c, d, d.NQ);
     for (int i = 0; i < ACTIVATION_ROWS; i++) {
         Activation* a = &table.row[i];
+        if (a->copies > 1 || d.L == 1) { a->last = of_last[i].last; } // the last block has the last copy for itself
         a->stride = aligned(a->per_image * a->size * B);
         a->offset = table.total;
-        table.total += a->copies * a->stride;
+        table.total += a->copies ? (a->copies - 1) * a->stride + aligned(a->last * a->size * B) : 0;
         if (i < SAVED_ROWS) { table.saved = table.total; }
     }
     return table;
@@ -268,11 +281,11 @@ static Facts facts_at(const Model* m, char* bytes) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What can be chosen: how the logits of attention become weights (--attn), and the MLP's activation (--mlp)
 
-static KaratDims karat_dims(const Model* m, int B) {
+static KaratDims karat_dims(const Model* m, int B, int NQ) {
     const Config* c = &m->config;
     Dims d = m->dims;
     Basis basis = config_basis(c);
-    return (KaratDims){.B = B, .N = d.N, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
+    return (KaratDims){.B = B, .N = d.N, .NQ = NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
                        .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
                        .spline_range = basis.range, .order = (KaratOrder)c->karat_order,
                        .full_rank = c->karat_full != 0, .projection = (Projection)c->karat_projection,
@@ -307,7 +320,7 @@ static size_t attend_scratch(const Model* m) {
     Dims d = m->dims;
     size_t softmax = attention_scratch(m->B, d.N, softmax_heads(&m->config, d));
     switch ((Attention)m->config.attn) {
-    case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B)), softmax);
+    case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B, d.N)), softmax);
     case ATTN_MIXING: return mixing_scratch(m->B, d.N, d.H);
     case ATTN_SOFTMAX_RANK: return rank_scratch(m->B, d.N, d.C, d.H, d.R);
     case ATTN_LINEAR: return linear_attention_scratch(m->B, d.N, d.C, d.H);
@@ -316,54 +329,54 @@ static size_t attend_scratch(const Model* m) {
     return 0;
 }
 
-// a.mix = the values of a.qkv, weighted
-template <class T> static void attend_forward(const Model* m, Params p, Acts<T> a, int B) {
+// a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens
+template <class T> static void attend_forward(const Model* m, Params p, Acts<T> a, int B, int NQ) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
-    KaratDims k = karat_dims(m, B);
+    KaratDims k = karat_dims(m, B, NQ);
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT: // softmax heads, if any, stand first
-        if (softmax) { attention_forward(a.mix, a.lse, a.qkv, B, N, C, softmax, D, m->stream); }
+        if (softmax) { attention_forward(a.mix, a.lse, a.qkv, B, N, NQ, C, softmax, D, m->stream); }
         karat_forward(a.mix + softmax * D, a.z, a.qkv + softmax * D, karat_params(p, k), m->scratch, k, m->stream);
         break;
-    case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, B, N, C, H, D, m->stream); break;
-    case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, C, H, m->stream); break;
+    case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, B, N, NQ, C, H, D, m->stream); break;
+    case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, NQ, C, H, m->stream); break;
     case ATTN_SOFTMAX_RANK:
-        rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, C, H, m->dims.R, m->stream);
+        rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, NQ, C, H, m->dims.R, m->stream);
         break;
-    case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, C, H, m->stream); break;
+    case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, NQ, C, H, m->stream); break;
     case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
-        pointwise_forward(a.mix, a.qkv, pointwise_kind(m->config.attn), B, N, C, H, m->stream);
+        pointwise_forward(a.mix, a.qkv, pointwise_kind(m->config.attn), B, N, NQ, C, H, m->stream);
     }
 }
 
 // a.dqkv from a.dmix
-template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, int B) {
+template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, int B, int NQ) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
     int first = softmax * D;
-    KaratDims k = karat_dims(m, B);
+    KaratDims k = karat_dims(m, B, NQ);
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT:
         if (softmax) {
-            attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, softmax, D, m->stream);
+            attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, softmax, D, m->stream);
         }
         karat_backward(a.dqkv + first, karat_grads(d, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, k),
                        m->scratch, k, m->stream);
         break;
     case ATTN_SOFTMAX:
-        attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, C, H, D, m->stream);
+        attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, H, D, m->stream);
         break;
     case ATTN_MIXING:
-        mixing_backward(a.dqkv, d.mixing, a.dmix, a.qkv, p.mixing, m->scratch, B, N, C, H, m->stream);
+        mixing_backward(a.dqkv, d.mixing, a.dmix, a.qkv, p.mixing, m->scratch, B, N, NQ, C, H, m->stream);
         break;
     case ATTN_SOFTMAX_RANK:
         rank_backward(a.dqkv, d.rank_down, d.rank_up, a.dmix, a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch,
-                      B, N, C, H, m->dims.R, m->stream);
+                      B, N, NQ, C, H, m->dims.R, m->stream);
         break;
     case ATTN_LINEAR:
-        linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, C, H, m->stream);
+        linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, NQ, C, H, m->stream);
         break;
     case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
-        pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(m->config.attn), B, N, C, H, m->stream);
+        pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(m->config.attn), B, N, NQ, C, H, m->stream);
     }
 }
 
@@ -426,6 +439,7 @@ static size_t model_scratch(const Model* m) {
     RationalShape r = rational_shape(&m->config);
     size_t most = largest(embed_tokens_scratch(B, d.N, d.C), layer_scale_scratch(B, d.N, d.C));
     most = largest(most, linear_backward_scratch(rows, 3 * d.C));
+    most = largest(most, linear_backward_scratch(rows, 2 * d.C));
     most = largest(most, linear_backward_scratch(rows, d.C));
     most = largest(most, linear_backward_scratch(rows, d.F));
     most = largest(most, linear_backward_scratch(B, d.K));
@@ -483,7 +497,7 @@ template <class T> static T* pinned_array(size_t count) { // on the host, where 
 static bool shared_check(const Model* m, Error* err) {
     int limit = 0;
     Dims d = m->dims;
-    KaratDims k = karat_dims(m, m->B);
+    KaratDims k = karat_dims(m, m->B, d.N);
     size_t bytes = 2 * PLAIN_ROWS * (size_t)(d.D + d.N) * sizeof(float);
     if (m->config.attn == ATTN_KARAT) { bytes = largest(bytes, karat_plain_shared(k)); }
     if (m->config.attn == ATTN_LINEAR) { bytes = linear_attention_shared(d.N, d.D); }
@@ -511,7 +525,7 @@ static void allocate_parameters(Model* m) {
 static void allocate_batch(Model* m) {
     Dims d = m->dims;
     size_t B = m->B;
-    m->acts = device_array<char>(m->acts_table.total, "activations");
+    m->acts = device_zeros<char>(m->acts_table.total, "activations"); // looked at also where nothing is put
     m->scratch = device_array<float>(model_scratch(m), "workspace");
     m->images = device_array<float>(B * 3 * d.S * d.S, "images");
     m->facts = device_array<char>(facts_bytes(m), "targets");
@@ -643,14 +657,35 @@ template <class T> static void norm1_forward(Model* m, Params p, Acts<T> a, int 
     lap(m, PART_NORM);
 }
 
+// Tokens that block l is calculated for behind its keys and values: the first NQ, N or 1 of them
+static int queries_of(const Model* m, int l) { return l == m->dims.L - 1 ? m->dims.NQ : m->dims.N; }
+
+// Their rows of ln1, as a linear layer's input
+static LinearShape query_rows(const Model* m, int B, int NQ, int OC, int ld_out) {
+    int C = m->dims.C;
+    return {B * NQ, C, OC, NQ < m->dims.N ? m->dims.N * C : C, ld_out};
+}
+
+// a.qkv: queries of the first NQ tokens, keys and values of all
+template <class T> static void qkv_forward(const Model* m, Weights<T> w, Acts<T> a, int B, int NQ) {
+    int N = m->dims.N, C = m->dims.C;
+    if (NQ == N) {
+        linear_forward(a.qkv, a.ln1, w.qkv_weight, w.qkv_bias, B * N, C, 3 * C, m->stream);
+    } else {
+        linear_forward_strided(a.qkv, a.ln1, w.qkv_weight, w.qkv_bias, query_rows(m, B, NQ, C, N * 3 * C), m->stream);
+        linear_forward_strided(a.qkv + C, a.ln1, w.qkv_weight + (size_t)C * C, w.qkv_bias + C,
+                               {B * N, C, 2 * C, C, 3 * C}, m->stream);
+    }
+}
+
 // a.proj = attention(a.x), the branch before its residual, from a.ln1
-template <class T> static void attention_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
-    int rows = B * m->dims.N, C = m->dims.C, H = m->dims.H;
-    linear_forward(a.qkv, a.ln1, w.qkv_weight, w.qkv_bias, rows, C, 3 * C, m->stream);
+template <class T> static void attention_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B, int NQ) {
+    int rows = B * NQ, C = m->dims.C, H = m->dims.H;
+    qkv_forward(m, w, a, B, NQ);
     lap(m, PART_QKV);
-    attend_forward(m, p, a, B);
+    attend_forward(m, p, a, B, NQ);
     if (p.gate_weight) {
-        linear_forward(a.gate, a.ln1, w.gate_weight, (const float*)NULL, rows, C, H, m->stream);
+        linear_forward_strided(a.gate, a.ln1, w.gate_weight, (const float*)NULL, query_rows(m, B, NQ, H, H), m->stream);
         gate_forward(a.gated, a.gate, a.mix, rows, C, H, m->stream);
     }
     lap(m, PART_ATTENTION);
@@ -658,23 +693,26 @@ template <class T> static void attention_branch_forward(Model* m, Params p, Weig
     lap(m, PART_PROJ);
 }
 
-// a.x_mid = a.x + a.proj and what the MLP reads of it, in one pass: a.ln2, with GR-KAN a.act1 too
-template <class T> static void join_and_normalise(Model* m, Params p, Acts<T> a, int B, const float* keep) {
+// a.x_mid = a.x + a.proj of the first NQ tokens, and what the MLP reads of it, in one pass: a.ln2, with GR-KAN a.act1
+template <class T>
+static void join_and_normalise(Model* m, Params p, Acts<T> a, int B, int NQ, const float* keep) {
     int N = m->dims.N, C = m->dims.C;
+    const Residual* x = NQ < N ? a.x_mid : a.x;
+    if (NQ < N) { pool_forward(a.x_mid, a.x, false, true, B, N, C, m->stream); } // class tokens; the others end here
     if (m->config.mlp == MLP_GR_KAN) {
-        residual_layernorm_rational_forward(a.x_mid, a.ln2, a.act1, a.ln2_mean, a.ln2_rstd, a.x, a.proj, p.ls1, keep,
-                                            p.norm2_weight, p.norm2_bias, p.numerator1, p.denominator1, B, N, C,
+        residual_layernorm_rational_forward(a.x_mid, a.ln2, a.act1, a.ln2_mean, a.ln2_rstd, x, a.proj, p.ls1, keep,
+                                            p.norm2_weight, p.norm2_bias, p.numerator1, p.denominator1, B, NQ, C,
                                             rational_shape(&m->config), m->stream);
     } else {
-        residual_layernorm_forward(a.x_mid, a.ln2, a.ln2_mean, a.ln2_rstd, a.x, a.proj, p.ls1, keep, p.norm2_weight,
-                                   p.norm2_bias, B, N, C, m->stream);
+        residual_layernorm_forward(a.x_mid, a.ln2, a.ln2_mean, a.ln2_rstd, x, a.proj, p.ls1, keep, p.norm2_weight,
+                                   p.norm2_bias, B, NQ, C, m->stream);
     }
     lap(m, PART_NORM);
 }
 
 // a.fc2 = mlp(a.x_mid). again: only for what the backward reads, a.fc2 if there is LayerScale
-template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B, bool again) {
-    int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
+template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int rows, bool again) {
+    int C = m->dims.C, F = m->dims.F;
     const T* inp = m->config.mlp == MLP_GR_KAN ? a.act1 : a.ln2;
     if (m->config.mlp == MLP_KAN) {
         kan_mlp_forward(m, w, a, rows);
@@ -693,14 +731,16 @@ static const float* keep_of(const float* keep, int l, int branch, int B) {
     return keep ? keep + ((size_t)l * 2 + branch) * B : NULL;
 }
 
-// Block l from a.x and a.ln1 up to a.fc2; keep: drop path on the device, or NULL; again: in the backward
+// Block l from a.x and a.ln1 up to a.fc2; keep: drop path on the device, or NULL; again: in the backward. Where the
+// head reads the class token alone, so does all of the last block but attention's keys and values.
 template <class T> static void block_forward(Model* m, float* flat, int l, int B, const float* keep, bool again) {
+    int NQ = queries_of(m, l);
     Params p = params_at(m, flat, l);
     Weights<T> w = weights_at<T>(m, flat, l);
     Acts<T> a = acts_at<T>(m, l);
-    attention_branch_forward(m, p, w, a, B);
-    join_and_normalise(m, p, a, B, keep_of(keep, l, 0, m->B));
-    mlp_branch_forward(m, p, w, a, B, again);
+    attention_branch_forward(m, p, w, a, B, NQ);
+    join_and_normalise(m, p, a, B, NQ, keep_of(keep, l, 0, m->B));
+    mlp_branch_forward(m, p, w, a, B * NQ, again);
 }
 
 // Its output a.x_mid + a.fc2, and what reads that first, in one pass: norm1 of block l + 1, or the norm before the head
@@ -711,7 +751,7 @@ template <class T> static void block_output(Model* m, float* flat, int l, int B,
     residual_layernorm_forward(b.x, last ? b.norm : b.ln1, last ? b.norm_mean : b.ln1_mean,
                                last ? b.norm_rstd : b.ln1_rstd, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B),
                                last ? p.norm_weight : next.norm1_weight, last ? p.norm_bias : next.norm1_bias, B,
-                               m->dims.N, m->dims.C, m->stream);
+                               queries_of(m, l), m->dims.C, m->stream);
     lap(m, PART_NORM);
 }
 
@@ -724,7 +764,7 @@ template <class T> static void embed_forward(Model* m, Params p, Weights<T> w, A
 }
 
 template <class T> static void forward(Model* m, float* flat, int B, const float* keep) {
-    int N = m->dims.N, C = m->dims.C, L = m->dims.L;
+    int NQ = m->dims.NQ, C = m->dims.C, L = m->dims.L;
     Params p = params_at(m, flat, 0);
     Weights<T> w = weights_at<T>(m, flat, 0);
     Acts<T> a = acts_at<T>(m, L);
@@ -734,7 +774,7 @@ template <class T> static void forward(Model* m, float* flat, int B, const float
         block_forward<T>(m, flat, l, B, keep, false);
         block_output<T>(m, flat, l, B, keep);
     }
-    pool_forward(a.pooled, a.norm, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C, m->stream);
+    pool_forward(a.pooled, a.norm, m->config.pool == POOL_AVG, p.cls_token != NULL, B, NQ, C, m->stream);
     linear_forward(a.logits, a.pooled, w.head_weight, p.head_bias, B, C, m->dims.K, m->stream);
     lap(m, PART_HEAD);
 }
@@ -779,23 +819,24 @@ static const float* model_losses(const Model* m) { return m->host_losses; }
 // ---------------------------------------------------------------------------------------------------------------------
 // Backward: the forward read from its end. p, w, a: as in the forward; d: gradients of the parameters.
 
-// A branch joined the stream, which was then normalised: a.dx = dx + what comes through the norm from a.dln, and
-// a.dbranch, the gradient of that branch: of attention (0) or the MLP (1) of block l; l < 0: none joins before block 0.
+// A branch joined the stream of so many tokens, which was then normalised: dx += what comes through the norm from
+// a.dln (begins: dx =), and a.dbranch, the gradient of that branch: of attention (0) or the MLP (1) of block l; l < 0:
+// none joins before block 0.
 template <class T>
-static void joined_norm_backward(Model* m, float* dweight, float* dbias, const Residual* dx, const Residual* x,
+static void joined_norm_backward(Model* m, float* dweight, float* dbias, Residual* dx, bool begins, const Residual* x,
                                  const float* weight, const float* mean, const float* rstd, int l, int branch, int B,
-                                 const float* keep) {
+                                 int tokens, const float* keep) {
     Params p = params_at(m, m->params, l < 0 ? 0 : l);
     Acts<T> a = acts_at<T>(m, 0);
-    layernorm_residual_backward(a.dx, l < 0 ? NULL : a.dbranch, dweight, dbias, dx, a.dln, x, weight, mean, rstd,
-                                branch == 0 ? p.ls1 : p.ls2, keep_of(keep, l < 0 ? 0 : l, branch, m->B), m->scratch, B,
-                                m->dims.N, m->dims.C, m->stream);
+    layernorm_residual_backward(dx, l < 0 ? NULL : a.dbranch, dweight, dbias, begins ? NULL : dx, a.dln, x, weight,
+                                mean, rstd, branch == 0 ? p.ls1 : p.ls2, keep_of(keep, l < 0 ? 0 : l, branch, m->B),
+                                m->scratch, B, tokens, m->dims.C, m->stream);
     lap(m, PART_NORM);
 }
 
 // a.dln = d(norm2's output) given a.dbranch = d(fc2 output)
-template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B) {
-    int rows = B * m->dims.N, C = m->dims.C, F = m->dims.F;
+template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int rows) {
+    int C = m->dims.C, F = m->dims.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
     if (m->config.mlp == MLP_KAN) {
         kan_mlp_backward(m, w, d, a, rows);
@@ -816,49 +857,74 @@ template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T
     }
 }
 
+// a.dln = d(norm1's output) from a.dqkv
+template <class T> static void qkv_backward(const Model* m, Weights<T> w, Params d, Acts<T> a, int B, int NQ) {
+    int N = m->dims.N, C = m->dims.C;
+    if (NQ == N) {
+        linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, w.qkv_weight, m->scratch, B * N, C, 3 * C,
+                        m->stream);
+    } else {
+        size_t at = (size_t)C * C; // where the keys' weight begins
+        linear_backward_strided(a.dln, 0, d.qkv_weight + at, d.qkv_bias + C, a.dqkv + C, a.ln1, w.qkv_weight + at,
+                                m->scratch, {B * N, C, 2 * C, C, 3 * C}, m->stream);
+        linear_backward_strided(a.dln, 1, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, w.qkv_weight, m->scratch,
+                                query_rows(m, B, NQ, C, N * 3 * C), m->stream);
+    }
+}
+
 // a.dln = d(norm1's output) given a.dbranch = d(proj output)
-template <class T> static void attention_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B) {
-    int rows = B * m->dims.N, C = m->dims.C, H = m->dims.H;
+template <class T>
+static void attention_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B, int NQ) {
+    int rows = B * NQ, C = m->dims.C, H = m->dims.H;
     linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, p.gate_weight ? a.gated : a.mix, w.proj_weight,
                     m->scratch, rows, C, C, m->stream);
     lap(m, PART_PROJ);
     if (p.gate_weight) { gate_backward(a.dmix, a.dgate, a.dmix, a.gate, a.mix, rows, C, H, m->stream); }
-    attend_backward(m, p, d, a, B);
+    attend_backward(m, p, d, a, B, NQ);
     lap(m, PART_ATTENTION);
-    linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, w.qkv_weight, m->scratch, rows, C, 3 * C,
-                    m->stream);
+    qkv_backward(m, w, d, a, B, NQ);
     if (p.gate_weight) { // which has the same input
-        linear_backward_input(a.dln, 1, a.dgate, w.gate_weight, rows, C, H, m->stream);
-        linear_backward_weight(d.gate_weight, NULL, a.dgate, a.ln1, m->scratch, rows, C, H, m->stream);
+        linear_backward_strided(a.dln, 1, d.gate_weight, NULL, a.dgate, a.ln1, w.gate_weight, m->scratch,
+                                query_rows(m, B, NQ, H, H), m->stream);
     }
     lap(m, PART_QKV);
 }
 
-// d(layer_scale) of one branch, given a.dx behind it
+// d(layer_scale) of one branch, given dx behind it, of so many tokens
 template <class T>
-static void branch_scale_backward(Model* m, float* dlayer_scale, Acts<T> a, const T* branch, int B, const float* keep) {
+static void branch_scale_backward(Model* m, float* dlayer_scale, const Residual* dx, const T* branch, int B, int tokens,
+                                  const float* keep) {
     if (!dlayer_scale) { return; }
-    layer_scale_backward(dlayer_scale, a.dx, branch, keep, m->scratch, B, m->dims.N, m->dims.C, m->stream);
+    layer_scale_backward(dlayer_scale, dx, branch, keep, m->scratch, B, tokens, m->dims.C, m->stream);
     lap(m, PART_RESIDUAL);
 }
 
-// Block l, given a.dx of its output and a.dbranch = d(a.fc2): a.dx of its input, and a.dbranch of the block before
+// The gradient of the stream where NQ tokens go on, (B,NQ,C)
+template <class T> static Residual* stream_gradient(const Model* m, Acts<T> a, int NQ) {
+    return NQ < m->dims.N ? a.dx_token : a.dx;
+}
+
+// Block l, given the stream's gradient at its output and a.dbranch = d(a.fc2): a.dx of its input, and a.dbranch of the
+// block before
 template <class T> static void block_backward(Model* m, int l, int B, const float* keep) {
+    int N = m->dims.N, C = m->dims.C, NQ = queries_of(m, l);
     Params p = params_at(m, m->params, l), d = params_at(m, m->grads, l);
     Weights<T> w = weights_at<T>(m, m->params, l);
     Acts<T> a = acts_at<T>(m, l);
+    Residual* dx = stream_gradient(m, a, NQ);
     if (m->config.recompute && l < m->dims.L - 1) { // the last is there
         norm1_forward(m, p, a, B);
         block_forward<T>(m, m->params, l, B, keep, true);
     }
-    branch_scale_backward(m, d.ls2, a, a.fc2, B, keep_of(keep, l, 1, m->B));
-    mlp_branch_backward(m, p, w, d, a, B);
-    joined_norm_backward<T>(m, d.norm2_weight, d.norm2_bias, a.dx, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd, l,
-                            0, B, keep);
-    branch_scale_backward(m, d.ls1, a, a.proj, B, keep_of(keep, l, 0, m->B));
-    attention_branch_backward(m, p, w, d, a, B);
-    joined_norm_backward<T>(m, d.norm1_weight, d.norm1_bias, a.dx, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd, l - 1,
-                            1, B, keep);
+    branch_scale_backward(m, d.ls2, dx, a.fc2, B, NQ, keep_of(keep, l, 1, m->B));
+    mlp_branch_backward(m, p, w, d, a, B * NQ);
+    joined_norm_backward<T>(m, d.norm2_weight, d.norm2_bias, dx, false, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd,
+                            l, 0, B, NQ, keep);
+    branch_scale_backward(m, d.ls1, dx, a.proj, B, NQ, keep_of(keep, l, 0, m->B));
+    attention_branch_backward(m, p, w, d, a, B, NQ);
+    if (NQ < N) { pool_backward(a.dx, dx, false, true, B, N, C, m->stream); } // zero for the tokens that end here
+    joined_norm_backward<T>(m, d.norm1_weight, d.norm1_bias, a.dx, false, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
+                            l - 1, 1, B, N, keep);
 }
 
 // a.dbranch takes the gradient of a.tokens
@@ -872,7 +938,7 @@ template <class T> static void embed_backward(Model* m, Params d, Acts<T> a, int
 
 // From a.logits on, the loss included
 template <class T> static void backward(Model* m, int B, const float* keep, float dloss) {
-    int N = m->dims.N, C = m->dims.C, L = m->dims.L, K = m->dims.K;
+    int NQ = m->dims.NQ, C = m->dims.C, L = m->dims.L, K = m->dims.K;
     Params p = params_at(m, m->params, 0), d = params_at(m, m->grads, 0);
     Weights<T> w = weights_at<T>(m, m->params, 0);
     Acts<T> a = acts_at<T>(m, L);
@@ -881,10 +947,10 @@ template <class T> static void backward(Model* m, int B, const float* keep, floa
     add_batch(&m->sums->loss, &m->sums->hits, a.losses, a.hits, B, m->stream);
     linear_backward(a.dpooled, d.head_weight, d.head_bias, a.dlogits, a.pooled, w.head_weight, m->scratch, B, C, K,
                     m->stream);
-    pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, N, C, m->stream);
+    pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, NQ, C, m->stream);
     lap(m, PART_HEAD);
-    joined_norm_backward<T>(m, d.norm_weight, d.norm_bias, NULL, a.x, p.norm_weight, a.norm_mean, a.norm_rstd, L - 1, 1,
-                            B, keep);
+    joined_norm_backward<T>(m, d.norm_weight, d.norm_bias, stream_gradient(m, a, NQ), true, a.x, p.norm_weight,
+                            a.norm_mean, a.norm_rstd, L - 1, 1, B, NQ, keep);
     for (int l = L - 1; l >= 0; l--) { block_backward<T>(m, l, B, keep); }
     embed_backward(m, d, acts_at<T>(m, 0), B);
 }
@@ -1044,7 +1110,7 @@ static bool name_bad_activation(const Model* m, int B, char name[160]) {
             bool every_block = a->copies > 1;
             bool here = every_block ? (size_t)l < a->copies : l == (i < ACT_x ? 0 : m->dims.L);
             size_t count = (size_t)(i == ACT_tokens ? B * (m->dims.N - (m->config.pool == POOL_TOKEN)) : B);
-            count *= i == ACT_tokens ? m->dims.C : a->per_image;
+            count *= i == ACT_tokens ? m->dims.C : (size_t)l + 1 < a->copies ? a->per_image : a->last;
             const char* values = m->acts + a->offset + (every_block ? l * a->stride : 0);
             if (!here || !a->copies || activation_finite(m, a, values, count)) { continue; }
             int used = snprintf(name, 160, "activation %s", a->name);

@@ -2,7 +2,8 @@
 //     S = Q K^T / sqrt(D)      P = softmax(S) over each row      out = P V
 //     backward: P = exp(S - lse)   dP = dout V^T   dS = P (dP - delta)   dV = P^T dout   dQ = dS K / sqrt(D)
 //               dK = dS^T Q / sqrt(D),   with delta = dout . out row by row
-//     qkv (B,N,3,H,D)     out (B,N,C)     lse (B,H,N) fp32
+//     qkv (B,N,3,H,D)     out (B,NQ,C)     lse (B,H,NQ) fp32
+// NQ queries, those of the first tokens, as attention.h has it.
 // Nothing of size N x N leaves a block. There are no atomics: dQ is written by the block of its rows, dK and dV by that
 // of theirs, and each of the two computes S and dP again (Dao, "FlashAttention-2", 2023, has one kernel and adds dQ up
 // by atomics). So results have the same bits in every run.
@@ -10,20 +11,21 @@
 // bf16 with D a multiple of 8 up to 128 takes the tensor cores: a warp has 16 rows (queries; keys where dK and dV are
 // made) and their results in registers; the other side comes by ATTENTION_TILE rows through shared memory. In products
 // of 16 x 16 x 16 for a 16 x 16 block of S and D = 64: forward 4 + 4, backward 3 x 4 + 4 x 4. Memory read and written,
-// elements of (B,N,C): forward 3 + 1, backward 2 x (3 + 1) + 1 + 3, the other side of each block from the second cache
-// level. Everything else takes the plain form, fp32 arithmetic, (16, N) logits in shared memory (N up to 1700).
+// elements of (B,N,C) for NQ = N: forward 3 + 1, backward 2 x (3 + 1) + 1 + 3, the other side of each block from the
+// second cache level. Everything else takes the plain form, fp32 arithmetic, (16, N) logits in shared memory (N up to
+// 1700).
 #pragma once
 #include "plain_tiles.cuh"
 #include "tensor_cores.cuh"
 
-struct AttentionDims { int B, N, C, H, D; };
+struct AttentionDims { int B, N, NQ, C, H, D; };
 
-// Elements in front of one sample and head's first row: of (B,N,C); of qkv three times the sample's part
-__device__ inline size_t attention_at(AttentionDims d, int b, int h) { return (size_t)b * d.N * d.C + h * d.D; }
+// Elements in front of one sample and head's first row: of (B,NQ,C), and of qkv
+__device__ inline size_t attention_at(AttentionDims d, int b, int h) { return (size_t)b * d.NQ * d.C + h * d.D; }
 __device__ inline size_t attention_at_q(AttentionDims d, int b, int h) { return 3 * (size_t)b * d.N * d.C + h * d.D; }
 
-// delta of each row (B,H,N), from the kernel of dQ to that of dK and dV
-static inline size_t attention_scratch(int B, int N, int H) { return (size_t)B * H * N; }
+// delta of each row (B,H,NQ), from the kernel of dQ to that of dK and dV
+static inline size_t attention_scratch(int B, int NQ, int H) { return (size_t)B * H * NQ; }
 
 // ---- Plain form: blocks (tile of 16 rows, head, sample)
 
@@ -45,7 +47,7 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 attention_forward_plain(T* out, float* lse, const T* qkv, AttentionDims d) {
     extern __shared__ float4 shared[];
-    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C;
     const T* q = qkv + attention_at_q(d, b, h);
     float *queries = (float*)shared, *P = queries + PLAIN_ROWS * d.D;
@@ -55,7 +57,7 @@ attention_forward_plain(T* out, float* lse, const T* qkv, AttentionDims d) {
     __syncthreads();
     for (int r = threadIdx.x / 32; r < count; r += PLAIN_THREADS / 32) {
         float row_lse = attention_softmax_row(P + r * d.N, d.N);
-        if (threadIdx.x % 32 == 0) { lse[((size_t)b * d.H + h) * d.N + first + r] = row_lse; }
+        if (threadIdx.x % 32 == 0) { lse[((size_t)b * d.H + h) * d.NQ + first + r] = row_lse; }
     }
     __syncthreads();
     plain_sums(out + attention_at(d, b, h) + (size_t)first * d.C, d.C, 1, P, q + 2 * d.C, ld, d.N, count, d.D);
@@ -67,9 +69,9 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
 attention_backward_query_plain(T* dqkv, float* delta, const T* dout, const T* out, const float* lse, const T* qkv,
                                AttentionDims d) {
     extern __shared__ float4 shared[];
-    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h) + (size_t)first * d.C;
-    size_t row = ((size_t)b * d.H + h) * d.N + first;
+    size_t row = ((size_t)b * d.H + h) * d.NQ + first;
     const T* q = qkv + attention_at_q(d, b, h);
     float *queries = (float*)shared, *dout_rows = queries + PLAIN_ROWS * d.D;
     float *P = dout_rows + PLAIN_ROWS * d.D, *dP = P + PLAIN_ROWS * d.N, scale = 1 / sqrtf(d.D);
@@ -103,33 +105,36 @@ attention_backward_key_plain(T* dqkv, const T* dout, const float* lse, const flo
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
     size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h), at_q = attention_at_q(d, b, h);
-    size_t row = ((size_t)b * d.H + h) * d.N;
+    size_t row = ((size_t)b * d.H + h) * d.NQ;
     const T *q = qkv + at_q, *k = q + d.C + first * ld;
     float *keys = (float*)shared, *values = keys + PLAIN_ROWS * d.D;
-    float *P = values + PLAIN_ROWS * d.D, *dS = P + PLAIN_ROWS * d.N, scale = 1 / sqrtf(d.D);
+    float *P = values + PLAIN_ROWS * d.D, *dS = P + PLAIN_ROWS * d.NQ, scale = 1 / sqrtf(d.D);
     plain_load(keys, k, ld, count, d.D);
     plain_load(values, k + d.C, ld, count, d.D);
     __syncthreads();
-    plain_dots(P, scale, keys, q, ld, d.N, d.D);
-    plain_dots(dS, 1, values, dout + at, d.C, d.N, d.D);
+    plain_dots(P, scale, keys, q, ld, d.NQ, d.D);
+    plain_dots(dS, 1, values, dout + at, d.C, d.NQ, d.D);
     __syncthreads();
-    for (int i = threadIdx.x; i < PLAIN_ROWS * d.N; i += PLAIN_THREADS) {
-        P[i] = expf(P[i] - lse[row + i % d.N]);
-        dS[i] = P[i] * (dS[i] - delta[row + i % d.N]);
+    for (int i = threadIdx.x; i < PLAIN_ROWS * d.NQ; i += PLAIN_THREADS) {
+        P[i] = expf(P[i] - lse[row + i % d.NQ]);
+        dS[i] = P[i] * (dS[i] - delta[row + i % d.NQ]);
     }
     __syncthreads();
     T* dk = dqkv + at_q + d.C + first * ld;
-    plain_sums(dk, ld, scale, dS, q, ld, d.N, count, d.D);
-    plain_sums(dk + d.C, ld, 1, P, dout + at, d.C, d.N, count, d.D);
+    plain_sums(dk, ld, scale, dS, q, ld, d.NQ, count, d.D);
+    plain_sums(dk + d.C, ld, 1, P, dout + at, d.C, d.NQ, count, d.D);
 }
 
 // ---- Tensor-core form: blocks (up to ATTENTION_WARPS tiles of 16 rows, head, sample)
 
-constexpr int ATTENTION_WARPS = 8, ATTENTION_TILE = 64;
+constexpr int ATTENTION_WARPS = 8, ATTENTION_TILE = 64, ATTENTION_MIN_WARPS = 4;
 
-// Equal blocks: 13 tiles of rows (N = 197) are two blocks of 7 warps
-static inline int attention_blocks(int N) { return ((N + 15) / 16 + ATTENTION_WARPS - 1) / ATTENTION_WARPS; }
-static inline int attention_warps(int N) { return ((N + 15) / 16 + attention_blocks(N) - 1) / attention_blocks(N); }
+// Equal blocks: 13 tiles of rows are two blocks of 7 warps. Of few rows some warps have none, and help to load.
+static inline int attention_blocks(int rows) { return ((rows + 15) / 16 + ATTENTION_WARPS - 1) / ATTENTION_WARPS; }
+static inline int attention_warps(int rows) {
+    int warps = ((rows + 15) / 16 + attention_blocks(rows) - 1) / attention_blocks(rows);
+    return warps < ATTENTION_MIN_WARPS ? ATTENTION_MIN_WARPS : warps;
+}
 
 // S += left rows^T over D: 16 rows in registers against 16 in shared memory
 template <int D> __device__ inline void attention_dots(float* S, const uint32_t left[][4], const bf16* rows) {
@@ -208,7 +213,7 @@ attention_forward_tensor(bf16* out, float* lse, const bf16* qkv, AttentionDims d
     __shared__ alignas(16) bf16 keys[ATTENTION_TILE * (D + 8)];
     __shared__ alignas(16) bf16 values[ATTENTION_TILE * (D + 8)];
     int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
-    int count = d.N - first; // rows; not positive for a warp that has none
+    int count = d.NQ - first; // rows; not positive for a warp that has none
     size_t ld = 3 * (size_t)d.C;
     const bf16* q = qkv + attention_at_q(d, b, h);
     uint32_t queries[D / 16][4];
@@ -244,7 +249,7 @@ attention_forward_tensor(bf16* out, float* lse, const bf16* qkv, AttentionDims d
     attention_store<D>(out + attention_at(d, b, h) + (size_t)first * d.C, d.C, sums, 1, count, d.D);
     for (int e = 0; e < 4; e += 2) {
         if (lane_id() % 4 == 0 && block_row(e) < count) {
-            lse[((size_t)b * d.H + h) * d.N + first + block_row(e)] = rows.high[e / 2] + __logf(rows.sum[e / 2]);
+            lse[((size_t)b * d.H + h) * d.NQ + first + block_row(e)] = rows.high[e / 2] + __logf(rows.sum[e / 2]);
         }
     }
 }
@@ -270,9 +275,9 @@ attention_backward_query_tensor(bf16* dqkv, float* delta, const bf16* dout, cons
     __shared__ alignas(16) bf16 keys[ATTENTION_TILE * (D + 8)];
     __shared__ alignas(16) bf16 values[ATTENTION_TILE * (D + 8)];
     int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
-    int count = d.N - first;
+    int count = d.NQ - first;
     size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h) + (size_t)first * d.C;
-    size_t at_q = attention_at_q(d, b, h), row = ((size_t)b * d.H + h) * d.N + first;
+    size_t at_q = attention_at_q(d, b, h), row = ((size_t)b * d.H + h) * d.NQ + first;
     const bf16* k = qkv + at_q + d.C;
     uint32_t queries[D / 16][4], dout_rows[D / 16][4], out_rows[D / 16][4];
     attention_load_left<D>(queries, qkv + at_q + first * ld, ld, count, d.D);
@@ -318,21 +323,21 @@ attention_backward_key_tensor(bf16* dqkv, const bf16* dout, const float* lse, co
     int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
     int count = d.N - first;
     size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h), at_q = attention_at_q(d, b, h);
-    size_t row = ((size_t)b * d.H + h) * d.N, at_k = at_q + d.C + first * ld;
+    size_t row = ((size_t)b * d.H + h) * d.NQ, at_k = at_q + d.C + first * ld;
     uint32_t keys[D / 16][4], values[D / 16][4];
     attention_load_left<D>(keys, qkv + at_k, ld, count, d.D);
     attention_load_left<D>(values, qkv + at_k + d.C, ld, count, d.D);
     float dk[D / 16][8] = {}, dv[D / 16][8] = {}, scale = rsqrtf(d.D);
-    for (int tile = 0; tile < d.N; tile += ATTENTION_TILE) {
+    for (int tile = 0; tile < d.NQ; tile += ATTENTION_TILE) {
         __syncthreads();
-        load_rows<D>(queries, qkv + at_q + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
-        load_rows<D>(dout_rows, dout + at + (size_t)tile * d.C, d.C, ATTENTION_TILE, d.N - tile, d.D);
+        load_rows<D>(queries, qkv + at_q + tile * ld, ld, ATTENTION_TILE, d.NQ - tile, d.D);
+        load_rows<D>(dout_rows, dout + at + (size_t)tile * d.C, d.C, ATTENTION_TILE, d.NQ - tile, d.D);
         for (int i = threadIdx.x; i < ATTENTION_TILE; i += blockDim.x) {
-            tile_lse[i] = tile + i < d.N ? lse[row + tile + i] : 0;
-            tile_delta[i] = tile + i < d.N ? delta[row + tile + i] : 0;
+            tile_lse[i] = tile + i < d.NQ ? lse[row + tile + i] : 0;
+            tile_delta[i] = tile + i < d.NQ ? delta[row + tile + i] : 0;
         }
         __syncthreads();
-        for (int j = 0; j < ATTENTION_TILE && tile + j < d.N && count > 0; j += 16) {
+        for (int j = 0; j < ATTENTION_TILE && tile + j < d.NQ && count > 0; j += 16) {
             float P[8] = {}, dS[8] = {};
             uint32_t factor[4];
             attention_dots<D>(P, keys, queries + j * (D + 8));
@@ -359,24 +364,24 @@ static inline bool attention_fits_tensor(AttentionDims d) { return d.D % 8 == 0 
 
 template <int D>
 static void attention_launch_forward(bf16* out, float* lse, const bf16* qkv, AttentionDims d, cudaStream_t stream) {
-    dim3 grid(attention_blocks(d.N), d.H, d.B);
-    attention_forward_tensor<D><<<grid, 32 * attention_warps(d.N), 0, stream>>>(out, lse, qkv, d);
+    dim3 grid(attention_blocks(d.NQ), d.H, d.B);
+    attention_forward_tensor<D><<<grid, 32 * attention_warps(d.NQ), 0, stream>>>(out, lse, qkv, d);
 }
 
 template <int D>
 static void attention_launch_backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, const bf16* qkv,
                                       float* delta, AttentionDims d, cudaStream_t stream) {
-    dim3 grid(attention_blocks(d.N), d.H, d.B);
-    int threads = 32 * attention_warps(d.N);
-    attention_backward_query_tensor<D><<<grid, threads, 0, stream>>>(dqkv, delta, dout, out, lse, qkv, d);
-    attention_backward_key_tensor<D><<<grid, threads, 0, stream>>>(dqkv, dout, lse, delta, qkv, d);
+    dim3 queries(attention_blocks(d.NQ), d.H, d.B), keys(attention_blocks(d.N), d.H, d.B);
+    attention_backward_query_tensor<D><<<queries, 32 * attention_warps(d.NQ), 0, stream>>>(dqkv, delta, dout, out, lse,
+                                                                                           qkv, d);
+    attention_backward_key_tensor<D><<<keys, 32 * attention_warps(d.N), 0, stream>>>(dqkv, dout, lse, delta, qkv, d);
 }
 
 // The first H heads, of D each, of a layer of width C
 template <class T>
-static void attention_forward(T* out, float* lse, const T* qkv, int B, int N, int C, int H, int D,
+static void attention_forward(T* out, float* lse, const T* qkv, int B, int N, int NQ, int C, int H, int D,
                               cudaStream_t stream) {
-    AttentionDims d = {B, N, C, H, D};
+    AttentionDims d = {B, N, NQ, C, H, D};
     if constexpr (sizeof(T) == sizeof(bf16)) {
         if (attention_fits_tensor(d)) {
             auto launch = D <= 32 ? attention_launch_forward<32>
@@ -387,7 +392,7 @@ static void attention_forward(T* out, float* lse, const T* qkv, int B, int N, in
         }
     }
     size_t shared = PLAIN_ROWS * (size_t)(D + N) * sizeof(float);
-    dim3 grid(plain_tiles(N), H, B);
+    dim3 grid(plain_tiles(NQ), H, B);
     allow_shared(attention_forward_plain<T>, shared);
     attention_forward_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(out, lse, qkv, d);
     CUDA_CHECK_LAUNCH();
@@ -396,8 +401,8 @@ static void attention_forward(T* out, float* lse, const T* qkv, int B, int N, in
 // scratch: attention_scratch floats
 template <class T>
 static void attention_backward(T* dqkv, const T* dout, const T* out, const float* lse, const T* qkv, float* scratch,
-                               int B, int N, int C, int H, int D, cudaStream_t stream) {
-    AttentionDims d = {B, N, C, H, D};
+                               int B, int N, int NQ, int C, int H, int D, cudaStream_t stream) {
+    AttentionDims d = {B, N, NQ, C, H, D};
     if constexpr (sizeof(T) == sizeof(bf16)) {
         if (attention_fits_tensor(d)) {
             auto launch = D <= 32 ? attention_launch_backward<32>
@@ -408,10 +413,11 @@ static void attention_backward(T* dqkv, const T* dout, const T* out, const float
         }
     }
     size_t shared = 2 * PLAIN_ROWS * (size_t)(D + N) * sizeof(float);
-    dim3 grid(plain_tiles(N), H, B);
+    dim3 queries(plain_tiles(NQ), H, B), keys(plain_tiles(N), H, B);
     allow_shared(attention_backward_query_plain<T>, shared);
     allow_shared(attention_backward_key_plain<T>, shared);
-    attention_backward_query_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(dqkv, scratch, dout, out, lse, qkv, d);
-    attention_backward_key_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(dqkv, dout, lse, scratch, qkv, d);
+    attention_backward_query_plain<T><<<queries, PLAIN_THREADS, shared, stream>>>(dqkv, scratch, dout, out, lse, qkv,
+                                                                                  d);
+    attention_backward_key_plain<T><<<keys, PLAIN_THREADS, shared, stream>>>(dqkv, dout, lse, scratch, qkv, d);
     CUDA_CHECK_LAUNCH();
 }

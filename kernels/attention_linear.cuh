@@ -3,7 +3,7 @@
 //     backward, with i_k = 1 / (f(Q_k)^T s) and e_k = -i_k (dout_k . out_k), the gradient of the denominator:
 //         df(Q_k) = i_k S dout_k + e_k s      dS = sum_k f(Q_k) i_k dout_k^T      ds = sum_k e_k f(Q_k)
 //         df(K_n) = dS V_n + ds               dV_n = dS^T f(K_n)
-//     qkv (B,N,3,H,D)     out (B,N,C), C = H D
+//     qkv (B,N,3,H,D)     out (B,NQ,C), C = H D
 // Everything is made of the tiles of plain_tiles.cuh, in fp32: 16 rows of S, or 16 tokens, a block, the other side from
 // the cache. Work is D / N of softmax attention's. Sums over tokens are whole in one block each: no atomics, the same
 // bits in every run. Memory read and written, elements of (B,N,C): forward 3 + 1, backward 2 + (1 + 1 + 1) + 2 + 2 read
@@ -19,7 +19,7 @@ __device__ inline float linear_feature_slope(float feature) { return 1 < feature
 typedef struct {
     float *S, *dS;                 // (B,H,D,D)
     float *s, *ds;                 // (B,H,D)
-    float *inverse, *ddenominator; // (B,H,N): i and e
+    float *inverse, *ddenominator; // (B,H,NQ): i and e
 } LinearScratch;
 
 static inline size_t linear_attention_scratch(int B, int N, int C, int H) {
@@ -46,31 +46,32 @@ __device__ void linear_load_features(float* tile, const T* rows, size_t ld, int 
     for (int i = threadIdx.x; i < PLAIN_ROWS * D; i += blockDim.x) { tile[i] = linear_feature(tile[i]); }
 }
 
-// 16 rows of a (D,D) = sum_n weight_n f(X_n) matrix_n^T, and of b (D) = sum_n weight_b_n f(X_n), for X, matrix (N,D).
-// Weights (N) are 1 where they are NULL. Blocks (tile of D, head, sample).
+// 16 rows of a (D,D) = sum_n weight_n f(X_n) matrix_n^T, and of b (D) = sum_n weight_b_n f(X_n), of so many tokens n. X
+// lies in qkv, matrix (B,tokens,H,D) has its tokens ld apart. Weights (B,H,tokens) are 1 where they are NULL. Blocks
+// (tile of D, head, sample).
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 linear_attention_sums_kernel(float* a, float* b, const T* X, const float* weight, const float* weight_b,
-                             const T* matrix, size_t ld, AttentionDims d) {
+                             const T* matrix, size_t ld, int tokens, AttentionDims d) {
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, sample = blockIdx.z, count = min(PLAIN_ROWS, d.D - first);
     size_t bh = (size_t)sample * d.H + h;
     float* features = (float*)shared;
-    plain_load_columns(features, X + attention_at_q(d, sample, h) + first, 3 * (size_t)d.C, count, d.N);
+    plain_load_columns(features, X + attention_at_q(d, sample, h) + first, 3 * (size_t)d.C, count, tokens);
     __syncthreads();
     for (int r = threadIdx.x / 32; r < count; r += PLAIN_THREADS / 32) {
         float sum = 0;
-        for (int n = threadIdx.x % 32; n < d.N; n += 32) {
-            float feature = linear_feature(features[r * d.N + n]);
-            sum += (weight_b ? weight_b[bh * d.N + n] : 1) * feature;
-            features[r * d.N + n] = (weight ? weight[bh * d.N + n] : 1) * feature;
+        for (int n = threadIdx.x % 32; n < tokens; n += 32) {
+            float feature = linear_feature(features[r * tokens + n]);
+            sum += (weight_b ? weight_b[bh * tokens + n] : 1) * feature;
+            features[r * tokens + n] = (weight ? weight[bh * tokens + n] : 1) * feature;
         }
         sum = warp_sum(sum);
         if (threadIdx.x % 32 == 0) { b[bh * d.D + first + r] = sum; }
     }
     __syncthreads();
-    plain_sums(a + (bh * d.D + first) * d.D, d.D, 1, features, matrix + sample * d.N * ld + h * d.D, ld, d.N, count,
-               d.D);
+    plain_sums(a + (bh * d.D + first) * d.D, d.D, 1, features, matrix + sample * tokens * ld + h * d.D, ld, tokens,
+               count, d.D);
 }
 
 // 16 rows of out. Blocks (tile of tokens, head, sample), here and below.
@@ -78,7 +79,7 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 linear_attention_forward_kernel(T* out, const T* qkv, const float* S, const float* s, AttentionDims d) {
     extern __shared__ float4 shared[];
-    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h;
     float* features = (float*)shared;
     linear_load_features(features, qkv + attention_at_q(d, b, h) + first * ld, ld, count, d.D);
@@ -116,7 +117,7 @@ linear_attention_query_kernel(T* dqkv, float* inverse, float* ddenominator, cons
                               const float* S, const float* s, AttentionDims d) {
     extern __shared__ float4 shared[];
     __shared__ float e_rows[PLAIN_ROWS];
-    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h, at = attention_at(d, b, h) + (size_t)first * d.C;
     size_t at_q = attention_at_q(d, b, h) + first * ld;
     float *features = (float*)shared, *dout_rows = features + PLAIN_ROWS * d.D, *x = dout_rows + PLAIN_ROWS * d.D;
@@ -125,7 +126,7 @@ linear_attention_query_kernel(T* dqkv, float* inverse, float* ddenominator, cons
     plain_load(dout_rows, dout + at, d.C, count, d.D);
     __syncthreads();
     for (int r = threadIdx.x / 32; r < count; r += PLAIN_THREADS / 32) {
-        size_t row = bh * d.N + first + r;
+        size_t row = bh * d.NQ + first + r;
         float e_k = linear_ratio_backward(dout_rows + r * d.D, inverse + row, features + r * d.D, s,
                                           out + at + (size_t)r * d.C, d.D);
         if (threadIdx.x % 32 == 0) { ddenominator[row] = e_rows[r] = e_k; }
@@ -167,38 +168,38 @@ static void linear_attention_sums(LinearScratch w, const T* qkv, AttentionDims d
     size_t shared = linear_attention_shared(d.N, d.D);
     allow_shared(linear_attention_sums_kernel<T>, shared);
     linear_attention_sums_kernel<T><<<dim3(plain_tiles(d.D), d.H, d.B), PLAIN_THREADS, shared, stream>>>(
-        w.S, w.s, qkv + d.C, nullptr, nullptr, qkv + 2 * d.C, 3 * (size_t)d.C, d);
+        w.S, w.s, qkv + d.C, nullptr, nullptr, qkv + 2 * d.C, 3 * (size_t)d.C, d.N, d);
     CUDA_CHECK_LAUNCH();
 }
 
 // scratch: linear_attention_scratch floats
 template <class T>
-static void linear_attention_forward(T* out, const T* qkv, float* scratch, int B, int N, int C, int H,
+static void linear_attention_forward(T* out, const T* qkv, float* scratch, int B, int N, int NQ, int C, int H,
                                      cudaStream_t stream) {
-    AttentionDims d = {B, N, C, H, C / H};
+    AttentionDims d = {B, N, NQ, C, H, C / H};
     LinearScratch w = linear_attention_cut(scratch, B, N, C, H);
     size_t shared = linear_attention_shared(N, d.D);
     linear_attention_sums(w, qkv, d, stream);
     allow_shared(linear_attention_forward_kernel<T>, shared);
-    dim3 grid(plain_tiles(N), H, B);
+    dim3 grid(plain_tiles(NQ), H, B);
     linear_attention_forward_kernel<T><<<grid, PLAIN_THREADS, shared, stream>>>(out, qkv, w.S, w.s, d);
     CUDA_CHECK_LAUNCH();
 }
 
 template <class T>
 static void linear_attention_backward(T* dqkv, const T* dout, const T* out, const T* qkv, float* scratch, int B, int N,
-                                      int C, int H, cudaStream_t stream) {
-    AttentionDims d = {B, N, C, H, C / H};
+                                      int NQ, int C, int H, cudaStream_t stream) {
+    AttentionDims d = {B, N, NQ, C, H, C / H};
     LinearScratch w = linear_attention_cut(scratch, B, N, C, H);
     size_t shared = linear_attention_shared(N, d.D);
-    dim3 by_token(plain_tiles(N), H, B), by_feature(plain_tiles(d.D), H, B);
+    dim3 by_query(plain_tiles(NQ), H, B), by_key(plain_tiles(N), H, B), by_feature(plain_tiles(d.D), H, B);
     linear_attention_sums(w, qkv, d, stream);
     allow_shared(linear_attention_query_kernel<T>, shared);
-    linear_attention_query_kernel<T><<<by_token, PLAIN_THREADS, shared, stream>>>(
+    linear_attention_query_kernel<T><<<by_query, PLAIN_THREADS, shared, stream>>>(
         dqkv, w.inverse, w.ddenominator, dout, out, qkv, w.S, w.s, d);
     linear_attention_sums_kernel<T><<<by_feature, PLAIN_THREADS, shared, stream>>>(
-        w.dS, w.ds, qkv, w.inverse, w.ddenominator, dout, (size_t)C, d);
+        w.dS, w.ds, qkv, w.inverse, w.ddenominator, dout, (size_t)C, NQ, d);
     allow_shared(linear_attention_key_kernel<T>, shared);
-    linear_attention_key_kernel<T><<<by_token, PLAIN_THREADS, shared, stream>>>(dqkv, qkv, w.dS, w.ds, d);
+    linear_attention_key_kernel<T><<<by_key, PLAIN_THREADS, shared, stream>>>(dqkv, qkv, w.dS, w.ds, d);
     CUDA_CHECK_LAUNCH();
 }

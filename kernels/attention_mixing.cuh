@@ -1,6 +1,6 @@
 // Fixed learned mixing of the tokens on the GPU: kernels/attention_mixing.h, for T = float or bf16. Per sample and head
 //     out = M V      backward: dV = M^T dout   dM += dout V^T over the samples   dQ = dK = 0
-//     qkv (B,N,3,H,D)     mix (H,N,N) fp32, M of each head     out (B,N,C), C = H D
+//     qkv (B,N,3,H,D)     mix (H,N,N) fp32, M of each head, of which NQ rows are used     out (B,NQ,C), C = H D
 // The gradient of M is summed in up to MIXING_SLOTS slots, each a fixed set of samples, by the block that owns a part
 // of it in a slot; add_partials adds the slots in order: no atomics, the same bits in every run.
 //
@@ -20,11 +20,12 @@ __device__ inline int mixing_slot_start(int slot, int slots, int B) { return (in
 // Of the backward: the slots (slots,H,N,N)
 static inline size_t mixing_scratch(int B, int N, int H) { return (size_t)mixing_slots(B) * H * N * N; }
 
-// A tensor of heads: its element (0, 0, 0), and how far its tokens are apart
+// A tensor of heads: its element (0, 0, 0), how far its tokens are apart, and how many a sample has
 template <class T> struct MixingRows {
     T* data;
     size_t ld;
-    __device__ T* head(AttentionDims d, int b, int h) const { return data + b * d.N * ld + h * d.D; }
+    int tokens;
+    __device__ T* head(AttentionDims d, int b, int h) const { return data + b * tokens * ld + h * d.D; }
 };
 
 // ---- Plain form
@@ -34,19 +35,20 @@ template <bool TRANSPOSED, class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 mixing_plain(MixingRows<T> to, MixingRows<const T> from, const float* mix, AttentionDims d) {
     extern __shared__ float4 shared[];
-    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, to.tokens - first);
     float* weights = (float*)shared;
     mix += (size_t)h * d.N * d.N;
     if (TRANSPOSED) {
-        plain_load_columns(weights, mix + first, d.N, count, d.N);
+        plain_load_columns(weights, mix + first, d.N, count, from.tokens);
     } else {
-        plain_load(weights, mix + (size_t)first * d.N, d.N, count, d.N);
+        plain_load(weights, mix + (size_t)first * d.N, d.N, count, from.tokens);
     }
     __syncthreads();
-    plain_sums(to.head(d, b, h) + first * to.ld, to.ld, 1, weights, from.head(d, b, h), from.ld, d.N, count, d.D);
+    plain_sums(to.head(d, b, h) + first * to.ld, to.ld, 1, weights, from.head(d, b, h), from.ld, from.tokens, count,
+               d.D);
 }
 
-// 16 rows of what the samples of a slot add to dM. Blocks (tile, head, slot).
+// 16 rows of what the samples of a slot add to dM, zeros from NQ on. Blocks (tile, head, slot).
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 mixing_gradient_plain(float* slots, const T* dout, const T* qkv, AttentionDims d) {
@@ -56,7 +58,7 @@ mixing_gradient_plain(float* slots, const T* dout, const T* qkv, AttentionDims d
     float *dout_rows = (float*)shared, *products = dout_rows + PLAIN_ROWS * d.D, *sums = products + PLAIN_ROWS * d.N;
     for (int i = threadIdx.x; i < PLAIN_ROWS * d.N; i += PLAIN_THREADS) { sums[i] = 0; }
     for (int b = mixing_slot_start(slot, gridDim.z, d.B); b < end; b++) {
-        plain_load(dout_rows, dout + attention_at(d, b, h) + (size_t)first * d.C, d.C, count, d.D);
+        plain_load(dout_rows, dout + attention_at(d, b, h) + (size_t)first * d.C, d.C, d.NQ - first, d.D);
         __syncthreads();
         plain_dots(products, 1, dout_rows, qkv + attention_at_q(d, b, h) + 2 * d.C, 3 * (size_t)d.C, d.N, d.D);
         __syncthreads();
@@ -87,14 +89,14 @@ __global__ void __launch_bounds__(32 * ATTENTION_WARPS)
 mixing_tensor(MixingRows<bf16> to, MixingRows<const bf16> from, const float* mix, AttentionDims d) {
     __shared__ alignas(16) bf16 rows[ATTENTION_TILE * (D + 8)];
     int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
-    int count = d.N - first; // rows; not positive for a warp that has none
+    int count = to.tokens - first; // rows; not positive for a warp that has none
     float sums[D / 16][8] = {};
     mix += (size_t)h * d.N * d.N;
-    for (int tile = 0; tile < d.N; tile += ATTENTION_TILE) {
+    for (int tile = 0; tile < from.tokens; tile += ATTENTION_TILE) {
         __syncthreads();
-        load_rows<D>(rows, from.head(d, b, h) + tile * from.ld, from.ld, ATTENTION_TILE, d.N - tile, d.D);
+        load_rows<D>(rows, from.head(d, b, h) + tile * from.ld, from.ld, ATTENTION_TILE, from.tokens - tile, d.D);
         __syncthreads();
-        for (int j = 0; j < ATTENTION_TILE && tile + j < d.N && count > 0; j += 16) {
+        for (int j = 0; j < ATTENTION_TILE && tile + j < from.tokens && count > 0; j += 16) {
             uint32_t left[4];
             mixing_left<TRANSPOSED>(left, mix, first, tile + j, d.N);
             attention_sums<D>(sums, left, rows + j * (D + 8));
@@ -119,7 +121,7 @@ mixing_gradient_tensor(float* slots, const bf16* dout, const bf16* qkv, Attentio
         load_rows<D>(values, qkv + attention_at_q(d, b, h) + 2 * d.C + tile * ld, ld, ATTENTION_TILE, d.N - tile, d.D);
         __syncthreads();
         uint32_t dout_rows[D / 16][4];
-        attention_load_left<D>(dout_rows, dout + attention_at(d, b, h) + (size_t)first * d.C, d.C, count, d.D);
+        attention_load_left<D>(dout_rows, dout + attention_at(d, b, h) + (size_t)first * d.C, d.C, d.NQ - first, d.D);
         #pragma unroll
         for (int j = 0; j < ATTENTION_TILE / 16; j++) {
             attention_dots<D>(sums[j], dout_rows, values + j * 16 * (D + 8));
@@ -143,16 +145,16 @@ static void mixing_product(MixingRows<T> to, MixingRows<const T> from, const flo
         if (attention_fits_tensor(d)) {
             auto kernel = d.D <= 32 ? mixing_tensor<32, TRANSPOSED>
                         : d.D <= 64 ? mixing_tensor<64, TRANSPOSED> : mixing_tensor<128, TRANSPOSED>;
-            dim3 grid(attention_blocks(d.N), d.H, d.B);
-            kernel<<<grid, 32 * attention_warps(d.N), 0, stream>>>(to, from, mix, d);
+            dim3 grid(attention_blocks(to.tokens), d.H, d.B);
+            kernel<<<grid, 32 * attention_warps(to.tokens), 0, stream>>>(to, from, mix, d);
             CUDA_CHECK_LAUNCH();
             return;
         }
     }
-    size_t shared = PLAIN_ROWS * (size_t)d.N * sizeof(float);
+    size_t shared = PLAIN_ROWS * (size_t)from.tokens * sizeof(float);
     auto kernel = mixing_plain<TRANSPOSED, T>;
     allow_shared(kernel, shared);
-    kernel<<<dim3(plain_tiles(d.N), d.H, d.B), PLAIN_THREADS, shared, stream>>>(to, from, mix, d);
+    kernel<<<dim3(plain_tiles(to.tokens), d.H, d.B), PLAIN_THREADS, shared, stream>>>(to, from, mix, d);
     CUDA_CHECK_LAUNCH();
 }
 
@@ -177,20 +179,21 @@ static void mixing_gradient(float* slots, const T* dout, const T* qkv, Attention
 }
 
 template <class T>
-static void mixing_forward(T* out, const T* qkv, const float* mix, int B, int N, int C, int H, cudaStream_t stream) {
-    AttentionDims d = {B, N, C, H, C / H};
-    MixingRows<T> to = {out, (size_t)C};
-    MixingRows<const T> values = {qkv + 2 * C, 3 * (size_t)C};
+static void mixing_forward(T* out, const T* qkv, const float* mix, int B, int N, int NQ, int C, int H,
+                           cudaStream_t stream) {
+    AttentionDims d = {B, N, NQ, C, H, C / H};
+    MixingRows<T> to = {out, (size_t)C, NQ};
+    MixingRows<const T> values = {qkv + 2 * C, 3 * (size_t)C, N};
     mixing_product<false>(to, values, mix, d, stream);
 }
 
 // scratch: mixing_scratch floats
 template <class T>
 static void mixing_backward(T* dqkv, float* dmix, const T* dout, const T* qkv, const float* mix, float* scratch, int B,
-                            int N, int C, int H, cudaStream_t stream) {
-    AttentionDims d = {B, N, C, H, C / H};
-    MixingRows<T> dvalues = {dqkv + 2 * C, 3 * (size_t)C};
-    MixingRows<const T> from = {dout, (size_t)C};
+                            int N, int NQ, int C, int H, cudaStream_t stream) {
+    AttentionDims d = {B, N, NQ, C, H, C / H};
+    MixingRows<T> dvalues = {dqkv + 2 * C, 3 * (size_t)C, N};
+    MixingRows<const T> from = {dout, (size_t)C, NQ};
     CUDA_CHECK(cudaMemsetAsync(dqkv, 0, 3 * (size_t)B * N * C * sizeof(T), stream)); // dQ and dK stay so
     mixing_product<true>(dvalues, from, mix, d, stream);
     mixing_gradient(scratch, dout, qkv, d, stream);

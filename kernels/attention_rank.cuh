@@ -2,7 +2,7 @@
 // and head
 //     P = softmax(Q K^T / sqrt(D))      T = W^T V      V' = down^T T      out = P V'
 //     backward: dV' and dQ, dK as attention.cuh   dT = down dV'   ddown += T dV'^T   dW += V dT^T   dV = W dT
-//     qkv (B,N,3,H,D)     down (H,R,N)     W (H,N,R)     out (B,N,C), C = H D     lse (B,H,N)
+//     qkv (B,N,3,H,D)     down (H,R,N)     W (H,N,R)     out (B,NQ,C), C = H D     lse (B,H,NQ)
 // It is softmax attention over other values: queries, keys and V' are put side by side as a qkv of its own, which
 // attention.cuh takes in either of its forms. That copy and T are made again in the backward, nothing of them is saved.
 // Gradients of down and W are summed in up to RANK_SLOTS slots, each a fixed set of samples, by the block that owns a
@@ -61,7 +61,7 @@ __global__ void rank_products_kernel(float* products, RankFactor factor, const T
     products[((size_t)b * d.H + h) * R * d.D + i] = sum;
 }
 
-// to = queries and keys of qkv, and V' = down^T T. Blocks (BLOCK elements of a head, head, sample).
+// to = NQ queries and the keys of qkv, and V' = down^T T. Blocks (BLOCK elements of a head, head, sample).
 template <class T>
 __global__ void rank_values_kernel(T* to, const T* qkv, const float* products, const float* down, AttentionDims d,
                                    int R) {
@@ -72,7 +72,7 @@ __global__ void rank_values_kernel(T* to, const T* qkv, const float* products, c
     down += (size_t)h * R * d.N + n;
     float sum = 0;
     for (int p = 0; p < R; p++) { sum += down[(size_t)p * d.N] * products[p * d.D]; }
-    to[at] = qkv[at];
+    if (n < d.NQ) { to[at] = qkv[at]; }
     to[at + d.C] = qkv[at + d.C];
     to[at + 2 * d.C] = from_float<T>(sum);
 }
@@ -138,23 +138,23 @@ static void rank_values(RankScratch s, const T* qkv, const float* down, const fl
 // scratch: rank_scratch floats
 template <class T>
 static void rank_forward(T* out, float* lse, const T* qkv, const float* down, const float* W, float* scratch, int B,
-                         int N, int C, int H, int R, cudaStream_t stream) {
-    AttentionDims d = {B, N, C, H, C / H};
+                         int N, int NQ, int C, int H, int R, cudaStream_t stream) {
+    AttentionDims d = {B, N, NQ, C, H, C / H};
     RankScratch s = rank_cut(scratch, B, N, C, H, R);
     rank_values(s, qkv, down, W, d, R, stream);
-    attention_forward(out, lse, (const T*)s.qkv, B, N, C, H, d.D, stream);
+    attention_forward(out, lse, (const T*)s.qkv, B, N, NQ, C, H, d.D, stream);
 }
 
 // The forward lines: T = W^T V; V' = down^T T; out = P V'
 template <class T>
 static void rank_backward(T* dqkv, float* ddown, float* dW, const T* dout, const T* out, const float* lse, const T* qkv,
-                          const float* down, const float* W, float* scratch, int B, int N, int C, int H, int R,
+                          const float* down, const float* W, float* scratch, int B, int N, int NQ, int C, int H, int R,
                           cudaStream_t stream) {
-    AttentionDims d = {B, N, C, H, C / H};
+    AttentionDims d = {B, N, NQ, C, H, C / H};
     RankScratch s = rank_cut(scratch, B, N, C, H, R);
     int slots = rank_slots(B), size = H * R * N;
     rank_values(s, qkv, down, W, d, R, stream);
-    attention_backward(dqkv, dout, out, lse, (const T*)s.qkv, s.delta, B, N, C, H, d.D, stream);
+    attention_backward(dqkv, dout, out, lse, (const T*)s.qkv, s.delta, B, N, NQ, C, H, d.D, stream);
     rank_products(s.dT, RankFactor{down, 1, N}, dqkv, d, R, stream);
     CUDA_CHECK(cudaMemsetAsync(s.slots, 0, (size_t)slots * 2 * size * sizeof(float), stream));
     size_t shared = 2 * PLAIN_ROWS * (size_t)d.D * sizeof(float);

@@ -3,7 +3,7 @@
 //     z_kp = sum_q phi_pq(A_kq)      out = z U + 1 (beta^T V),  U = W^T V                          p = 1..R
 //     dz = dout U^T    dU = z^T dout    dV = W dU    dW += V dU^T         beta: a further column of W whose z is 1
 //     dC_mqp += sum_k e_m(A_kq) dz_kp   dA_kq = sum_m e_m'(A_kq) sum_p dz_kp C_mqp   dQ = dA K / sqrt(D)   dK likewise
-//     qkv (B,N,3,H,D)    out (B,N,C)    z (B,H,N,R) fp32
+//     qkv (B,N,3,H,D)    out (B,NQ,C)    z (B,H,NQ,R) fp32
 // Parameters and their gradients are fp32; the scales are folded into the coefficients once a call. Nothing of size
 // N x N leaves a block (full rank apart, whose z it is). Gradients of the operator are summed over the batch in
 // karat_slots slots, each a fixed set of samples, by the block that owns them; a last kernel adds the slots in order and
@@ -22,9 +22,9 @@
 typedef struct {
     float *coefs, *outer; // folded: (H,N,F,R) of the inner operator, (H,R,F,N) of the outer one
     float *U, *dU;        // (B,H,R+1,D)
-    float *used;          // (B,H,N,R): z projected
-    float *dz;            // (B,H,N,R)
-    float *rows;          // (B,H,N) SimplexRow
+    float *used;          // (B,H,NQ,R): z projected
+    float *dz;            // (B,H,NQ,R)
+    float *rows;          // (B,H,NQ) SimplexRow
     float *dcoefs;        // (H,slots,N,F,R)
     float *douter;        // (H,slots,R,F,N)
     float *dW;            // (H,slots,N,R+1), without W (H,slots,N,1), or (H,slots,N,KARAT_RANK)
@@ -33,16 +33,16 @@ typedef struct {
 
 static inline size_t karat_scratch_cut(KaratScratch* s, float* base, KaratDims d) {
     size_t features = (size_t)d.H * karat_features_count(d), coefs = features * d.N * d.R, slots = karat_slots(d);
-    size_t fragments = features * karat_tiles(d) * 128, heads = (size_t)d.B * d.H, at = 0;
+    size_t fragments = features * karat_tiles(d.N) * 128, heads = (size_t)d.B * d.H, queries = heads * d.NQ, at = 0;
     size_t sums = karat_has_weight(d) ? heads * (d.R + 1) * d.D : 0, columns = karat_ranks(d) + 1;
     columns = columns < KARAT_RANK ? KARAT_RANK : columns;
     at = karat_take(&s->coefs, base, at, !karat_has_inner(d) ? 0 : coefs > fragments ? coefs : fragments);
     at = karat_take(&s->outer, base, at, karat_has_outer(d) ? coefs : 0);
     at = karat_take(&s->U, base, at, sums);
     at = karat_take(&s->dU, base, at, sums);
-    at = karat_take(&s->used, base, at, d.project_z ? heads * d.N * d.R : 0);
-    at = karat_take(&s->dz, base, at, heads * d.N * d.R);
-    at = karat_take(&s->rows, base, at, karat_projects_sigma(d) ? heads * d.N * sizeof(SimplexRow) / sizeof(float) : 0);
+    at = karat_take(&s->used, base, at, d.project_z ? queries * d.R : 0);
+    at = karat_take(&s->dz, base, at, queries * d.R);
+    at = karat_take(&s->rows, base, at, karat_projects_sigma(d) ? queries * sizeof(SimplexRow) / sizeof(float) : 0);
     size_t start = at;
     at = karat_take(&s->dcoefs, base, at, karat_has_inner(d) ? coefs * slots : 0);
     at = karat_take(&s->douter, base, at, karat_has_outer(d) ? coefs * slots : 0);
@@ -121,7 +121,7 @@ template <class T>
 static void karat_inner(float* z, const T* qkv, const float* coefs, KaratDims d, cudaStream_t stream) {
     size_t shared = karat_forward_plain_shared(d);
     allow_shared(karat_forward_plain<T>, shared);
-    karat_forward_plain<<<dim3(plain_tiles(d.N), d.H, d.B), PLAIN_THREADS, shared, stream>>>(z, qkv, coefs, d);
+    karat_forward_plain<<<dim3(plain_tiles(d.NQ), d.H, d.B), PLAIN_THREADS, shared, stream>>>(z, qkv, coefs, d);
     CUDA_CHECK_LAUNCH();
 }
 
@@ -129,7 +129,7 @@ template <class T>
 static void karat_inner_backward(T* dqkv, float* dcoefs, const float* dz, const T* qkv, const float* coefs, KaratDims d,
                                  cudaStream_t stream) {
     size_t shared = karat_backward_plain_shared(d);
-    dim3 by_sample(plain_tiles(d.N), d.H, d.B), by_slot(plain_tiles(d.N), d.H, karat_slots(d));
+    dim3 by_sample(plain_tiles(d.NQ), d.H, d.B), by_slot(plain_tiles(d.N), d.H, karat_slots(d));
     auto backward_key = basis_is_linear(d.basis) ? karat_backward_key_linear<T> : karat_backward_key_units<T>;
     allow_shared(karat_backward_query_plain<T>, shared);
     allow_shared(backward_key, shared);
@@ -141,7 +141,7 @@ static void karat_inner_backward(T* dqkv, float* dcoefs, const float* dz, const 
 // What stands behind z: z itself, or its rows projected
 static inline const float* karat_used_z(const float* z, float* used, KaratDims d, cudaStream_t stream) {
     if (!d.project_z) { return z; }
-    simplex_rows_forward(used, z, d.projection, d.B * d.H * d.N, d.R, stream);
+    simplex_rows_forward(used, z, d.projection, d.B * d.H * d.NQ, d.R, stream);
     return used;
 }
 
@@ -204,7 +204,7 @@ static void karat_behind_z_backward(T* dqkv, KaratScratch s, const T* dout, cons
                                 stream);
     }
     if (d.project_z) {
-        simplex_rows_backward(s.dz, s.dz, used, z, d.projection, d.B * d.H * d.N, d.R, stream);
+        simplex_rows_backward(s.dz, s.dz, used, z, d.projection, d.B * d.H * d.NQ, d.R, stream);
     }
 }
 

@@ -106,7 +106,7 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_forward_plain(float* z, const T* qkv, const float* coefs, KaratDims d) {
     extern __shared__ float4 shared[];
-    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C;
     const T* q = qkv + b * d.N * ld + h * d.D;
     float *queries = (float*)shared, *x = queries + PLAIN_ROWS * d.D, *tile_z = x + PLAIN_ROWS * d.N;
@@ -122,7 +122,7 @@ karat_forward_plain(float* z, const T* qkv, const float* coefs, KaratDims d) {
         karat_plain_units(tile_z, x, coefs, d);
     }
     __syncthreads();
-    z += (((size_t)b * d.H + h) * d.N + first) * d.R;
+    z += (((size_t)b * d.H + h) * d.NQ + first) * d.R;
     for (int i = threadIdx.x; i < count * d.R; i += PLAIN_THREADS) { z[i] = tile_z[i]; }
 }
 
@@ -132,12 +132,12 @@ static inline size_t karat_backward_plain_shared(KaratDims d) {
     return (PLAIN_ROWS * (size_t)(d.D + d.N) + 2 * PLAIN_THREADS * karat_feature_stride(d)) * sizeof(float);
 }
 
-// dQ of a tile of rows. Blocks (tile, head, sample). dz (B,H,N,R)
+// dQ of a tile of rows. Blocks (tile, head, sample). dz (B,H,NQ,R)
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_backward_query_plain(T* dqkv, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
     extern __shared__ float4 shared[];
-    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     int F = karat_features_count(d), stride = karat_feature_stride(d);
     size_t ld = 3 * (size_t)d.C, at = b * d.N * ld + h * d.D;
     const T* q = qkv + at;
@@ -147,7 +147,7 @@ karat_backward_query_plain(T* dqkv, const float* dz, const T* qkv, const float* 
     __syncthreads();
     plain_dots(x, scale, queries, q + d.C, ld, d.N, d.D);
     __syncthreads();
-    dz += (((size_t)b * d.H + h) * d.N + first) * d.R;
+    dz += (((size_t)b * d.H + h) * d.NQ + first) * d.R;
     coefs += (size_t)h * d.N * F * d.R;
     for (int i = threadIdx.x; i < count * d.N; i += PLAIN_THREADS) {
         x[i] = karat_logit_backward(e, slopes, x[i], coefs + (size_t)(i % d.N) * F * d.R, dz + i / d.N * d.R, d);
@@ -156,18 +156,18 @@ karat_backward_query_plain(T* dqkv, const float* dz, const T* qkv, const float* 
     plain_sums(dqkv + at + first * ld, ld, scale, x, q + d.C, ld, d.N, count, d.D);
 }
 
-// One row q of logits x (N) to their gradients; dcoefs (F,R) is added to. All threads come here.
+// One row q of logits x (NQ) to their gradients; dcoefs (F,R) is added to. All threads come here.
 __device__ inline void karat_plain_linear_row_backward(float* dcoefs, float* x, float* features, const float* coefs,
                                                        const float* dz, KaratDims d) {
     int F = karat_features_count(d), stride = karat_feature_stride(d);
     float *e = features + threadIdx.x * stride, *slopes = e + PLAIN_THREADS * stride;
-    for (int k0 = 0; k0 < d.N; k0 += PLAIN_THREADS) {
+    for (int k0 = 0; k0 < d.NQ; k0 += PLAIN_THREADS) {
         int k = k0 + threadIdx.x;
-        if (k < d.N) { x[k] = karat_logit_backward(e, slopes, x[k], coefs, dz + (size_t)k * d.R, d); }
+        if (k < d.NQ) { x[k] = karat_logit_backward(e, slopes, x[k], coefs, dz + (size_t)k * d.R, d); }
         __syncthreads();
         for (int i = threadIdx.x; i < F * d.R; i += PLAIN_THREADS) {
             float sum = 0;
-            for (int j = 0; j < min(PLAIN_THREADS, d.N - k0); j++) {
+            for (int j = 0; j < min(PLAIN_THREADS, d.NQ - k0); j++) {
                 sum += features[j * stride + i / d.R] * dz[(size_t)(k0 + j) * d.R + i % d.R];
             }
             dcoefs[i] += sum;
@@ -184,8 +184,8 @@ __device__ inline void karat_plain_units_gradient(float* dcoefs, const float* x,
         int r = i / d.R, p = i % d.R;
         size_t unit = (size_t)r * F * d.R + p;
         float sum[KARAT_UNIT_PARAMETERS] = {}, base_sum = 0;
-        for (int k = 0; k < d.N; k++) {
-            float value = x[r * d.N + k], dphi = dz[(size_t)k * d.R + p];
+        for (int k = 0; k < d.NQ; k++) {
+            float value = x[r * d.NQ + k], dphi = dz[(size_t)k * d.R + p];
             karat_units_gradient(sum, dphi, value, coefs + unit, d.R, d);
             if (F > M) { base_sum += dphi * karat_base(value, d.base).value; }
         }
@@ -204,7 +204,7 @@ __device__ inline void karat_plain_key_logits(float* x, float* keys, const T* q,
     __syncthreads();
     plain_load(keys, q + d.C + first * ld, ld, count, d.D);
     __syncthreads();
-    plain_dots(x, 1 / sqrtf(d.D), keys, q, ld, d.N, d.D);
+    plain_dots(x, 1 / sqrtf(d.D), keys, q, ld, d.NQ, d.D);
     __syncthreads();
 }
 
@@ -222,13 +222,13 @@ karat_backward_key_linear(T* dqkv, float* dcoefs, const float* dz, const T* qkv,
     dcoefs += (((size_t)h * slots + slot) * d.N + first) * row_coefs;
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
         size_t at = b * d.N * ld + h * d.D;
-        const float* sample_dz = dz + ((size_t)b * d.H + h) * d.N * d.R;
+        const float* sample_dz = dz + ((size_t)b * d.H + h) * d.NQ * d.R;
         karat_plain_key_logits(x, keys, qkv + at, first, count, d);
         for (int r = 0; r < count; r++) {
-            karat_plain_linear_row_backward(dcoefs + r * row_coefs, x + r * d.N, features, coefs + r * row_coefs,
+            karat_plain_linear_row_backward(dcoefs + r * row_coefs, x + r * d.NQ, features, coefs + r * row_coefs,
                                             sample_dz, d);
         }
-        plain_sums(dqkv + at + d.C + first * ld, ld, 1 / sqrtf(d.D), x, qkv + at, ld, d.N, count, d.D);
+        plain_sums(dqkv + at + d.C + first * ld, ld, 1 / sqrtf(d.D), x, qkv + at, ld, d.NQ, count, d.D);
     }
 }
 
@@ -244,15 +244,15 @@ karat_backward_key_units(T* dqkv, float* dcoefs, const float* dz, const T* qkv, 
     dcoefs += (((size_t)h * slots + slot) * d.N + first) * row_coefs;
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
         size_t at = b * d.N * ld + h * d.D;
-        const float* sample_dz = dz + ((size_t)b * d.H + h) * d.N * d.R;
+        const float* sample_dz = dz + ((size_t)b * d.H + h) * d.NQ * d.R;
         karat_plain_key_logits(x, keys, qkv + at, first, count, d);
         karat_plain_units_gradient(dcoefs, x, coefs, sample_dz, count, d);
         __syncthreads();
-        for (int i = threadIdx.x; i < PLAIN_ROWS * d.N; i += PLAIN_THREADS) {
-            const float* theta = coefs + (size_t)min(i / d.N, count - 1) * row_coefs; // rows beyond are not stored
-            x[i] = karat_logit_backward(nullptr, nullptr, x[i], theta, sample_dz + (size_t)(i % d.N) * d.R, d);
+        for (int i = threadIdx.x; i < PLAIN_ROWS * d.NQ; i += PLAIN_THREADS) {
+            const float* theta = coefs + (size_t)min(i / d.NQ, count - 1) * row_coefs; // rows beyond are not stored
+            x[i] = karat_logit_backward(nullptr, nullptr, x[i], theta, sample_dz + (size_t)(i % d.NQ) * d.R, d);
         }
         __syncthreads();
-        plain_sums(dqkv + at + d.C + first * ld, ld, 1 / sqrtf(d.D), x, qkv + at, ld, d.N, count, d.D);
+        plain_sums(dqkv + at + d.C + first * ld, ld, 1 / sqrtf(d.D), x, qkv + at, ld, d.NQ, count, d.D);
     }
 }

@@ -4,26 +4,41 @@
 // and between the logits and z in the order Phi(W A), where A is not formed (kernels/karat_sigma.h),
 //     U = W^T K   z = Q U^T / sqrt(D)         dQ = dz U / sqrt(D)   dU = dz^T Q / sqrt(D)   dK = W dU   dW += K dU^T
 //     U, dU (B,H,R+1,D): the last row is beta^T V, and the sum of dout's rows; zeros in the order Phi(W A)
-// U and dU take a block for each sample and head, the others a block for each tile of PLAIN_ROWS rows as well. Bytes:
-// each reads its factors of N rows once, and U from the cache; the work is R / N of that between logits and z.
+// U and dU take a block for each sample and head, the others a block for each tile of PLAIN_ROWS rows as well; of z, Q
+// and out there are NQ rows. Bytes: each reads its factors of N rows once, and U from the cache; the work is R / N of
+// that between logits and z.
 #pragma once
 #include "karat_plain.cuh"
 
-// sums (B,H,R+1,D) = factor^T matrix for each sample and head: factor (N,R), of a head alone or of a sample's head, and
-// a last column extra (N); NULL: all `otherwise`. Blocks (head, sample).
+// A factor (rows,R) of sums over rows, of a head alone or of a sample's head, and a last column extra (rows); NULL: all
+// `otherwise`
+typedef struct {
+    const float* data;
+    int rows;
+    bool of_sample;
+    const float* extra;
+    float otherwise;
+} KaratFactor;
+
+// The other: its rows lie ld apart, samples as told
+template <class T> struct KaratMatrix {
+    const T* data;
+    size_t ld, sample;
+};
+
+// sums (B,H,R+1,D) = factor^T matrix for each sample and head. Blocks (head, sample).
 template <class T>
-__global__ void karat_rank_sums_kernel(float* sums, const float* factor, bool of_sample, const float* extra,
-                                       float otherwise, const T* matrix, size_t ld, KaratDims d) {
+__global__ void karat_rank_sums_kernel(float* sums, KaratFactor factor, KaratMatrix<T> matrix, KaratDims d) {
     int h = blockIdx.x, b = blockIdx.y;
-    factor += ((of_sample ? (size_t)b * d.H : 0) + h) * d.N * d.R;
-    matrix += b * d.N * ld + h * d.D;
+    factor.data += ((factor.of_sample ? (size_t)b * d.H : 0) + h) * factor.rows * d.R;
+    matrix.data += b * matrix.sample + h * d.D;
     sums += ((size_t)b * d.H + h) * (d.R + 1) * d.D;
     for (int i = threadIdx.x; i < (d.R + 1) * d.D; i += blockDim.x) {
         int p = i / d.D;
         float sum = 0;
-        for (int n = 0; n < d.N; n++) {
-            float left = p < d.R ? factor[(size_t)n * d.R + p] : extra ? extra[n] : otherwise;
-            sum += left * to_float(matrix[n * ld + i % d.D]);
+        for (int n = 0; n < factor.rows; n++) {
+            float left = p < d.R ? factor.data[(size_t)n * d.R + p] : factor.extra ? factor.extra[n] : factor.otherwise;
+            sum += left * to_float(matrix.data[n * matrix.ld + i % d.D]);
         }
         sums[i] = sum;
     }
@@ -78,9 +93,9 @@ __device__ void karat_rank_backward(T* drows, size_t ld, float* dW, float scale,
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_rank_out_kernel(T* out, const float* z, const float* U, KaratDims d) {
-    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t bh = (size_t)b * d.H + h;
-    karat_rank_rows(out + ((size_t)b * d.N + first) * d.C + h * d.D, d.C, 1, z + (bh * d.N + first) * d.R,
+    karat_rank_rows(out + ((size_t)b * d.NQ + first) * d.C + h * d.D, d.C, 1, z + (bh * d.NQ + first) * d.R,
                     U + bh * (d.R + 1) * d.D, count, d);
 }
 
@@ -92,7 +107,7 @@ karat_value_backward_kernel(T* dqkv, float* dz, float* dW, const T* dout, const 
                             const float* W, const float* beta, KaratDims d) {
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;
-    int count = min(PLAIN_ROWS, d.N - first);
+    int count = min(PLAIN_ROWS, d.N - first), queries = min(PLAIN_ROWS, d.NQ - first); // none: not positive
     size_t ld = 3 * (size_t)d.C;
     float *values = (float*)shared, *dout_rows = values + PLAIN_ROWS * d.D;
     dW += (((size_t)h * slots + slot) * d.N + first) * (d.R + 1);
@@ -102,9 +117,9 @@ karat_value_backward_kernel(T* dqkv, float* dz, float* dW, const T* dout, const 
         size_t at = ((size_t)b * d.N + first) * ld + 2 * d.C + h * d.D, bh = (size_t)b * d.H + h;
         __syncthreads();
         plain_load(values, qkv + at, ld, count, d.D);
-        plain_load(dout_rows, dout + ((size_t)b * d.N + first) * d.C + h * d.D, d.C, count, d.D);
+        plain_load(dout_rows, dout + ((size_t)b * d.NQ + first) * d.C + h * d.D, d.C, queries, d.D);
         __syncthreads();
-        karat_rank_dots(dz + (bh * d.N + first) * d.R, 1, dout_rows, U + bh * (d.R + 1) * d.D, count, d);
+        karat_rank_dots(dz + (bh * d.NQ + first) * d.R, 1, dout_rows, U + bh * (d.R + 1) * d.D, queries, d);
         karat_rank_backward(dqkv + at, ld, dW, 1, values, W, beta, dU + bh * (d.R + 1) * d.D, count, d);
     }
 }
@@ -116,11 +131,11 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_reduced_z_kernel(float* z, const T* qkv, const float* U, KaratDims d) {
     extern __shared__ float4 shared[];
-    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h;
     plain_load((float*)shared, qkv + ((size_t)b * d.N + first) * ld + h * d.D, ld, count, d.D);
     __syncthreads();
-    karat_rank_dots(z + (bh * d.N + first) * d.R, 1 / sqrtf(d.D), (float*)shared, U + bh * (d.R + 1) * d.D, count, d);
+    karat_rank_dots(z + (bh * d.NQ + first) * d.R, 1 / sqrtf(d.D), (float*)shared, U + bh * (d.R + 1) * d.D, count, d);
 }
 
 // The forward lines: U = W^T K; z = Q U^T / sqrt(D). dQ and dK of a tile of rows, and what the samples of a slot add to
@@ -131,7 +146,7 @@ karat_reduced_z_backward_kernel(T* dqkv, float* dW, const float* dz, const T* qk
                                 const float* W, KaratDims d) {
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;
-    int count = min(PLAIN_ROWS, d.N - first);
+    int count = min(PLAIN_ROWS, d.N - first), queries = min(PLAIN_ROWS, d.NQ - first); // none: not positive
     size_t ld = 3 * (size_t)d.C;
     float *keys = (float*)shared, scale = 1 / sqrtf(d.D);
     dW += (((size_t)h * slots + slot) * d.N + first) * (d.R + 1);
@@ -141,7 +156,7 @@ karat_reduced_z_backward_kernel(T* dqkv, float* dW, const float* dz, const T* qk
         __syncthreads();
         plain_load(keys, qkv + at + d.C, ld, count, d.D);
         __syncthreads();
-        karat_rank_rows(dqkv + at, ld, scale, dz + (bh * d.N + first) * d.R, U + bh * (d.R + 1) * d.D, count, d);
+        karat_rank_rows(dqkv + at, ld, scale, dz + (bh * d.NQ + first) * d.R, U + bh * (d.R + 1) * d.D, queries, d);
         karat_rank_backward(dqkv + at + d.C, ld, dW, scale, keys, W, nullptr,
                             dU + bh * (d.R + 1) * d.D, count, d);
     }
@@ -150,18 +165,21 @@ karat_reduced_z_backward_kernel(T* dqkv, float* dW, const float* dz, const T* qk
 // ---- Launches. Workspace: U, dU (B,H,R+1,D); W (H,N,R), beta (N) or NULL
 
 template <class T>
-static void karat_rank_sums(float* sums, const float* factor, bool of_sample, const float* extra, float otherwise,
-                            const T* matrix, size_t ld, KaratDims d, cudaStream_t stream) {
-    karat_rank_sums_kernel<<<dim3(d.H, d.B), BLOCK, 0, stream>>>(sums, factor, of_sample, extra, otherwise, matrix, ld,
-                                                                 d);
+static void karat_rank_sums(float* sums, KaratFactor factor, KaratMatrix<T> matrix, KaratDims d, cudaStream_t stream) {
+    karat_rank_sums_kernel<<<dim3(d.H, d.B), BLOCK, 0, stream>>>(sums, factor, matrix, d);
     CUDA_CHECK_LAUNCH();
+}
+
+// Queries, keys or values, where in qkv part points to the first
+template <class T> static KaratMatrix<T> karat_of_qkv(const T* part, KaratDims d) {
+    return {part, 3 * (size_t)d.C, 3 * (size_t)d.N * d.C};
 }
 
 template <class T>
 static void karat_rank_out(T* out, float* U, const float* z, const T* qkv, const float* W, const float* beta,
                            KaratDims d, cudaStream_t stream) {
-    karat_rank_sums(U, W, false, beta, 0, qkv + 2 * d.C, 3 * (size_t)d.C, d, stream);
-    karat_rank_out_kernel<<<dim3(plain_tiles(d.N), d.H, d.B), PLAIN_THREADS, 0, stream>>>(out, z, U, d);
+    karat_rank_sums(U, {W, d.N, false, beta, 0}, karat_of_qkv(qkv + 2 * d.C, d), d, stream);
+    karat_rank_out_kernel<<<dim3(plain_tiles(d.NQ), d.H, d.B), PLAIN_THREADS, 0, stream>>>(out, z, U, d);
     CUDA_CHECK_LAUNCH();
 }
 
@@ -169,8 +187,9 @@ template <class T>
 static void karat_rank_out_backward(T* dqkv, float* dz, float* dW, float* U, float* dU, const T* dout, const float* z,
                                     const T* qkv, const float* W, const float* beta, KaratDims d, cudaStream_t stream) {
     size_t shared = 2 * PLAIN_ROWS * (size_t)d.D * sizeof(float);
-    karat_rank_sums(U, W, false, beta, 0, qkv + 2 * d.C, 3 * (size_t)d.C, d, stream);
-    karat_rank_sums(dU, z, true, NULL, 1, dout, (size_t)d.C, d, stream);
+    KaratMatrix<T> dout_rows = {dout, (size_t)d.C, (size_t)d.NQ * d.C};
+    karat_rank_sums(U, {W, d.N, false, beta, 0}, karat_of_qkv(qkv + 2 * d.C, d), d, stream);
+    karat_rank_sums(dU, {z, d.NQ, true, NULL, 1}, dout_rows, d, stream);
     allow_shared(karat_value_backward_kernel<T>, shared);
     karat_value_backward_kernel<<<dim3(plain_tiles(d.N), d.H, karat_slots(d)), PLAIN_THREADS, shared, stream>>>(
         dqkv, dz, dW, dout, qkv, U, dU, W, beta, d);
@@ -180,18 +199,18 @@ static void karat_rank_out_backward(T* dqkv, float* dz, float* dW, float* U, flo
 template <class T>
 static void karat_reduced_z(float* z, float* U, const T* qkv, const float* W, KaratDims d, cudaStream_t stream) {
     size_t shared = PLAIN_ROWS * (size_t)d.D * sizeof(float);
-    karat_rank_sums(U, W, false, NULL, 0, qkv + d.C, 3 * (size_t)d.C, d, stream);
+    karat_rank_sums(U, {W, d.N, false, NULL, 0}, karat_of_qkv(qkv + d.C, d), d, stream);
     allow_shared(karat_reduced_z_kernel<T>, shared);
-    karat_reduced_z_kernel<<<dim3(plain_tiles(d.N), d.H, d.B), PLAIN_THREADS, shared, stream>>>(z, qkv, U, d);
+    karat_reduced_z_kernel<<<dim3(plain_tiles(d.NQ), d.H, d.B), PLAIN_THREADS, shared, stream>>>(z, qkv, U, d);
     CUDA_CHECK_LAUNCH();
 }
 
 template <class T>
 static void karat_reduced_z_backward(T* dqkv, float* dW, float* U, float* dU, const float* dz, const T* qkv,
                                      const float* W, KaratDims d, cudaStream_t stream) {
-    size_t ld = 3 * (size_t)d.C, shared = PLAIN_ROWS * (size_t)d.D * sizeof(float);
-    karat_rank_sums(U, W, false, NULL, 0, qkv + d.C, ld, d, stream);
-    karat_rank_sums(dU, dz, true, NULL, 0, qkv, ld, d, stream);
+    size_t shared = PLAIN_ROWS * (size_t)d.D * sizeof(float);
+    karat_rank_sums(U, {W, d.N, false, NULL, 0}, karat_of_qkv(qkv + d.C, d), d, stream);
+    karat_rank_sums(dU, {dz, d.NQ, true, NULL, 0}, karat_of_qkv(qkv, d), d, stream);
     allow_shared(karat_reduced_z_backward_kernel<T>, shared);
     karat_reduced_z_backward_kernel<<<dim3(plain_tiles(d.N), d.H, karat_slots(d)), PLAIN_THREADS, shared, stream>>>(
         dqkv, dW, dz, qkv, U, dU, W, d);

@@ -11,7 +11,7 @@
 // columns n of it, for dV, dW, dbeta and the outer operator's gradient, over the samples of one slot. Both calculate
 // sigma again from z, in the same order of sums, and nothing of size N x N leaves a block; of a projected row its
 // SimplexRow goes from the blocks of rows to those of columns.
-//     z, dz (B,H,N,R)     rows (B,H,N)     outer (H,R,F,N): folded, F coefficients of each unit (p,n)
+//     z, dz (B,H,NQ,R)     rows (B,H,NQ)     outer (H,R,F,N): folded, F coefficients of each unit (p,n)
 // Bytes: a tile of rows reads its rows of z, and from the cache V of the head and R F N coefficients; one of columns
 // its coefficients once, and of every sample z and dout.
 #pragma once
@@ -34,7 +34,7 @@ __host__ __device__ inline int karat_ranks(KaratDims d) { return karat_has_weigh
 // ---- Shared memory
 
 typedef struct {
-    float *x, *dx;   // sigma, then P, and dP, then dsigma: (PLAIN_ROWS,N) of rows, or of columns
+    float *x, *dx;   // sigma, then P, and dP, then dsigma: (PLAIN_ROWS,N) of rows, or (PLAIN_ROWS,NQ) of columns
     float *tile;     // dout of rows, or V of columns (PLAIN_ROWS,D)
     float *z;        // of rows (PLAIN_ROWS,R)
     float *e;        // their features (PLAIN_ROWS,R,stride), and gradients of these (PLAIN_ROWS,R,F)
@@ -148,11 +148,11 @@ __device__ inline void karat_outer_units_dz(float* dz, KaratSigmaShared s, const
 
 // ---- Outer operators: a tile of columns n, whose coefficients are in s.behind
 
-// x (PLAIN_ROWS,N) of columns n = features(z) coefs: a thread has all columns of a row k
+// x (PLAIN_ROWS,NQ) of columns n = features(z) coefs: a thread has all columns of a row k
 __device__ inline void karat_outer_linear_columns(KaratSigmaShared s, const float* z, KaratDims d) {
     int F = karat_features_count(d);
     float* e = s.features + threadIdx.x * karat_feature_stride(d);
-    for (int k = threadIdx.x; k < d.N; k += PLAIN_THREADS) {
+    for (int k = threadIdx.x; k < d.NQ; k += PLAIN_THREADS) {
         float sum[PLAIN_ROWS] = {};
         for (int p = 0; p < d.R; p++) {
             karat_features(e, z[(size_t)k * d.R + p], d);
@@ -163,13 +163,13 @@ __device__ inline void karat_outer_linear_columns(KaratSigmaShared s, const floa
             }
         }
         #pragma unroll
-        for (int r = 0; r < PLAIN_ROWS; r++) { s.x[r * d.N + k] = sum[r]; }
+        for (int r = 0; r < PLAIN_ROWS; r++) { s.x[r * d.NQ + k] = sum[r]; }
     }
 }
 
 __device__ inline void karat_outer_units_columns(KaratSigmaShared s, const float* z, KaratDims d) {
-    for (int i = threadIdx.x; i < PLAIN_ROWS * d.N; i += PLAIN_THREADS) {
-        s.x[i] = karat_outer_units_sum(z + (size_t)(i % d.N) * d.R, s.behind + i / d.N, PLAIN_ROWS, d);
+    for (int i = threadIdx.x; i < PLAIN_ROWS * d.NQ; i += PLAIN_THREADS) {
+        s.x[i] = karat_outer_units_sum(z + (size_t)(i % d.NQ) * d.R, s.behind + i / d.NQ, PLAIN_ROWS, d);
     }
 }
 
@@ -178,13 +178,13 @@ __device__ inline void karat_outer_linear_gradient(float* dcoefs, KaratSigmaShar
                                                    KaratDims d) {
     int F = karat_features_count(d), stride = karat_feature_stride(d);
     for (int p = 0; p < d.R; p++, dcoefs += (size_t)F * d.N) {
-        for (int k0 = 0; k0 < d.N; k0 += PLAIN_THREADS) {
-            int k = k0 + threadIdx.x, rows = min(PLAIN_THREADS, d.N - k0);
-            if (k < d.N) { karat_features(s.features + threadIdx.x * stride, z[(size_t)k * d.R + p], d); }
+        for (int k0 = 0; k0 < d.NQ; k0 += PLAIN_THREADS) {
+            int k = k0 + threadIdx.x, rows = min(PLAIN_THREADS, d.NQ - k0);
+            if (k < d.NQ) { karat_features(s.features + threadIdx.x * stride, z[(size_t)k * d.R + p], d); }
             __syncthreads();
             for (int i = threadIdx.x; i < F * PLAIN_ROWS; i += PLAIN_THREADS) {
                 int m = i / PLAIN_ROWS, r = i % PLAIN_ROWS;
-                const float* dsigma = s.dx + r * d.N + k0;
+                const float* dsigma = s.dx + r * d.NQ + k0;
                 float sum = 0;
                 for (int j = 0; j < rows; j++) { sum += s.features[j * stride + m] * dsigma[j]; }
                 if (r < count) { dcoefs[(size_t)m * d.N + r] += sum; }
@@ -200,10 +200,10 @@ __device__ inline void karat_outer_units_gradient(float* dcoefs, KaratSigmaShare
     int M = karat_coefficients(d), F = karat_features_count(d);
     for (int i = threadIdx.x; i < d.R * PLAIN_ROWS; i += PLAIN_THREADS) {
         int p = i / PLAIN_ROWS, r = i % PLAIN_ROWS;
-        const float *theta = s.behind + p * F * PLAIN_ROWS + r, *dsigma = s.dx + r * d.N;
+        const float *theta = s.behind + p * F * PLAIN_ROWS + r, *dsigma = s.dx + r * d.NQ;
         float sum[KARAT_UNIT_PARAMETERS] = {}, base_sum = 0;
         if (r >= count) { continue; }
-        for (int k = 0; k < d.N; k++) {
+        for (int k = 0; k < d.NQ; k++) {
             float value = z[(size_t)k * d.R + p];
             karat_units_gradient(sum, dsigma[k], value, theta, PLAIN_ROWS, d);
             if (F > M) { base_sum += dsigma[k] * karat_base(value, d.base).value; }
@@ -239,15 +239,15 @@ __device__ inline void karat_sigma_rows(KaratSigmaShared s, const float* z, Kara
     __syncthreads();
 }
 
-// s.x = sigma of count columns from first on; z (N,R)
+// s.x = sigma of count columns from first on; z (NQ,R)
 __device__ inline void karat_sigma_columns(KaratSigmaShared s, const float* z, int first, int count, KaratDims d) {
     if (d.full_rank) {
-        for (int i = threadIdx.x; i < PLAIN_ROWS * d.N; i += PLAIN_THREADS) {
+        for (int i = threadIdx.x; i < PLAIN_ROWS * d.NQ; i += PLAIN_THREADS) {
             int r = i % PLAIN_ROWS, k = i / PLAIN_ROWS;
-            s.x[r * d.N + k] = r < count ? z[(size_t)k * d.R + first + r] : 0;
+            s.x[r * d.NQ + k] = r < count ? z[(size_t)k * d.R + first + r] : 0;
         }
     } else if (!karat_has_outer(d)) {
-        plain_dots(s.x, 1, s.behind, z, d.R, d.N, d.R);
+        plain_dots(s.x, 1, s.behind, z, d.R, d.NQ, d.R);
     } else if (basis_is_linear(d.basis)) {
         karat_outer_linear_columns(s, z, d);
     } else {
@@ -261,19 +261,19 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS, 8)
 karat_sigma_out_kernel(T* out, const float* z, const T* qkv, KaratHead heads, KaratDims d) {
     extern __shared__ float4 shared[];
-    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h;
     KaratSigmaShared s;
     karat_sigma_cut(&s, (float*)shared, false, d);
-    karat_sigma_rows(s, z + (bh * d.N + first) * d.R, karat_head(heads, h, d), count, d);
+    karat_sigma_rows(s, z + (bh * d.NQ + first) * d.R, karat_head(heads, h, d), count, d);
     for (int r = threadIdx.x / WARP; karat_projects_sigma(d) && r < count; r += PLAIN_THREADS / WARP) {
         float* x = s.x + r * d.N;
         SimplexRow row = simplex_row(x, d.projection, d.N);
         for (int n = threadIdx.x % WARP; n < d.N; n += WARP) { x[n] = simplex_value(x[n], row, d.projection); }
     }
     __syncthreads();
-    plain_sums(out + ((size_t)b * d.N + first) * d.C + h * d.D, d.C, 1, s.x, qkv + b * d.N * ld + 2 * d.C + h * d.D, ld,
-               d.N, count, d.D);
+    const T* v = qkv + b * d.N * ld + 2 * d.C + h * d.D;
+    plain_sums(out + ((size_t)b * d.NQ + first) * d.C + h * d.D, d.C, 1, s.x, v, ld, d.N, count, d.D);
 }
 
 // ---- Backward
@@ -297,13 +297,13 @@ __global__ void __launch_bounds__(PLAIN_THREADS, 8)
 karat_sigma_rows_backward(float* dz, SimplexRow* rows, const T* dout, const float* z, const T* qkv, KaratHead heads,
                           KaratDims d) {
     extern __shared__ float4 shared[];
-    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
-    size_t ld = 3 * (size_t)d.C, row = ((size_t)b * d.H + h) * d.N + first;
+    int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
+    size_t ld = 3 * (size_t)d.C, row = ((size_t)b * d.H + h) * d.NQ + first;
     KaratHead head = karat_head(heads, h, d);
     KaratSigmaShared s;
     karat_sigma_cut(&s, (float*)shared, true, d);
     z += row * d.R, dz += row * d.R;
-    plain_load(s.tile, dout + ((size_t)b * d.N + first) * d.C + h * d.D, d.C, count, d.D);
+    plain_load(s.tile, dout + ((size_t)b * d.NQ + first) * d.C + h * d.D, d.C, count, d.D);
     __syncthreads();
     plain_dots(s.dx, 1, s.tile, qkv + b * d.N * ld + 2 * d.C + h * d.D, ld, d.N, d.D);
     if (karat_projects_sigma(d)) {
@@ -325,11 +325,11 @@ karat_sigma_rows_backward(float* dz, SimplexRow* rows, const T* dout, const floa
 // Columns of dP to dsigma, those of sigma to P, with beta
 __device__ inline void karat_project_columns_backward(KaratSigmaShared s, const SimplexRow* rows, const float* beta,
                                                       int count, KaratDims d) {
-    for (int i = threadIdx.x; i < count * d.N; i += PLAIN_THREADS) {
-        float sigma = beta ? s.x[i] + beta[i / d.N] : s.x[i];
+    for (int i = threadIdx.x; i < count * d.NQ; i += PLAIN_THREADS) {
+        float sigma = beta ? s.x[i] + beta[i / d.NQ] : s.x[i];
         s.x[i] = sigma;
         if (karat_projects_sigma(d)) {
-            SimplexRow row = rows[i % d.N];
+            SimplexRow row = rows[i % d.NQ];
             s.x[i] = simplex_value(sigma, row, d.projection);
             s.dx[i] = simplex_slope(s.dx[i], s.x[i], row);
         }
@@ -356,7 +356,7 @@ __device__ inline void karat_sigma_weights_backward(float* dW, KaratSigmaShared 
         int r = i / columns, p = i % columns;
         float sum = 0;
         if (p < skipped) { continue; }
-        for (int k = 0; k < d.N; k++) { sum += s.dx[r * d.N + k] * (p == columns - 1 ? 1 : z[(size_t)k * d.R + p]); }
+        for (int k = 0; k < d.NQ; k++) { sum += s.dx[r * d.NQ + k] * (p == columns - 1 ? 1 : z[(size_t)k * d.R + p]); }
         dW[i] += sum;
     }
 }
@@ -364,7 +364,7 @@ __device__ inline void karat_sigma_weights_backward(float* dW, KaratSigmaShared 
 // The same forward lines: dV of a tile of columns, and what the samples of a slot add to dW (H,slots,N,ranks+1) and to
 // the gradient of outer (H,slots,R,F,N). Blocks (tile, head, slot).
 template <class T>
-__global__ void __launch_bounds__(PLAIN_THREADS)
+__global__ void __launch_bounds__(PLAIN_THREADS, 3)
 karat_sigma_columns_backward(T* dqkv, float* douter, float* dW, const SimplexRow* rows, const T* dout, const float* z,
                              const T* qkv, KaratHead heads, KaratDims d) {
     extern __shared__ float4 shared[];
@@ -378,17 +378,17 @@ karat_sigma_columns_backward(T* dqkv, float* douter, float* dW, const SimplexRow
     dW += (head_slot * d.N + first) * (karat_ranks(d) + 1);
     douter += karat_has_outer(d) ? head_slot * d.R * karat_features_count(d) * d.N + first : 0;
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
-        size_t at = ((size_t)b * d.N + first) * ld + 2 * d.C + h * d.D, row = ((size_t)b * d.H + h) * d.N;
-        const T* sample_dout = dout + (size_t)b * d.N * d.C + h * d.D;
+        size_t at = ((size_t)b * d.N + first) * ld + 2 * d.C + h * d.D, row = ((size_t)b * d.H + h) * d.NQ;
+        const T* sample_dout = dout + (size_t)b * d.NQ * d.C + h * d.D;
         const float* sample_z = z + row * d.R;
         plain_load(s.tile, qkv + at, ld, count, d.D);
         __syncthreads();
-        plain_dots(s.dx, 1, s.tile, sample_dout, d.C, d.N, d.D);
+        plain_dots(s.dx, 1, s.tile, sample_dout, d.C, d.NQ, d.D);
         karat_sigma_columns(s, sample_z, first, count, d);
         __syncthreads();
         karat_project_columns_backward(s, rows + row, head.beta ? head.beta + first : nullptr, count, d);
         __syncthreads();
-        plain_sums(dqkv + at, ld, 1, s.x, sample_dout, d.C, d.N, count, d.D);
+        plain_sums(dqkv + at, ld, 1, s.x, sample_dout, d.C, d.NQ, count, d.D);
         karat_sigma_weights_backward(dW, s, sample_z, count, d);
         if (!karat_has_outer(d)) { continue; }
         if (basis_is_linear(d.basis)) {
@@ -405,7 +405,7 @@ template <class T>
 static void karat_sigma_out(T* out, const float* z, const T* qkv, KaratHead heads, KaratDims d, cudaStream_t stream) {
     size_t shared = karat_sigma_shared(false, d);
     allow_shared(karat_sigma_out_kernel<T>, shared);
-    karat_sigma_out_kernel<<<dim3(plain_tiles(d.N), d.H, d.B), PLAIN_THREADS, shared, stream>>>(out, z, qkv, heads, d);
+    karat_sigma_out_kernel<<<dim3(plain_tiles(d.NQ), d.H, d.B), PLAIN_THREADS, shared, stream>>>(out, z, qkv, heads, d);
     CUDA_CHECK_LAUNCH();
 }
 
@@ -414,7 +414,7 @@ template <class T>
 static void karat_sigma_out_backward(T* dqkv, float* dz, SimplexRow* rows, float* douter, float* dW, const T* dout,
                                      const float* z, const T* qkv, KaratHead heads, KaratDims d, cudaStream_t stream) {
     size_t shared = karat_sigma_shared(true, d);
-    dim3 by_sample(plain_tiles(d.N), d.H, d.B), by_slot(plain_tiles(d.N), d.H, karat_slots(d));
+    dim3 by_sample(plain_tiles(d.NQ), d.H, d.B), by_slot(plain_tiles(d.N), d.H, karat_slots(d));
     allow_shared(karat_sigma_rows_backward<T>, shared);
     allow_shared(karat_sigma_columns_backward<T>, shared);
     karat_sigma_rows_backward<<<by_sample, PLAIN_THREADS, shared, stream>>>(dz, rows, dout, z, qkv, heads, d);

@@ -20,14 +20,14 @@ constexpr int KARAT_WIDTH = 64;      // D padded
 constexpr int KARAT_RANK = 16;       // R padded
 constexpr int KARAT_RANK_LD = KARAT_RANK + 8; // between rows (.,R) in shared memory: in different banks
 
-__host__ __device__ inline int karat_tiles(KaratDims d) { return (d.N + 15) / 16; }
+__host__ __device__ inline int karat_tiles(int rows) { return (rows + 15) / 16; }
 
 // ---- Coefficients as a lane's registers hold them: (H, tiles of q, 2G, 32 lanes, 4 pairs), zeros beyond N and R
 
 // Of the forward, right factors (q,p): pairs of q. Of the backward, left factors (q,p): pairs of p.
 __global__ void karat_fold_tensor(uint32_t* coefs, KaratOperator w, KaratDims d, bool right) {
     int i = blockIdx.x * blockDim.x + threadIdx.x, pair = i % 4, lane = i / 4 % 32, m = i / 128 % (2 * d.G);
-    int tile = i / 128 / (2 * d.G) % karat_tiles(d), h = i / 128 / (2 * d.G) / karat_tiles(d);
+    int tile = i / 128 / (2 * d.G) % karat_tiles(d.N), h = i / 128 / (2 * d.G) / karat_tiles(d.N);
     if (h >= d.H) { return; }
     int single = lane / 4 + (right ? pair / 2 : pair % 2) * 8;
     int paired = lane % 4 * 2 + (right ? pair % 2 : pair / 2) * 8;
@@ -88,13 +88,13 @@ __device__ inline void harmonic(int m, float cos1, float sin1, float* cosine, fl
 
 // ---- Products over all tokens
 
-// tile (padded, KARAT_RANK) in shared memory, ld apart, = rows (N,R), column R: extra (N); NULL: all `otherwise`
-__device__ inline void karat_load_rank(bf16* tile, int ld, const float* rows, const float* extra, float otherwise,
-                                       KaratDims d) {
-    for (int i = threadIdx.x; i < karat_tiles(d) * 16 * KARAT_RANK; i += blockDim.x) {
+// tile (padded, KARAT_RANK) in shared memory, ld apart, = rows (count,R), column R extra (count); NULL: all `otherwise`
+__device__ inline void karat_load_rank(bf16* tile, int ld, const float* rows, int count, const float* extra,
+                                       float otherwise, KaratDims d) {
+    for (int i = threadIdx.x; i < karat_tiles(d.N) * 16 * KARAT_RANK; i += blockDim.x) {
         int n = i / KARAT_RANK, p = i % KARAT_RANK;
         float value = 0;
-        if (n < d.N && p <= d.R) { value = p < d.R ? rows[(size_t)n * d.R + p] : extra ? extra[n] : otherwise; }
+        if (n < count && p <= d.R) { value = p < d.R ? rows[(size_t)n * d.R + p] : extra ? extra[n] : otherwise; }
         tile[n * ld + p] = __float2bfloat16(value);
     }
 }
@@ -117,7 +117,7 @@ __device__ inline void karat_rank_product(bf16* sums, const bf16* rank, int ld, 
 // ---- Forward: blocks (up to ATTENTION_WARPS tiles of rows k, head, sample)
 
 static inline size_t karat_forward_tensor_shared(KaratDims d, int D) {
-    size_t padded = (size_t)karat_tiles(d) * 16;
+    size_t padded = (size_t)karat_tiles(d.N) * 16;
     return (2 * padded * (D + 8) + padded * KARAT_RANK_LD + KARAT_RANK * (D + 8)) * sizeof(bf16);
 }
 
@@ -125,7 +125,7 @@ static inline size_t karat_forward_tensor_shared(KaratDims d, int D) {
 template <int D>
 __device__ inline void karat_tensor_z(float* z, const uint32_t queries[][4], const bf16* keys, const uint32_t* coefs,
                                       float scale, KaratDims d) {
-    for (int tile = 0; tile < karat_tiles(d); tile++, coefs += 2 * d.G * 128) {
+    for (int tile = 0; tile < karat_tiles(d.N); tile++, coefs += 2 * d.G * 128) {
         float x[8] = {};
         attention_dots<D>(x, queries, keys + tile * 16 * (D + 8));
         for (int e = 0; e < 8; e++) { x[e] *= scale; }
@@ -150,14 +150,14 @@ karat_forward_tensor(bf16* out, float* z, const bf16* qkv, const uint32_t* coefs
                      KaratDims d) {
     extern __shared__ float4 shared[];
     int warp = threadIdx.x / 32, first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y;
-    int b = blockIdx.z, tiles = karat_tiles(d), count = d.N - first;
+    int b = blockIdx.z, tiles = karat_tiles(d.N), count = d.NQ - first;
     size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h;
     const bf16* q = qkv + b * d.N * ld + h * d.D;
     bf16 *keys = (bf16*)shared, *values = keys + tiles * 16 * (D + 8), *weights = values + tiles * 16 * (D + 8);
     bf16* U = weights + tiles * 16 * KARAT_RANK_LD;
     load_rows<D>(keys, q + d.C, ld, tiles * 16, d.N, d.D);
     load_rows<D>(values, q + 2 * d.C, ld, tiles * 16, d.N, d.D);
-    karat_load_rank(weights, KARAT_RANK_LD, W + (size_t)h * d.N * d.R, beta, 0, d);
+    karat_load_rank(weights, KARAT_RANK_LD, W + (size_t)h * d.N * d.R, d.N, beta, 0, d);
     __syncthreads();
     for (int i = warp; i < D / 16; i += blockDim.x / 32) {
         karat_rank_product<D>(U, weights, KARAT_RANK_LD, values, i * 16, tiles);
@@ -168,13 +168,13 @@ karat_forward_tensor(bf16* out, float* z, const bf16* qkv, const uint32_t* coefs
     karat_tensor_z<D>(block, queries, keys, coefs + (size_t)h * tiles * 2 * d.G * 128, rsqrtf(d.D), d);
     for (int e = 0; e < 8; e++) {
         int row = block_row(e), p = block_column(e);
-        if (row < count && p < d.R) { z[(bh * d.N + first + row) * d.R + p] = block[e]; }
+        if (row < count && p < d.R) { z[(bh * d.NQ + first + row) * d.R + p] = block[e]; }
         if (beta && p == d.R) { block[e] = 1; }
     }
     __syncthreads();
     block_to_left(left, block);
     attention_sums<D>(sums, left, U);
-    attention_store<D>(out + ((size_t)b * d.N + first) * d.C + h * d.D, d.C, sums, 1, count, d.D);
+    attention_store<D>(out + ((size_t)b * d.NQ + first) * d.C + h * d.D, d.C, sums, 1, count, d.D);
 }
 
 // ---- Backward: blocks (slot, head) of a warp for each tile of rows
@@ -189,7 +189,7 @@ template <int D> struct KaratShared { // bf16, rows D + 8, KARAT_RANK (weights),
 };
 
 template <int D> __host__ __device__ inline size_t karat_backward_cut(KaratShared<D>* s, bf16* at, KaratDims d) {
-    size_t padded = (size_t)karat_tiles(d) * 16, rows = padded * (D + 8), square = padded * (padded + 8);
+    size_t padded = (size_t)karat_tiles(d.N) * 16, rows = padded * (D + 8), square = padded * (padded + 8);
     bf16* start = at;
     s->queries = at, at += rows;
     s->keys = at, at += rows;
@@ -276,13 +276,14 @@ __device__ inline void karat_tensor_block_backward(float* dA, float dC[][8], con
     }
 }
 
-// dA^T of a warp's rows, to shared memory; adds to dC. A further group of harmonics adds to what the first one stored.
+// dA^T of a warp's rows and of all queries, to shared memory; adds to dC. A further group of harmonics adds to what the
+// first one stored.
 template <int D, int GROUP, bool MANY>
 __device__ inline void karat_tensor_rows_backward(float dC[][8], KaratShared<D> s, const uint32_t* coefs, int before,
                                                   int first, float scale, KaratDims d) {
-    int padded = karat_tiles(d) * 16, ld = padded + 8;
+    int ld = karat_tiles(d.N) * 16 + 8;
     #pragma unroll 1
-    for (int column = 0; column < padded; column += 16) {
+    for (int column = 0; column < d.NQ; column += 16) {
         bf16* block = s.dA + first * ld + column;
         float dA[8] = {};
         for (int e = 0; MANY && before > 0 && e < 8; e++) {
@@ -311,20 +312,20 @@ __device__ inline void karat_tensor_add_coefs(float* dcoefs, float dC[][8], int 
 // dQ and dK of a warp's rows from dA^T
 template <int D>
 __device__ inline void karat_tensor_logits_backward(bf16* dq, KaratShared<D> s, int first, float scale, KaratDims d) {
-    int tiles = karat_tiles(d), ld = tiles * 16 + 8;
+    int tiles = karat_tiles(d.N), ld = tiles * 16 + 8;
     uint32_t left[4];
     float sums[D / 16][8] = {};
     #pragma unroll 1
-    for (int tile = 0; tile < tiles; tile++) {
+    for (int tile = 0; tile < tiles && first < d.NQ; tile++) {
         load_left_transposed(left, s.dA + tile * 16 * ld + first, ld);
         attention_sums<D>(sums, left, s.keys + tile * 16 * (D + 8));
     }
-    attention_store<D>(dq, 3 * (size_t)d.C, sums, scale, d.N - first, d.D);
+    attention_store<D>(dq, 3 * (size_t)d.C, sums, scale, d.NQ - first, d.D);
     for (int i = 0; i < D / 16; i++) {
         for (int e = 0; e < 8; e++) { sums[i][e] = 0; }
     }
     #pragma unroll 1
-    for (int tile = 0; tile < tiles; tile++) {
+    for (int tile = 0; tile < karat_tiles(d.NQ); tile++) {
         load_left(left, s.dA + first * ld + tile * 16, ld);
         attention_sums<D>(sums, left, s.queries + tile * 16 * (D + 8));
     }
@@ -338,22 +339,22 @@ __global__ void __launch_bounds__(32 * KARAT_WARPS, 1)
 karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z, const bf16* qkv,
                       const uint32_t* coefs, const float* W, const float* beta, KaratDims d) {
     extern __shared__ float4 shared[];
-    int slot = blockIdx.x, slots = gridDim.x, h = blockIdx.y, first = threadIdx.x / 32 * 16, tiles = karat_tiles(d);
+    int slot = blockIdx.x, slots = gridDim.x, h = blockIdx.y, first = threadIdx.x / 32 * 16, tiles = karat_tiles(d.N);
     size_t ld = 3 * (size_t)d.C, row = ((size_t)h * slots + slot) * d.N; // the slot's
     float dC[2 * GROUP][8] = {}, scale = rsqrtf(d.D);
     KaratShared<D> s;
     karat_backward_cut(&s, (bf16*)shared, d);
     coefs += (size_t)(h * tiles + first / 16) * 2 * d.G * 128;
-    karat_load_rank(s.weights, KARAT_RANK, W + (size_t)h * d.N * d.R, beta, 0, d);
+    karat_load_rank(s.weights, KARAT_RANK, W + (size_t)h * d.N * d.R, d.N, beta, 0, d);
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
         const bf16* q = qkv + b * d.N * ld + h * d.D;
         bf16* dq = dqkv + b * d.N * ld + h * d.D + first * ld;
         __syncthreads();
-        load_rows<D>(s.queries, q, ld, tiles * 16, d.N, d.D);
+        load_rows<D>(s.queries, q, ld, tiles * 16, d.NQ, d.D);
         load_rows<D>(s.keys, q + d.C, ld, tiles * 16, d.N, d.D);
         load_rows<D>(s.values, q + 2 * d.C, ld, tiles * 16, d.N, d.D);
-        load_rows<D>(s.dout, dout + (size_t)b * d.N * d.C + h * d.D, d.C, tiles * 16, d.N, d.D);
-        karat_load_rank(s.dz, KARAT_RANK_LD, z + ((size_t)b * d.H + h) * d.N * d.R, nullptr, beta ? 1 : 0, d);
+        load_rows<D>(s.dout, dout + (size_t)b * d.NQ * d.C + h * d.D, d.C, tiles * 16, d.NQ, d.D);
+        karat_load_rank(s.dz, KARAT_RANK_LD, z + ((size_t)b * d.H + h) * d.NQ * d.R, d.NQ, nullptr, beta ? 1 : 0, d);
         __syncthreads();
         for (int i = first; i < 2 * D; i += tiles * 16) {
             if (i < D) {
@@ -380,12 +381,12 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
 static inline bool karat_fits_tensor(KaratDims d, bool bias) {
     bool usual = d.order == KARAT_W_PHI && !d.full_rank && d.projection == PROJECT_NONE;
     return usual && d.basis == BASIS_FOURIER && d.base == KARAT_BASE_ZERO && d.R + bias <= KARAT_RANK &&
-           d.D % 8 == 0 && d.D <= KARAT_WIDTH && d.C % 8 == 0 && karat_tiles(d) <= KARAT_WARPS &&
+           d.D % 8 == 0 && d.D <= KARAT_WIDTH && d.C % 8 == 0 && karat_tiles(d.N) <= KARAT_WARPS &&
            karat_backward_tensor_shared(d) <= shared_limit();
 }
 
 static void karat_launch_fold(float* coefs, KaratParams params, bool right, KaratDims d, cudaStream_t stream) {
-    int pairs = d.H * karat_tiles(d) * 2 * d.G * 128;
+    int pairs = d.H * karat_tiles(d.N) * 2 * d.G * 128;
     karat_fold_tensor<<<ceil_div(pairs, BLOCK), BLOCK, 0, stream>>>((uint32_t*)coefs, params.inner, d, right);
     CUDA_CHECK_LAUNCH();
 }
@@ -393,11 +394,11 @@ static void karat_launch_fold(float* coefs, KaratParams params, bool right, Kara
 template <int D>
 static void karat_launch_forward(bf16* out, float* z, const bf16* qkv, KaratParams params, float* coefs, KaratDims d,
                                  cudaStream_t stream) {
-    dim3 grid(attention_blocks(d.N), d.H, d.B);
+    dim3 grid(attention_blocks(d.NQ), d.H, d.B);
     size_t shared = karat_forward_tensor_shared(d, D);
     karat_launch_fold(coefs, params, true, d, stream);
     allow_shared(karat_forward_tensor<D>, shared);
-    karat_forward_tensor<D><<<grid, 32 * attention_warps(d.N), shared, stream>>>(
+    karat_forward_tensor<D><<<grid, 32 * attention_warps(d.NQ), shared, stream>>>(
         out, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias, d);
     CUDA_CHECK_LAUNCH();
 }
@@ -408,7 +409,7 @@ static void karat_launch_backward(bf16* dqkv, float* dcoefs, float* dW, const bf
     size_t shared = karat_backward_tensor_shared(d);
     karat_launch_fold(coefs, params, false, d, stream);
     allow_shared(karat_backward_tensor<D, GROUP, MANY>, shared);
-    karat_backward_tensor<D, GROUP, MANY><<<dim3(karat_slots(d), d.H), 32 * karat_tiles(d), shared, stream>>>(
+    karat_backward_tensor<D, GROUP, MANY><<<dim3(karat_slots(d), d.H), 32 * karat_tiles(d.N), shared, stream>>>(
         dqkv, dcoefs, dW, dout, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias, d);
     CUDA_CHECK_LAUNCH();
 }

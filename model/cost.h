@@ -1,6 +1,6 @@
-// What a model costs: multiply-adds of one image, forward, in products alone, part by part, as they are done here: those
-// of the last block for NQ tokens. The parts are those that --profile and dev/bench time; one without products (norm,
-// activation, data) costs memory traffic and counts 0 here.
+// What a model costs: multiply-adds of one image, forward, in products alone, part by part, as many as are done here,
+// where the last block is calculated for NQ tokens. The parts are those that --profile and dev/bench time; one without
+// products (norm, activation, data) costs memory traffic and counts 0 here.
 #pragma once
 #include "../runtime/profile.h"
 #include "parameters.h"

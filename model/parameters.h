@@ -18,8 +18,8 @@ typedef struct {
     int S, P;    // image side, patch side
     int C, H, L; // width, heads, blocks
     int N;       // tokens
-    int NQ;      // tokens whose queries, and all behind them, the last block calculates: the class token alone, if it is
-                 // all that the head reads
+    int NQ;      // tokens whose queries, and all behind them, the last block calculates: the class token, if the head
+                 // reads no other
     int D;       // width of a head
     int F;       // hidden width of the MLP
     int K;       // classes

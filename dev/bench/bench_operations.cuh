@@ -1,6 +1,7 @@
 // The operations of a training step, one by one, on the tensors of the models that dev/bench/bench_cuda.cu has trained
 // a few steps of: called as in train_vit.cu, on one block's tensors after the other's, so that what a block keeps is
-// not found in the second cache level (what all blocks share, gradients of activations, may be).
+// not found in the second cache level (what all blocks share, gradients of activations, may be). A last block that is
+// calculated for the class token alone is left out.
 //
 // The floor of an operation is the longer of two times: the bytes that it must move (each input read once, each output
 // written once) at the bandwidth of a copy, and the FLOPs of its products at the rate of a large product. Its share is
@@ -21,12 +22,14 @@ static BlockTensors block_tensors(const Model* m, int l) {
             acts_at<bf16>(m, l)};
 }
 
+static int whole_blocks(const Model* m) { return m->dims.L - (m->dims.NQ < m->dims.N); }
+
 // times: how often a step has it; run(t, l) puts it on the model's stream with the tensors of block l
 template <class Run>
 static void operation(Operations* o, const char* name, int times, double bytes, double flops, Run run) {
     Bench* b = o->b;
     Model* m = o->m;
-    int L = m->dims.L;
+    int L = whole_blocks(m);
     double seconds = time_calls(b, L, [=](int i) { run(block_tensors(m, i % L), i % L); });
     double by_bytes = bytes / b->bandwidth, by_flops = flops / b->bf16_rate;
     double share = (by_bytes > by_flops ? by_bytes : by_flops) / seconds;
@@ -69,9 +72,9 @@ static void time_linear(Operations* o, const char* name, int C, int OC, Forward 
     double flops = 2 * rows * C * OC;
     char text[64];
     snprintf(text, sizeof text, "%s", name);
-    operation(o, text, o->m->dims.L, bytes, flops, forward);
+    operation(o, text, whole_blocks(o->m), bytes, flops, forward);
     snprintf(text, sizeof text, "%s backward", name);
-    operation(o, text, o->m->dims.L, bytes + E * rows * C + 4.0 * C * OC, 2 * flops, backward);
+    operation(o, text, whole_blocks(o->m), bytes + E * rows * C + 4.0 * C * OC, 2 * flops, backward);
 }
 
 static void time_linear_layers(Operations* o) {
@@ -107,7 +110,7 @@ static void time_linear_layers(Operations* o) {
 // What is around the branches of a block
 static void time_stream(Operations* o) {
     Model* m = o->m;
-    int B = m->B, N = m->dims.N, C = m->dims.C, L = m->dims.L;
+    int B = m->B, N = m->dims.N, C = m->dims.C, L = whole_blocks(m);
     double n = (double)B * N * C;
     cudaStream_t s = m->stream;
     operation(o, "layernorm", 1, n * (S + E), 0, [=](BlockTensors t, int) {
@@ -117,8 +120,8 @@ static void time_stream(Operations* o) {
         block_output<bf16>(m, m->params, l, B, NULL);
     });
     operation(o, "norm, residual backward", 2 * L + 1, n * (2 * E + 3 * S), 0, [=](BlockTensors t, int l) {
-        joined_norm_backward<bf16>(m, t.d.norm1_weight, t.d.norm1_bias, t.a.dx, t.a.x, t.p.norm1_weight, t.a.ln1_mean,
-                                   t.a.ln1_rstd, l, 1, B, NULL);
+        joined_norm_backward<bf16>(m, t.d.norm1_weight, t.d.norm1_bias, t.a.dx, false, t.a.x, t.p.norm1_weight,
+                                   t.a.ln1_mean, t.a.ln1_rstd, l, 1, B, N, NULL);
     });
 }
 
@@ -126,25 +129,25 @@ static void time_stream(Operations* o) {
 static void time_activations(Operations* o) {
     Model* m = o->m;
     Dims d = m->dims;
-    int B = m->B, rows = B * d.N;
+    int B = m->B, rows = B * d.N, L = whole_blocks(m);
     double n = (double)rows * d.C, h = (double)rows * d.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
     RationalShape r = rational_shape(&m->config);
     cudaStream_t s = m->stream;
-    operation(o, gr_kan ? "residual, norm, rational" : "residual, norm", d.L, n * (2 * S + (gr_kan ? 3 : 2) * E), 0,
-              [=](BlockTensors t, int) { join_and_normalise(m, t.p, t.a, B, NULL); });
-    operation(o, gr_kan ? "rational" : "gelu", d.L, 2 * E * h, 0, [=](BlockTensors t, int) {
+    operation(o, gr_kan ? "residual, norm, rational" : "residual, norm", L, n * (2 * S + (gr_kan ? 3 : 2) * E), 0,
+              [=](BlockTensors t, int) { join_and_normalise(m, t.p, t.a, B, d.N, NULL); });
+    operation(o, gr_kan ? "rational" : "gelu", L, 2 * E * h, 0, [=](BlockTensors t, int) {
         mlp_activation_forward(m, t.p, t.a, rows);
     });
     // not in place, as the trainer has it: after many calls nothing but zeros would be left
-    operation(o, gr_kan ? "rational backward" : "gelu backward", d.L, 3 * E * h, 0, [=](BlockTensors t, int) {
+    operation(o, gr_kan ? "rational backward" : "gelu backward", L, 3 * E * h, 0, [=](BlockTensors t, int) {
         size_t n = (size_t)rows * d.F;
         if (!gr_kan) { return activation_backward(t.a.act2, t.a.dhidden, t.a.fc1, ACTIVATION_GELU, n, s); }
         rational_backward(t.a.act2, t.d.numerator2, t.d.denominator2, t.a.dhidden, t.a.fc1, t.p.numerator2,
                           t.p.denominator2, m->scratch, rows, d.F, r, s);
     });
     if (!gr_kan) { return; }
-    operation(o, "rational backward, C wide", d.L, 3 * E * n, 0, [=](BlockTensors t, int) {
+    operation(o, "rational backward, C wide", L, 3 * E * n, 0, [=](BlockTensors t, int) {
         rational_backward(t.a.act1, t.d.numerator1, t.d.denominator1, t.a.dln, t.a.ln2, t.p.numerator1,
                           t.p.denominator1, m->scratch, rows, d.C, r, s);
     });
@@ -153,16 +156,18 @@ static void time_activations(Operations* o) {
 static void time_attention(Operations* o) {
     Model* m = o->m;
     Dims d = m->dims;
-    int B = m->B;
+    int B = m->B, L = whole_blocks(m);
     bool karat = m->config.attn == ATTN_KARAT;
     double n = (double)B * d.N * d.C, kept = 4.0 * B * d.H * d.N * (karat ? d.R : 1); // z, or the log-sum-exp
     double forward = 2 * B * attention_macs(&m->config, d, d.N), logits = 2.0 * B * d.N * d.N * d.C;
     char name[64], backward[80];
     snprintf(name, sizeof name, karat ? "karat, G = %d" : "attention", d.G);
     snprintf(backward, sizeof backward, "%s, backward", name);
-    operation(o, name, d.L, 4 * E * n + kept, forward, [=](BlockTensors t, int) { attend_forward(m, t.p, t.a, B); });
-    operation(o, backward, d.L, (karat ? 7 : 8) * E * n + kept, 2 * forward + logits, [=](BlockTensors t, int) {
-        attend_backward(m, t.p, t.d, t.a, B);
+    operation(o, name, L, 4 * E * n + kept, forward, [=](BlockTensors t, int) {
+        attend_forward(m, t.p, t.a, B, d.N);
+    });
+    operation(o, backward, L, (karat ? 7 : 8) * E * n + kept, 2 * forward + logits, [=](BlockTensors t, int) {
+        attend_backward(m, t.p, t.d, t.a, B, d.N);
     });
 }
 
@@ -173,7 +178,7 @@ static void time_ends(Operations* o) {
     double params = (double)m->layout.total;
     cudaStream_t s = m->stream;
     operation(o, "pool, head", 1, E * ((double)B * C + (double)C * K), 2.0 * B * C * K, [=](BlockTensors t, int) {
-        pool_forward(t.a.pooled, t.a.norm, false, t.p.cls_token != NULL, B, N, C, s);
+        pool_forward(t.a.pooled, t.a.norm, false, t.p.cls_token != NULL, B, m->dims.NQ, C, s);
         linear_forward(t.a.logits, t.a.pooled, t.w.head_weight, t.p.head_bias, B, C, K, s);
     });
     operation(o, "loss, forward and backward", 1, (8.0 + E) * B * K, 0, [=](BlockTensors t, int) {

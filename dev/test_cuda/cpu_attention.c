@@ -4,12 +4,12 @@
 #include "../../kernels/karat.h"
 #include "../../runtime/memory.h"
 
-void cpu_attention(float* out, float* lse, float* dqkv, const float* qkv, const float* dout, int B, int N, int C, int H,
-                   int D) {
+void cpu_attention(float* out, float* lse, float* dqkv, const float* qkv, const float* dout, int B, int N, int NQ,
+                   int C, int H, int D) {
     float* scratch = alloc_floats(attention_scratch(N), "test");
     matmul_init();
-    attention_forward(out, lse, qkv, scratch, B, N, N, C, H, D);
-    attention_backward(dqkv, dout, out, lse, qkv, scratch, B, N, N, C, H, D);
+    attention_forward(out, lse, qkv, scratch, B, N, NQ, C, H, D);
+    attention_backward(dqkv, dout, out, lse, qkv, scratch, B, N, NQ, C, H, D);
     free(scratch);
 }
 

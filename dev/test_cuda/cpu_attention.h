@@ -6,8 +6,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-void cpu_attention(float* out, float* lse, float* dqkv, const float* qkv, const float* dout, int B, int N, int C, int H,
-                   int D);
+void cpu_attention(float* out, float* lse, float* dqkv, const float* qkv, const float* dout, int B, int N, int NQ,
+                   int C, int H, int D);
 void cpu_karat(float* out, float* z, float* dqkv, KaratGrads grads, const float* qkv, const float* dout,
                KaratParams params, KaratDims d);
 // out (rows,N) = projections of the rows of x, and dx from dout

@@ -9,11 +9,11 @@
 #include "../../runtime/memory.h"
 
 void cpu_pointwise(float* out, float* dqkv, const float* qkv, const float* dout, PointwiseKind kind, int B, int N,
-                   int C, int H) {
+                   int NQ, int C, int H) {
     float* scratch = alloc_floats(pointwise_scratch(N), "test");
     matmul_init();
-    pointwise_forward(out, qkv, kind, scratch, B, N, N, C, H);
-    pointwise_backward(dqkv, dout, qkv, kind, scratch, B, N, N, C, H);
+    pointwise_forward(out, qkv, kind, scratch, B, N, NQ, C, H);
+    pointwise_backward(dqkv, dout, qkv, kind, scratch, B, N, NQ, C, H);
     free(scratch);
 }
 
@@ -24,28 +24,29 @@ void cpu_gate(float* out, float* dmix, float* ds, const float* s, const float* m
 }
 
 void cpu_mixing(float* out, float* dqkv, float* dmix, const float* qkv, const float* mix, const float* dout, int B,
-                int N, int C, int H) {
+                int N, int NQ, int C, int H) {
     float* scratch = alloc_floats(mixing_scratch(B, N, H), "test");
     matmul_init();
-    mixing_forward(out, qkv, mix, B, N, N, C, H);
-    mixing_backward(dqkv, dmix, dout, qkv, mix, scratch, B, N, N, C, H);
+    mixing_forward(out, qkv, mix, B, N, NQ, C, H);
+    mixing_backward(dqkv, dmix, dout, qkv, mix, scratch, B, N, NQ, C, H);
     free(scratch);
 }
 
 void cpu_rank(float* out, float* lse, float* dqkv, float* ddown, float* dW, const float* qkv, const float* down,
-              const float* W, const float* dout, int B, int N, int C, int H, int R) {
+              const float* W, const float* dout, int B, int N, int NQ, int C, int H, int R) {
     float* scratch = alloc_floats(rank_scratch(B, N, C, H, R), "test");
     matmul_init();
-    rank_forward(out, lse, qkv, down, W, scratch, B, N, N, C, H, R);
-    rank_backward(dqkv, ddown, dW, dout, out, lse, qkv, down, W, scratch, B, N, N, C, H, R);
+    rank_forward(out, lse, qkv, down, W, scratch, B, N, NQ, C, H, R);
+    rank_backward(dqkv, ddown, dW, dout, out, lse, qkv, down, W, scratch, B, N, NQ, C, H, R);
     free(scratch);
 }
 
-void cpu_linear_attention(float* out, float* dqkv, const float* qkv, const float* dout, int B, int N, int C, int H) {
+void cpu_linear_attention(float* out, float* dqkv, const float* qkv, const float* dout, int B, int N, int NQ, int C,
+                          int H) {
     float* scratch = alloc_floats(linear_attention_scratch(N, C, H), "test");
     matmul_init();
-    linear_attention_forward(out, qkv, scratch, B, N, N, C, H);
-    linear_attention_backward(dqkv, dout, out, qkv, scratch, B, N, N, C, H);
+    linear_attention_forward(out, qkv, scratch, B, N, NQ, C, H);
+    linear_attention_backward(dqkv, dout, out, qkv, scratch, B, N, NQ, C, H);
     free(scratch);
 }
 

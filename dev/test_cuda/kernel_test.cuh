@@ -69,6 +69,14 @@ template <class T> inline Floats random_values(size_t n, float scale = 1) {
     return values;
 }
 
+// NaN in the places of the queries beyond NQ in qkv (B,N,3,C), which attention does not read
+static inline Floats without_queries(Floats qkv, int N, int NQ, int C) {
+    for (size_t i = 0; i < qkv.size(); i++) {
+        if (i / C % 3 == 0 && (int)(i / C / 3 % N) >= NQ) { qkv[i] = NAN; }
+    }
+    return qkv;
+}
+
 // Largest errors seen, by a name and the storage, for the comments beside the limits: printed with --errors
 struct Seen { const char *what, *storage; double error; };
 static std::vector<Seen> seen_errors;

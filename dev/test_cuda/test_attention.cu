@@ -1,5 +1,5 @@
-// attention.cuh against attention.h: one token, rows and columns that no tile divides, heads of every width that has a
-// form of its own, heads that are part of a wider layer, large logits.
+// attention.cuh against attention.h: one token, one query, rows and columns that no tile divides, heads of every width
+// that has a form of its own, heads that are part of a wider layer, large logits.
 #include "../../kernels/attention.cuh"
 #include "cpu_attention.h"
 #include "kernel_test.cuh"
@@ -8,15 +8,17 @@
 static const Limits NORMAL = {3e-6, 8e-3}, LARGE = {1e-5, 1.5e-2};
 
 // The first H heads, of D each, of a layer of width C; the others' columns stay as they are
-template <class T> static void test_problem(int B, int N, int C, int H, int D, float logit_scale, Limits limits) {
-    size_t n = (size_t)B * N * C, rows = (size_t)B * H * N;
-    Floats qkv = random_values<T>(3 * n, logit_scale), dout = random_values<T>(n), out(n, 0.5f), dqkv(3 * n, 0.5f);
+template <class T>
+static void test_problem(int B, int N, int NQ, int C, int H, int D, float logit_scale, Limits limits) {
+    size_t n = (size_t)B * NQ * C, m = 3 * (size_t)B * N * C, rows = (size_t)B * H * NQ;
+    Floats qkv = without_queries(random_values<T>(m, logit_scale), N, NQ, C), dout = random_values<T>(n);
+    Floats out(n, 0.5f), dqkv(m, 0.5f);
     Device<T> d_qkv(qkv), d_dout(dout), d_out(out), d_dqkv(dqkv);
-    Device<float> d_lse(rows), scratch(attention_scratch(B, N, H));
+    Device<float> d_lse(rows), scratch(attention_scratch(B, NQ, H));
     Floats lse(rows);
-    cpu_attention(out.data(), lse.data(), dqkv.data(), qkv.data(), dout.data(), B, N, C, H, D);
-    attention_forward<T>(d_out, d_lse, d_qkv, B, N, C, H, D, 0);
-    attention_backward<T>(d_dqkv, d_dout, d_out, d_lse, d_qkv, scratch, B, N, C, H, D, 0);
+    cpu_attention(out.data(), lse.data(), dqkv.data(), qkv.data(), dout.data(), B, N, NQ, C, H, D);
+    attention_forward<T>(d_out, d_lse, d_qkv, B, N, NQ, C, H, D, 0);
+    attention_backward<T>(d_dqkv, d_dout, d_out, d_lse, d_qkv, scratch, B, N, NQ, C, H, D, 0);
     const char* large = limits.fp32 > NORMAL.fp32 ? "large logits" : "normal logits";
     check<T>(large, d_out, out, limits);
     check<T>(large, d_lse, lse, limits);
@@ -24,13 +26,15 @@ template <class T> static void test_problem(int B, int N, int C, int H, int D, f
 }
 
 template <class T> static void test_storage() {
-    test_problem<T>(2, 1, 8, 1, 8, 1, NORMAL);
-    test_problem<T>(3, 5, 21, 1, 21, 1, NORMAL);
-    test_problem<T>(2, 17, 48, 2, 24, 1, NORMAL);
-    test_problem<T>(1, 65, 128, 3, 32, 1, NORMAL);
-    test_problem<T>(1, 197, 64, 1, 64, 1, NORMAL);
-    test_problem<T>(1, 33, 96, 1, 96, 1, NORMAL);
-    test_problem<T>(2, 33, 64, 1, 64, 4, LARGE); // logits to about 60
+    test_problem<T>(2, 1, 1, 8, 1, 8, 1, NORMAL);
+    test_problem<T>(3, 5, 5, 21, 1, 21, 1, NORMAL);
+    test_problem<T>(2, 17, 17, 48, 2, 24, 1, NORMAL);
+    test_problem<T>(1, 65, 65, 128, 3, 32, 1, NORMAL);
+    test_problem<T>(1, 197, 197, 64, 1, 64, 1, NORMAL);
+    test_problem<T>(2, 197, 1, 64, 2, 32, 1, NORMAL);
+    test_problem<T>(2, 65, 20, 48, 2, 24, 1, NORMAL);
+    test_problem<T>(1, 33, 33, 96, 1, 96, 1, NORMAL);
+    test_problem<T>(2, 33, 33, 64, 1, 64, 4, LARGE); // logits to about 60
 }
 
 int main(int argc, char** argv) {

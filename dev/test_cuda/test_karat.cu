@@ -50,9 +50,9 @@ template <class Params, class Operator, class Source> static Params pointers(Sou
 }
 
 template <class T> static void test_problem(const char* what, KaratDims d, Options o, Limits limits) {
-    size_t n = (size_t)d.B * d.N * d.C;
-    Floats qkv = random_values<T>(3 * n, o.logit_scale), dout = random_values<T>(n), out(n, 0.5f), dqkv(3 * n, 0.5f);
-    Floats z((size_t)d.B * d.H * d.N * d.R);
+    size_t n = (size_t)d.B * d.NQ * d.C, m = 3 * (size_t)d.B * d.N * d.C;
+    Floats qkv = without_queries(random_values<T>(m, o.logit_scale), d.N, d.NQ, d.C), dout = random_values<T>(n);
+    Floats out(n, 0.5f), dqkv(m, 0.5f), z((size_t)d.B * d.H * d.NQ * d.R);
     Tensors params = random_tensors(d, o.start), grads = random_tensors(d, 0.25f);
     widen_wavelets(params.coef, d);
     widen_wavelets(params.outer_coef, d);
@@ -82,6 +82,11 @@ static KaratDims dims(int B, int N, int C, int H, int D, int R, int G, KaratBase
     KaratDims d = {};
     d.B = B, d.N = d.NQ = N, d.C = C, d.H = H, d.D = D, d.R = R, d.G = G, d.base = base;
     d.spline_order = 3, d.spline_range = 4;
+    return d;
+}
+
+static KaratDims with_queries(KaratDims d, int NQ) {
+    d.NQ = NQ;
     return d;
 }
 
@@ -166,6 +171,24 @@ template <class T> static void test_sigma() {
     test_problem<T>("full rank", of_full_rank(dims(2, 65, 16, 1, 16, 0, 3, KARAT_BASE_ZERO)), PLAIN, SIGMA);
 }
 
+// Of the first tokens alone: in every form
+template <class T> static void test_few_queries(const char* const* names) {
+    KaratDims d = with_queries(dims(2, 33, 24, 2, 8, 5, 2, KARAT_BASE_SILU), 3);
+    test_problem<T>("one query", with_queries(dims(3, 65, 64, 2, 32, 12, 3, KARAT_BASE_ZERO), 1), FULL, FOURIER);
+    test_problem<T>("20 queries", with_queries(dims(2, 65, 64, 1, 64, 16, 11, KARAT_BASE_ZERO), 20), PLAIN, FOURIER);
+    for (KaratOrder order : {KARAT_W_PHI, KARAT_PHI_W, KARAT_PHI_PHI}) {
+        test_problem<T>("few, projected sigma", projected(with_order(d, order), PROJECT_SIMPLEX, false), HALF, SIGMA);
+        test_problem<T>("few, projected z", projected(with_order(d, order), PROJECT_L1, true), HALF, SIGMA);
+        for (KaratBasis basis : {BASIS_FOURIER, BASIS_MORLET}) {
+            test_problem<T>(names[basis], with_basis(with_order(d, order), basis), LOW, OTHERS);
+        }
+    }
+    for (int basis = 0; basis < BASIS_COUNT; basis++) {
+        test_problem<T>(names[basis], with_basis(d, (KaratBasis)basis), FULL, OTHERS);
+    }
+    test_problem<T>("few, full rank", projected(of_full_rank(d), PROJECT_SIMPLEX, false), HALF, SIGMA);
+}
+
 int main(int argc, char** argv) {
     test_shared_memory();
     test_fourier<float>();
@@ -179,5 +202,7 @@ int main(int argc, char** argv) {
         test_basis_behind<float>(names[basis], (KaratBasis)basis);
         test_basis_behind<bf16>(names[basis], (KaratBasis)basis);
     }
+    test_few_queries<float>(names);
+    test_few_queries<bf16>(names);
     return kernel_tests_finish(argc, argv);
 }

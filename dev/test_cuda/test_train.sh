@@ -24,7 +24,7 @@ check() { # check SENTENCE COMMAND...: the command must succeed
     fi
 }
 
-tiny=(--dim 24 --depth 1 --image-size 16 --batch-size 4 --train-images 40 --test-images 6 --seed 3)
+tiny=(--dim 24 --depth 2 --image-size 16 --batch-size 4 --train-images 40 --test-images 6 --seed 3)
 
 # Observed at most TOLERANCE / 3
 dumps_agree() { # TOLERANCE ARGUMENTS...
