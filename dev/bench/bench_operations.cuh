@@ -30,6 +30,7 @@ static void operation(Operations* o, const char* name, int times, double bytes, 
     Bench* b = o->b;
     Model* m = o->m;
     int L = whole_blocks(m);
+    if (L == 0) { return; }
     double seconds = time_calls(b, L, [=](int i) { run(block_tensors(m, i % L), i % L); });
     double by_bytes = bytes / b->bandwidth, by_flops = flops / b->bf16_rate;
     double share = (by_bytes > by_flops ? by_bytes : by_flops) / seconds;
@@ -174,7 +175,7 @@ static void time_attention(Operations* o) {
 // Once a step
 static void time_ends(Operations* o) {
     Model* m = o->m;
-    int B = m->B, N = m->dims.N, C = m->dims.C, K = m->dims.K;
+    int B = m->B, C = m->dims.C, K = m->dims.K;
     double params = (double)m->layout.total;
     cudaStream_t s = m->stream;
     operation(o, "pool, head", 1, E * ((double)B * C + (double)C * K), 2.0 * B * C * K, [=](BlockTensors t, int) {
