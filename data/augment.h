@@ -186,7 +186,7 @@ static inline ImageDraw draw_train_image(const Augment* a, int image, ImageKey k
     }
     if (a->rand.operations > 0) {
         draw_rand_augment(&draw.operations, &a->rand, key, (GeometryFilter)a->train_interpolation);
-    } else {
+    } else if (has_operations(a)) {
         draw_color_jitter(&draw.operations, &a->jitter, key);
     }
     draw.erased = draw_erasures(&a->erasing, key, S, S);

@@ -3,6 +3,7 @@
 #include "../runtime/files.h"
 #include "../runtime/memory.h"
 #include "image_file.h"
+#include "png_file.h"
 
 typedef struct {
     int height, width;
@@ -22,7 +23,6 @@ static inline void picture_free(Picture* p) {
 }
 
 #ifdef HAVE_PNG
-#include <png.h>
 
 typedef struct {
     Failure failure;
@@ -34,8 +34,6 @@ typedef struct {
 static inline void picture_fail(png_structp png, png_const_charp message) {
     failure_jump((Failure*)png_get_error_ptr(png), "libpng does not write the picture: %s", message);
 }
-
-static inline void picture_notice(png_structp png, png_const_charp message) { (void)png, (void)message; }
 
 // An error stays in the stream, where whole_file_end finds it.
 static inline void picture_put_bytes(png_structp png, png_bytep bytes, size_t count) {
@@ -50,7 +48,7 @@ static inline bool picture_encode(PngWriter* w, const Picture* p, Error* err) {
         png_destroy_write_struct(&w->png, &w->info);
         return false;
     }
-    w->png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &w->failure, picture_fail, picture_notice);
+    w->png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &w->failure, picture_fail, png_file_notice);
     if (w->png) { w->info = png_create_info_struct(w->png); }
     if (!w->info) { failure_jump(&w->failure, "libpng does not start: free some memory"); }
     png_set_write_fn(w->png, w, picture_put_bytes, picture_flush);

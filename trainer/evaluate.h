@@ -5,30 +5,40 @@
 
 typedef struct { int64_t images, hits; } ClassCount;
 
+typedef struct { Running loss, top1, top5; } EvaluationSums; // over images
+
+static void evaluation_add(EvaluationSums* s, int rank, float loss) {
+    running_add(&s->loss, loss);
+    running_add(&s->top1, 100.0 * (rank < 1));
+    running_add(&s->top5, 100.0 * (rank < 5));
+}
+
+static Evaluation evaluation_of(const EvaluationSums* s) {
+    return (Evaluation){
+        .loss = s->loss.mean, .loss_se = running_error(&s->loss), .top1 = s->top1.mean, .top1_se = running_error(&s->top1),
+        .top5 = s->top5.mean, .top5_se = running_error(&s->top5), .images = (int64_t)s->loss.count,
+    };
+}
+
 static Evaluation evaluate(Trainer* t, float* flat, ClassCount* per_class /* (K) or NULL */) {
     Model* m = &t->model;
-    Running loss = {0}, top1 = {0}, top5 = {0};
+    EvaluationSums sums = {0};
     loader_seek(&t->test_loader, 0);
-    while ((int64_t)loss.count < t->test.count) {
+    while ((int64_t)sums.loss.count < t->test.count) {
         const Batch* batch = loader_next(&t->test_loader);
         model_forward(m, flat, model_images(m, batch), batch->count, NULL);
         model_loss(m, batch->targets, batch->count);
         const float *logits = model_logits(m), *losses = model_losses(m);
         for (int b = 0; b < batch->count; b++) {
             int rank = rank_of_label(logits + (size_t)b * m->dims.K, m->dims.K, batch->labels[b]);
-            running_add(&loss, losses[b]);
-            running_add(&top1, 100.0 * (rank < 1));
-            running_add(&top5, 100.0 * (rank < 5));
+            evaluation_add(&sums, rank, losses[b]);
             if (per_class) {
                 per_class[batch->labels[b]].images++;
                 per_class[batch->labels[b]].hits += rank < 1;
             }
         }
     }
-    return (Evaluation){
-        .loss = loss.mean, .loss_se = running_error(&loss), .top1 = top1.mean, .top1_se = running_error(&top1),
-        .top5 = top5.mean, .top5_se = running_error(&top5), .images = (int64_t)loss.count,
-    };
+    return evaluation_of(&sums);
 }
 
 RUNS_ONCE static void print_classes(const Dataset* data, const ClassCount* counts) {

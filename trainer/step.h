@@ -37,6 +37,20 @@ static const Batch* fetch_batch(Trainer* t, int64_t micro_batch) {
 
 static bool step_finite(const StepResult* r) { return isfinite(r->loss) && isfinite(r->grad_norm); }
 
+// What came of a step that was updated by, which knows its rate and images; one that is not finite does not count.
+static StepResult step_counted(Trainer* t, StepResult result) {
+    StepSums sums = model_step_sums(&t->model);
+    result.loss = sums.loss / (double)result.images;
+    result.grad_norm = sums.norm;
+    result.hits = (int64_t)sums.hits;
+    if (!step_finite(&result)) { return result; }
+    t->step++;
+    running_add(&t->loss, result.loss);
+    t->hits += result.hits;
+    t->seen += result.images;
+    return result;
+}
+
 // Forward and backward over the micro-batches of one step, and the update by the gradients of their mean loss. Where
 // something is not finite nothing is updated and the step does not count.
 static StepResult train_step(Trainer* t) {
@@ -52,16 +66,7 @@ static StepResult train_step(Trainer* t) {
         if (i == micro_batches - 1) { model_update(m, result.lr, t->step + 1); }
         t->coming = ++next < end ? fetch_batch(t, next) : NULL;
     }
-    StepSums sums = model_step_sums(m);
-    result.loss = sums.loss / (double)result.images;
-    result.grad_norm = sums.norm;
-    result.hits = (int64_t)sums.hits;
-    if (!step_finite(&result)) { return result; }
-    t->step++;
-    running_add(&t->loss, result.loss);
-    t->hits += result.hits;
-    t->seen += result.images;
-    return result;
+    return step_counted(t, result);
 }
 
 // Gradients of the mean loss over one batch in m->grads, no drop path; returns the loss.

@@ -78,40 +78,26 @@ static StepResult imposed_step(Imposed* s) {
     }
     memset(params_of(&m->table, m->grads).mixing, 0, imposed_size(m) * sizeof(float));
     model_update(m, result.lr, t->step + 1);
-    StepSums sums = model_step_sums(m);
-    result.loss = sums.loss / (double)result.images;
-    result.grad_norm = sums.norm;
-    result.hits = (int64_t)sums.hits;
-    if (!step_finite(&result)) { return result; }
-    t->step++;
-    running_add(&t->loss, result.loss);
-    t->hits += result.hits;
-    t->seen += result.images;
-    return result;
+    return step_counted(t, result);
 }
 
 // As evaluate
 static Evaluation imposed_evaluation(Imposed* s, float* flat) {
     Trainer* t = &s->student;
     int K = t->model.dims.K;
-    Running loss = {0}, top1 = {0}, top5 = {0};
+    EvaluationSums sums = {0};
     loader_seek(&t->test_loader, 0);
-    while ((int64_t)loss.count < t->test.count) {
+    while ((int64_t)sums.loss.count < t->test.count) {
         const Batch* batch = loader_next(&t->test_loader);
         for (int first = 0, B; first < batch->count; first += B) {
             B = imposed_forward(s, flat, batch, first, NULL);
             for (int b = 0; b < B; b++) {
                 int rank = rank_of_label(model_logits(&t->model) + (size_t)b * K, K, batch->labels[first + b]);
-                running_add(&loss, model_losses(&t->model)[b]);
-                running_add(&top1, 100.0 * (rank < 1));
-                running_add(&top5, 100.0 * (rank < 5));
+                evaluation_add(&sums, rank, model_losses(&t->model)[b]);
             }
         }
     }
-    return (Evaluation){
-        .loss = loss.mean, .loss_se = running_error(&loss), .top1 = top1.mean, .top1_se = running_error(&top1),
-        .top5 = top5.mean, .top5_se = running_error(&top5), .images = (int64_t)loss.count,
-    };
+    return evaluation_of(&sums);
 }
 
 // The mean of the teacher's maps over the first training images, as they are augmented

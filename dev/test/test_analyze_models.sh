@@ -2,25 +2,7 @@
 # ./analyze attention, spectrum, landscape and transfer on small runs: what their numbers are, that what was stopped goes on
 # to the same end, and what they make of wrong regions, images and models. Needs TRAIN_KAT and ANALYZE (default
 # ./train_kat, ./analyze). Prints "N passed, N failed" last.
-. "$(dirname "$0")/trainer_test.sh"
-analyze=$(realpath "${ANALYZE:-./analyze}")
-cd "$work" || exit 1
-
-tells() { # tells CODE TEXT ARGUMENTS...: exit code and a part of what ./analyze prints
-    local code=$1 text=$2
-    shift 2
-    "$analyze" "$@" >says.log 2>&1
-    local got=$?
-    [ $got = "$code" ] && grep -qF -- "$text" says.log && return
-    echo "exit $got (want $code and \"$text\"): $(tail -1 says.log)"
-    return 1
-}
-# Where gnuplot is missing, what draws pictures ends with 1 once its numbers are written.
-if command -v gnuplot >/dev/null; then
-    works() { tells 0 "$@"; }
-else
-    works() { tells 1 "gnuplot-nox" "${@:2}"; }
-fi
+. "$(dirname "$0")/analyze_test.sh"
 
 run() { # run NAME FLAGS...
     local name=$1
@@ -33,7 +15,6 @@ run softmax --attn softmax --drop-path 0.2 --mixup 0.8
 run mixing --attn mixing
 run narrow --attn softmax --heads 2
 
-near() { awk -v a="$1" -v b="$2" -v limit="$3" 'BEGIN { exit !(a != "" && b != "" && a - b <= limit && b - a <= limit) }'; }
 rows() { awk -F, "$2 { n++ } END { print n + 0 }" "$1"; } # rows FILE CONDITION: how many lines
 
 # stop PROCESS SIGNAL COMMAND...: once the command succeeds, if it has not ended by then. What it has just started may hold

@@ -3,19 +3,7 @@
 # full disk and a missing gnuplot, and its page: that nothing of it comes from elsewhere, and, where Chromium is, how it
 # looks.
 # Needs TRAIN_KAT and ANALYZE (default ./train_kat, ./analyze). Prints "N passed, N failed" last.
-. "$(dirname "$0")/trainer_test.sh"
-analyze=$(realpath "${ANALYZE:-./analyze}")
-cd "$work" || exit 1
-
-tells() { # tells CODE TEXT ARGUMENTS...: exit code and a part of what ./analyze prints
-    local code=$1 text=$2
-    shift 2
-    "$analyze" "$@" >says.log 2>&1
-    local got=$?
-    [ $got = "$code" ] && grep -qF -- "$text" says.log && return
-    echo "exit $got (want $code and \"$text\"): $(tail -1 says.log)"
-    return 1
-}
+. "$(dirname "$0")/analyze_test.sh"
 
 run() { # run NAME FLAGS...
     local name=$1
@@ -34,20 +22,11 @@ value() {
     awk -F, -v name="$2" 'NR == 1 { for (i = 1; i <= NF; i++) { at[$i] = i } next }
                           $at[name] != "" { v = $at[name] } END { print v }' "$1"
 }
-near() {
-    awk -v a="$1" -v b="$2" -v limit="$3" 'BEGIN { exit !(a - b <= limit && b - a <= limit && a != "" && b != "") }'
-}
 
 # ---- What is written
 
-have_gnuplot=no
-if command -v gnuplot >/dev/null; then have_gnuplot=yes; fi
 whole_svg() { head -c 5 "$1" | grep -q '<?xml' && tail -c 10 "$1" | grep -q '</svg>'; }
 is_png() { [ "$(head -c 4 "$1" | tail -c 3)" = PNG ] && tail -c 8 "$1" | head -c 4 | grep -q IEND; }
-# Without gnuplot each ends with 1 once its numbers are written.
-works() {
-    if [ $have_gnuplot = yes ]; then tells 0 "$@"; else tells 1 "${@/*/gnuplot-nox}" "${@:2}"; fi
-}
 
 check "curves of three runs" works "vit-mini         2" curves vit vit-2 kat --output out
 check "weights" works "attn.karat.coef" weights kat --output out
