@@ -92,6 +92,7 @@ help:
 	@echo
 	@echo 'scripts/gpu_check.sh               tests and benchmarks on an NVIDIA GPU, in at most 8 minutes'
 	@echo 'scripts/reproduce.sh               the tables of both papers, a command a row; without arguments it lists them'
+	@echo 'scripts/figures.sh DATA            pages of analyses: softmax against KArAt, and KAT against ViT, on CIFAR-10'
 	@echo 'dev/bench/compare_torch.sh --install                       the same models in PyTorch beside this trainer'
 	@echo
 	@echo 'compiler   $(COMPILER_NOTE)'
