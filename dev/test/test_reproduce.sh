@@ -61,7 +61,7 @@ reproduce "${rows[@]}" >"$work/stopped" 2>&1 &
 script=$!
 set +m
 for _ in $(seq 500); do
-    [ "$(cat "$work"/runs/small/cifar10/karat-cifar/vit-tiny,*/s1/metrics.csv 2>/dev/null | wc -l)" -gt 4 ] && break
+    [ "$(cat "$work"/runs/small/procedural/karat-cifar/vit-tiny,*/s1/metrics.csv 2>/dev/null | wc -l)" -gt 4 ] && break
     sleep 0.02
 done
 kill -INT -- -$script
@@ -88,9 +88,9 @@ near() { # near MEAN SD ONE OTHER: to the digits printed
 # shellcheck disable=SC2046
 check "mean and standard deviation" \
     near $(column g3b top1 "${csv[0]}") $(column g3b top1_sd "${csv[0]}") $(column g3b each_top1 "${csv[0]}")
-logs=$(cat "$work"/runs/small/cifar10/karat-cifar/*/s?.log | wc -l)
+logs=$(cat "$work"/runs/small/procedural/karat-cifar/*/s?.log | wc -l)
 check "what is done is not repeated" answers 0 "| g3b | 76.69 |" "${rows[@]}"
-check "not a line more" test "$(cat "$work"/runs/small/cifar10/karat-cifar/*/s?.log | wc -l)" = "$logs"
+check "not a line more" test "$(cat "$work"/runs/small/procedural/karat-cifar/*/s?.log | wc -l)" = "$logs"
 check "rows of the same flags share their runs" bash -c "scripts/reproduce.sh --output '$work/runs' ${extra[*]} |
     grep -qE '^  r12 .*n = 2'"
 check "a run never stopped" scripts/reproduce.sh "${rows[@]}" --output "$work/whole" "${extra[@]}"
@@ -100,8 +100,8 @@ for row in softmax g3b; do
 done
 
 # ---- what it refuses
-sed -i '1s/$/ --lr 7/' "$work"/runs/small/cifar10/karat-cifar/vit-tiny,*/s1.command
-sed -i 's/^best top-1/best/' "$work"/runs/small/cifar10/karat-cifar/vit-tiny,*/s1.log
+sed -i '1s/$/ --lr 7/' "$work"/runs/small/procedural/karat-cifar/vit-tiny,*/s1.command
+sed -i 's/^best top-1/best/' "$work"/runs/small/procedural/karat-cifar/vit-tiny,*/s1.log
 check "a run of other flags is not taken" answers 1 "was begun as another run, by --recipe karat-cifar" "${rows[@]}"
 extra=(-- "${tiny[@]}" --steps 2)
 check "fine-tuning needs its start" \
