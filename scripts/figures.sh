@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Figures and numbers of small models on CIFAR-10, as pages: softmax against Fourier-KArAt (vit-tiny, vit-tiny-g3b), and
-# KAT against ViT (kat-tiny, vit-tiny), in the sizes of scripts/reproduce.sh --scale small.
+# KAT against ViT (kat-tiny, vit-tiny), at 32² with 6 blocks of width 64.
 #
 #     scripts/figures.sh DATA                 trains them for a few epochs first, and goes on where it was stopped
 #     scripts/figures.sh DATA RUN [RUN...]    a page of runs that are there, such as those of scripts/reproduce.sh
