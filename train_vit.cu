@@ -502,7 +502,7 @@ static bool shared_check(const Model* m, Error* err) {
     if (m->config.attn == ATTN_KARAT) { bytes = largest(bytes, karat_plain_shared(k)); }
     if (m->config.attn == ATTN_LINEAR) { bytes = linear_attention_shared(d.N, d.D); }
     CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
-    return bytes <= (size_t)limit ||
+    return bytes + STATIC_SHARED <= (size_t)limit ||
            set_error(err, "attention over %d tokens wants %zu bytes of the GPU's shared memory, which has %d: use a "
                      "larger --patch, a smaller --grid, or ./train_kat --device cpu", d.N, bytes, limit);
 }

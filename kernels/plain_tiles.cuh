@@ -7,6 +7,7 @@
 #include "cuda_common.cuh"
 
 constexpr int PLAIN_ROWS = 16, PLAIN_THREADS = 128;
+constexpr size_t STATIC_SHARED = 1024; // bytes: more than the static arrays of any kernel with dynamic shared memory
 
 __host__ __device__ inline int plain_tiles(int N) { return (N + PLAIN_ROWS - 1) / PLAIN_ROWS; }
 
@@ -17,9 +18,9 @@ static inline size_t shared_limit(void) {
     return (size_t)limit;
 }
 
-// Dynamic shared memory beyond 48 KB has to be asked for, once a kernel
+// Beyond 48 KB, static arrays included, dynamic shared memory has to be asked for, once a kernel
 template <class Kernel> void allow_shared(Kernel* kernel, size_t bytes) {
-    if (bytes > 48 * 1024) {
+    if (bytes + STATIC_SHARED > 48 * 1024) {
         CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
     }
 }

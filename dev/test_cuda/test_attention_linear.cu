@@ -28,6 +28,7 @@ template <class T> static void test_storage() {
     test_problem<T>(3, 65, 65, 96, 3);
     test_problem<T>(1, 197, 197, 64, 1);
     test_problem<T>(1, 33, 33, 200, 1);
+    test_problem<T>(1, 3, 3, 256, 1); // 48 KB of dynamic shared memory, beside static ones
 }
 
 int main(int argc, char** argv) {
