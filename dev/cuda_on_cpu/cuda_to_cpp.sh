@@ -14,6 +14,9 @@ configuration='([^;>]|>>?[^;>])*'
 launch="s/($name$template(\[[^]]*\])?)([[:space:]]*)<<<($configuration)>>>([[:space:]]*)\(/"
 launch+='EMU_LAUNCH((\1)\5, \6)\8(/g' # with the white space, which may hold ends of lines
 
+# __global__ void kernel(arguments) { -> the same, and what tells the runtime which kernel runs; not a declaration
+entry='s/(__global__[[:space:]][^;{]*\{)/\1 emu::enter_kernel();/g'
+
 # __shared__ lines begin their line and hold one declarator
 align='((alignas|__align__)\([^()]*\)[[:space:]]+)?'
 dynamic="s/^([[:space:]]*)extern[[:space:]]+$align""__shared__[[:space:]]+$align"
@@ -34,7 +37,7 @@ rewrite() { # FILE: to its place in the mirror
     target=$mirror$(realpath "$1")
     if [ "$1" = "$source" ]; then target=${target/%.cu/.cpp}; fi # one that it includes keeps its name
     mkdir -p "$(dirname "$target")"
-    { echo "#line 1 \"$1\""; sed -E -e "$dynamic" -e "$static" "$1" | sed -z -E "$launch"; } >"$target.$$"
+    { echo "#line 1 \"$1\""; sed -E -e "$dynamic" -e "$static" "$1" | sed -z -E -e "$launch" -e "$entry"; } >"$target.$$"
     code=$(sed 's://.*::' "$target.$$")
     if grep -n '<<<' <<<"$code" >&2; then refuse "$1" "a launch; no ; within <<< >>>"; fi
     if grep -n '__shared__' <<<"$code" >&2; then refuse "$1" "one declarator a __shared__ line, nothing before it"; fi

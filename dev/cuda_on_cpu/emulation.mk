@@ -40,6 +40,8 @@ EMU_RUNTIME := $(patsubst $(EMU_DIR)/runtime/%.cpp,$(EMU_OBJECTS)/%.o, \
                 $(filter-out %/race.cpp %/race_calls.cpp %/race_none.cpp,$(wildcard $(EMU_DIR)/runtime/*.cpp)))
 EMU_UNWATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race_none.o
 EMU_WATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race.o $(EMU_OBJECTS)/race_calls.o
+# The runtime looks up which kernel runs among the symbols that a program shows (dladdr)
+EMU_LINK = -rdynamic $(EMU_LDLIBS) -ldl
 EMU_INTERFACE := $(EMU_DIR)/cuda_to_cpp.sh $(wildcard $(EMU_DIR)/include/*.h $(EMU_DIR)/include/*/*.h)
 
 # What the rewriting leaves, for all builds: the sources in $(EMU_MIRROR), and beside the stamp what it depends on.
@@ -76,11 +78,11 @@ EMU_COMPILE_asan = $(EMU_COMPILE_plain) $(EMU_SANITIZE)
 
 $(EMU_BUILD)/plain/%_emu: $(EMU_REWRITTEN_STAMPS) $(EMU_UNWATCHED) $(call EMU_GCH,plain)
 	@mkdir -p $(@D)
-	$(EMU_COMPILE_plain) $(call EMU_INCLUDE,plain) $(EMU_REWRITTEN) $(EMU_UNWATCHED) $(EMU_LDLIBS) -o $@
+	$(EMU_COMPILE_plain) $(call EMU_INCLUDE,plain) $(EMU_REWRITTEN) $(EMU_UNWATCHED) $(EMU_LINK) -o $@
 
 $(EMU_BUILD)/asan/%_emu: $(EMU_REWRITTEN_STAMPS) $(EMU_UNWATCHED) $(call EMU_GCH,asan)
 	@mkdir -p $(@D)
-	$(EMU_COMPILE_asan) $(call EMU_INCLUDE,asan) $(EMU_REWRITTEN) $(EMU_UNWATCHED) $(EMU_LDLIBS) -o $@
+	$(EMU_COMPILE_asan) $(call EMU_INCLUDE,asan) $(EMU_REWRITTEN) $(EMU_UNWATCHED) $(EMU_LINK) -o $@
 
 # clang's instrumentation, our functions behind it. g++'s leaves out the store in *p = f(). Calls of memcpy are renamed,
 # so that copies are watched as well; not in the runtime, which may copy what it likes.
@@ -97,7 +99,7 @@ $(EMU_BUILD)/race/%_emu: $(EMU_REWRITTEN_STAMPS) $(EMU_WATCHED) $(EMU_PCH)
 	@mkdir -p $(@D)
 	$(EMU_COMPILE_race) $(EMU_INCLUDE_RACE) -c $(EMU_REWRITTEN) -o $@.o
 	objcopy $(EMU_RENAME) $@.o
-	$(EMU_CXX) -no-pie $@.o $(EMU_WATCHED) $(EMU_LDLIBS) -o $@
+	$(EMU_CXX) -no-pie $@.o $(EMU_WATCHED) $(EMU_LINK) -o $@
 
 $(EMU_BUILD)/%/header/cuda_emu.h.gch: $(EMU_HEADER) $(EMU_INTERFACE)
 	@mkdir -p $(@D)

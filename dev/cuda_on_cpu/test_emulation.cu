@@ -5,6 +5,7 @@
 #include "test/cublas_lt.cuh"
 #include "test/intrinsics.cuh"
 #include "test/layernorm.cuh"
+#include "test/limits.cuh"
 #include "test/matmul.cuh"
 #include "test/rational.cuh"
 #include "test/rewriting.cuh"
@@ -23,6 +24,7 @@ int main(int argc, char** argv) {
     test_layernorm();
     test_softmax();
     test_matmul();
+    test_limits();
     test_wmma();
     test_mma();
     test_rational();

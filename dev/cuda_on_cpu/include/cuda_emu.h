@@ -2,6 +2,14 @@
 // toolkit's own headers for types, enums and the prototypes of the host functions. Device functions are the headers
 // below; host functions are in ../runtime.
 #pragma once
+
+// Each kernel is a function with an address of its own: the runtime tells them apart by that
+#ifdef __clang__
+#define __global__ __attribute__((noinline))
+#else
+#define __global__ __attribute__((noinline, noclone))
+#endif
+
 #include <cmath>
 #include <cstdint>
 #include <cstdio>

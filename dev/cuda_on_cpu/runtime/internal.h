@@ -43,7 +43,12 @@ void run_block(Call* call);
 // ---- launch.cpp ----------------------------------------------------------------------------------------------------
 constexpr size_t SHARED_DEFAULT = 48 << 10, SHARED_MAX = 227 << 10;
 void run_grid(const Launch& launch, Call* call);
-cudaError_t allow_dynamic_shared(int size);
+cudaError_t allow_dynamic_shared(const void* kernel, int size);
+
+// ---- registers.cpp -------------------------------------------------------------------------------------------------
+// Of a thread of the kernel with this symbol, as EMU_REGISTERS says; 0: it says nothing
+int registers_of(const char* symbol);
+bool registers_suffice(int registers, size_t threads); // for one block, on a multiprocessor
 
 // ---- memory.cpp ----------------------------------------------------------------------------------------------------
 struct Allocation {

@@ -1,5 +1,7 @@
 // Launches: limits of the device, the order of blocks, shared memory.
 #include "internal.h"
+#include <dlfcn.h>
+#include <map>
 #include <stdlib.h>
 #include <string.h>
 #include <vector>
@@ -12,15 +14,44 @@ void __asan_unpoison_memory_region(void const volatile* p, size_t size) __attrib
 namespace emu {
 
 static char* dynamic_array;
-static size_t dynamic_size, static_size, dynamic_limit = SHARED_DEFAULT;
+static size_t dynamic_size, static_size;
+static std::map<const void*, size_t> dynamic_limits; // of kernels that asked for more dynamic shared memory, by address
+static const void* entered;                          // the kernel that runs; nullptr until its first thread does
+static int registers;                                // of one of its threads; 0: not known
 
-cudaError_t allow_dynamic_shared(int size) {
+cudaError_t allow_dynamic_shared(const void* kernel, int size) {
     if (size < 0 || (size_t)size > settings.shared) { return cudaErrorInvalidValue; }
-    if ((size_t)size > dynamic_limit) { dynamic_limit = size; }
+    dynamic_limits[kernel] = size;
     return cudaSuccess;
 }
 
 void* dynamic_shared() { return dynamic_array; }
+
+// Unless the kernel asked for more, its static and dynamic shared memory together have 48 KB.
+static void check_shared() {
+    auto asked = dynamic_limits.find(entered);
+    size_t limit = asked != dynamic_limits.end() ? asked->second : SHARED_DEFAULT - static_size;
+    if (static_size > SHARED_DEFAULT) { fail("more than 48 KB of static shared memory"); }
+    if (static_size + dynamic_size > settings.shared) { fail("more than %zu KB of shared memory", settings.shared >> 10); }
+    if (dynamic_size > limit) {
+        fail("%zu bytes of dynamic shared memory beside %zu static ones, the limit is %zu: cudaFuncSetAttribute raises it, "
+             "for one kernel", dynamic_size, static_size, limit);
+    }
+}
+
+// By the address that it returns to the runtime knows in which kernel it is.
+void enter_kernel() {
+    Dl_info kernel;
+    if (entered || !current_launch) { return; }
+    if (!dladdr(__builtin_return_address(0), &kernel) || !kernel.dli_saddr) { fail("a kernel must not be static"); }
+    entered = kernel.dli_saddr;
+    registers = registers_of(kernel.dli_sname);
+    size_t threads = (size_t)blockDim.x * blockDim.y * blockDim.z;
+    if (!registers_suffice(registers, threads)) {
+        fail("too many resources requested for launch: %zu threads of %d registers each", threads, registers);
+    }
+    check_shared();
+}
 
 // The first thread of a block to pass the array's declaration poisons it: NaNs, whatever the block before left there.
 void enter_shared(void* array, size_t size, unsigned* last_block) {
@@ -28,8 +59,7 @@ void enter_shared(void* array, size_t size, unsigned* last_block) {
     *last_block = block_count;
     memset(array, 0xff, size);
     static_size += size;
-    if (static_size > SHARED_DEFAULT) { fail("more than 48 KB of static shared memory"); }
-    if (static_size + dynamic_size > settings.shared) { fail("more than %zu KB of shared memory", settings.shared >> 10); }
+    check_shared();
     race_shared(array, size);
 }
 
@@ -60,10 +90,6 @@ static void check_launch(const Launch& l) {
     if (!grid_ok || !block_ok) {
         fail("invalid launch: grid (%u,%u,%u), block (%u,%u,%u)", g.x, g.y, g.z, b.x, b.y, b.z);
     }
-    if (l.shared > dynamic_limit) {
-        fail("%zu bytes of dynamic shared memory, the limit is %zu: cudaFuncSetAttribute raises it", l.shared,
-             dynamic_limit);
-    }
 }
 
 static std::vector<size_t> block_order(size_t count) {
@@ -78,6 +104,7 @@ static std::vector<size_t> block_order(size_t count) {
 void run_grid(const Launch& launch, Call* call) {
     if (current_launch) { fail("a launch from inside a kernel is not emulated"); }
     current_launch = &launch;
+    entered = nullptr;
     gridDim = launch.grid;
     blockDim = launch.block;
     check_launch(launch);
@@ -95,9 +122,9 @@ void run_grid(const Launch& launch, Call* call) {
     }
     current_launch = nullptr;
     if (settings.trace) {
-        fprintf(stderr, "EMU LAUNCH %s grid %u,%u,%u block %u,%u,%u dynamic %zu static %zu %s:%d\n",
+        fprintf(stderr, "EMU LAUNCH %s grid %u,%u,%u block %u,%u,%u dynamic %zu static %zu registers %d %s:%d\n",
                 kernel_name(launch).c_str(), gridDim.x, gridDim.y, gridDim.z, blockDim.x, blockDim.y, blockDim.z,
-                launch.shared, static_size, launch.file, launch.line);
+                launch.shared, static_size, registers, launch.file, launch.line);
     }
 }
 

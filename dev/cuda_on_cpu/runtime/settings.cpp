@@ -4,6 +4,7 @@
 //   EMU_LATE=1      run work on streams as late as its dependencies allow
 //   EMU_SEPARATE=1  emu_separate_tensors() says yes: an allocation a tensor
 //   EMU_TRACE=1     a line on stderr for every launch
+//   EMU_REGISTERS=FILE  registers of kernels (registers.cpp)
 //   EMU_GRAPHS=0    the capture of a graph fails, as with a driver that has none
 #include "internal.h"
 #include <stdlib.h>

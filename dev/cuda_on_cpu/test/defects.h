@@ -31,6 +31,9 @@
     D(no_syncwarp_before_ldmatrix, "xxxxxxx", "r read of uninitialised", "__syncwarp missing before ldmatrix") \
     D(different_barriers,          "xxxxxxx", "p wait at different",     "two branches with a __syncthreads each") \
     D(shared_above_limit,          "xxxxxxx", "p cudaFuncSetAttribute",  "more than 48 KB of shared memory asked for") \
+    D(static_beside_dynamic,       "xxxxxxx", "p beside 64 static",     "48 KB of dynamic shared memory, and static") \
+    D(limit_of_another_kernel,     "xxxxxxx", "p for one kernel",       "another kernel asked for more shared memory") \
+    D(too_many_registers,          "xxxxxxx", "p too many resources",   "a block larger than its registers allow") \
     D(operand_too_short,           "xxxxxxx", "p cublasLt A",            "a matmul that reads past its operand") \
     D(second_stream_not_joined,    ".....x.", "l FAILED",                "a stream goes on before a graph beside it") \
     D(capture_not_joined,          "xxxxxxx", "p joined again",          "a capture ends while a stream is apart") \

@@ -32,6 +32,7 @@ static inline int plant(const char* name) {
     return 1;
 }
 
+static inline float to_float(double x) { return (float)x; }
 static inline float to_float(float x) { return x; }
 static inline float to_float(bf16 x) { return __bfloat162float(x); }
 static inline void from_float(float* to, float x) { *to = x; }

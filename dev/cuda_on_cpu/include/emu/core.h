@@ -47,6 +47,7 @@ enum class Memory { unordered, ordered };
 void warp_op(unsigned mask, Together together, void* mine, const char* name, Place place,
              Memory memory = Memory::unordered);
 
+void enter_kernel();   // the first thing in every kernel
 void* dynamic_shared();
 void enter_shared(void* array, size_t size, unsigned* last_block);
 

@@ -2,6 +2,7 @@
 //   kernel<A, B><<<grid, block, shared, stream>>>(x);  EMU_LAUNCH((kernel<A, B>), grid, block, shared, stream)(x);
 //   __shared__ float tile[16][17];                     static float tile[16][17]; EMU_SHARED(tile);
 //   extern __shared__ float smem[];                    EMU_DYNAMIC_SHARED(float, smem);
+//   __global__ void kernel(int n) {                    __global__ void kernel(int n) { emu::enter_kernel();
 #pragma once
 #include <memory>
 #include <tuple>
