@@ -84,11 +84,9 @@ static void choose_normalization(LoaderConfig* loader, const Trainer* t) {
     const Dataset* data = &t->train;
     bool as_trained = *c->eval && t->origin.normalizes;
     static const double imagenet_mean[] = {0.485, 0.456, 0.406}, imagenet_std[] = {0.229, 0.224, 0.225};
+    static_assert(NORMALIZE_DATASET == 0 && NORMALIZE_IMAGENET == 1 && NORMALIZE_HALF == 2, "as in the arrays below");
     for (int i = 0; i < 3; i++) {
-        const double mean[] = {
-            [NORMALIZE_DATASET] = data->mean[i], [NORMALIZE_IMAGENET] = imagenet_mean[i], [NORMALIZE_HALF] = 0.5};
-        const double std[] = {
-            [NORMALIZE_DATASET] = data->std[i], [NORMALIZE_IMAGENET] = imagenet_std[i], [NORMALIZE_HALF] = 0.5};
+        const double mean[] = {data->mean[i], imagenet_mean[i], 0.5}, std[] = {data->std[i], imagenet_std[i], 0.5};
         loader->mean[i] = as_trained ? t->origin.mean[i] : mean[c->normalize];
         loader->std[i] = as_trained ? t->origin.std[i] : std[c->normalize];
     }
