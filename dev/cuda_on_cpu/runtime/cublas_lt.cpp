@@ -2,6 +2,7 @@
 // What is not emulated stops the program, as does what a GPU would refuse: shapes that do not fit, misaligned pointers.
 #include "internal.h"
 #include "matmul.h"
+#include <initializer_list>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,48 @@ static void check_type(int type) {
 
 // What an algorithm may expect of its pointers, in bytes; the bias is to be aligned as D is.
 struct Alignment { uint32_t a = 16, b = 16, c = 16, d = 16; };
+
+struct Preference {
+    Alignment alignment;
+    uint64_t workspace = 0;
+    uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_MASK;
+};
+
+// It takes pointers as little aligned as the preference says that it was found by.
+struct Algorithm {
+    int32_t parts;      // that the sums over k are cut into
+    uint32_t scheme;    // how these are added
+    bool wide;          // the columns of all matrices begin at multiples of 16 bytes
+    float seconds;      // that a run takes by the clock of events
+    Alignment alignment;
+};
+
+// In the order in which the heuristic has them, with what a program has to expect of cublasLt: sums in bf16 unless the
+// preference forbids them, one that does not run though it was found, and the quickest last.
+static const Algorithm algorithms[] = {
+    {4, CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE, false, 1, {}},
+    {1, CUBLASLT_REDUCTION_SCHEME_NONE, true, 4, {}},
+    {1, CUBLASLT_REDUCTION_SCHEME_NONE, false, 3, {}},
+    {2, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, false, 2, {}},
+};
+
+static Algorithm read_algorithm(const cublasLtMatmulAlgo_t* algo) {
+    Algorithm algorithm = algorithms[2];
+    if (algo) { memcpy((void*)&algorithm, algo->data, sizeof algorithm); }
+    if (algorithm.parts < 1 || algorithm.parts > 4) { fail("cublasLt: not an algorithm"); }
+    return algorithm;
+}
+
+static size_t workspace_of(const Algorithm& algorithm, const Layout& d) {
+    return algorithm.parts == 1 ? 0 : algorithm.parts * d.rows * d.columns * sizeof(float);
+}
+
+static bool takes_layouts(const Algorithm& algorithm, std::initializer_list<const Layout*> layouts) {
+    for (const Layout* x : layouts) {
+        if (algorithm.wide && x->leading * (x->type == CUDA_R_32F ? 4 : 2) % 16) { return false; }
+    }
+    return true;
+}
 
 static void check_aligned(const void* p, const char* name, uint32_t bytes) {
     if (!p) { fail("cublasLtMatmul: no pointer for %s", name); }
@@ -191,40 +234,60 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
 }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
-    *preference = (cublasLtMatmulPreference_t)new Alignment;
+    *preference = (cublasLtMatmulPreference_t)new Preference;
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
-    delete (Alignment*)preference;
+    delete (Preference*)preference;
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
                                                     cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
                                                     size_t size) {
-    Alignment& x = *(Alignment*)preference;
+    Preference& x = *(Preference*)preference;
     switch (attribute) {
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: read_attribute(x.a, value, size); break;
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: read_attribute(x.b, value, size); break;
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: read_attribute(x.c, value, size); break;
-    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: read_attribute(x.d, value, size); break;
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: read_attribute(x.workspace, value, size); break;
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: read_attribute(x.schemes, value, size); break;
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: read_attribute(x.alignment.a, value, size); break;
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: read_attribute(x.alignment.b, value, size); break;
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: read_attribute(x.alignment.c, value, size); break;
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: read_attribute(x.alignment.d, value, size); break;
     default: break;
     }
     return CUBLAS_STATUS_SUCCESS;
 }
 
-// There is one algorithm, and it needs no workspace. It takes pointers as little aligned as it was asked for.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t,
-                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
-                                              cublasLtMatmulPreference_t preference, int wanted,
-                                              cublasLtMatmulHeuristicResult_t* results, int* found) {
-    *found = wanted > 0;
-    if (*found) {
-        memset(results, 0, sizeof *results);
-        static_assert(sizeof(Alignment) <= sizeof results->algo.data, "an algorithm has room for it");
-        memcpy(results->algo.data, (Alignment*)preference, sizeof(Alignment));
-        results->state = CUBLAS_STATUS_SUCCESS;
+                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                              cublasLtMatrixLayout_t layout_d, cublasLtMatmulPreference_t preference,
+                                              int wanted, cublasLtMatmulHeuristicResult_t* results, int* found) {
+    const Preference& wish = *(Preference*)preference;
+    *found = 0;
+    for (const Algorithm& known : algorithms) {
+        bool allowed = known.scheme == CUBLASLT_REDUCTION_SCHEME_NONE || (known.scheme & wish.schemes);
+        size_t bytes = workspace_of(known, *(Layout*)layout_d);
+        if (*found == wanted || !allowed || bytes > wish.workspace) { continue; }
+        cublasLtMatmulHeuristicResult_t* result = &results[(*found)++];
+        memset(result, 0, sizeof *result);
+        Algorithm offered = known;
+        offered.alignment = wish.alignment;
+        static_assert(sizeof offered <= sizeof result->algo.data, "an algorithm has room for it");
+        memcpy(result->algo.data, (void*)&offered, sizeof offered);
+        result->workspaceSize = bytes;
+        result->state = CUBLAS_STATUS_SUCCESS;
     }
-    return CUBLAS_STATUS_SUCCESS;
+    return *found ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t layout_a,
+                                       cublasLtMatrixLayout_t layout_b, cublasLtMatrixLayout_t layout_c,
+                                       cublasLtMatrixLayout_t layout_d, const cublasLtMatmulAlgo_t* algo,
+                                       cublasLtMatmulHeuristicResult_t* result) {
+    Algorithm algorithm = read_algorithm(algo);
+    result->workspaceSize = workspace_of(algorithm, *(Layout*)layout_d);
+    result->state = takes_layouts(algorithm, {(Layout*)layout_a, (Layout*)layout_b, (Layout*)layout_c, (Layout*)layout_d})
+                  ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+    return result->state;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description, const void* alpha, const void* A,
@@ -236,8 +299,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
     check_leading(a, "A");
     check_leading(b, "B");
     check_leading(d, "D");
-    Alignment alignment;
-    if (algo) { memcpy((void*)&alignment, algo->data, sizeof alignment); }
+    Algorithm algorithm = read_algorithm(algo);
+    Alignment alignment = algorithm.alignment;
+    if (!takes_layouts(algorithm, {&a, &b, &c, &d})) { return CUBLAS_STATUS_NOT_SUPPORTED; }
+    if (workspace_of(algorithm, d) > workspace_size) {
+        fail("cublasLtMatmul: a workspace of %zu bytes, %zu are needed", workspace_size, workspace_of(algorithm, d));
+    }
     check_aligned(A, "A", alignment.a);
     check_aligned(B, "B", alignment.b);
     check_aligned(D, "D", alignment.d);
@@ -248,12 +315,17 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
     }
     Matmul matmul = make_matmul(*(Description*)description, alpha_now, A, a, B, b, beta_now, C, c, D, d,
                                 alignment);
+    matmul.parts = algorithm.parts;
+    matmul.parts_in_type_d = algorithm.scheme == CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
     enqueue(stream, [=] {
         check_range(workspace, workspace_size, "cublasLt workspace", Direction::write);
         run_matmul(matmul);
+        pass_seconds(algorithm.seconds);
     });
     return CUBLAS_STATUS_SUCCESS;
 }
+
+size_t cublasLtGetVersion() { return 1; }
 
 const char* cublasLtGetStatusString(cublasStatus_t status) {
     return status == CUBLAS_STATUS_SUCCESS ? "success" : "an error that the emulation does not name";

@@ -70,6 +70,7 @@ bool is_capturing(cudaStream_t stream);
 void finish_stream(cudaStream_t stream);
 void finish_everything();
 void refuse_in_capture(const char* what, bool even_if_relaxed = false); // stops if any stream is captured
+void pass_seconds(double seconds); // on the clock of events: what takes long on a GPU, and need not here
 void require_one_host_thread();
 bool on_cuda_thread(); // false on other host threads, a data loader's say: their loads and stores are not a kernel's
 

@@ -115,16 +115,30 @@ static void store_bias_gradient(const Epilogue& e, const float* summand, int64_t
     }
 }
 
+static float round_to(cudaDataType_t type, float x) {
+    return type == CUDA_R_32F ? x : __bfloat162float(__float2bfloat16(x));
+}
+
+// column (m) += op(A) (m, k) times a column of op(B) (k), one part of k after the other
+static void add_product(float* column, const float* a, const float* b, const Matmul& p) {
+    for (int part = 0; part < p.parts; part++) {
+        std::vector<float> sums(p.m);
+        for (int64_t l = p.k * part / p.parts; l < p.k * (part + 1) / p.parts; l++) {
+            for (int64_t i = 0; i < p.m; i++) { sums[i] += a[l * p.m + i] * b[l]; }
+        }
+        for (int64_t i = 0; i < p.m; i++) {
+            column[i] = p.parts_in_type_d ? round_to(p.d.type, column[i] + round_to(p.d.type, sums[i])) : column[i] + sums[i];
+        }
+    }
+}
+
 static void run_one(const Matmul& p, int index) {
     const Epilogue& e = p.epilogue;
     std::vector<float> a = unpack(p.a, p.m, p.k, index, p.tf32), b = unpack(p.b, p.k, p.n, index, p.tf32);
     std::vector<float> d(p.m * p.n);
     for (int64_t j = 0; j < p.n; j++) {
         float* column = &d[j * p.m];
-        for (int64_t l = 0; l < p.k; l++) {
-            float factor = b[j * p.k + l];
-            for (int64_t i = 0; i < p.m; i++) { column[i] += a[l * p.m + i] * factor; }
-        }
+        add_product(column, a.data(), &b[j * p.k], p);
         for (int64_t i = 0; i < p.m; i++) {
             float value = p.alpha * column[i];
             if (p.beta != 0) { value += p.beta * load(p.c, index * p.c.stride + j * p.c.leading + i); }

@@ -23,6 +23,8 @@ struct Matmul {
     int batch;
     float alpha, beta;
     bool tf32; // inputs rounded to tf32
+    int parts; // that the sums over k are cut into
+    bool parts_in_type_d; // added in D's type, not in fp32
     Matrix a, b, c, d;
     Epilogue epilogue;
 };

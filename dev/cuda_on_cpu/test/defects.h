@@ -34,6 +34,9 @@
     D(static_beside_dynamic,       "xxxxxxx", "p beside 64 static",     "48 KB of dynamic shared memory, and static") \
     D(limit_of_another_kernel,     "xxxxxxx", "p for one kernel",       "another kernel asked for more shared memory") \
     D(too_many_registers,          "xxxxxxx", "p too many resources",   "a block larger than its registers allow") \
+    D(sums_in_bf16,                "xxxxxxx", "p FAILED",                "a matmul whose parts are added in bf16") \
+    D(unchecked_algorithm,         "xxxxxxx", "p FAILED",                "an algorithm that does not run for its shape") \
+    D(no_workspace,                "xxxxxxx", "p a workspace of",        "less workspace than the algorithm was asked for") \
     D(operand_too_short,           "xxxxxxx", "p cublasLt A",            "a matmul that reads past its operand") \
     D(second_stream_not_joined,    ".....x.", "l FAILED",                "a stream goes on before a graph beside it") \
     D(capture_not_joined,          "xxxxxxx", "p joined again",          "a capture ends while a stream is apart") \
