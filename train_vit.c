@@ -677,6 +677,8 @@ static bool name_bad_activation(const Model* m, int B, char name[160]) {
     return false;
 }
 
+static void model_keep_products(Model* m, const char* path) { (void)m, (void)path; }
+
 static void print_memory(const Model* m, size_t data_bytes) {
     bool ema = m->config.model_ema_decay > 0;
     double mb = 1e-6 * sizeof(float), pixels = 3.0 * m->dims.S * m->dims.S;

@@ -1121,6 +1121,11 @@ static bool name_bad_activation(const Model* m, int B, char name[160]) {
     return false;
 }
 
+// With --tune-products products are timed from here on
+static void model_keep_products(Model* m, const char* path) {
+    if (m->config.tune_products) { keep_choices(path); }
+}
+
 // On the GPU, in MB
 typedef struct { double params, grads, moments, saved, workspace, batch, total; } DeviceMemory;
 

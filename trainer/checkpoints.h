@@ -4,6 +4,7 @@
 #include "trainer.h"
 
 #define RESUME_FILE "last.resume.safetensors"
+#define PRODUCTS_FILE "products.txt" // of --tune-products
 
 static void output_path(const Trainer* t, const char* name, char path[PATH_SIZE]) {
     snprintf(path, PATH_SIZE, "%s/%s", t->output, name);

@@ -35,7 +35,7 @@ static bool is_unfinished(const char* name) {
 // Whether a run gives a file this name, or had not finished it
 static bool is_run_file(const char* name) {
     static const char* const names[] = {"metrics.csv", "config.txt", "best.safetensors", "last.safetensors",
-                                        "last.ema.safetensors", RESUME_FILE};
+                                        "last.ema.safetensors", PRODUCTS_FILE, RESUME_FILE};
     char stem[256];
     int epoch, used = 0;
     snprintf(stem, sizeof stem, "%.*s", (int)(strlen(name) - (is_unfinished(name) ? 4 : 0)), name);
@@ -160,9 +160,9 @@ static void make_new_folder(Trainer* t) {
     lock_folder(t);
 }
 
-// A run that goes on in another folder takes along what its last line and its plots need.
+// A run that goes on in another folder takes along what its last line, its plots and its products need.
 static void bring_along(Trainer* t) {
-    static const char* const names[] = {"metrics.csv", "best.safetensors"};
+    static const char* const names[] = {"metrics.csv", "best.safetensors", PRODUCTS_FILE};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char from[PATH_SIZE], to[PATH_SIZE];
         Error err;

@@ -19,6 +19,12 @@ static bool trains(const Config* c) {
     return !*c->eval && !*c->show_batch && !*c->dump_state && !c->gradcheck && !c->overfit_batch && !c->profile;
 }
 
+static void keep_products(Trainer* t) {
+    char path[PATH_SIZE];
+    output_path(t, PRODUCTS_FILE, path);
+    model_keep_products(&t->model, path);
+}
+
 static int run(Trainer* t) {
     const Config* c = &t->model.config;
     if (*c->eval) {
@@ -33,5 +39,6 @@ static int run(Trainer* t) {
     if (c->profile) { return profile(t); }
     print_notes(t);
     prepare_folder(t);
+    keep_products(t);
     return train(t);
 }

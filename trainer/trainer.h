@@ -12,6 +12,7 @@
 //     model_prefetch                            says which batch model_gradients gets next
 //     model_fetch, model_store                  a flat buffer as the host reads and writes it, and back
 //     model_logits, model_losses                of the last batch, on the host
+//     model_keep_products                       says where the choice of products is kept, if they are timed
 //     name_bad_activation, print_memory, program_name
 #pragma once
 #include "../data/loader.h"

@@ -195,6 +195,28 @@ check "begun on the GPU, ended on the CPU" begin_and_end "$gpu" "$cpu" begun_by_
 check "the same losses" same_losses "$work/cpu" "$work/begun_by_gpu"
 check "weights of the GPU on the CPU" "$cpu" --eval "$work/gpu/last.safetensors"
 
+# Products chosen by timing: what goes on takes what was chosen, also where the clock would choose otherwise by now
+tuned=(--model vit-mini --tune-products on)
+tuned_lines() { awk 'NR > 1 && NF != 20 { exit 1 } END { print NR; exit NR < 10 }' "$work/tuned/products.txt"; }
+goes_on() { # FOLDER [EDIT]: begins there, edits the choices, and ends
+    "$gpu" "${run[@]}" "${tuned[@]}" --steps 2 --output "$work/$1" && sed -i 's/"steps":"2"/"steps":"7"/' "$work/$1/last.resume.safetensors" &&
+        { [ -z "${2:-}" ] || sed -i "$2" "$work/$1/products.txt"; } && "$gpu" --resume "$work/$1" >"$work/goes_on.log" &&
+        cmp <(tensors "$work/tuned/last.safetensors") <(tensors "$work/$1/last.safetensors")
+}
+others_taken() { # 1 part for the 2 of the emulation's quickest algorithm
+    ! goes_on tuned_otherwise '2,$s/200000002/1/' && grep "are there" "$work/goes_on.log"
+}
+says_of_another_machine() {
+    goes_on tuned_elsewhere '1s/cublasLt/cublasLt 0/' && grep "are timed anew" "$work/goes_on.log"
+}
+check "a run with timed products" "$gpu" "${run[@]}" "${tuned[@]}" --output "$work/tuned"
+check "a line a product" tuned_lines
+check "what goes on has the same bits" goes_on tuned_again
+if emulated; then
+    check "what goes on takes the choices that are there" others_taken
+    check "choices of another machine are not taken" says_of_another_machine
+fi
+
 # A PNG, to be had where there is libpng
 same_classes() {
     local of=(--init-from "$work/gpu/last.safetensors" --classify "$work/sheet.png" -k 10)
