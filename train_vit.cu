@@ -349,7 +349,18 @@ template <class T> static void attend_forward(const Model* m, Params p, Acts<T> 
     }
 }
 
-// a.dqkv from a.dmix
+// d.qkv_bias += column sums of a.dqkv
+template <class T> static void qkv_bias_backward(const Model* m, Params d, Acts<T> a, int B, int NQ) {
+    int N = m->dims.N, C = m->dims.C;
+    if (NQ == N) {
+        bias_backward(d.qkv_bias, a.dqkv, 3 * C, m->scratch, B * N, 3 * C, m->stream);
+    } else { // NQ is 1: a row of queries an image
+        bias_backward(d.qkv_bias, a.dqkv, N * 3 * C, m->scratch, B * NQ, C, m->stream);
+        bias_backward(d.qkv_bias + C, a.dqkv + C, 3 * C, m->scratch, B * N, 2 * C, m->stream);
+    }
+}
+
+// a.dqkv from a.dmix, and the gradient of the bias that is in a.qkv
 template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, int B, int NQ) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
     int first = softmax * D;
@@ -378,6 +389,7 @@ template <class T> static void attend_backward(const Model* m, Params p, Params 
     case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
         pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(m->config.attn), B, N, NQ, C, H, m->stream);
     }
+    qkv_bias_backward(m, d, a, B, NQ);
 }
 
 // a.act2 = activation(a.fc1), rows of F
@@ -393,17 +405,17 @@ template <class T> static void mlp_activation_forward(const Model* m, Params p, 
     }
 }
 
-// act2 = activation(fc1): a.dhidden becomes d(fc1) from d(act2)
+// act2 = activation(fc1): a.dhidden becomes d(fc1) from d(act2), its column sums d(fc1_bias)
 template <class T> static void mlp_activation_backward(const Model* m, Params p, Params d, Acts<T> a, int rows) {
     int F = m->dims.F, mlp = m->config.mlp;
-    size_t n = (size_t)rows * F;
     if (mlp < ACTIVATION_COUNT) {
-        activation_backward(a.dhidden, a.dhidden, a.fc1, (ActivationKind)mlp, n, m->stream);
+        activation_backward(a.dhidden, d.fc1_bias, a.dhidden, a.fc1, (ActivationKind)mlp, m->scratch, rows, F, m->stream);
     } else if (mlp == MLP_PRELU) {
-        prelu_backward(a.dhidden, d.prelu_weight, a.dhidden, a.fc1, p.prelu_weight, m->scratch, n, m->stream);
+        prelu_backward(a.dhidden, d.fc1_bias, d.prelu_weight, a.dhidden, a.fc1, p.prelu_weight, m->scratch, rows, F,
+                       m->stream);
     } else {
-        rational_backward(a.dhidden, d.numerator2, d.denominator2, a.dhidden, a.fc1, p.numerator2, p.denominator2,
-                          m->scratch, rows, F, rational_shape(&m->config), m->stream);
+        rational_backward(a.dhidden, d.fc1_bias, d.numerator2, d.denominator2, a.dhidden, a.fc1, p.numerator2,
+                          p.denominator2, m->scratch, rows, F, rational_shape(&m->config), m->stream);
     }
 }
 
@@ -438,14 +450,11 @@ static size_t model_scratch(const Model* m) {
     int B = m->B, rows = B * d.N;
     RationalShape r = rational_shape(&m->config);
     size_t most = largest(embed_tokens_scratch(B, d.N, d.C), layer_scale_scratch(B, d.N, d.C));
-    most = largest(most, linear_backward_scratch(rows, 3 * d.C));
-    most = largest(most, linear_backward_scratch(rows, 2 * d.C));
-    most = largest(most, linear_backward_scratch(rows, d.C));
-    most = largest(most, linear_backward_scratch(rows, d.F));
+    for (int columns : {1, 2, 3}) { most = largest(most, bias_backward_scratch(rows, columns * d.C)); }
     most = largest(most, linear_backward_scratch(B, d.K));
     most = largest(most, layernorm_scratch(rows, d.C));
     most = largest(most, largest(rational_scratch(rows, d.F, r), rational_scratch(rows, d.C, r)));
-    most = largest(most, prelu_scratch((size_t)rows * d.F));
+    most = largest(most, activation_scratch(rows, d.F));
     if (m->config.mlp == MLP_KAN) {
         Basis basis = kan_basis(&m->config);
         most = largest(most, largest(kan_scratch(rows, d.C, d.F, basis), kan_scratch(rows, d.F, d.C, basis)));
@@ -817,20 +826,23 @@ static const float* model_logits(const Model* m) {
 static const float* model_losses(const Model* m) { return m->host_losses; }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Backward: the forward read from its end. p, w, a: as in the forward; d: gradients of the parameters.
+// Backward: the forward read from its end. p, w, a: as in the forward; d: gradients of the parameters. In a block the
+// gradient of a linear layer's bias is summed where that of its output is made, by what comes before linear_backward.
 
 // A branch joined the stream of so many tokens, which was then normalised: dx += what comes through the norm from
 // a.dln (begins: dx =), and a.dbranch, the gradient of that branch: of attention (0) or the MLP (1) of block l; l < 0:
-// none joins before block 0.
+// none joins before block 0. Its column sums are the gradient of the bias of proj or fc2, but a KAN sums its own.
 template <class T>
 static void joined_norm_backward(Model* m, float* dweight, float* dbias, Residual* dx, bool begins, const Residual* x,
                                  const float* weight, const float* mean, const float* rstd, int l, int branch, int B,
                                  int tokens, const float* keep) {
-    Params p = params_at(m, m->params, l < 0 ? 0 : l);
+    Params p = params_at(m, m->params, l < 0 ? 0 : l), d = params_at(m, m->grads, l < 0 ? 0 : l);
     Acts<T> a = acts_at<T>(m, 0);
-    layernorm_residual_backward(dx, l < 0 ? NULL : a.dbranch, dweight, dbias, begins ? NULL : dx, a.dln, x, weight,
-                                mean, rstd, branch == 0 ? p.ls1 : p.ls2, keep_of(keep, l < 0 ? 0 : l, branch, m->B),
-                                m->scratch, B, tokens, m->dims.C, m->stream);
+    float* branch_bias = branch == 0 ? d.proj_bias : m->config.mlp == MLP_KAN ? NULL : d.fc2_bias;
+    layernorm_residual_backward(dx, l < 0 ? NULL : a.dbranch, l < 0 ? NULL : branch_bias, dweight, dbias,
+                                begins ? NULL : dx, a.dln, x, weight, mean, rstd, branch == 0 ? p.ls1 : p.ls2,
+                                keep_of(keep, l < 0 ? 0 : l, branch, m->B), m->scratch, B, tokens, m->dims.C,
+                                m->stream);
     lap(m, PART_NORM);
 }
 
@@ -841,18 +853,17 @@ template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T
     if (m->config.mlp == MLP_KAN) {
         kan_mlp_backward(m, w, d, a, rows);
     } else {
-        linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, w.fc2_weight, m->scratch, rows, F, C,
-                        m->stream);
+        linear_backward(a.dhidden, d.fc2_weight, NULL, a.dbranch, a.act2, w.fc2_weight, NULL, rows, F, C, m->stream);
         lap(m, PART_FC2);
         mlp_activation_backward(m, p, d, a, rows);
         lap(m, PART_ACTIVATION);
-        linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, w.fc1_weight, m->scratch,
-                        rows, C, F, m->stream);
+        linear_backward(a.dln, d.fc1_weight, NULL, a.dhidden, gr_kan ? a.act1 : a.ln2, w.fc1_weight, NULL, rows, C, F,
+                        m->stream);
         lap(m, PART_FC1);
     }
     if (gr_kan) {
-        rational_backward(a.dln, d.numerator1, d.denominator1, a.dln, a.ln2, p.numerator1, p.denominator1, m->scratch,
-                          rows, C, rational_shape(&m->config), m->stream);
+        rational_backward(a.dln, NULL, d.numerator1, d.denominator1, a.dln, a.ln2, p.numerator1, p.denominator1,
+                          m->scratch, rows, C, rational_shape(&m->config), m->stream);
         lap(m, PART_ACTIVATION);
     }
 }
@@ -861,13 +872,12 @@ template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T
 template <class T> static void qkv_backward(const Model* m, Weights<T> w, Params d, Acts<T> a, int B, int NQ) {
     int N = m->dims.N, C = m->dims.C;
     if (NQ == N) {
-        linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, w.qkv_weight, m->scratch, B * N, C, 3 * C,
-                        m->stream);
+        linear_backward(a.dln, d.qkv_weight, NULL, a.dqkv, a.ln1, w.qkv_weight, NULL, B * N, C, 3 * C, m->stream);
     } else {
         size_t at = (size_t)C * C; // where the keys' weight begins
-        linear_backward_strided(a.dln, 0, d.qkv_weight + at, d.qkv_bias + C, a.dqkv + C, a.ln1, w.qkv_weight + at,
-                                m->scratch, {B * N, C, 2 * C, C, 3 * C}, m->stream);
-        linear_backward_strided(a.dln, 1, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, w.qkv_weight, m->scratch,
+        linear_backward_strided(a.dln, 0, d.qkv_weight + at, NULL, a.dqkv + C, a.ln1, w.qkv_weight + at, NULL,
+                                {B * N, C, 2 * C, C, 3 * C}, m->stream);
+        linear_backward_strided(a.dln, 1, d.qkv_weight, NULL, a.dqkv, a.ln1, w.qkv_weight, NULL,
                                 query_rows(m, B, NQ, C, N * 3 * C), m->stream);
     }
 }
@@ -876,15 +886,15 @@ template <class T> static void qkv_backward(const Model* m, Weights<T> w, Params
 template <class T>
 static void attention_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B, int NQ) {
     int rows = B * NQ, C = m->dims.C, H = m->dims.H;
-    linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, p.gate_weight ? a.gated : a.mix, w.proj_weight,
-                    m->scratch, rows, C, C, m->stream);
+    linear_backward(a.dmix, d.proj_weight, NULL, a.dbranch, p.gate_weight ? a.gated : a.mix, w.proj_weight, NULL, rows,
+                    C, C, m->stream);
     lap(m, PART_PROJ);
     if (p.gate_weight) { gate_backward(a.dmix, a.dgate, a.dmix, a.gate, a.mix, rows, C, H, m->stream); }
     attend_backward(m, p, d, a, B, NQ);
     lap(m, PART_ATTENTION);
     qkv_backward(m, w, d, a, B, NQ);
     if (p.gate_weight) { // which has the same input
-        linear_backward_strided(a.dln, 1, d.gate_weight, NULL, a.dgate, a.ln1, w.gate_weight, m->scratch,
+        linear_backward_strided(a.dln, 1, d.gate_weight, NULL, a.dgate, a.ln1, w.gate_weight, NULL,
                                 query_rows(m, B, NQ, H, H), m->stream);
     }
     lap(m, PART_QKV);

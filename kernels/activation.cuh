@@ -2,14 +2,16 @@
 //     prelu(x) = x > 0 ? x : w x
 // activation.h and activation_values.h have the maths.
 //
-// n counts elements; every backward sets dinp, which may be dout. Bytes moved an element: forward 2 sizeof(T), backward
-// 3 sizeof(T). PReLU's dw is summed a block at a time over a fixed set of elements, then by partials.cuh.
+// n counts elements, rows of C where the backward sums: every backward sets dinp, which may be dout, and adds its column
+// sums to dbias (C), the gradient of the bias of the linear layer in front. These and PReLU's dw are summed a block at a
+// time over a fixed set of elements, then by partials.cuh. Bytes moved an element: forward 2 sizeof(T), backward
+// 3 sizeof(T).
 #pragma once
 #include "activation_kind.h"
 #include "activation_values.h"
 #include "partials.cuh"
 
-enum { PRELU_BLOCKS = 8 }; // on a multiprocessor
+enum { ACTIVATION_BLOCKS = 6 }; // of a backward, on a multiprocessor: a thread may have 40 registers
 
 // gelu_activation, ...: a type for each row of ACTIVATIONS
 #define ACTIVATION_TYPE(constant, name, note, function, ...) \
@@ -38,15 +40,23 @@ template <class Activation, int W, class T> __global__ void activation_forward_k
     store(out + at, x);
 }
 
+// partials (gridDim.y, C)
 template <class Activation, int W, class T>
-__global__ void activation_backward_kernel(T* dinp, const T* dout, const T* inp, size_t n) {
-    size_t at = ((size_t)blockIdx.x * BLOCK + threadIdx.x) * W;
-    if (at >= n) { return; }
-    float x[W], d[W];
-    load(x, inp + at);
-    load(d, dout + at);
-    for (int i = 0; i < W; i++) { d[i] *= Activation::slope(x[i]); }
-    store(dinp + at, d);
+__global__ void __launch_bounds__(BLOCK, ACTIVATION_BLOCKS)
+activation_backward_kernel(T* dinp, float* partials, const T* dout, const T* inp, int rows, int C) {
+    __shared__ alignas(16) float sums[BLOCK * W];
+    Column<W> column(rows, C);
+    float x[W], d[W], sum[W] = {};
+    for (int row = column.row; row < rows; row += column.row_step) {
+        size_t at = (size_t)row * C + column.c;
+        load(x, inp + at);
+        load(d, dout + at);
+        for (int i = 0; i < W; i++) { d[i] *= Activation::slope(x[i]); }
+        store_and_round(dinp + at, d);
+        for (int i = 0; i < W; i++) { sum[i] += d[i]; }
+    }
+    store_shared(sums, sum, threadIdx.x * W, BLOCK * W);
+    column_block_sums<W>(partials, sums, C);
 }
 
 // out = f(inp), f of this kind
@@ -62,18 +72,26 @@ inline void activation_forward(T* out, const T* inp, ActivationKind kind, size_t
     CUDA_CHECK_LAUNCH();
 }
 
-// The forward line: dinp = dout f'(inp)
+// Partial sums of dinp's columns, and for PReLU one of dweight a block
+static inline size_t activation_scratch(int rows, int C) {
+    return column_scratch(rows, C, ACTIVATION_BLOCKS, 1);
+}
+
+// The forward line: dinp = dout f'(inp), dbias += its column sums
 template <class T>
-inline void activation_backward(T* dinp, const T* dout, const T* inp, ActivationKind kind, size_t n,
-                                cudaStream_t stream) {
-    with_activation(kind, [=](auto activation) {
-        with_width(vectorises(n, dinp, dout, inp), [=](auto width) {
+inline void activation_backward(T* dinp, float* dbias, const T* dout, const T* inp, ActivationKind kind, float* scratch,
+                                int rows, int C, cudaStream_t stream) {
+    dim3 grid;
+    with_activation(kind, [&](auto activation) {
+        with_width(vectorises(C, dinp, dout, inp), [&](auto width) {
             constexpr int W = width.value;
-            activation_backward_kernel<decltype(activation), W>
-                <<<ceil_div(n, BLOCK * W), BLOCK, 0, stream>>>(dinp, dout, inp, n);
+            grid = column_grid(rows, C, W, ACTIVATION_BLOCKS);
+            activation_backward_kernel<decltype(activation), W><<<grid, BLOCK, 0, stream>>>(dinp, scratch, dout, inp,
+                                                                                            rows, C);
         });
     });
     CUDA_CHECK_LAUNCH();
+    add_partials(dbias, C, nullptr, 0, scratch, grid.y, stream);
 }
 
 template <int W, class T>
@@ -95,37 +113,44 @@ inline void prelu_forward(T* out, const T* inp, const float* weight /* (1) */, s
     CUDA_CHECK_LAUNCH();
 }
 
+// partials (gridDim.y, C), and of dweight (gridDim.y gridDim.x)
 template <int W, class T>
-__global__ void prelu_backward_kernel(T* dinp, float* partials, const T* dout, const T* inp, const float* weight,
-                                      size_t n) {
-    float x[W], d[W], w = *weight, sum = 0;
-    size_t step = (size_t)gridDim.x * BLOCK * W;
-    for (size_t at = ((size_t)blockIdx.x * BLOCK + threadIdx.x) * W; at < n; at += step) {
+__global__ void __launch_bounds__(BLOCK, ACTIVATION_BLOCKS)
+prelu_backward_kernel(T* dinp, float* partials, float* weight_partials, const T* dout, const T* inp,
+                      const float* weight, int rows, int C) {
+    __shared__ alignas(16) float sums[BLOCK * W];
+    Column<W> column(rows, C);
+    float x[W], d[W], sum[W] = {}, w = *weight, dweight = 0;
+    for (int row = column.row; row < rows; row += column.row_step) {
+        size_t at = (size_t)row * C + column.c;
         load(x, inp + at);
         load(d, dout + at);
         for (int i = 0; i < W; i++) {
-            sum += x[i] > 0 ? 0 : d[i] * x[i];
+            dweight += x[i] > 0 ? 0 : d[i] * x[i];
             d[i] = x[i] > 0 ? d[i] : d[i] * w;
         }
-        store(dinp + at, d);
+        store_and_round(dinp + at, d);
+        for (int i = 0; i < W; i++) { sum[i] += d[i]; }
     }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) { partials[blockIdx.x] = sum; }
+    store_shared(sums, sum, threadIdx.x * W, BLOCK * W);
+    column_block_sums<W>(partials, sums, C);
+    dweight = block_sum(dweight);
+    if (threadIdx.x == 0) { weight_partials[blockIdx.y * gridDim.x + blockIdx.x] = dweight; }
 }
 
-// One partial sum of dweight for each block
-static inline size_t prelu_scratch(size_t n) { return (size_t)blocks_for(n, BLOCK, PRELU_BLOCKS); }
-
-// out = inp > 0 ? inp : weight inp: dinp =, dweight +=
+// out = inp > 0 ? inp : weight inp: dinp =, dbias += its column sums, dweight +=
 template <class T>
-inline void prelu_backward(T* dinp, float* dweight, const T* dout, const T* inp, const float* weight, float* scratch,
-                           size_t n, cudaStream_t stream) {
-    int blocks = 0;
-    with_width(vectorises(n, dinp, dout, inp), [&](auto width) {
+inline void prelu_backward(T* dinp, float* dbias, float* dweight, const T* dout, const T* inp, const float* weight,
+                           float* scratch, int rows, int C, cudaStream_t stream) {
+    dim3 grid;
+    float* weights = nullptr;
+    with_width(vectorises(C, dinp, dout, inp), [&](auto width) {
         constexpr int W = width.value;
-        blocks = blocks_for(n, BLOCK * W, PRELU_BLOCKS);
-        prelu_backward_kernel<W><<<blocks, BLOCK, 0, stream>>>(dinp, scratch, dout, inp, weight, n);
+        grid = column_grid(rows, C, W, ACTIVATION_BLOCKS);
+        weights = scratch + (size_t)grid.y * C;
+        prelu_backward_kernel<W><<<grid, BLOCK, 0, stream>>>(dinp, scratch, weights, dout, inp, weight, rows, C);
     });
     CUDA_CHECK_LAUNCH();
-    add_partials(dweight, 1, nullptr, 0, scratch, blocks, stream);
+    int blocks = grid.x * grid.y;
+    add_partials({{{dbias, C, scratch, C, (int)grid.y}, {dweight, 1, weights, 1, blocks}}}, stream);
 }

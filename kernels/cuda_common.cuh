@@ -32,6 +32,18 @@ static inline int multiprocessors(void) {
     return count;
 }
 
+// Blocks with so many bytes of shared memory that a multiprocessor has room for
+static inline int blocks_in_shared(size_t bytes) {
+    static size_t room = 0, reserved = 0;
+    if (room == 0) {
+        cudaDeviceProp device;
+        CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
+        room = device.sharedMemPerMultiprocessor;
+        reserved = device.reservedSharedMemPerBlock;
+    }
+    return (int)(room / (bytes + reserved));
+}
+
 // Blocks for so many tasks, a bounded number on each multiprocessor: those that must loop, for they sum
 static inline int blocks_for(size_t tasks, int tasks_of_block, int blocks_of_multiprocessor) {
     size_t needed = ceil_div(tasks, (size_t)tasks_of_block);
@@ -89,6 +101,13 @@ template <int W> __device__ inline void store(bf16* to, const float (&x)[W]) {
 template <class T, int W> __device__ inline void round_to(float (&x)[W]) { // as storing and loading them does
     alignas(16) T packed[W];
     store(packed, x);
+    load(x, packed);
+}
+
+template <class T, int W> __device__ inline void store_and_round(T* to, float (&x)[W]) { // x becomes what is there now
+    alignas(16) T packed[W];
+    store(packed, x);
+    copy<W>(to, packed);
     load(x, packed);
 }
 

@@ -8,11 +8,12 @@
 //
 //     residual_layernorm_forward             x_out = x + keep layer_scale branch,   out = layernorm(x_out)
 //     residual_layernorm_rational_forward    the same, and rational_out = F(out)
-//     layernorm_residual_backward            backward: dx_out = dx + d(layernorm),   dbranch = keep layer_scale dx_out
+//     layernorm_residual_backward            backward: dx_out = dx + d(layernorm),   dbranch = keep layer_scale dx_out,
+//                                            and column sums of dbranch: the branch ends in a linear layer with a bias
 //
 // Bytes moved an element, all in 16 bits: forward 4, with a residual 8, with a rational 2 more; backward 8, with a
 // residual 10.
-// The backward sums dweight and dbias in two stages: each warp over its rows in shared memory and the warps of a block
+// The backward sums down the columns in two stages: each warp over its rows in shared memory and the warps of a block
 // into a row of partial sums, then those by partials.cuh.
 #pragma once
 #include "rational.cuh"
@@ -32,8 +33,10 @@ static inline int layernorm_warps(size_t of_block, size_t of_warp, int C) {
     return warps;
 }
 
-static inline int layernorm_blocks(int rows, int warps) {
-    return blocks_for(rows, warps, LAYERNORM_WARPS_RESIDENT / warps);
+// As many as are resident at a time: blocks of so many warps and bytes of shared memory
+static inline int layernorm_blocks(int rows, int warps, size_t shared) {
+    int by_warps = LAYERNORM_WARPS_RESIDENT / warps, by_shared = blocks_in_shared(shared);
+    return blocks_for(rows, warps, by_shared < by_warps ? by_shared : by_warps);
 }
 
 // Where a row comes from: memory ...
@@ -58,8 +61,7 @@ template <class R, class T> struct JoinedRow {
         load(added, branch + at);
         if (layer_scale) { load(scale, layer_scale + c); }
         for (int i = 0; i < W; i++) { values[i] += (layer_scale ? k * scale[i] : k) * added[i]; }
-        round_to<R>(values);
-        store(x_out + at, values);
+        store_and_round(x_out + at, values);
     }
 };
 
@@ -85,7 +87,7 @@ layernorm_forward_kernel(T* out, float* mean, float* rstd, Row inp, const float*
     extern __shared__ float4 layernorm_shared[];
     float *weight_here = (float*)layernorm_shared, *bias_here = weight_here + C; // (C) each, as shared_place has them
     int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y;
-    R* x = (R*)(bias_here + C) + (size_t)warp * C; // a lane reads what it wrote itself
+    float* x = bias_here + C + (size_t)warp * C; // a lane reads what it wrote itself
     for (int c = warp * WARP + lane; c < C; c += warps * WARP) {
         weight_here[shared_place<W>(c, C)] = weight[c];
         bias_here[shared_place<W>(c, C)] = bias[c];
@@ -95,22 +97,21 @@ layernorm_forward_kernel(T* out, float* mean, float* rstd, Row inp, const float*
         float sum = 0, squares = 0, v[W], w[W], b[W];
         for (int c = lane * W; c < C; c += WARP * W) {
             inp.read(v, row, c, C);
-            store(x + c, v);
+            store_shared(x, v, c, C);
             for (int i = 0; i < W; i++) { sum += v[i]; }
         }
         float m = warp_sum(sum) / C;
         for (int c = lane * W; c < C; c += WARP * W) {
-            load(v, x + c);
+            load_shared(v, x, c, C);
             for (int i = 0; i < W; i++) { squares += (v[i] - m) * (v[i] - m); }
         }
         float s = 1 / sqrtf(warp_sum(squares) / C + LAYERNORM_EPS);
         for (int c = lane * W; c < C; c += WARP * W) {
-            load(v, x + c);
+            load_shared(v, x, c, C);
             load_shared(w, weight_here, c, C);
             load_shared(b, bias_here, c, C);
             for (int i = 0; i < W; i++) { v[i] = (v[i] - m) * s * w[i] + b[i]; }
-            round_to<T>(v);
-            store(out + (size_t)row * C + c, v);
+            store_and_round(out + (size_t)row * C + c, v);
             behind.write(v, row, c, C);
         }
         if (lane == 0) {
@@ -123,11 +124,12 @@ layernorm_forward_kernel(T* out, float* mean, float* rstd, Row inp, const float*
 template <int W, class R, class T, class Row, class Behind>
 inline void layernorm_forward_launch(T* out, float* mean, float* rstd, Row inp, const float* weight, const float* bias,
                                      Behind behind, int rows, int C, cudaStream_t stream) {
-    size_t of_block = 2 * C * sizeof(float), of_warp = C * sizeof(R);
-    int warps = layernorm_warps(of_block, of_warp, C), blocks = layernorm_blocks(rows, warps);
+    size_t of_warp = C * sizeof(float), of_block = 2 * of_warp;
+    int warps = layernorm_warps(of_block, of_warp, C);
+    size_t shared = of_block + warps * of_warp;
     dim3 block(WARP, warps);
-    layernorm_forward_kernel<W, R><<<blocks, block, of_block + warps * of_warp, stream>>>(out, mean, rstd, inp, weight,
-                                                                                          bias, behind, rows, C);
+    layernorm_forward_kernel<W, R><<<layernorm_blocks(rows, warps, shared), block, shared, stream>>>(
+        out, mean, rstd, inp, weight, bias, behind, rows, C);
     CUDA_CHECK_LAUNCH();
 }
 
@@ -175,14 +177,6 @@ inline void residual_layernorm_rational_forward(R* x_out, T* out, T* rational_ou
     }
 }
 
-// sums (C), in the lane's own places: += added
-template <int W> __device__ inline void add_to_shared(float* sums, const float (&added)[W], int c, int C) {
-    float sum[W];
-    load_shared(sum, sums, c, C);
-    for (int i = 0; i < W; i++) { sum[i] += added[i]; }
-    store_shared(sums, sum, c, C);
-}
-
 // The gradient of the stream, which LayerNorm adds to, and of the branch that joined it just before. inp may be out, or
 // NULL: zero; branch, layer_scale (C) and keep (B) may be NULL.
 template <class R, class T> struct StreamGradient {
@@ -195,21 +189,23 @@ template <class R, class T> struct StreamGradient {
         for (int i = 0; i < W; i++) { d[i] = 0; }
         if (inp) { load(d, inp + (size_t)row * C + c); }
     }
-    template <int W> __device__ void write(float (&d)[W], int row, int c, int C) const {
+    template <int W> __device__ void write(float (&d)[W], int row, int c, int C) const { // d becomes the branch's
         size_t at = (size_t)row * C + c;
-        round_to<R>(d);
-        store(out + at, d);
+        store_and_round(out + at, d);
         if (!branch) { return; }
         float k = keep ? keep[row / N] : 1, scale[W];
         if (layer_scale) { load(scale, layer_scale + c); }
         for (int i = 0; i < W; i++) { d[i] *= layer_scale ? k * scale[i] : k; }
-        store(branch + at, d);
+        store_and_round(branch + at, d);
     }
 };
 
-// One row. dx += rstd (dnorm - mean(dnorm) - norm mean(dnorm norm)), dnorm = dout weight; dweight and dbias (C) +=
+// Column sums of a warp, in shared memory, (C) each: of the norm's parameters and of the branch, which may be NULL
+struct LayernormSums { float *dweight, *dbias, *dbranch; };
+
+// One row. dx += rstd (dnorm - mean(dnorm) - norm mean(dnorm norm)), dnorm = dout weight
 template <int W, class R, class T>
-__device__ void layernorm_backward_row(StreamGradient<R, T> dx, float* dweight, float* dbias, const T* dout, const R* x,
+__device__ void layernorm_backward_row(StreamGradient<R, T> dx, LayernormSums sums, const T* dout, const R* x,
                                        const float* weight, float mean, float rstd, int row, int C) {
     float sum = 0, sum_norm = 0, d[W], norm[W], w[W], dstream[W];
     for (int c = threadIdx.x * W; c < C; c += WARP * W) {
@@ -235,58 +231,68 @@ __device__ void layernorm_backward_row(StreamGradient<R, T> dx, float* dweight, 
             norm[i] *= d[i];
         }
         dx.write(dstream, row, c, C);
-        add_to_shared(dweight, norm, c, C);
-        add_to_shared(dbias, d, c, C);
+        add_to_shared(sums.dweight, norm, c, C);
+        add_to_shared(sums.dbias, d, c, C);
+        if (sums.dbranch) { add_to_shared(sums.dbranch, dstream, c, C); }
     }
 }
 
-// partials (gridDim.x, 2C): row blockIdx.x = the block's sums of dweight and dbias
+// partials (gridDim.x, kinds C): row blockIdx.x = the block's sums of dweight, dbias and, of three kinds, the branch
 template <int W, class R, class T>
 __global__ void __launch_bounds__(LAYERNORM_WARPS * WARP, LAYERNORM_WARPS_RESIDENT / LAYERNORM_WARPS)
-layernorm_backward_kernel(StreamGradient<R, T> dx, float* partials, const T* dout, const R* inp, const float* weight,
-                          const float* mean, const float* rstd, int rows, int C) {
+layernorm_backward_kernel(StreamGradient<R, T> dx, float* partials, int kinds, const T* dout, const R* inp,
+                          const float* weight, const float* mean, const float* rstd, int rows, int C) {
     extern __shared__ float4 layernorm_shared[];
-    float *weight_here = (float*)layernorm_shared, *sums = weight_here + C; // (C), (warps, 2C), both as shared_place has them
+    float *weight_here = (float*)layernorm_shared, *sums = weight_here + C; // (C), (warps, kinds, C), by shared_place
     int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, threads = warps * WARP;
     for (int c = warp * WARP + lane; c < C; c += threads) { weight_here[shared_place<W>(c, C)] = weight[c]; }
-    for (int i = warp * WARP + lane; i < warps * 2 * C; i += threads) { sums[i] = 0; }
+    for (int i = warp * WARP + lane; i < warps * kinds * C; i += threads) { sums[i] = 0; }
     __syncthreads();
-    float *dweight = sums + (size_t)warp * 2 * C, *dbias = dweight + C;
+    float* mine = sums + (size_t)warp * kinds * C;
+    LayernormSums of_warp = {mine, mine + C, kinds > 2 ? mine + 2 * C : nullptr};
     for (int row = blockIdx.x * warps + warp; row < rows; row += gridDim.x * warps) {
         size_t at = (size_t)row * C;
-        layernorm_backward_row<W>(dx, dweight, dbias, dout + at, inp + at, weight_here, mean[row], rstd[row], row, C);
+        layernorm_backward_row<W>(dx, of_warp, dout + at, inp + at, weight_here, mean[row], rstd[row], row, C);
     }
     __syncthreads();
-    for (int i = warp * WARP + lane; i < 2 * C; i += threads) {
-        int place = i < C ? shared_place<W>(i, C) : C + shared_place<W>(i - C, C);
+    for (int i = warp * WARP + lane; i < kinds * C; i += threads) {
+        int place = i / C * C + shared_place<W>(i % C, C);
         float sum = 0;
-        for (int w = 0; w < warps; w++) { sum += sums[w * 2 * C + place]; }
-        partials[(size_t)blockIdx.x * 2 * C + i] = sum;
+        for (int w = 0; w < warps; w++) { sum += sums[w * kinds * C + place]; }
+        partials[(size_t)blockIdx.x * kinds * C + i] = sum;
     }
 }
 
-static inline int layernorm_backward_warps(int C) {
-    return layernorm_warps(C * sizeof(float), 2 * C * sizeof(float), C);
+struct LayernormBackwardShape { int warps, blocks; size_t shared; };
+
+static inline LayernormBackwardShape layernorm_backward_shape(int kinds, int rows, int C) {
+    size_t of_block = C * sizeof(float), of_warp = kinds * of_block;
+    int warps = layernorm_warps(of_block, of_warp, C);
+    size_t shared = of_block + warps * of_warp;
+    return {warps, layernorm_blocks(rows, warps, shared), shared};
 }
 
-// A row of dweight and dbias sums for each block
+// A row of sums for each block
 static inline size_t layernorm_scratch(int rows, int C) {
-    return (size_t)layernorm_blocks(rows, layernorm_backward_warps(C)) * 2 * C;
+    size_t two = (size_t)layernorm_backward_shape(2, rows, C).blocks * 2;
+    size_t three = (size_t)layernorm_backward_shape(3, rows, C).blocks * 3;
+    return (two > three ? two : three) * C;
 }
 
 template <class R, class T>
-inline void layernorm_backward_launch(StreamGradient<R, T> dx, float* dweight, float* dbias, const T* dout,
-                                      const R* inp, const float* weight, const float* mean, const float* rstd,
-                                      float* scratch, int rows, int C, cudaStream_t stream) {
-    int warps = layernorm_backward_warps(C), blocks = layernorm_blocks(rows, warps);
-    size_t shared = (1 + 2 * warps) * C * sizeof(float);
-    dim3 block(WARP, warps);
+inline void layernorm_backward_launch(StreamGradient<R, T> dx, float* dbranch_bias, float* dweight, float* dbias,
+                                      const T* dout, const R* inp, const float* weight, const float* mean,
+                                      const float* rstd, float* scratch, int rows, int C, cudaStream_t stream) {
+    int kinds = dbranch_bias ? 3 : 2, ld = kinds * C;
+    LayernormBackwardShape s = layernorm_backward_shape(kinds, rows, C);
+    dim3 block(WARP, s.warps);
     with_width(vectorises(C, dx.out, dx.inp, dx.branch, dx.layer_scale, dout, inp), [=](auto width) {
-        layernorm_backward_kernel<width.value><<<blocks, block, shared, stream>>>(dx, scratch, dout, inp, weight, mean,
-                                                                                  rstd, rows, C);
+        layernorm_backward_kernel<width.value><<<s.blocks, block, s.shared, stream>>>(
+            dx, scratch, kinds, dout, inp, weight, mean, rstd, rows, C);
     });
     CUDA_CHECK_LAUNCH();
-    add_partials(dweight, C, dbias, C, scratch, blocks, stream);
+    add_partials({{{dweight, C, scratch, ld, s.blocks}, {dbias, C, scratch + C, ld, s.blocks},
+                   {dbranch_bias, C, scratch + 2 * C, ld, s.blocks}}}, stream);
 }
 
 // out = (inp - mean) rstd weight + bias: dinp += (the residual stream), dweight (C) and dbias (C) +=
@@ -295,17 +301,19 @@ inline void layernorm_backward(R* dinp, float* dweight, float* dbias, const T* d
                                const float* mean, const float* rstd, float* scratch, int rows, int C,
                                cudaStream_t stream) {
     StreamGradient<R, T> dx = {dinp, dinp, nullptr, nullptr, nullptr, 1};
-    layernorm_backward_launch(dx, dweight, dbias, dout, inp, weight, mean, rstd, scratch, rows, C, stream);
+    layernorm_backward_launch(dx, (float*)NULL, dweight, dbias, dout, inp, weight, mean, rstd, scratch, rows, C, stream);
 }
 
 // inp (B, N, C) = ... + keep layer_scale branch, out = layernorm(inp): dinp_out = dinp + what comes through the norm,
-// dbranch = keep layer_scale dinp_out, dweight (C) and dbias (C) +=. dinp may be dinp_out, or NULL where the norm alone
-// reads the stream; dbranch is NULL where no branch joined it.
+// dbranch = keep layer_scale dinp_out, dweight (C), dbias (C) and dbranch_bias (C) +=, the last by column sums of dbranch.
+// dinp may be dinp_out, or NULL where the norm alone reads the stream; dbranch is NULL where no branch joined it,
+// dbranch_bias where its sums are not wanted.
 template <class R, class T>
-inline void layernorm_residual_backward(R* dinp_out, T* dbranch, float* dweight, float* dbias, const R* dinp,
-                                        const T* dout, const R* inp, const float* weight, const float* mean,
-                                        const float* rstd, const float* layer_scale, const float* keep, float* scratch,
-                                        int B, int N, int C, cudaStream_t stream) {
+inline void layernorm_residual_backward(R* dinp_out, T* dbranch, float* dbranch_bias, float* dweight, float* dbias,
+                                        const R* dinp, const T* dout, const R* inp, const float* weight,
+                                        const float* mean, const float* rstd, const float* layer_scale,
+                                        const float* keep, float* scratch, int B, int N, int C, cudaStream_t stream) {
     StreamGradient<R, T> dx = {dinp_out, dinp, dbranch, layer_scale, keep, N};
-    layernorm_backward_launch(dx, dweight, dbias, dout, inp, weight, mean, rstd, scratch, B * N, C, stream);
+    layernorm_backward_launch(dx, dbranch_bias, dweight, dbias, dout, inp, weight, mean, rstd, scratch, B * N, C,
+                              stream);
 }

@@ -1,9 +1,12 @@
 // Sums over rows, in two stages and a fixed order: blocks write partial sums side by side, a second kernel adds them
-// up. How rows are cut into blocks depends on the shape and on the number of multiprocessors alone.
+// up. How rows are cut into blocks depends on the shape and on the device alone.
 //
 //     add_partials   sum (n) += column sums of partials (parts, n)
 //     column_sums    sum (n) += Σ over the rows of term.at(row, column); each term is asked for once
 //     bias_backward  dbias (C) += column sums of dout (rows, C), its rows ld apart: a linear layer's bias
+//
+// A kernel that writes dout of a linear layer sums it on the way, for it has the values: LayerNorm's backward, the
+// activations', the rational's, softmax attention's on tensor cores. bias_backward is for all that none of these wrote.
 #pragma once
 #include "cuda_common.cuh"
 
@@ -20,22 +23,39 @@ __device__ inline float sum_of_rows(float x) {
     return sum;
 }
 
-// Columns 0..n-1 go to sum, n..n+n2-1 to sum2
-__global__ void add_partials_kernel(float* sum, int n, float* sum2, int n2, const float* partials, int parts) {
+// sum (n) += column sums of partials (parts, n), whose rows are ld apart; sum may be NULL
+struct PartialSum { float* sum; int n; const float* partials; int ld, parts; };
+enum { PARTIAL_SUMS = 3 }; // at most, in one launch
+struct PartialSums { PartialSum of[PARTIAL_SUMS]; };
+
+__global__ void add_partials_kernel(PartialSums sums) {
+    PartialSum s = blockIdx.y == 0 ? sums.of[0] : blockIdx.y == 1 ? sums.of[1] : sums.of[2];
     int i = blockIdx.x * PARTIAL_COLUMNS + threadIdx.x;
     float total = 0;
-    for (int part = threadIdx.y; part < parts && i < n + n2; part += PARTIAL_ROWS) {
-        total += partials[(size_t)part * (n + n2) + i];
+    #pragma unroll 4
+    for (int part = threadIdx.y; part < s.parts && i < s.n; part += PARTIAL_ROWS) {
+        total += s.partials[(size_t)part * s.ld + i];
     }
     total = sum_of_rows(total);
-    if (threadIdx.y == 0 && i < n + n2) { *(i < n ? sum + i : sum2 + (i - n)) += total; }
+    if (threadIdx.y == 0 && i < s.n) { s.sum[i] += total; }
 }
 
+static inline void add_partials(PartialSums sums, cudaStream_t stream) {
+    int widest = 0;
+    for (PartialSum& s : sums.of) {
+        s.n = s.sum ? s.n : 0;
+        widest = s.n > widest ? s.n : widest;
+    }
+    int count = sums.of[2].n ? 3 : sums.of[1].n ? 2 : 1;
+    dim3 grid(ceil_div(widest, PARTIAL_COLUMNS), count), block(PARTIAL_COLUMNS, PARTIAL_ROWS);
+    add_partials_kernel<<<grid, block, 0, stream>>>(sums);
+    CUDA_CHECK_LAUNCH();
+}
+
+// Columns 0..n-1 of partials (parts, n + n2) go to sum, n..n+n2-1 to sum2
 static inline void add_partials(float* sum, int n, float* sum2, int n2, const float* partials, int parts,
                                 cudaStream_t stream) {
-    dim3 block(PARTIAL_COLUMNS, PARTIAL_ROWS);
-    add_partials_kernel<<<ceil_div(n + n2, PARTIAL_COLUMNS), block, 0, stream>>>(sum, n, sum2, n2, partials, parts);
-    CUDA_CHECK_LAUNCH();
+    add_partials({{{sum, n, partials, n + n2, parts}, {sum2, n2, partials + n, n + n2, parts}}}, stream);
 }
 
 // Elements of a tensor (rows, n) whose rows are `stride` apart, as the terms of sums
@@ -79,4 +99,75 @@ static inline size_t bias_backward_scratch(int rows, int C) { return column_sums
 template <class T>
 inline void bias_backward(float* dbias, const T* dout, int ld, float* scratch, int rows, int C, cudaStream_t stream) {
     column_sums(dbias, TensorTerm<T>{dout, (size_t)ld}, scratch, rows, C, stream);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Sums down the columns of a tensor (rows, C) beside what a kernel does to each of its elements. A block of BLOCK
+// threads has up to 32 vectors of W channels side by side, a thread one of them, and goes down the rows, as many at a
+// time as it has threads above each other. Grid: (slices of the columns, parts of the rows).
+
+struct ColumnShape {
+    int lanes, slices, height; // threads side by side in a block, blocks side by side, rows of a block at a time
+    __host__ __device__ ColumnShape(int C, int width) {
+        int vectors = ceil_div(C, width);
+        slices = ceil_div(vectors, WARP);
+        lanes = ceil_div(vectors, slices);
+        height = BLOCK / lanes;
+    }
+};
+
+// The channels that a thread keeps, and the rows it meets there: row, row + row_step, ...
+template <int W> struct Column {
+    int c, row, row_step;
+    __device__ Column(int rows, int C) {
+        ColumnShape shape(C, W);
+        c = (blockIdx.x * shape.lanes + threadIdx.x % shape.lanes) * W;
+        row = blockIdx.y * shape.height + threadIdx.x / shape.lanes;
+        row_step = gridDim.y * shape.height;
+        bool idle = c >= C || (int)threadIdx.x >= shape.lanes * shape.height;
+        c = idle ? 0 : c;
+        row = idle ? rows : row;
+    }
+};
+
+// So many blocks of a multiprocessor, or one part where that is more
+static inline dim3 column_grid(int rows, int C, int width, int blocks_of_multiprocessor) {
+    ColumnShape shape(C, width);
+    int parts = multiprocessors() * blocks_of_multiprocessor / shape.slices, needed = ceil_div(rows, shape.height);
+    parts = parts < needed ? parts : needed;
+    return dim3(shape.slices, parts > 1 ? parts : 1);
+}
+
+// Partial sums of every column and of_block more a block, whichever width the pointers allow
+static inline size_t column_scratch(int rows, int C, int blocks_of_multiprocessor, size_t of_block) {
+    size_t most = 0;
+    for (int width : {1, (int)VECTOR}) {
+        dim3 grid = column_grid(rows, C, width, blocks_of_multiprocessor);
+        size_t floats = (size_t)grid.y * (C + grid.x * of_block);
+        most = floats > most ? floats : most;
+    }
+    return most;
+}
+
+// sums, in shared memory, as shared_place has them for the vector that begins at c: += added
+template <int W> __device__ inline void add_to_shared(float* sums, const float (&added)[W], int c, int n) {
+    float sum[W];
+    load_shared(sum, sums, c, n);
+    for (int i = 0; i < W; i++) { sum[i] += added[i]; }
+    store_shared(sums, sum, c, n);
+}
+
+// partials (gridDim.y, C): the block's place of row blockIdx.y = what its threads have in sums (BLOCK W), each by
+// add_to_shared at threadIdx.x W
+template <int W> __device__ inline void column_block_sums(float* partials, const float* sums, int C) {
+    ColumnShape shape(C, W);
+    __syncthreads();
+    for (int i = threadIdx.x; i < shape.lanes * W; i += BLOCK) {
+        int c = blockIdx.x * shape.lanes * W + i;
+        float sum = 0;
+        for (int row = 0; row < shape.height; row++) {
+            sum += sums[shared_place<W>(row * shape.lanes * W + i, BLOCK * W)];
+        }
+        if (c < C) { partials[(size_t)blockIdx.y * C + c] = sum; }
+    }
 }

@@ -6,6 +6,7 @@
 // A thread keeps a fixed vector of 8 channels, which lie in one group, and walks down the rows, its coefficients and
 // m+1+n sums in registers; at the end one reduction in the block, a row of partial sums to the workspace, and a small
 // kernel that adds the rows. Where groups are not multiples of 8 channels wide, a thread has one channel instead.
+// Column sums of dx, the gradient of a bias in front, wait in shared memory: registers are few.
 // Orders up to (5, 4) are calculated as (5, 4), others as (15, 15), the missing coefficients being zero.
 //
 // Bytes moved an element: forward 2 sizeof(T), backward 3 sizeof(T).
@@ -62,24 +63,12 @@ template <int M, int N, RationalForm FORM> struct Rational {
     }
 };
 
-// The vector of channels that thread i of the whole grid keeps, and the rows it meets there: row, row + row_step, ...
-template <int W> struct RationalColumn {
-    int c, group, row, row_step;
-    __device__ RationalColumn(int rows, int C, RationalShape shape) {
-        int vectors = C / W, i = blockIdx.x * BLOCK + threadIdx.x;
-        row_step = gridDim.x * BLOCK / vectors;
-        c = i % vectors * W;
-        group = c / (C / shape.groups);
-        row = i / vectors < row_step ? i / vectors : rows; // what is left of the last turn of threads has no row
-    }
-};
-
 template <int M, int N, RationalForm FORM, int W, class T>
 __global__ void __launch_bounds__(BLOCK, N > 4 ? 1 : RATIONAL_BLOCKS)
 rational_forward_kernel(T* out, const T* inp, const float* numerator, const float* denominator, int rows, int C,
                         RationalShape shape) {
-    RationalColumn<W> column(rows, C, shape);
-    Rational<M, N, FORM> f(numerator, denominator + column.group * shape.n, shape);
+    Column<W> column(rows, C);
+    Rational<M, N, FORM> f(numerator, denominator + column.c / (C / shape.groups) * shape.n, shape);
     for (int row = column.row; row < rows; row += column.row_step) {
         size_t at = (size_t)row * C + column.c;
         float x[W];
@@ -89,7 +78,7 @@ rational_forward_kernel(T* out, const T* inp, const float* numerator, const floa
     }
 }
 
-// partials (gridDim.x, K): row blockIdx.x = the sums of the block's threads, da (m+1) and then db (groups, n)
+// partials (blocks, K): the block's row = the sums of its threads, da (m+1) and then db (groups, n)
 template <int M, int N, RationalForm FORM>
 __device__ void rational_block_sums(float* partials, const float (&sum_a)[M + 1], const float (&sum_b)[N], int group,
                                     const float* denominator, RationalShape shape) {
@@ -108,20 +97,23 @@ __device__ void rational_block_sums(float* partials, const float (&sum_a)[M + 1]
         for (int t = lane; t < BLOCK; t += WARP) { sum += !of_group || groups[t] == j / shape.n ? values[t] : 0; }
         sum = warp_sum(sum);
         if (of_group && FORM == RATIONAL_FORM_A) { sum = negate_where_negative(sum, denominator[j]); } // d|b|/db
-        if (lane == 0) { partials[(size_t)blockIdx.x * K + k] = sum; }
+        if (lane == 0) { partials[(size_t)(blockIdx.y * gridDim.x + blockIdx.x) * K + k] = sum; }
     }
 }
 
+// column_partials (gridDim.y, C): column sums of dinp; NULL: they are not wanted
 template <int M, int N, RationalForm FORM, int W, class T>
 __global__ void __launch_bounds__(BLOCK, N > 4 ? 1 : RATIONAL_BLOCKS)
-rational_backward_kernel(T* dinp, float* partials, const T* dout, const T* inp, const float* numerator,
-                         const float* denominator, int rows, int C, RationalShape shape) {
-    RationalColumn<W> column(rows, C, shape);
-    Rational<M, N, FORM> f(numerator, denominator + column.group * shape.n, shape);
-    float sum_a[M + 1] = {}, sum_b[N] = {};
+rational_backward_kernel(T* dinp, float* partials, float* column_partials, const T* dout, const T* inp,
+                         const float* numerator, const float* denominator, int rows, int C, RationalShape shape) {
+    __shared__ alignas(16) float column_sums[BLOCK * W];
+    Column<W> column(rows, C);
+    int group = column.c / (C / shape.groups);
+    Rational<M, N, FORM> f(numerator, denominator + group * shape.n, shape);
+    float sum_a[M + 1] = {}, sum_b[N] = {}, x[W] = {}, d[W];
+    store_shared(column_sums, x, threadIdx.x * W, BLOCK * W);
     for (int row = column.row; row < rows; row += column.row_step) {
         size_t at = (size_t)row * C + column.c;
-        float x[W], d[W];
         load(x, inp + at);
         load(d, dout + at);
         for (int i = 0; i < W; i++) {
@@ -135,9 +127,11 @@ rational_backward_kernel(T* dinp, float* partials, const T* dout, const T* inp, 
                 if (k <= N) { sum_b[k - 1] += u * f.argument(power); }
             }
         }
-        store(dinp + at, d);
+        store_and_round(dinp + at, d);
+        if (column_partials) { add_to_shared(column_sums, d, threadIdx.x * W, BLOCK * W); }
     }
-    rational_block_sums<M, N, FORM>(partials, sum_a, sum_b, column.group, denominator, shape);
+    rational_block_sums<M, N, FORM>(partials, sum_a, sum_b, group, denominator, shape);
+    if (column_partials) { column_block_sums<W>(column_partials, column_sums, C); }
 }
 
 // launch(Constant<M>, Constant<N>, Constant<form>): the smallest orders compiled that hold the shape's
@@ -155,12 +149,6 @@ template <class Launch> inline void with_rational(RationalShape s, Launch launch
     }
 }
 
-static inline int rational_blocks(int rows, int C, int width) { // their threads fill a row at least
-    int vectors = C / width, of_row = ceil_div(vectors, BLOCK);
-    int blocks = blocks_for((size_t)rows * vectors, BLOCK, RATIONAL_BLOCKS);
-    return blocks > of_row ? blocks : of_row;
-}
-
 template <class T>
 inline void rational_forward(T* out, const T* inp, const float* numerator, const float* denominator, int rows, int C,
                              RationalShape s, cudaStream_t stream) {
@@ -168,34 +156,40 @@ inline void rational_forward(T* out, const T* inp, const float* numerator, const
         with_width(vectorises(C / s.groups, out, inp), [=](auto width) {
             constexpr int M = m.value, N = n.value, W = width.value;
             constexpr RationalForm FORM = (RationalForm)form.value;
-            int blocks = rational_blocks(rows, C, W);
-            rational_forward_kernel<M, N, FORM, W><<<blocks, BLOCK, 0, stream>>>(out, inp, numerator, denominator,
-                                                                                 rows, C, s);
+            dim3 grid = column_grid(rows, C, W, RATIONAL_BLOCKS);
+            rational_forward_kernel<M, N, FORM, W><<<grid, BLOCK, 0, stream>>>(out, inp, numerator, denominator, rows,
+                                                                               C, s);
         });
     });
     CUDA_CHECK_LAUNCH();
 }
 
-// A row of coefficient sums for each block
+// A row of coefficient sums for each block, and partial sums of dinp's columns
 static inline size_t rational_scratch(int rows, int C, RationalShape s) {
-    return (size_t)rational_blocks(rows, C, 1) * rational_coefficients(s);
+    return column_scratch(rows, C, RATIONAL_BLOCKS, rational_coefficients(s));
 }
 
-// out = P(inp) / Q(inp): dinp =, dnumerator +=, ddenominator +=; dinp may be dout
+// out = P(inp) / Q(inp): dinp =, dnumerator +=, ddenominator +=; dinp may be dout. dbias (C, may be NULL) += column sums
+// of dinp, for the linear layer that made inp.
 template <class T>
-inline void rational_backward(T* dinp, float* dnumerator, float* ddenominator, const T* dout, const T* inp,
-                              const float* numerator, const float* denominator, float* scratch, int rows, int C,
-                              RationalShape s, cudaStream_t stream) {
-    int blocks = 0;
+inline void rational_backward(T* dinp, float* dbias, float* dnumerator, float* ddenominator, const T* dout,
+                              const T* inp, const float* numerator, const float* denominator, float* scratch, int rows,
+                              int C, RationalShape s, cudaStream_t stream) {
+    dim3 grid;
+    float* columns = nullptr;
+    int K = rational_coefficients(s), of_a = s.m + 1;
     with_rational(s, [&](auto m, auto n, auto form) {
         with_width(vectorises(C / s.groups, dinp, dout, inp), [&](auto width) {
             constexpr int M = m.value, N = n.value, W = width.value;
             constexpr RationalForm FORM = (RationalForm)form.value;
-            blocks = rational_blocks(rows, C, W);
-            rational_backward_kernel<M, N, FORM, W><<<blocks, BLOCK, 0, stream>>>(
-                dinp, scratch, dout, inp, numerator, denominator, rows, C, s);
+            grid = column_grid(rows, C, W, RATIONAL_BLOCKS);
+            columns = scratch + (size_t)grid.x * grid.y * K;
+            rational_backward_kernel<M, N, FORM, W><<<grid, BLOCK, 0, stream>>>(
+                dinp, scratch, dbias ? columns : nullptr, dout, inp, numerator, denominator, rows, C, s);
         });
     });
     CUDA_CHECK_LAUNCH();
-    add_partials(dnumerator, s.m + 1, ddenominator, s.groups * s.n, scratch, blocks, stream);
+    int blocks = grid.x * grid.y, parts = grid.y;
+    add_partials({{{dnumerator, of_a, scratch, K, blocks}, {ddenominator, K - of_a, scratch + of_a, K, blocks},
+                   {dbias, C, columns, C, parts}}}, stream);
 }

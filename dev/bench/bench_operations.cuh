@@ -85,26 +85,22 @@ static void time_linear_layers(Operations* o) {
     time_linear(o, "qkv", C, 3 * C, [=](BlockTensors t, int) {
         linear_forward(t.a.qkv, t.a.ln1, t.w.qkv_weight, t.w.qkv_bias, rows, C, 3 * C, s);
     }, [=](BlockTensors t, int) {
-        linear_backward(t.a.dln, t.d.qkv_weight, t.d.qkv_bias, t.a.dqkv, t.a.ln1, t.w.qkv_weight, m->scratch, rows, C,
-                        3 * C, s);
+        linear_backward(t.a.dln, t.d.qkv_weight, NULL, t.a.dqkv, t.a.ln1, t.w.qkv_weight, NULL, rows, C, 3 * C, s);
     });
     time_linear(o, "proj", C, C, [=](BlockTensors t, int) {
         linear_forward(t.a.proj, t.a.mix, t.w.proj_weight, t.w.proj_bias, rows, C, C, s);
     }, [=](BlockTensors t, int) {
-        linear_backward(t.a.dmix, t.d.proj_weight, t.d.proj_bias, t.a.dbranch, t.a.mix, t.w.proj_weight, m->scratch,
-                        rows, C, C, s);
+        linear_backward(t.a.dmix, t.d.proj_weight, NULL, t.a.dbranch, t.a.mix, t.w.proj_weight, NULL, rows, C, C, s);
     });
     time_linear(o, "fc1", C, F, [=](BlockTensors t, int) {
         linear_forward(t.a.fc1, t.a.ln2, t.w.fc1_weight, t.w.fc1_bias, rows, C, F, s);
     }, [=](BlockTensors t, int) {
-        linear_backward(t.a.dln, t.d.fc1_weight, t.d.fc1_bias, t.a.dhidden, t.a.ln2, t.w.fc1_weight, m->scratch, rows,
-                        C, F, s);
+        linear_backward(t.a.dln, t.d.fc1_weight, NULL, t.a.dhidden, t.a.ln2, t.w.fc1_weight, NULL, rows, C, F, s);
     });
     time_linear(o, "fc2", F, C, [=](BlockTensors t, int) {
         linear_forward(t.a.fc2, t.a.act2, t.w.fc2_weight, t.w.fc2_bias, rows, F, C, s);
     }, [=](BlockTensors t, int) {
-        linear_backward(t.a.dhidden, t.d.fc2_weight, t.d.fc2_bias, t.a.dbranch, t.a.act2, t.w.fc2_weight, m->scratch,
-                        rows, F, C, s);
+        linear_backward(t.a.dhidden, t.d.fc2_weight, NULL, t.a.dbranch, t.a.act2, t.w.fc2_weight, NULL, rows, F, C, s);
     });
 }
 
@@ -142,14 +138,16 @@ static void time_activations(Operations* o) {
     });
     // not in place, as the trainer has it: after many calls nothing but zeros would be left
     operation(o, gr_kan ? "rational backward" : "gelu backward", L, 3 * E * h, 0, [=](BlockTensors t, int) {
-        size_t n = (size_t)rows * d.F;
-        if (!gr_kan) { return activation_backward(t.a.act2, t.a.dhidden, t.a.fc1, ACTIVATION_GELU, n, s); }
-        rational_backward(t.a.act2, t.d.numerator2, t.d.denominator2, t.a.dhidden, t.a.fc1, t.p.numerator2,
-                          t.p.denominator2, m->scratch, rows, d.F, r, s);
+        if (!gr_kan) {
+            return activation_backward(t.a.act2, t.d.fc1_bias, t.a.dhidden, t.a.fc1, ACTIVATION_GELU, m->scratch, rows,
+                                       d.F, s);
+        }
+        rational_backward(t.a.act2, t.d.fc1_bias, t.d.numerator2, t.d.denominator2, t.a.dhidden, t.a.fc1,
+                          t.p.numerator2, t.p.denominator2, m->scratch, rows, d.F, r, s);
     });
     if (!gr_kan) { return; }
     operation(o, "rational backward, C wide", L, 3 * E * n, 0, [=](BlockTensors t, int) {
-        rational_backward(t.a.act1, t.d.numerator1, t.d.denominator1, t.a.dln, t.a.ln2, t.p.numerator1,
+        rational_backward(t.a.act1, NULL, t.d.numerator1, t.d.denominator1, t.a.dln, t.a.ln2, t.p.numerator1,
                           t.p.denominator1, m->scratch, rows, d.C, r, s);
     });
 }

@@ -77,6 +77,20 @@ static inline Floats without_queries(Floats qkv, int N, int NQ, int C) {
     return qkv;
 }
 
+// sums (C) += column sums of values (rows, C), of which count columns begin at first
+static inline Floats plus_column_sums(Floats sums, const Floats& values, int first, int count) {
+    std::vector<double> exact(sums.begin(), sums.end());
+    int C = (int)sums.size();
+    for (size_t i = 0; i < values.size(); i++) {
+        int c = (int)(i % C);
+        if (c >= first && c < first + count) { exact[c] += values[i]; }
+    }
+    return Floats(exact.begin(), exact.end());
+}
+static inline Floats plus_column_sums(Floats sums, const Floats& values) {
+    return plus_column_sums(sums, values, 0, (int)sums.size());
+}
+
 // Largest errors seen, by a name and the storage, for the comments beside the limits: printed with --errors
 struct Seen { const char *what, *storage; double error; };
 static std::vector<Seen> seen_errors;

@@ -1,6 +1,6 @@
 // layernorm.cuh against layernorm.h, residual.h and rational.h: stream and activations in fp32 and bf16 and mixed, rows
 // that no grid divides, C that is no multiple of 8, means far from zero, every optional input left out. Forms that join
-// the stream equal one function after the other.
+// the stream equal one function after the other; the bias of a branch is held against the column sums of its gradient.
 #include "../../kernels/layernorm.cuh"
 #include "kernel_test.cuh"
 
@@ -81,18 +81,20 @@ static void test_fused_backward(int B, int N, int C, bool scales, bool drops, bo
     Floats x = random_values<R>(n), dx = begins ? Floats(n) : random_values<R>(n), dout = random_values<T>(n);
     Floats weight = random_values<float>(C), bias(C), scale = random_values<float>(C), keep(B), dbranch(n), dscale(C);
     Floats dweight = random_values<float>(C), dbias = random_values<float>(C), out(n), means(B * N), rstds(B * N);
+    Floats dbranch_bias(C, 0.5f);
     for (int i = 0; i < B; i++) { keep[i] = i % 3 == 1 ? 0 : 1.25f; }
     cpu.layernorm_forward(out.data(), means.data(), rstds.data(), x.data(), weight.data(), bias.data(), B * N, C);
     Device<R> d_x(x), d_dx(dx), d_sum(n);
     Device<T> d_dout(dout), d_dbranch(n);
     Device<float> d_weight(weight), d_mean(means), d_rstd(rstds), d_scale(scale), d_keep(keep), d_dweight(dweight);
-    Device<float> d_dbias(dbias), scratch(layernorm_scratch(B * N, C));
+    Device<float> d_dbias(dbias), d_dbranch_bias(dbranch_bias), scratch(layernorm_scratch(B * N, C));
     R* out_of_place = begins ? d_sum.data : d_dx.data; // else it is added to in place
 
     Floats cpu_scratch(cpu.layernorm_scratch(B * N, C));
     cpu.layernorm_backward(dx.data(), dweight.data(), dbias.data(), dout.data(), x.data(), weight.data(), means.data(),
                            rstds.data(), cpu_scratch.data(), B * N, C);
-    layernorm_residual_backward<R, T>(out_of_place, joins ? d_dbranch.data : nullptr, d_dweight, d_dbias,
+    layernorm_residual_backward<R, T>(out_of_place, joins ? d_dbranch.data : nullptr,
+                                      joins ? d_dbranch_bias.data : nullptr, d_dweight, d_dbias,
                                       begins ? nullptr : d_dx.data, d_dout, d_x, d_weight, d_mean, d_rstd,
                                       scales ? d_scale.data : nullptr, drops ? d_keep.data : nullptr, scratch, B, N, C,
                                       0);
@@ -104,6 +106,7 @@ static void test_fused_backward(int B, int N, int C, bool scales, bool drops, bo
     cpu.residual_backward(dbranch.data(), dscale.data(), dx.data(), dbranch.data(), scales ? scale.data() : nullptr,
                           drops ? keep.data() : nullptr, Floats(cpu.residual_scratch(B, N, C)).data(), B, N, C);
     check<T>("fused backward dbranch", d_dbranch, dbranch, VALUES);
+    check<T>("fused backward dbranch_bias", d_dbranch_bias, plus_column_sums(dbranch_bias, d_dbranch.host()), SUMS);
 }
 
 template <class R, class T> static void test_storage() {
@@ -121,6 +124,8 @@ template <class R, class T> static void test_storage() {
     test_fused_backward<R, T>(3, 17, 65, true, true, false, true);
     test_fused_backward<R, T>(4, 65, 192, false, true, true, true);
     test_fused_backward<R, T>(2, 5, 96, true, false, false, true);
+    test_fused_backward<R, T>(1, 197, 72, true, false, false, true);
+    test_fused_backward<R, T>(3, 5, 768, false, false, false, true); // four warps a block, and half the shared memory
     test_fused_backward<R, T>(5, 17, 40, false, true, false, false);
 }
 

@@ -1,5 +1,6 @@
 // rational.cuh against rational.h: both forms, orders beside (5, 4), 1 to 8 groups of channels that are a multiple of 8
-// or not, single rows, rows that no grid divides, gradients that add, dinp in the place of dout.
+// or not, single rows, rows that no grid divides, gradients that add, dinp in the place of dout; the bias in front
+// against the column sums of what was written.
 #include "../../kernels/rational.cuh"
 #include "kernel_test.cuh"
 
@@ -11,10 +12,11 @@ template <class T> static void test_rational(int rows, int C, RationalShape s) {
     size_t n = (size_t)rows * C, na = s.m + 1, nb = (size_t)s.groups * s.n;
     Floats x = random_values<T>(n, 1.5f), dout = random_values<T>(n), want(n), dwant(n);
     Floats a = random_values<float>(na), b = random_values<float>(nb, 0.5f);
-    Floats da = random_values<float>(na), db = random_values<float>(nb);
+    Floats da = random_values<float>(na), db = random_values<float>(nb), dbias = random_values<float>(C);
     if (nb) { b[0] = 0; } // sgn(0) = +1
     Device<T> d_x(x), d_dout(dout), d_out(n);
-    Device<float> d_a(a), d_b(b), d_da(da), d_db(db), scratch(rational_scratch(rows, C, s));
+    Device<float> d_a(a), d_b(b), d_da(da), d_db(db), d_dbias(dbias);
+    Device<float> scratch(rational_scratch(rows, C, s));
 
     cpu.rational_forward(want.data(), x.data(), a.data(), b.data(), rows, C, s);
     rational_forward<T>(d_out, d_x, d_a, d_b, rows, C, s, 0);
@@ -23,10 +25,11 @@ template <class T> static void test_rational(int rows, int C, RationalShape s) {
     Floats cpu_scratch(cpu.rational_scratch(rows, C, s));
     cpu.rational_backward(dwant.data(), da.data(), db.data(), dout.data(), x.data(), a.data(), b.data(),
                           cpu_scratch.data(), rows, C, s);
-    rational_backward<T>(d_dout, d_da, d_db, d_dout, d_x, d_a, d_b, scratch, rows, C, s, 0);
+    rational_backward<T>(d_dout, d_dbias, d_da, d_db, d_dout, d_x, d_a, d_b, scratch, rows, C, s, 0);
     check<T>("rational_backward dinp", d_dout, dwant, VALUES);
     check<T>("rational_backward da", d_da, da, SUMS);
     if (nb) { check<T>("rational_backward db", d_db, db, SUMS); }
+    check<T>("rational_backward dbias", d_dbias, plus_column_sums(dbias, d_dout.host()), SUMS);
 }
 
 template <class T> static void test_storage() {
@@ -35,6 +38,7 @@ template <class T> static void test_storage() {
         test_rational<T>(1, 8, {5, 4, 1, form});
         test_rational<T>(3, 65, {5, 4, 1, form});
         test_rational<T>(65, 192, {5, 4, 8, form});
+        test_rational<T>(197, 264, {5, 4, 3, form});
         test_rational<T>(197, 96, {5, 4, 4, form});
         test_rational<T>(197, 96, {5, 4, 8, form});  // 12 channels a group
         test_rational<T>(3, 21, {3, 2, 7, form});
@@ -54,7 +58,7 @@ static void test_swish() {
     RationalShape s = {5, 4, 1, RATIONAL_FORM_A};
     Device<float> scratch(rational_scratch(2, 1, s));
     rational_forward<float>(out, x, d_a, d_b, 2, 1, s, 0);
-    rational_backward<float>(dinp, da, db, dout, x, d_a, d_b, scratch, 2, 1, s, 0);
+    rational_backward<float>(dinp, nullptr, da, db, dout, x, d_a, d_b, scratch, 2, 1, s, 0);
     check<float>("F(-3), F(2)", out, {-0.142278817860f, 1.761593995745f}, VALUES);
     check<float>("F'(-3), F'(2)", dinp, {-0.088086899710f, 1.090782751085f}, VALUES);
 }
