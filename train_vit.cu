@@ -318,7 +318,8 @@ static bool kernels_check(const Config* c, Dims d, Error* err) {
 // Workspace in floats for attend_forward and attend_backward
 static size_t attend_scratch(const Model* m) {
     Dims d = m->dims;
-    size_t softmax = attention_scratch(m->B, d.N, softmax_heads(&m->config, d));
+    size_t softmax = attention_scratch(m->B, d.N, softmax_heads(&m->config, d)) +
+                     attention_bias_scratch(m->B, d.N, d.N, d.C);
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B, d.N)), softmax);
     case ATTN_MIXING: return mixing_scratch(m->B, d.N, d.H);
@@ -364,17 +365,20 @@ template <class T> static void qkv_bias_backward(const Model* m, Params d, Acts<
 template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, int B, int NQ) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
     int first = softmax * D;
+    bool bias_summed = false;
     KaratDims k = karat_dims(m, B, NQ);
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT:
         if (softmax) {
-            attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, softmax, D, m->stream);
+            attention_backward(a.dqkv, NULL, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, softmax, D,
+                               m->stream);
         }
         karat_backward(a.dqkv + first, karat_grads(d, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, k),
                        m->scratch, k, m->stream);
         break;
     case ATTN_SOFTMAX:
-        attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, H, D, m->stream);
+        bias_summed = attention_backward(a.dqkv, d.qkv_bias, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, H,
+                                         D, m->stream);
         break;
     case ATTN_MIXING:
         mixing_backward(a.dqkv, d.mixing, a.dmix, a.qkv, p.mixing, m->scratch, B, N, NQ, C, H, m->stream);
@@ -389,7 +393,7 @@ template <class T> static void attend_backward(const Model* m, Params p, Params 
     case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
         pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(m->config.attn), B, N, NQ, C, H, m->stream);
     }
-    qkv_bias_backward(m, d, a, B, NQ);
+    if (!bias_summed) { qkv_bias_backward(m, d, a, B, NQ); }
 }
 
 // a.act2 = activation(a.fc1), rows of F

@@ -6,7 +6,8 @@
 // NQ queries, those of the first tokens, as attention.h has it.
 // Nothing of size N x N leaves a block. There are no atomics: dQ is written by the block of its rows, dK and dV by that
 // of theirs, and each of the two computes S and dP again (Dao, "FlashAttention-2", 2023, has one kernel and adds dQ up
-// by atomics). So results have the same bits in every run.
+// by atomics). So results have the same bits in every run. On tensor cores both also sum their columns, the gradient of
+// the bias in qkv: a product of ones with what lies in shared memory to be stored.
 //
 // bf16 with D a multiple of 8 up to 128 takes the tensor cores: a warp has 16 rows (queries; keys where dK and dV are
 // made) and their results in registers; the other side comes by ATTENTION_TILE rows through shared memory. In products
@@ -15,6 +16,7 @@
 // second cache level. Everything else takes the plain form, fp32 arithmetic, (16, N) logits in shared memory (N up to
 // 1700).
 #pragma once
+#include "partials.cuh"
 #include "plain_tiles.cuh"
 #include "tensor_cores.cuh"
 
@@ -136,6 +138,11 @@ static inline int attention_warps(int rows) {
     return warps < ATTENTION_MIN_WARPS ? ATTENTION_MIN_WARPS : warps;
 }
 
+// Behind delta in the scratch, where the bias in qkv is wanted: column sums of each block, of dQ and of dK and dV
+static inline size_t attention_bias_scratch(int B, int N, int NQ, int C) {
+    return (size_t)B * C * (attention_blocks(NQ) + 2 * attention_blocks(N));
+}
+
 // S += left rows^T over D: 16 rows in registers against 16 in shared memory
 template <int D> __device__ inline void attention_dots(float* S, const uint32_t left[][4], const bf16* rows) {
     #pragma unroll
@@ -254,6 +261,54 @@ attention_forward_tensor(bf16* out, float* lse, const bf16* qkv, AttentionDims d
     }
 }
 
+// A warp's 16 rows = scale sums, as far as count and columns go, by way of shared memory: stored 16 bytes at a time, and
+// their column sums (of D for each warp) by a product with ones. stage: 16 rows for each warp
+template <int D>
+__device__ inline void attention_store_and_sum(bf16* rows, size_t ld, float* column_sums, bf16* stage,
+                                               const float sums[][8], float scale, int count, int columns) {
+    constexpr int LD = D + 8, VECTORS = D / 8;
+    int warp = threadIdx.x / 32, lane = lane_id();
+    stage += warp * 16 * LD;
+    #pragma unroll
+    for (int i = 0; i < D / 16; i++) {
+        for (int e = 0; e < 8; e += 2) {
+            bool inside = block_row(e) < count;
+            *(uint32_t*)(stage + block_row(e) * LD + i * 16 + block_column(e)) =
+                inside ? pack_bf16(scale * sums[i][e], scale * sums[i][e + 1]) : 0;
+        }
+    }
+    __syncwarp();
+    for (int i = lane; i < 16 * VECTORS; i += 32) {
+        int row = i / VECTORS, column = i % VECTORS * 8;
+        if (row < count && column < columns) {
+            *(uint4*)(rows + row * ld + column) = *(const uint4*)(stage + row * LD + column);
+        }
+    }
+    const uint32_t one = pack_bf16(1, 1), ones[4] = {one, one, one, one};
+    for (int i = 0; i < D / 16; i++) {
+        float total[8] = {}; // every row the same
+        uint32_t right[4];
+        load_right(right, stage + i * 16, LD);
+        block_multiply(total, ones, right);
+        for (int e = 0; e < 8; e++) {
+            if (block_row(e) == 0) { column_sums[warp * D + i * 16 + block_column(e)] = total[e]; }
+        }
+    }
+}
+
+// This block's row of partial sums
+__device__ inline size_t attention_part(void) { return (size_t)blockIdx.z * gridDim.x + blockIdx.x; }
+
+// to (columns) = column sums of the block's warps
+template <int D> __device__ inline void attention_block_sums(float* to, const float* column_sums, int columns) {
+    __syncthreads();
+    for (int c = threadIdx.x; c < columns; c += blockDim.x) {
+        float sum = 0;
+        for (int warp = 0; warp < (int)blockDim.x / 32; warp++) { sum += column_sums[warp * D + c]; }
+        to[c] = sum;
+    }
+}
+
 // delta of a lane's two rows, from left factors
 template <int D>
 __device__ inline void attention_delta(float* delta, const uint32_t dout[][4], const uint32_t out[][4]) {
@@ -267,13 +322,14 @@ __device__ inline void attention_delta(float* delta, const uint32_t dout[][4], c
     for (int half = 0; half < 2; half++) { delta[half] = row_sum(delta[half]); }
 }
 
-// dQ and delta
+// dQ and delta. partials (B gridDim.x, C): column sums of dQ; NULL: they are not wanted
 template <int D>
 __global__ void __launch_bounds__(32 * ATTENTION_WARPS)
-attention_backward_query_tensor(bf16* dqkv, float* delta, const bf16* dout, const bf16* out, const float* lse,
-                                const bf16* qkv, AttentionDims d) {
-    __shared__ alignas(16) bf16 keys[ATTENTION_TILE * (D + 8)];
-    __shared__ alignas(16) bf16 values[ATTENTION_TILE * (D + 8)];
+attention_backward_query_tensor(bf16* dqkv, float* delta, float* partials, const bf16* dout, const bf16* out,
+                                const float* lse, const bf16* qkv, AttentionDims d) {
+    __shared__ alignas(16) bf16 tiles[2 * ATTENTION_TILE * (D + 8)];
+    __shared__ float column_sums[ATTENTION_WARPS * D];
+    bf16 *keys = tiles, *values = keys + ATTENTION_TILE * (D + 8);
     int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
     int count = d.NQ - first;
     size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h) + (size_t)first * d.C;
@@ -308,53 +364,97 @@ attention_backward_query_tensor(bf16* dqkv, float* delta, const bf16* dout, cons
             attention_sums<D>(sums, dS, keys + j * (D + 8));
         }
     }
-    attention_store<D>(dqkv + at_q + first * ld, ld, sums, scale, count, d.D);
+    __syncthreads(); // the tiles become rows to be stored
+    attention_store_and_sum<D>(dqkv + at_q + first * ld, ld, column_sums, tiles, sums, scale, count, d.D);
+    if (partials) { attention_block_sums<D>(partials + attention_part() * d.C + h * d.D, column_sums, d.D); }
 }
 
+// Shared memory of dK and dV's kernel: two tiles of queries and dout, one being filled, with their lse and delta; the
+// block's values; column sums. Less than 99 KB, so that any GPU from sm_80 on can have it; for D <= 64, twice that many.
+template <int D> struct AttentionKeyShared {
+    static constexpr int TILE = D <= 64 ? 64 : 32, LD = D + 8;
+    bf16 tiles[2][2][TILE * LD];
+    bf16 values[ATTENTION_WARPS * 16 * LD];
+    float lse[2][TILE], delta[2][TILE];
+    float column_sums[2][ATTENTION_WARPS * D];
+};
+
 // dK and dV: blocks are of S^T, rows of keys. Queries beyond the last are zeros with lse and delta 0: they add nothing.
+// partials (B gridDim.x, 2C): column sums of dK and of dV; NULL: they are not wanted. Two blocks are to be on a
+// multiprocessor, so registers are few: the values' left factors are loaded when they are needed.
 template <int D>
-__global__ void __launch_bounds__(32 * ATTENTION_WARPS)
-attention_backward_key_tensor(bf16* dqkv, const bf16* dout, const float* lse, const float* delta, const bf16* qkv,
-                              AttentionDims d) {
-    __shared__ alignas(16) bf16 queries[ATTENTION_TILE * (D + 8)];
-    __shared__ alignas(16) bf16 dout_rows[ATTENTION_TILE * (D + 8)];
-    __shared__ float tile_lse[ATTENTION_TILE];
-    __shared__ float tile_delta[ATTENTION_TILE];
-    int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
-    int count = d.N - first;
+__global__ void __launch_bounds__(32 * ATTENTION_WARPS, D <= 64 ? 2 : 1)
+attention_backward_key_tensor(bf16* dqkv, float* partials, const bf16* dout, const float* lse, const float* delta,
+                              const bf16* qkv, AttentionDims d) {
+    extern __shared__ float4 shared[];
+    constexpr int TILE = AttentionKeyShared<D>::TILE, LD = D + 8;
+    constexpr bool BESIDE = TILE * 2 == ATTENTION_WARPS * 16; // a tile fits beside the keys that wait for their registers
+    AttentionKeyShared<D>* s = (AttentionKeyShared<D>*)shared;
+    int warp = threadIdx.x / 32, rows = blockDim.x / 2, h = blockIdx.y, b = blockIdx.z; // 16 rows a warp
+    int block_first = blockIdx.x * rows, first = block_first + warp * 16, count = d.N - first;
     size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h), at_q = attention_at_q(d, b, h);
-    size_t row = ((size_t)b * d.H + h) * d.NQ, at_k = at_q + d.C + first * ld;
-    uint32_t keys[D / 16][4], values[D / 16][4];
-    attention_load_left<D>(keys, qkv + at_k, ld, count, d.D);
-    attention_load_left<D>(values, qkv + at_k + d.C, ld, count, d.D);
-    float dk[D / 16][8] = {}, dv[D / 16][8] = {}, scale = rsqrtf(d.D);
-    for (int tile = 0; tile < d.NQ; tile += ATTENTION_TILE) {
-        __syncthreads();
-        load_rows<D>(queries, qkv + at_q + tile * ld, ld, ATTENTION_TILE, d.NQ - tile, d.D);
-        load_rows<D>(dout_rows, dout + at + (size_t)tile * d.C, d.C, ATTENTION_TILE, d.NQ - tile, d.D);
-        for (int i = threadIdx.x; i < ATTENTION_TILE; i += blockDim.x) {
-            tile_lse[i] = tile + i < d.NQ ? lse[row + tile + i] : 0;
-            tile_delta[i] = tile + i < d.NQ ? delta[row + tile + i] : 0;
+    size_t row = ((size_t)b * d.H + h) * d.NQ;
+    const bf16* k = qkv + at_q + d.C + block_first * ld;
+    auto load_tile = [&](int tile) {
+        int buffer = tile / TILE % 2, left = d.NQ - tile;
+        load_rows<D, true>(s->tiles[buffer][0], qkv + at_q + tile * ld, ld, TILE, left, d.D);
+        load_rows<D, true>(s->tiles[buffer][1], dout + at + (size_t)tile * d.C, d.C, TILE, left, d.D);
+        for (int i = threadIdx.x; i < TILE; i += blockDim.x) {
+            copy_async(&s->lse[buffer][i], lse + row + (i < left ? tile + i : 0), i < left);
+            copy_async(&s->delta[buffer][i], delta + row + (i < left ? tile + i : 0), i < left);
         }
+    };
+    bf16 *keys_here = BESIDE ? s->tiles[1][0] : s->tiles[0][0], *values = s->values + warp * 16 * LD;
+    load_rows<D, true>(s->values, k + d.C, ld, rows, d.N - block_first, d.D);
+    load_rows<D, true>(keys_here, k, ld, rows, d.N - block_first, d.D);
+    if (BESIDE) { load_tile(0); }
+    await_copies();
+    __syncthreads();
+    uint32_t keys[D / 16][4];
+    #pragma unroll
+    for (int i = 0; i < D / 16; i++) { load_left(keys[i], keys_here + warp * 16 * LD + i * 16, LD); }
+    if (!BESIDE) {
         __syncthreads();
-        for (int j = 0; j < ATTENTION_TILE && tile + j < d.NQ && count > 0; j += 16) {
+        load_tile(0);
+    }
+    float dk[D / 16][8] = {}, dv[D / 16][8] = {}, scale = rsqrtf(d.D);
+    for (int tile = 0; tile < d.NQ; tile += TILE) {
+        int buffer = tile / TILE % 2;
+        await_copies();
+        __syncthreads(); // the tile is there, and nobody reads the other one any more
+        if (tile + TILE < d.NQ) { load_tile(tile + TILE); }
+        for (int j = 0; j < TILE && tile + j < d.NQ && count > 0; j += 16) {
+            const bf16 *queries = s->tiles[buffer][0] + j * LD, *dout_rows = s->tiles[buffer][1] + j * LD;
             float P[8] = {}, dS[8] = {};
             uint32_t factor[4];
-            attention_dots<D>(P, keys, queries + j * (D + 8));
-            attention_dots<D>(dS, values, dout_rows + j * (D + 8));
+            attention_dots<D>(P, keys, queries);
+            #pragma unroll
+            for (int i = 0; i < D / 16; i++) {
+                uint32_t right[4];
+                load_left(factor, values + i * 16, LD);
+                load_right_transposed(right, dout_rows + i * 16, LD);
+                block_multiply(dS, factor, right);
+            }
             for (int e = 0; e < 8; e++) {
                 int column = j + block_column(e);
-                P[e] = __expf(scale * P[e] - tile_lse[column]);
-                dS[e] = P[e] * (dS[e] - tile_delta[column]);
+                P[e] = __expf(scale * P[e] - s->lse[buffer][column]);
+                dS[e] = P[e] * (dS[e] - s->delta[buffer][column]);
             }
             block_to_left(factor, P);
-            attention_sums<D>(dv, factor, dout_rows + j * (D + 8));
+            attention_sums<D>(dv, factor, dout_rows);
             block_to_left(factor, dS);
-            attention_sums<D>(dk, factor, queries + j * (D + 8));
+            attention_sums<D>(dk, factor, queries);
         }
     }
-    attention_store<D>(dqkv + at_k, ld, dk, scale, count, d.D);
-    attention_store<D>(dqkv + at_k + d.C, ld, dv, 1, count, d.D);
+    __syncwarp(); // the warp's values become rows to be stored
+    bf16* to_k = dqkv + at_q + d.C + first * ld;
+    attention_store_and_sum<D>(to_k, ld, s->column_sums[0], s->values, dk, scale, count, d.D);
+    __syncwarp();
+    attention_store_and_sum<D>(to_k + d.C, ld, s->column_sums[1], s->values, dv, 1, count, d.D);
+    if (!partials) { return; }
+    float* to = partials + attention_part() * 2 * d.C + h * d.D;
+    attention_block_sums<D>(to, s->column_sums[0], d.D);
+    attention_block_sums<D>(to + d.C, s->column_sums[1], d.D);
 }
 
 // ---- Launches
@@ -368,13 +468,18 @@ static void attention_launch_forward(bf16* out, float* lse, const bf16* qkv, Att
     attention_forward_tensor<D><<<grid, 32 * attention_warps(d.NQ), 0, stream>>>(out, lse, qkv, d);
 }
 
+// partials: of dQ and of dK and dV, NULL or both
 template <int D>
-static void attention_launch_backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, const bf16* qkv,
-                                      float* delta, AttentionDims d, cudaStream_t stream) {
+static void attention_launch_backward(bf16* dqkv, float* query_partials, float* key_partials, const bf16* dout,
+                                      const bf16* out, const float* lse, const bf16* qkv, float* delta, AttentionDims d,
+                                      cudaStream_t stream) {
     dim3 queries(attention_blocks(d.NQ), d.H, d.B), keys(attention_blocks(d.N), d.H, d.B);
-    attention_backward_query_tensor<D><<<queries, 32 * attention_warps(d.NQ), 0, stream>>>(dqkv, delta, dout, out, lse,
-                                                                                           qkv, d);
-    attention_backward_key_tensor<D><<<keys, 32 * attention_warps(d.N), 0, stream>>>(dqkv, dout, lse, delta, qkv, d);
+    size_t shared = sizeof(AttentionKeyShared<D>);
+    allow_shared(attention_backward_key_tensor<D>, shared);
+    attention_backward_query_tensor<D><<<queries, 32 * attention_warps(d.NQ), 0, stream>>>(dqkv, delta, query_partials,
+                                                                                           dout, out, lse, qkv, d);
+    attention_backward_key_tensor<D><<<keys, 32 * attention_warps(d.N), shared, stream>>>(dqkv, key_partials, dout, lse,
+                                                                                          delta, qkv, d);
 }
 
 // The first H heads, of D each, of a layer of width C
@@ -398,18 +503,25 @@ static void attention_forward(T* out, float* lse, const T* qkv, int B, int N, in
     CUDA_CHECK_LAUNCH();
 }
 
-// scratch: attention_scratch floats
+// dbias (3,C), may be NULL: where the tensor cores are taken the heads' column sums of dqkv are added to it; returns
+// whether that was done. scratch: attention_scratch floats, and with dbias attention_bias_scratch more
 template <class T>
-static void attention_backward(T* dqkv, const T* dout, const T* out, const float* lse, const T* qkv, float* scratch,
-                               int B, int N, int NQ, int C, int H, int D, cudaStream_t stream) {
+static bool attention_backward(T* dqkv, float* dbias, const T* dout, const T* out, const float* lse, const T* qkv,
+                               float* scratch, int B, int N, int NQ, int C, int H, int D, cudaStream_t stream) {
     AttentionDims d = {B, N, NQ, C, H, D};
     if constexpr (sizeof(T) == sizeof(bf16)) {
         if (attention_fits_tensor(d)) {
             auto launch = D <= 32 ? attention_launch_backward<32>
                         : D <= 64 ? attention_launch_backward<64> : attention_launch_backward<128>;
-            launch(dqkv, dout, out, lse, qkv, scratch, d, stream);
+            int query_parts = B * attention_blocks(NQ), key_parts = B * attention_blocks(N), width = H * D;
+            float *of_queries = scratch + attention_scratch(B, NQ, H), *of_keys = of_queries + (size_t)query_parts * C;
+            launch(dqkv, dbias ? of_queries : nullptr, dbias ? of_keys : nullptr, dout, out, lse, qkv, scratch, d,
+                   stream);
             CUDA_CHECK_LAUNCH();
-            return;
+            if (!dbias) { return false; }
+            add_partials({{{dbias, width, of_queries, C, query_parts}, {dbias + C, width, of_keys, 2 * C, key_parts},
+                           {dbias + 2 * C, width, of_keys + C, 2 * C, key_parts}}}, stream);
+            return true;
         }
     }
     size_t shared = 2 * PLAIN_ROWS * (size_t)(D + N) * sizeof(float);
@@ -420,4 +532,5 @@ static void attention_backward(T* dqkv, const T* dout, const T* out, const float
                                                                                   d);
     attention_backward_key_plain<T><<<keys, PLAIN_THREADS, shared, stream>>>(dqkv, dout, lse, scratch, qkv, d);
     CUDA_CHECK_LAUNCH();
+    return false;
 }

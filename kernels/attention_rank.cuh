@@ -154,7 +154,7 @@ static void rank_backward(T* dqkv, float* ddown, float* dW, const T* dout, const
     RankScratch s = rank_cut(scratch, B, N, C, H, R);
     int slots = rank_slots(B), size = H * R * N;
     rank_values(s, qkv, down, W, d, R, stream);
-    attention_backward(dqkv, dout, out, lse, (const T*)s.qkv, s.delta, B, N, NQ, C, H, d.D, stream);
+    attention_backward(dqkv, (float*)NULL, dout, out, lse, (const T*)s.qkv, s.delta, B, N, NQ, C, H, d.D, stream);
     rank_products(s.dT, RankFactor{down, 1, N}, dqkv, d, R, stream);
     CUDA_CHECK(cudaMemsetAsync(s.slots, 0, (size_t)slots * 2 * size * sizeof(float), stream));
     size_t shared = 2 * PLAIN_ROWS * (size_t)d.D * sizeof(float);

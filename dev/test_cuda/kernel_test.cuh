@@ -77,18 +77,11 @@ static inline Floats without_queries(Floats qkv, int N, int NQ, int C) {
     return qkv;
 }
 
-// sums (C) += column sums of values (rows, C), of which count columns begin at first
-static inline Floats plus_column_sums(Floats sums, const Floats& values, int first, int count) {
+// sums (C) += column sums of values (rows, C)
+static inline Floats plus_column_sums(const Floats& sums, const Floats& values) {
     std::vector<double> exact(sums.begin(), sums.end());
-    int C = (int)sums.size();
-    for (size_t i = 0; i < values.size(); i++) {
-        int c = (int)(i % C);
-        if (c >= first && c < first + count) { exact[c] += values[i]; }
-    }
+    for (size_t i = 0; i < values.size(); i++) { exact[i % sums.size()] += values[i]; }
     return Floats(exact.begin(), exact.end());
-}
-static inline Floats plus_column_sums(Floats sums, const Floats& values) {
-    return plus_column_sums(sums, values, 0, (int)sums.size());
 }
 
 // Largest errors seen, by a name and the storage, for the comments beside the limits: printed with --errors
