@@ -1,6 +1,9 @@
 // The activations of activation_kind.h and their slopes, of one number: NAME_value and NAME_slope, for the CPU and, in
-// what nvcc compiles, for the GPU. The formulas are the same for both; what they are made of comes first, in two forms.
-// A NaN comes out as NaN.
+// what nvcc compiles, for the GPU. The formulas are the same for both; what they are made of comes first, in two forms,
+// and with it gelu. A NaN comes out as NaN.
+//
+// gelu(x) = x Φ(x), Φ(x) = (1 + erf(x/√2)) / 2: the exact form (Hendrycks & Gimpel, arXiv 1606.08415);
+// gelu'(x) = Φ(x) + x φ(x) with φ the normal density
 #pragma once
 
 #if defined(__CUDACC__) || defined(CUDA_EMU)
@@ -9,16 +12,30 @@
 
 ACTIVATION_FUNCTION float fast_exp(float x) { return __expf(x); }
 ACTIVATION_FUNCTION float fast_quotient(float x, float y) { return __fdividef(x, y); }
-ACTIVATION_FUNCTION float normal_density(float x) { return 0.39894228f * fast_exp(-0.5f * x * x); }
+
+ACTIVATION_FUNCTION float fast_exp2(float x) { // 2 ulp; 0 for x < -126
+#ifdef CUDA_EMU
+    return x < -126 ? 0 : exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
 
 // With erff gelu and its slope would cost 31 and 43 instructions an element, and the memory would wait for them.
 // Φ(-|x|) = φ(x) times a polynomial in 1 / (1 + c |x|) is right to 7.5e-8 (Abramowitz & Stegun 26.2.17), takes half, and
-// shares φ with the slope.
-ACTIVATION_FUNCTION float normal_cdf(float x) {
-    float t = reciprocal(1 + 0.2316419f * fabsf(x));
-    float tail = t * (0.319381530f + t * (-0.356563782f + t * (1.781477937f + t * (-1.821255978f
-                 + t * 1.330274429f)))) * normal_density(x);
-    return x < 0 ? tail : 1 - tail;
+// shares √2π φ(x) = 2^(-x² / (2 ln 2)) with the slope. The coefficients are theirs / √2π.
+struct Normal { float tail, exponential; }; // Φ(-|x|), √2π φ(x)
+ACTIVATION_FUNCTION Normal normal_of(float x) {
+    float t = reciprocal(1 + 0.2316419f * fabsf(x)), e = fast_exp2(-0.72134752f * x * x);
+    return {t * (0.127414796f + t * (-0.142248368f + t * (0.710706871f + t * (-0.726576013f
+            + t * 0.530702714f)))) * e, e};
+}
+ACTIVATION_FUNCTION float gelu_value(float x) { return fmaxf(x, 0) - fabsf(x) * normal_of(x).tail; } // x Φ(x)
+ACTIVATION_FUNCTION float gelu_slope(float x) {
+    Normal n = normal_of(x);
+    return 0.39894228f * x * n.exponential + (x < 0 ? n.tail : 1 - n.tail);
 }
 
 #else
@@ -29,14 +46,11 @@ ACTIVATION_FUNCTION float fast_exp(float x) { return vm_exp(x); }
 ACTIVATION_FUNCTION float fast_quotient(float x, float y) { return x / y; }
 ACTIVATION_FUNCTION float normal_density(float x) { return 0.39894228f * fast_exp(-0.5f * x * x); }
 ACTIVATION_FUNCTION float normal_cdf(float x) { return 0.5f + 0.5f * vm_erf(x * 0.70710678f); }
+ACTIVATION_FUNCTION float gelu_value(float x) { return x * normal_cdf(x); }
+ACTIVATION_FUNCTION float gelu_slope(float x) { return normal_cdf(x) + x * normal_density(x); }
 #endif
 
 ACTIVATION_FUNCTION float sigmoid(float x) { return fast_quotient(1, 1 + fast_exp(-x)); }
-
-// gelu(x) = x Φ(x), Φ(x) = (1 + erf(x/√2)) / 2: the exact form (Hendrycks & Gimpel, arXiv 1606.08415);
-// gelu'(x) = Φ(x) + x φ(x) with φ the normal density
-ACTIVATION_FUNCTION float gelu_value(float x) { return x * normal_cdf(x); }
-ACTIVATION_FUNCTION float gelu_slope(float x) { return normal_cdf(x) + x * normal_density(x); }
 
 // relu(x) = max(x, 0), relu'(0) = 0
 ACTIVATION_FUNCTION float relu_value(float x) { return x < 0 ? 0 : x; } // this way round a NaN stays
