@@ -6,8 +6,8 @@
 //     qkv (B,N,3,H,D)    out (B,NQ,C)    z (B,H,NQ,R) fp32
 // Parameters and their gradients are fp32; the scales are folded into the coefficients once a call. Nothing of size
 // N x N leaves a block (full rank apart, whose z it is). Gradients of the operator are summed over the batch in
-// karat_slots slots, each a fixed set of samples, by the block that owns them; a last kernel adds the slots in order and
-// unfolds the scales: no atomics, the same bits in every run.
+// karat_slots slots, each a fixed set of samples, by the block that owns them; a last kernel adds the slots in a fixed
+// order and unfolds the scales: no atomics, the same bits in every run.
 //
 // Where the forms are: karat_tensor.cuh has the above on tensor cores, for the shapes that it takes; karat_plain.cuh
 // goes from the logits to z in every basis; karat_rank.cuh from z to out, and to z in the order Phi(W A);
@@ -16,6 +16,7 @@
 #include "karat_rank.cuh"
 #include "karat_sigma.cuh"
 #include "karat_tensor.cuh"
+#include "partials.cuh"
 
 // ---- Workspace, in floats
 
@@ -75,37 +76,50 @@ __global__ void karat_fold_kernel(float* coefs, KaratOperator w, bool outer, Kar
     coefs[i] = basis_is_linear(d.basis) ? karat_coefficient(w, d, h, m, q, p) : karat_units_folded(w, d, h, m, q, p);
 }
 
-// The slots' gradients of one unit, added in order and taken to its tensors
-__global__ void karat_unfold_kernel(KaratOperatorGrads grads, KaratOperator w, const float* dcoefs, bool outer,
-                                    KaratDims d, int slots) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x, last = outer ? d.N : d.R, first = outer ? d.R : d.N;
+// The slots' gradients of PARTIAL_COLUMNS units, a few features at a time, and these taken to the units' tensors. The
+// rows of threads above each other share the slots.
+__global__ void __launch_bounds__(PARTIAL_COLUMNS * PARTIAL_ROWS)
+karat_unfold_kernel(KaratOperatorGrads grads, KaratOperator w, const float* dcoefs, bool outer, KaratDims d,
+                    int slots) {
+    constexpr int FEATURES = 4; // whose loads are under way at once
+    int i = blockIdx.x * PARTIAL_COLUMNS + threadIdx.x, last = outer ? d.N : d.R, first = outer ? d.R : d.N;
     int y = i % last, x = i / last % first, h = i / last / first, q = outer ? y : x, p = outer ? x : y;
     int F = karat_features_count(d);
-    if (h >= d.H) { return; }
     float folded[KARAT_UNIT_PARAMETERS + 1];
-    for (int m = 0; m < F; m++) {
-        float sum = 0;
-        for (int s = 0; s < slots; s++) { sum += dcoefs[((((size_t)h * slots + s) * first + x) * F + m) * last + y]; }
-        if (basis_is_linear(d.basis)) {
-            karat_coefficient_backward(grads, w, sum, d, h, m, q, p);
-        } else {
-            folded[m] = sum;
+    for (int before = 0; before < F; before += FEATURES) {
+        float sums[FEATURES] = {};
+        for (int s = threadIdx.y; s < slots && h < d.H; s += PARTIAL_ROWS) {
+            const float* unit = dcoefs + ((((size_t)h * slots + s) * first + x) * F + before) * last + y;
+            #pragma unroll
+            for (int m = 0; m < FEATURES; m++) { sums[m] += before + m < F ? unit[m * last] : 0; }
+        }
+        for (int m = 0; m < FEATURES; m++) {
+            float sum = sum_of_rows(sums[m]);
+            if (threadIdx.y > 0 || h >= d.H || before + m >= F) { continue; }
+            if (basis_is_linear(d.basis)) {
+                karat_coefficient_backward(grads, w, sum, d, h, before + m, q, p);
+            } else {
+                folded[before + m] = sum;
+            }
         }
     }
-    if (!basis_is_linear(d.basis)) { karat_units_unfold(grads, w, folded, d, h, q, p); }
+    if (threadIdx.y == 0 && h < d.H && !basis_is_linear(d.basis)) { karat_units_unfold(grads, w, folded, d, h, q, p); }
 }
 
-// dW (H,N,ranks) and dbeta (N) from the slots' (H,slots,N,columns)
-__global__ void karat_reduce_weights_kernel(float* dweight, float* dbias, const float* dW, KaratDims d, int slots,
-                                            int columns) {
-    int ranks = karat_ranks(d), i = blockIdx.x * blockDim.x + threadIdx.x;
+// dW (H,N,ranks) and dbeta (N) from the slots' (H,slots,N,columns), which the rows of threads share
+__global__ void __launch_bounds__(PARTIAL_COLUMNS * PARTIAL_ROWS)
+karat_reduce_weights_kernel(float* dweight, float* dbias, const float* dW, KaratDims d, int slots, int columns) {
+    int ranks = karat_ranks(d), i = blockIdx.x * PARTIAL_COLUMNS + threadIdx.x;
     int p = i % (ranks + 1), n = i / (ranks + 1) % d.N, h = i / (ranks + 1) / d.N;
-    if (h >= d.H || (p == ranks && (h > 0 || !dbias))) { return; }
+    bool bias = p == ranks; // beta is one for all heads
+    int parts = h >= d.H || (bias && (h > 0 || !dbias)) ? 0 : bias ? d.H * slots : slots;
     float sum = 0;
-    for (int head = h; head < (p == ranks ? d.H : h + 1); head++) { // beta is one for all heads
-        for (int s = 0; s < slots; s++) { sum += dW[(((size_t)head * slots + s) * d.N + n) * columns + p]; }
+    for (int part = threadIdx.y; part < parts; part += PARTIAL_ROWS) {
+        sum += dW[(((size_t)h * slots + part) * d.N + n) * columns + p];
     }
-    if (p == ranks) { dbias[n] += sum; } else { dweight[((size_t)h * d.N + n) * ranks + p] += sum; }
+    sum = sum_of_rows(sum);
+    if (threadIdx.y > 0 || parts == 0) { return; }
+    if (bias) { dbias[n] += sum; } else { dweight[((size_t)h * d.N + n) * ranks + p] += sum; }
 }
 
 // ---- Launches
@@ -178,15 +192,16 @@ static void karat_forward(T* out, float* z, const T* qkv, KaratParams params, fl
 // columns: of the slots' dW, beta's column behind those of W among them
 static inline void karat_reduce(KaratGrads grads, KaratParams params, KaratScratch s, int columns, KaratDims d,
                                 cudaStream_t stream) {
-    int units = ceil_div(d.H * d.N * d.R, BLOCK), weights = ceil_div(d.H * d.N * (karat_ranks(d) + 1), BLOCK);
-    int slots = karat_slots(d);
+    int units = ceil_div(d.H * d.N * d.R, PARTIAL_COLUMNS), slots = karat_slots(d);
+    int weights = ceil_div(d.H * d.N * (karat_ranks(d) + 1), PARTIAL_COLUMNS);
+    dim3 block(PARTIAL_COLUMNS, PARTIAL_ROWS);
     if (karat_has_inner(d)) {
-        karat_unfold_kernel<<<units, BLOCK, 0, stream>>>(grads.inner, params.inner, s.dcoefs, false, d, slots);
+        karat_unfold_kernel<<<units, block, 0, stream>>>(grads.inner, params.inner, s.dcoefs, false, d, slots);
     }
     if (karat_has_outer(d)) {
-        karat_unfold_kernel<<<units, BLOCK, 0, stream>>>(grads.outer, params.outer, s.douter, true, d, slots);
+        karat_unfold_kernel<<<units, block, 0, stream>>>(grads.outer, params.outer, s.douter, true, d, slots);
     }
-    karat_reduce_weights_kernel<<<weights, BLOCK, 0, stream>>>(grads.proj_weight, grads.proj_bias, s.dW, d, slots,
+    karat_reduce_weights_kernel<<<weights, block, 0, stream>>>(grads.proj_weight, grads.proj_bias, s.dW, d, slots,
                                                                columns);
     CUDA_CHECK_LAUNCH();
 }
