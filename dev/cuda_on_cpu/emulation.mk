@@ -1,10 +1,11 @@
 # Compiling CUDA for the CPU: rules to include in a makefile.
 #
-#   make path/test_x_emu EMU=plain|asan|race     builds path/test_x.cu as $(EMU_BUILD)/plain/path/test_x_emu
+#   make path/test_x_emu EMU=plain|asan|race|bytes     builds path/test_x.cu as $(EMU_BUILD)/plain/path/test_x_emu
 #
 #   EMU=plain        threads in the order that EMU_ORDER says; memory that was not written holds NaNs
 #   EMU=asan         the same with AddressSanitizer and UBSan: the line of an overflow or a misaligned vector access
 #   EMU=race         loads and stores watched for races, missing barriers, reads of uninitialised memory: needs clang++
+#   EMU=bytes        loads and stores counted, for EMU_RECORD: needs clang++
 #
 #   EMU_CXXFLAGS=    added to the flags of what is compiled (-DNAME, -Wno-...)
 #   EMU_LDLIBS=      added to the link
@@ -37,9 +38,10 @@ EMU_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined \
                -fno-sanitize=vptr,null,object-size
 
 EMU_RUNTIME := $(patsubst $(EMU_DIR)/runtime/%.cpp,$(EMU_OBJECTS)/%.o, \
-                $(filter-out %/race.cpp %/race_calls.cpp %/race_none.cpp,$(wildcard $(EMU_DIR)/runtime/*.cpp)))
+                $(filter-out %/race.cpp %/race_calls.cpp %/race_none.cpp %/bytes.cpp,$(wildcard $(EMU_DIR)/runtime/*.cpp)))
 EMU_UNWATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race_none.o
 EMU_WATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race.o $(EMU_OBJECTS)/race_calls.o
+EMU_COUNTED := $(EMU_RUNTIME) $(EMU_OBJECTS)/bytes.o $(EMU_OBJECTS)/race_calls.o
 # The runtime looks up which kernel runs among the symbols that a program shows (dladdr)
 EMU_LINK = -rdynamic $(EMU_LDLIBS) -ldl
 EMU_INTERFACE := $(EMU_DIR)/cuda_to_cpp.sh $(wildcard $(EMU_DIR)/include/*.h $(EMU_DIR)/include/*/*.h)
@@ -65,8 +67,8 @@ EMU_INCLUDE_RACE = -include cuda_emu.h
 endif
 
 .DELETE_ON_ERROR:
-.SECONDARY: $(EMU_UNWATCHED) $(EMU_WATCHED)
-.PRECIOUS: $(EMU_REWRITTEN_STAMPS) $(EMU_BUILD)/%/header/cuda_emu.h.gch
+.SECONDARY: $(EMU_UNWATCHED) $(EMU_WATCHED) $(EMU_COUNTED)
+.PRECIOUS: $(EMU_BUILD)/race/%_emu.o $(EMU_REWRITTEN_STAMPS) $(EMU_BUILD)/%/header/cuda_emu.h.gch
 
 $(EMU_REWRITTEN_STAMPS): %.cu $(EMU_INTERFACE)
 	@$(if $(EMU_HEADERS),,echo '$(EMU_NO_TOOLKIT)' >&2; exit 1;) mkdir -p $(@D) && \
@@ -92,14 +94,20 @@ EMU_WATCH = -gdwarf-4 -g1 -fsanitize=thread -mllvm -tsan-instrument-func-entry-e
 EMU_RENAME = $(foreach function,memcpy memmove memset,--redefine-sym $(function)=emu_$(function))
 EMU_COMPILE_race = $(EMU_CLANG) $(EMU_FLAGS) -O1 $(EMU_WATCH)
 EMU_NEEDS_CLANG = @command -v $(EMU_CLANG) >/dev/null || \
-    { echo 'the race build needs clang++: set EMU_CLANG' >&2; exit 1; }
+    { echo 'the builds race and bytes need clang++: set EMU_CLANG' >&2; exit 1; }
 
-$(EMU_BUILD)/race/%_emu: $(EMU_REWRITTEN_STAMPS) $(EMU_WATCHED) $(EMU_PCH)
+$(EMU_BUILD)/race/%_emu.o: $(EMU_REWRITTEN_STAMPS) $(EMU_PCH)
 	$(EMU_NEEDS_CLANG)
 	@mkdir -p $(@D)
-	$(EMU_COMPILE_race) $(EMU_INCLUDE_RACE) -c $(EMU_REWRITTEN) -o $@.o
-	objcopy $(EMU_RENAME) $@.o
-	$(EMU_CXX) -no-pie $@.o $(EMU_WATCHED) $(EMU_LINK) -o $@
+	$(EMU_COMPILE_race) $(EMU_INCLUDE_RACE) -c $(EMU_REWRITTEN) -o $@
+	objcopy $(EMU_RENAME) $@
+
+$(EMU_BUILD)/race/%_emu: $(EMU_BUILD)/race/%_emu.o $(EMU_WATCHED)
+	$(EMU_CXX) -no-pie $< $(EMU_WATCHED) $(EMU_LINK) -o $@
+
+$(EMU_BUILD)/bytes/%_emu: $(EMU_BUILD)/race/%_emu.o $(EMU_COUNTED)
+	@mkdir -p $(@D)
+	$(EMU_CXX) -no-pie $< $(EMU_COUNTED) $(EMU_LINK) -o $@
 
 $(EMU_BUILD)/%/header/cuda_emu.h.gch: $(EMU_HEADER) $(EMU_INTERFACE)
 	@mkdir -p $(@D)

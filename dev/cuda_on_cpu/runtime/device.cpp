@@ -1,10 +1,10 @@
-// The device that the emulation says it is: one of compute capability 9.0 with the limits of an H100, and few
-// multiprocessors, so that what sizes a grid by them stays quick.
+// The device that the emulation says it is: one of compute capability 9.0 with the limits of an H100, and unless told
+// otherwise few multiprocessors.
 #include "internal.h"
 #include <stdlib.h>
 #include <string.h>
 
-static const int MULTIPROCESSORS = 4, THREADS_PER_MULTIPROCESSOR = 2048;
+static const int THREADS_PER_MULTIPROCESSOR = 2048;
 
 extern "C" {
 
@@ -35,7 +35,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
     strcpy(p->name, "CPU emulation");
     p->major = 9;
     p->minor = 0;
-    p->multiProcessorCount = MULTIPROCESSORS;
+    p->multiProcessorCount = emu::settings.multiprocessors;
     p->maxThreadsPerMultiProcessor = THREADS_PER_MULTIPROCESSOR;
     p->maxThreadsPerBlock = emu::MAX_THREADS;
     p->warpSize = warpSize;
@@ -53,7 +53,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
-    case cudaDevAttrMultiProcessorCount: *value = MULTIPROCESSORS; break;
+    case cudaDevAttrMultiProcessorCount: *value = emu::settings.multiprocessors; break;
     case cudaDevAttrMaxThreadsPerBlock: *value = emu::MAX_THREADS; break;
     case cudaDevAttrMaxThreadsPerMultiProcessor: *value = THREADS_PER_MULTIPROCESSOR; break;
     case cudaDevAttrWarpSize: *value = warpSize; break;

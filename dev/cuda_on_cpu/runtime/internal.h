@@ -24,6 +24,9 @@ struct Settings {
     bool separate; // for emu_separate_tensors()
     bool trace;    // a line a launch
     bool graphs;   // streams can be captured
+    bool dry;      // nothing runs and device memory is not there: the host's part alone, in any size
+    bool products; // false: matmuls leave zeros, for who asks what kernels do and not what comes out
+    int multiprocessors;
 };
 extern Settings settings; // read once, before main
 bool random_order();
@@ -64,6 +67,13 @@ size_t bytes_allocated();
 bool is_pinned(const void* p);
 cudaError_t remember_error(cudaError_t error);
 
+// ---- record.cpp ----------------------------------------------------------------------------------------------------
+struct Traffic { size_t read, written; };  // bytes of device memory
+const Traffic* launch_traffic();           // of the running launch; nullptr where they are not counted
+void record_launch(const Launch& launch);
+void record_copy(size_t bytes);
+void record_memset(size_t bytes);
+
 // ---- stream.cpp ----------------------------------------------------------------------------------------------------
 void enqueue(cudaStream_t stream, std::function<void()> work);
 bool is_capturing(cudaStream_t stream);
@@ -74,7 +84,7 @@ void pass_seconds(double seconds); // on the clock of events: what takes long on
 void require_one_host_thread();
 bool on_cuda_thread(); // false on other host threads, a data loader's say: their loads and stores are not a kernel's
 
-// ---- race.cpp, or race_none.cpp where nothing is watched -----------------------------------------------------------
+// ---- race.cpp; bytes.cpp, which counts; or race_none.cpp where nothing is watched ----------------------------------
 // The running thread, as the detector needs it; block.cpp and launch.cpp keep it up to date.
 struct Running {
     unsigned epoch;                     // counts the block's barriers, and blocks

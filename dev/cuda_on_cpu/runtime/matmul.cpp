@@ -8,7 +8,7 @@
 
 namespace emu {
 
-static size_t element_size(cudaDataType_t type) { return type == CUDA_R_32F ? 4 : 2; }
+size_t element_size(cudaDataType_t type) { return type == CUDA_R_32F ? 4 : 2; }
 
 static float load(const Matrix& x, int64_t i) {
     return x.type == CUDA_R_32F ? ((const float*)x.data)[i] : __bfloat162float(((const __nv_bfloat16*)x.data)[i]);
@@ -151,9 +151,22 @@ static void run_one(const Matmul& p, int index) {
     if (e.kind == CUBLASLT_EPILOGUE_DGELU_BGRAD) { store_bias_gradient(e, d.data(), p.m, p.n, true); }
 }
 
+static void clear_one(const Matmul& p, int index) {
+    for (int64_t j = 0; j < p.n; j++) {
+        for (int64_t i = 0; i < p.m; i++) { store(p.d, index * p.d.stride + j * p.d.leading + i, 0); }
+    }
+}
+
 void run_matmul(const Matmul& matmul) {
     check_operands(matmul);
-    for (int index = 0; index < matmul.batch; index++) { run_one(matmul, index); }
+    record_product(matmul);
+    for (int index = 0; index < matmul.batch && !settings.dry; index++) {
+        if (settings.products) {
+            run_one(matmul, index);
+        } else {
+            clear_one(matmul, index);
+        }
+    }
 }
 
 }

@@ -30,6 +30,8 @@ struct Matmul {
 };
 
 void run_matmul(const Matmul& matmul);
+void record_product(const Matmul& matmul); // record.cpp
+size_t element_size(cudaDataType_t type);
 
 // What an epilogue reads and writes beside A, B, C and D.
 bool adds_bias(cublasLtEpilogue_t kind);

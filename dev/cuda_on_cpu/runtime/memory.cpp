@@ -4,6 +4,7 @@
 #include <map>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <vector>
 
 namespace emu {
@@ -46,6 +47,25 @@ void check_range(const void* p, size_t size, const char* what, Direction directi
     race_range(p, size, direction);
 }
 
+// Where nothing runs, addresses that nothing may touch
+static void* device_memory(size_t size) {
+    void* p = nullptr;
+    if (settings.dry) {
+        p = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        return p == MAP_FAILED ? nullptr : p;
+    }
+    if (posix_memalign(&p, 256, size)) { return nullptr; }
+    return memset(p, 0xff, size);
+}
+
+static void release_device_memory(void* p, size_t size) {
+    if (settings.dry) {
+        munmap(p, size ? size : 1);
+    } else {
+        free(p);
+    }
+}
+
 static void check_host(const void* p, const char* what) {
     if (find_allocation(p)) { fail("%s is device memory, the copy's kind says host", what); }
 }
@@ -65,7 +85,8 @@ static void copy(void* to, const void* from, size_t size, cudaMemcpyKind kind) {
     } else {
         check_host(to, "cudaMemcpy destination");
     }
-    memmove(to, from, size);
+    record_copy(size);
+    if (!settings.dry) { memmove(to, from, size); }
 }
 
 }
@@ -77,8 +98,8 @@ extern "C" {
 cudaError_t cudaMalloc(void** p, size_t size) {
     require_one_host_thread();
     refuse_in_capture("cudaMalloc");
-    if (posix_memalign(p, 256, size ? size : 1)) { return remember_error(cudaErrorMemoryAllocation); }
-    memset(*p, 0xff, size);
+    *p = device_memory(size ? size : 1);
+    if (!*p) { return remember_error(cudaErrorMemoryAllocation); }
     Allocation& a = allocations[(uintptr_t)*p] = {(uintptr_t)*p, size, nullptr};
     race_allocated(&a);
     return cudaSuccess;
@@ -90,8 +111,8 @@ cudaError_t cudaFree(void* p) {
     auto found = allocations.find((uintptr_t)p);
     if (found == allocations.end()) { fail("cudaFree of something that cudaMalloc did not return, or twice"); }
     race_freed(&found->second);
+    release_device_memory(p, found->second.size);
     allocations.erase(found);
-    free(p);
     return cudaSuccess;
 }
 
@@ -162,7 +183,8 @@ cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t fro
 cudaError_t cudaMemsetAsync(void* p, int value, size_t size, cudaStream_t stream) {
     enqueue(stream, [=] {
         check_range(p, size, "cudaMemset", Direction::write);
-        memset(p, value, size);
+        record_memset(size);
+        if (!settings.dry) { memset(p, value, size); }
     });
     return cudaSuccess;
 }

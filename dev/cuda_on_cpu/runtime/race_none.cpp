@@ -5,6 +5,7 @@ namespace emu {
 
 void race_allocated(Allocation*) {}
 void race_freed(Allocation*) {}
+const Traffic* launch_traffic() { return nullptr; }
 void race_launch() {}
 void race_block() {}
 void race_shared(void*, size_t) {}

@@ -6,11 +6,16 @@
 //   EMU_TRACE=1     a line on stderr for every launch
 //   EMU_REGISTERS=FILE  registers of kernels (registers.cpp)
 //   EMU_GRAPHS=0    the capture of a graph fails, as with a driver that has none
+//   EMU_DRY=1       nothing runs, and device memory is address space alone: for a record of what would run, in any size
+//   EMU_PRODUCTS=0  cublasLt's products are zeros
+//   EMU_MULTIPROCESSORS=N   of the device: 4 unless told
 #include "internal.h"
 #include <stdlib.h>
 #include <string.h>
 
 namespace emu {
+
+constexpr int FEW_MULTIPROCESSORS = 4; // what sizes a grid by them stays quick
 
 static uint64_t random_state = 88172645463325252ull;
 
@@ -50,6 +55,10 @@ __attribute__((constructor)) static void read_environment() {
     settings.separate = !strcmp(environment("EMU_SEPARATE"), "1");
     settings.trace = !strcmp(environment("EMU_TRACE"), "1");
     settings.graphs = strcmp(environment("EMU_GRAPHS"), "0") != 0;
+    settings.dry = !strcmp(environment("EMU_DRY"), "1");
+    settings.products = strcmp(environment("EMU_PRODUCTS"), "0") != 0;
+    int multiprocessors = atoi(environment("EMU_MULTIPROCESSORS"));
+    settings.multiprocessors = multiprocessors > 0 ? multiprocessors : FEW_MULTIPROCESSORS;
 }
 
 bool random_order() { return settings.order == Order::random || settings.order == Order::priority; }

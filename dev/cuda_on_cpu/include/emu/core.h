@@ -21,6 +21,9 @@ constexpr int warpSize = 32;
 // an arena no sanitizer sees an overflow into the next tensor.
 bool emu_separate_tensors();
 
+// A line of EMU_RECORD's file, between what ran before and what runs after
+void emu_note(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
 namespace emu {
 
 // Where a barrier or warp operation stands in the source. As a default argument it takes the caller's file and line.
@@ -54,6 +57,8 @@ void enter_shared(void* array, size_t size, unsigned* last_block);
 // For the race detector; nothing in the other builds.
 void note_fence();
 void note_atomic(void* address, size_t size);
+
+void note_mma(); // a warp's, for EMU_RECORD
 
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
