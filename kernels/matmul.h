@@ -58,33 +58,59 @@ enum { VEC_LANES = LANES, TILE_ROWS = 12 };
 enum { TILE_COLS = 2 * VEC_LANES };
 typedef float Vec __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias)); // loads from any float address
 
+// How much of a register tile is computed: all of it, or halves of its rows and of its columns where a block ends
+typedef struct { int rows, vectors; } TileShape;
+#define WHOLE_TILE ((TileShape){TILE_ROWS, 2})
+
 // sum[r][0] += sum over k < K of a's element (r,k), a[r * a_row + k * a_k], times a vector left[k * TILE_COLS ..];
 // sum[r][1] with right. The two vectors are the halves of a panel's row, or lie in two panels.
 ALWAYS_INLINE void register_sums(Vec sum[TILE_ROWS][2], int K, const float* a, size_t a_row, size_t a_k,
-                                 const float* left, const float* right) {
-    for (int k = 0; k < K; k++, a += a_k, left += TILE_COLS, right += TILE_COLS) {
+                                 const float* left, const float* right, TileShape s) {
+    enum { HALF = TILE_ROWS / 2 };
+    const float* lower = a + HALF * a_row; // the multiples of a_row up to HALF fit the integer registers
+    for (int k = 0; k < K; k++, a += a_k, lower += a_k, left += TILE_COLS, right += TILE_COLS) {
         Vec l = *(const Vec*)left, r = *(const Vec*)right;
         UNROLLED
-        for (int i = 0; i < TILE_ROWS; i++) {
-            sum[i][0] += a[i * a_row] * l;
-            sum[i][1] += a[i * a_row] * r;
+        for (int i = 0; i < s.rows; i++) {
+            float x = i < HALF ? a[i * a_row] : lower[(i - HALF) * a_row];
+            sum[i][0] += x * l;
+            if (s.vectors == 2) { sum[i][1] += x * r; }
         }
     }
 }
 
-// C (TILE_ROWS, TILE_COLS) = alpha a b + beta C: a's element (r,k) is a[r * a_row + k * a_k], b a panel (K, TILE_COLS)
-ALWAYS_INLINE void register_tile(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k, const float* b,
-                                 float alpha, float beta) {
+// What is added to a product: scale times the numbers at x, whose rows are ld apart (0: the same row to all of them).
+// With scale = 0 x is not read.
+typedef struct { const float* x; int ld; float scale; } Addend;
+
+ALWAYS_INLINE Addend addend_at(Addend add, size_t row, size_t column) {
+    add.x += row * add.ld + column;
+    return add;
+}
+
+// C (TILE_ROWS, TILE_COLS, or as much of it as s says) = alpha a b + add: a's element (r,k) is a[r * a_row + k * a_k],
+// b a panel (K, TILE_COLS)
+ALWAYS_INLINE void register_tile_added(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k,
+                                       const float* b, float alpha, Addend add, TileShape s) {
     Vec sum[TILE_ROWS][2] = {0};
     UNROLLED
-    for (int r = 0; r < TILE_ROWS; r++) { __builtin_prefetch(C + r * ldc, 1); } // written, often for the first time
-    register_sums(sum, K, a, a_row, a_k, b, b + VEC_LANES);
-    UNROLLED
-    for (int r = 0; r < TILE_ROWS; r++, C += ldc) {
-        Vec *left = (Vec*)C, *right = (Vec*)(C + VEC_LANES);
-        *left = beta == 0 ? alpha * sum[r][0] : alpha * sum[r][0] + beta * *left;
-        *right = beta == 0 ? alpha * sum[r][1] : alpha * sum[r][1] + beta * *right;
+    for (int r = 0; r < s.rows; r++) { // written, often for the first time
+        for (int v = 0; v < s.vectors; v++) { __builtin_prefetch(C + r * ldc + v * VEC_LANES, 1); }
     }
+    register_sums(sum, K, a, a_row, a_k, b, b + VEC_LANES, s);
+    UNROLLED
+    for (int r = 0; r < s.rows; r++, C += ldc, add.x += add.ld) {
+        for (int v = 0; v < s.vectors; v++) {
+            Vec* c = (Vec*)(C + v * VEC_LANES);
+            *c = add.scale == 0 ? alpha * sum[r][v] : alpha * sum[r][v] + add.scale * *(const Vec*)(add.x + v * VEC_LANES);
+        }
+    }
+}
+
+// C (TILE_ROWS, TILE_COLS) = alpha a b + beta C
+ALWAYS_INLINE void register_tile(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k, const float* b,
+                                 float alpha, float beta) {
+    register_tile_added(C, ldc, K, a, a_row, a_k, b, alpha, (Addend){C, (int)ldc, beta}, WHOLE_TILE);
 }
 
 // tile[r][c] = (add ? tile[r][c] : 0) + sum over k of a[k][r] b[k][c], for panels a (K, TILE_ROWS) and b (K, TILE_COLS)
@@ -138,14 +164,14 @@ ALWAYS_INLINE void pack_panels(float* panels, int width, int count, int K, const
     }
 }
 
-// C (rows, cols of it) = alpha tile + beta C; beta = 0 does not read C
+// C (rows, cols of it) = alpha tile + add
 static inline void store_tile(float* C, int ldc, const float* tile, int ldt, int rows, int cols, float alpha,
-                              float beta) {
-    for (int r = 0; r < rows; r++, C += ldc, tile += ldt) {
-        if (beta == 0) {
+                              Addend add) {
+    for (int r = 0; r < rows; r++, C += ldc, tile += ldt, add.x += add.ld) {
+        if (add.scale == 0) {
             for (int c = 0; c < cols; c++) { C[c] = alpha * tile[c]; }
         } else {
-            for (int c = 0; c < cols; c++) { C[c] = alpha * tile[c] + beta * C[c]; }
+            for (int c = 0; c < cols; c++) { C[c] = alpha * tile[c] + add.scale * add.x[c]; }
         }
     }
 }
@@ -173,32 +199,48 @@ static inline void left_pack(LeftBlock* a, float* panels, int rows, int depth) {
     }
 }
 
-// A whole tile of C, m rows down the block
-static inline void block_tile(float* C, int ldc, LeftBlock a, int m, bool from_panel, int depth, const float* b,
-                              float alpha, float beta) {
-    if (from_panel) {
-        register_tile(C, ldc, depth, a.panels + (size_t)m * depth, 1, TILE_ROWS, b, alpha, beta);
+// A tile of C, m rows down the block
+ALWAYS_INLINE void block_tile(float* C, int ldc, LeftBlock a, int m, int depth, const float* b, float alpha, Addend add,
+                              TileShape s) {
+    if (a.packed) {
+        register_tile_added(C, ldc, depth, a.panels + (size_t)m * depth, 1, TILE_ROWS, b, alpha, add, s);
     } else if (a.row == 1) {
-        register_tile(C, ldc, depth, a.x + m, 1, a.step, b, alpha, beta);
+        register_tile_added(C, ldc, depth, a.x + m, 1, a.step, b, alpha, add, s);
     } else {
-        register_tile(C, ldc, depth, a.x + m * a.row, a.row, 1, b, alpha, beta);
+        register_tile_added(C, ldc, depth, a.x + m * a.row, a.row, 1, b, alpha, add, s);
     }
 }
 
-// C (rows, cols) = alpha a b + beta C, b in panels
-static inline void block_product(float* C, int ldc, LeftBlock a, const float* b, int rows, int cols, int depth,
-                                 float alpha, float beta) {
+// Where a block of C ends, fewer rows or columns than a tile has: from panels that zeros fill
+NEVER_INLINE void last_tile(float* C, int ldc, LeftBlock a, int m, int rows, int cols, int depth, const float* b,
+                            float alpha, Addend add) {
+    enum { HALF = TILE_ROWS / 2 };
     float tile[TILE_ROWS * TILE_COLS] __attribute__((aligned(64)));
+    const Addend none = {0};
+    a.packed = a.packed || rows < TILE_ROWS;
+    if (rows > HALF && cols > VEC_LANES) {
+        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, WHOLE_TILE);
+    } else if (rows > HALF) {
+        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, (TileShape){TILE_ROWS, 1});
+    } else if (cols > VEC_LANES) {
+        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, (TileShape){HALF, 2});
+    } else {
+        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, (TileShape){HALF, 1});
+    }
+    store_tile(C, ldc, tile, TILE_COLS, rows, cols, alpha, add);
+}
+
+// C (rows, cols) = alpha a b + add, b in panels
+static inline void block_product(float* C, int ldc, LeftBlock a, const float* b, int rows, int cols, int depth,
+                                 float alpha, Addend add) {
     for (int n = 0; n < cols; n += TILE_COLS, b += (size_t)TILE_COLS * depth) {
         for (int m = 0; m < rows; m += TILE_ROWS) {
             int height = min_int(TILE_ROWS, rows - m), width = min_int(TILE_COLS, cols - n);
-            bool from_panel = a.packed || height < TILE_ROWS;
             float* c = C + (size_t)m * ldc + n;
             if (height == TILE_ROWS && width == TILE_COLS) {
-                block_tile(c, ldc, a, m, from_panel, depth, b, alpha, beta);
+                block_tile(c, ldc, a, m, depth, b, alpha, addend_at(add, m, n), WHOLE_TILE);
             } else {
-                block_tile(tile, TILE_COLS, a, m, from_panel, depth, b, 1, 0);
-                store_tile(c, ldc, tile, TILE_COLS, height, width, alpha, beta);
+                last_tile(c, ldc, a, m, height, width, depth, b, alpha, addend_at(add, m, n));
             }
         }
     }
@@ -213,9 +255,9 @@ static inline GemmPanels* gemm_panels(void) { // the calling thread's
     return own;
 }
 
-// C = alpha op(A) op(B) + beta C: op(A) (M,K), op(B) (K,N), C (M,N)
-NEVER_INLINE void own_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A,
-                           int lda, const float* B, int ldb, float beta, float* C, int ldc) {
+// C = alpha op(A) op(B) + add: op(A) (M,K), op(B) (K,N), C (M,N)
+NEVER_INLINE void own_gemm_added(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A,
+                                 int lda, const float* B, int ldb, Addend add, float* C, int ldc) {
     GemmPanels* panels = gemm_panels();
     LeftBlock a = {.row = transpose_a ? 1 : lda, .step = transpose_a ? lda : 1,
                    .packed = transpose_a && N > PACKING_REPAYS};
@@ -232,10 +274,17 @@ NEVER_INLINE void own_gemm(bool transpose_a, bool transpose_b, int M, int N, int
                 int rows = min_int(BLOCK_M, M - m0);
                 a.x = A + m0 * a.row + k0 * a.step;
                 left_pack(&a, panels->a, rows, rest);
-                block_product(C + (size_t)m0 * ldc + n0, ldc, a, panels->b, rows, cols, rest, alpha, k0 ? 1 : beta);
+                block_product(C + (size_t)m0 * ldc + n0, ldc, a, panels->b, rows, cols, rest, alpha,
+                              addend_at(k0 ? (Addend){C, ldc, 1} : add, m0, n0));
             }
         }
     }
+}
+
+// C = alpha op(A) op(B) + beta C
+static inline void own_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A,
+                            int lda, const float* B, int ldb, float beta, float* C, int ldc) {
+    own_gemm_added(transpose_a, transpose_b, M, N, K, alpha, A, lda, B, ldb, (Addend){C, ldc, beta}, C, ldc);
 }
 
 // ---- One thread's product: from the library only where it knows wider vectors than this program was compiled for.
@@ -371,7 +420,8 @@ NEVER_INLINE void bf16_gemm(bool transpose_a, bool transpose_b, int M, int N, in
                     bf16_block(blocks->a, A + (size_t)m * lda + k, lda, rows, depth);
                 }
                 bf16_block_product(blocks, transpose_a, transpose_b, rows, columns, depth);
-                store_tile(C + (size_t)m * ldc + n, ldc, blocks->out, columns, rows, columns, alpha, k ? 1 : beta);
+                float* c = C + (size_t)m * ldc + n;
+                store_tile(c, ldc, blocks->out, columns, rows, columns, alpha, (Addend){c, ldc, k ? 1 : beta});
             }
         }
     }
@@ -384,6 +434,17 @@ static inline void linear_gemm(bool transpose_a, bool transpose_b, int M, int N,
     } else {
         gemm(transpose_a, transpose_b, M, N, K, 1, A, lda, B, ldb, beta, C, ldc);
     }
+}
+
+// C (M,N) = A (M,K) B (N,K)^T + bias (N, may be NULL)
+static inline void linear_gemm_biased(int M, int N, int K, const float* A, int lda, const float* B, int ldb,
+                                      const float* bias, float* C, int ldc) {
+    if (OWN_PRODUCTS && !bf16_products.on) {
+        own_gemm_added(false, true, M, N, K, 1, A, lda, B, ldb, (Addend){bias, 0, bias ? 1 : 0}, C, ldc);
+        return;
+    }
+    for (int m = 0; bias && m < M; m++) { memcpy(C + (size_t)m * ldc, bias, N * sizeof *C); }
+    linear_gemm(false, true, M, N, K, A, lda, B, ldb, bias ? 1 : 0, C, ldc);
 }
 
 // ---- The linear layer
@@ -414,10 +475,8 @@ static inline void linear_forward_strided(float* out, const float* inp, const fl
     for (int task = 0; task < tasks; task++) {
         int m = task / tiles * part, oc = task % tiles * LINEAR_TILE;
         int rows = min_int(part, s.rows - m), columns = min_int(LINEAR_TILE, s.OC - oc);
-        float* o = out + (size_t)m * s.ld_out + oc;
-        for (int i = 0; bias && i < rows; i++) { memcpy(o + (size_t)i * s.ld_out, bias + oc, columns * sizeof *o); }
-        linear_gemm(false, true, rows, columns, s.C, inp + (size_t)m * s.ld_inp, s.ld_inp, weight + (size_t)oc * s.C,
-                    s.C, bias ? 1 : 0, o, s.ld_out);
+        linear_gemm_biased(rows, columns, s.C, inp + (size_t)m * s.ld_inp, s.ld_inp, weight + (size_t)oc * s.C, s.C,
+                           bias ? bias + oc : NULL, out + (size_t)m * s.ld_out + oc, s.ld_out);
     }
 }
 
