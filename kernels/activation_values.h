@@ -1,9 +1,6 @@
 // The activations of activation_kind.h and their slopes, of one number: NAME_value and NAME_slope, for the CPU and, in
-// what nvcc compiles, for the GPU. The formulas are the same for both; what they are made of comes first, in two forms,
-// and with it gelu. A NaN comes out as NaN.
-//
-// gelu(x) = x Φ(x), Φ(x) = (1 + erf(x/√2)) / 2: the exact form (Hendrycks & Gimpel, arXiv 1606.08415);
-// gelu'(x) = Φ(x) + x φ(x) with φ the normal density
+// what nvcc compiles, for the GPU. The formulas are the same for both; what they are made of comes first, in two forms.
+// A NaN comes out as NaN.
 #pragma once
 
 #if defined(__CUDACC__) || defined(CUDA_EMU)
@@ -12,6 +9,8 @@
 
 ACTIVATION_FUNCTION float fast_exp(float x) { return __expf(x); }
 ACTIVATION_FUNCTION float fast_quotient(float x, float y) { return __fdividef(x, y); }
+ACTIVATION_FUNCTION float fast_reciprocal(float x) { return reciprocal(x); }
+ACTIVATION_FUNCTION float positive_part(float x) { return fmaxf(x, 0); } // of a NaN 0 here
 
 ACTIVATION_FUNCTION float fast_exp2(float x) { // 2 ulp; 0 for x < -126
 #ifdef CUDA_EMU
@@ -22,21 +21,7 @@ ACTIVATION_FUNCTION float fast_exp2(float x) { // 2 ulp; 0 for x < -126
     return y;
 #endif
 }
-
-// With erff gelu and its slope would cost 31 and 43 instructions an element, and the memory would wait for them.
-// Φ(-|x|) = φ(x) times a polynomial in 1 / (1 + c |x|) is right to 7.5e-8 (Abramowitz & Stegun 26.2.17), takes half, and
-// shares √2π φ(x) = 2^(-x² / (2 ln 2)) with the slope. The coefficients are theirs / √2π.
-struct Normal { float tail, exponential; }; // Φ(-|x|), √2π φ(x)
-ACTIVATION_FUNCTION Normal normal_of(float x) {
-    float t = reciprocal(1 + 0.2316419f * fabsf(x)), e = fast_exp2(-0.72134752f * x * x);
-    return {t * (0.127414796f + t * (-0.142248368f + t * (0.710706871f + t * (-0.726576013f
-            + t * 0.530702714f)))) * e, e};
-}
-ACTIVATION_FUNCTION float gelu_value(float x) { return fmaxf(x, 0) - fabsf(x) * normal_of(x).tail; } // x Φ(x)
-ACTIVATION_FUNCTION float gelu_slope(float x) {
-    Normal n = normal_of(x);
-    return 0.39894228f * x * n.exponential + (x < 0 ? n.tail : 1 - n.tail);
-}
+ACTIVATION_FUNCTION float fast_bell(float x) { return fast_exp2(-0.72134752f * x * x); } // e^(-x²/2)
 
 #else
 #include "vector_math.h"
@@ -44,11 +29,28 @@ ACTIVATION_FUNCTION float gelu_slope(float x) {
 
 ACTIVATION_FUNCTION float fast_exp(float x) { return vm_exp(x); }
 ACTIVATION_FUNCTION float fast_quotient(float x, float y) { return x / y; }
-ACTIVATION_FUNCTION float normal_density(float x) { return 0.39894228f * fast_exp(-0.5f * x * x); }
-ACTIVATION_FUNCTION float normal_cdf(float x) { return 0.5f + 0.5f * vm_erf(x * 0.70710678f); }
-ACTIVATION_FUNCTION float gelu_value(float x) { return x * normal_cdf(x); }
-ACTIVATION_FUNCTION float gelu_slope(float x) { return normal_cdf(x) + x * normal_density(x); }
+ACTIVATION_FUNCTION float fast_reciprocal(float x) { return 1 / x; }
+ACTIVATION_FUNCTION float positive_part(float x) { return x < 0 ? 0 : x; }
+ACTIVATION_FUNCTION float fast_bell(float x) { return vm_exp_negative(-0.5f * x * x); }
 #endif
+
+// gelu(x) = x Φ(x), Φ(x) = (1 + erf(x/√2)) / 2: the exact form (Hendrycks & Gimpel, arXiv 1606.08415);
+// gelu'(x) = Φ(x) + x φ(x) with φ the normal density.
+// With erf these would cost up to twice the instructions, and on the GPU the memory would wait for them. Φ(-|x|) = φ(x)
+// times a polynomial in 1 / (1 + c |x|) is right to 7.5e-8 (Abramowitz & Stegun 26.2.17), and shares √2π φ(x) = e^(-x²/2)
+// with the slope. The coefficients are theirs / √2π.
+typedef struct { float tail, bell; } Normal; // Φ(-|x|), √2π φ(x)
+ACTIVATION_FUNCTION Normal normal_of(float x) {
+    float t = fast_reciprocal(1 + 0.2316419f * fabsf(x)), bell = fast_bell(x);
+    float tail = t * (0.127414796f + t * (-0.142248368f + t * (0.710706871f + t * (-0.726576013f
+                 + t * 0.530702714f)))) * bell;
+    return (Normal){tail, bell};
+}
+ACTIVATION_FUNCTION float gelu_value(float x) { return positive_part(x) - fabsf(x) * normal_of(x).tail; }
+ACTIVATION_FUNCTION float gelu_slope(float x) {
+    Normal n = normal_of(x);
+    return 0.39894228f * x * n.bell + (x < 0 ? n.tail : 1 - n.tail);
+}
 
 ACTIVATION_FUNCTION float sigmoid(float x) { return fast_quotient(1, 1 + fast_exp(-x)); }
 

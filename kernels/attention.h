@@ -9,23 +9,28 @@
 #include "matmul.h"
 #include "vector_math.h"
 
-// Rows of a tile: equal tiles of about 96 rows, two of which fit the second cache level up to N of some hundreds
+// Floats from one row of a tile to the next: whole vectors, so that no loop over a row has a rest
+static inline int attention_stride(int N) { return round_up(N, VM_LANES); }
+
+// Rows of a tile: equal tiles of 96 rows or more, two of which fit the second cache level up to N of some hundreds
 static inline int attention_rows(int N) {
-    int tiles = (N + 95) / 96;
+    int room = 48 * 1024 / attention_stride(N), most = room > 96 ? room : 96, tiles = (N + most - 1) / most;
     return round_up((N + tiles - 1) / tiles, TILE_ROWS);
 }
 
-// Two tiles of S a thread
-static inline size_t attention_scratch(int N) {
-    return (size_t)max_threads() * 2 * attention_rows(N) * N;
-}
+static inline size_t attention_tile(int N) { return (size_t)attention_rows(N) * attention_stride(N); }
 
-// row (N): S to P; returns the log-sum-exp
+// Two tiles of S a thread
+static inline size_t attention_scratch(int N) { return max_threads() * 2 * attention_tile(N); }
+
+// row (N, of a tile): S to P; returns the log-sum-exp
 static inline float softmax_row(float* row, int N) {
-    float high = vm_row_max(row, N);
-    for (int i = 0; i < N; i++) { row[i] = vm_exp(row[i] - high); }
-    float sum = vm_row_sum(row, N), inverse = 1 / sum;
-    for (int i = 0; i < N; i++) { row[i] *= inverse; }
+    int whole = attention_stride(N);
+    for (int i = N; i < whole; i++) { row[i] = -INFINITY; }
+    float high = vm_row_max(row, whole);
+    for (int i = 0; i < whole; i++) { row[i] = vm_exp_negative(row[i] - high); }
+    float sum = vm_row_sum(row, whole), inverse = 1 / sum;
+    for (int i = 0; i < whole; i++) { row[i] *= inverse; }
     return high + logf(sum);
 }
 
@@ -33,32 +38,33 @@ static inline float softmax_row(float* row, int N) {
 static inline void attention_head_forward(float* out, float* lse, const float* q, const float* v, int ldv,
                                           float* scratch, int N, int NQ, int C, int D) {
     const float* k = q + C;
-    int rows = attention_rows(N);
+    int rows = attention_rows(N), lds = attention_stride(N);
     for (int n = 0; n < NQ; n += rows) {
         int count = min_int(rows, NQ - n);
-        gemm(false, true, count, N, D, 1 / sqrtf(D), q + (size_t)n * 3 * C, 3 * C, k, 3 * C, 0, scratch, N);
-        for (int i = 0; i < count; i++) { lse[n + i] = softmax_row(scratch + (size_t)i * N, N); }
-        gemm(false, false, count, D, N, 1, scratch, N, v, ldv, 0, out + (size_t)n * C, C);
+        gemm(false, true, count, N, D, 1 / sqrtf(D), q + (size_t)n * 3 * C, 3 * C, k, 3 * C, 0, scratch, lds);
+        for (int i = 0; i < count; i++) { lse[n + i] = softmax_row(scratch + (size_t)i * lds, N); }
+        gemm(false, false, count, D, N, 1, scratch, lds, v, ldv, 0, out + (size_t)n * C, C);
     }
 }
 
 // The first H heads, of D each, of a layer of width C
 static inline void attention_forward(float* out, float* lse, const float* qkv, float* scratch, int B, int N, int NQ,
                                      int C, int H, int D) {
-    size_t tile = (size_t)2 * attention_rows(N) * N;
+    size_t tiles = 2 * attention_tile(N);
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < B * H; bh++) {
         int b = bh / H, h = bh % H;
         const float* q = qkv + (size_t)b * N * 3 * C + h * D;
         attention_head_forward(out + (size_t)b * NQ * C + h * D, lse + (size_t)bh * NQ, q, q + 2 * C, 3 * C,
-                               scratch + thread_number() * tile, N, NQ, C, D);
+                               scratch + thread_number() * tiles, N, NQ, C, D);
     }
 }
 
-// P and dP rows to dS = P (dP - delta), delta = sum_j P_j dP_j = dout . out (D): a row of P sums to 1 whatever S is
+// P and dP rows of a tile to dS = P (dP - delta), delta = sum_j P_j dP_j = dout . out (D): a row of P sums to 1 whatever
+// S is
 static inline void softmax_row_backward(float* dp, const float* p, const float* dout, const float* out, int N, int D) {
     float delta = vm_row_dot(dout, out, D);
-    for (int i = 0; i < N; i++) { dp[i] = p[i] * (dp[i] - delta); }
+    for (int i = 0; i < attention_stride(N); i++) { dp[i] = p[i] * (dp[i] - delta); }
 }
 
 // The forward lines: S = Q K^T / sqrt(D); P = exp(S - lse); out = P V. Strides are the forward's, dv's is v's.
@@ -67,31 +73,31 @@ static inline void attention_head_backward(float* dq, float* dv, const float* do
                                            int C, int D) {
     const float* k = q + C;
     float *dk = dq + C, scale = 1 / sqrtf(D);
-    int rows = attention_rows(N), ld = 3 * C;
-    float *P = scratch, *dP = scratch + (size_t)rows * N;
+    int rows = attention_rows(N), ld = 3 * C, lds = attention_stride(N);
+    float *P = scratch, *dP = scratch + attention_tile(N);
     for (int n = 0; n < NQ; n += rows) {
         int count = min_int(rows, NQ - n);
         const float *q_tile = q + (size_t)n * ld, *dout_tile = dout + (size_t)n * C, *out_tile = out + (size_t)n * C;
         float keep = n > 0; // dk and dv are set by the first tile, added to by the others
-        gemm(false, true, count, N, D, scale, q_tile, ld, k, ld, 0, P, N);
+        gemm(false, true, count, N, D, scale, q_tile, ld, k, ld, 0, P, lds);
         for (int i = 0; i < count; i++) {
-            float* p = P + (size_t)i * N;
-            for (int j = 0; j < N; j++) { p[j] = vm_exp(p[j] - lse[n + i]); }
+            float* p = P + (size_t)i * lds;
+            for (int j = 0; j < lds; j++) { p[j] = vm_exp_negative(p[j] - lse[n + i]); }
         }
-        gemm(true, false, N, D, count, 1, P, N, dout_tile, C, keep, dv, ldv);
-        gemm(false, true, count, N, D, 1, dout_tile, C, v, ldv, 0, dP, N);
+        gemm(true, false, N, D, count, 1, P, lds, dout_tile, C, keep, dv, ldv);
+        gemm(false, true, count, N, D, 1, dout_tile, C, v, ldv, 0, dP, lds);
         for (int i = 0; i < count; i++) {
-            softmax_row_backward(dP + (size_t)i * N, P + (size_t)i * N, dout_tile + (size_t)i * C,
+            softmax_row_backward(dP + (size_t)i * lds, P + (size_t)i * lds, dout_tile + (size_t)i * C,
                                  out_tile + (size_t)i * C, N, D);
         }
-        gemm(false, false, count, D, N, scale, dP, N, k, ld, 0, dq + (size_t)n * ld, ld);
-        gemm(true, false, N, D, count, scale, dP, N, q_tile, ld, keep, dk, ld);
+        gemm(false, false, count, D, N, scale, dP, lds, k, ld, 0, dq + (size_t)n * ld, ld);
+        gemm(true, false, N, D, count, scale, dP, lds, q_tile, ld, keep, dk, ld);
     }
 }
 
 static inline void attention_backward(float* dqkv, const float* dout, const float* out, const float* lse,
                                       const float* qkv, float* scratch, int B, int N, int NQ, int C, int H, int D) {
-    size_t tile = (size_t)2 * attention_rows(N) * N;
+    size_t tiles = 2 * attention_tile(N);
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < B * H; bh++) {
         int b = bh / H, h = bh % H;
@@ -99,6 +105,6 @@ static inline void attention_backward(float* dqkv, const float* dout, const floa
         const float* q = qkv + at_q;
         float* dq = dqkv + at_q;
         attention_head_backward(dq, dq + 2 * C, dout + at, out + at, lse + (size_t)bh * NQ, q, q + 2 * C, 3 * C,
-                                scratch + thread_number() * tile, N, NQ, C, D);
+                                scratch + thread_number() * tiles, N, NQ, C, D);
     }
 }

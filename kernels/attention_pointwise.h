@@ -72,12 +72,12 @@ static inline void pointwise_head_forward(float* out, const float* q, PointwiseK
 static inline void pointwise_forward(float* out, const float* qkv, PointwiseKind kind, float* scratch, int B, int N,
                                      int NQ, int C, int H) {
     int D = C / H;
-    size_t tile = (size_t)2 * attention_rows(N) * N;
+    size_t tiles = 2 * attention_tile(N);
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < B * H; bh++) {
         size_t b = bh / H, column = (size_t)(bh % H) * D;
         pointwise_head_forward(out + b * NQ * C + column, qkv + 3 * b * N * C + column, kind,
-                               scratch + thread_number() * tile, N, NQ, C, D);
+                               scratch + thread_number() * tiles, N, NQ, C, D);
     }
 }
 
@@ -104,11 +104,11 @@ static inline void pointwise_head_backward(float* dq, const float* dout, const f
 static inline void pointwise_backward(float* dqkv, const float* dout, const float* qkv, PointwiseKind kind,
                                       float* scratch, int B, int N, int NQ, int C, int H) {
     int D = C / H;
-    size_t tile = (size_t)2 * attention_rows(N) * N;
+    size_t tiles = 2 * attention_tile(N);
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < B * H; bh++) {
         size_t b = bh / H, column = (size_t)(bh % H) * D, at_q = 3 * b * N * C + column;
         pointwise_head_backward(dqkv + at_q, dout + b * NQ * C + column, qkv + at_q, kind,
-                                scratch + thread_number() * tile, N, NQ, C, D);
+                                scratch + thread_number() * tiles, N, NQ, C, D);
     }
 }

@@ -17,7 +17,7 @@ static inline int rank_slots(int B) { return min_int(B, RANK_SLOTS); }
 
 // A thread's: T = W^T V (R,D), V' (N,D), their gradients, and the tiles of attention.h
 static inline size_t rank_work(int N, int D, int R) {
-    return 2 * (size_t)(R + N) * D + (size_t)2 * attention_rows(N) * N;
+    return 2 * (size_t)(R + N) * D + 2 * attention_tile(N);
 }
 
 // The threads', then the slots (slots,H,R,N) of down and (slots,H,N,R) of W
