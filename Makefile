@@ -156,7 +156,8 @@ $(BUILD)/test_%: test_%.c $(CONFIG)
 CUDA_WARNINGS = -Wall,-Wextra,-Wno-unknown-pragmas,-Wno-missing-field-initializers
 CUDA_FOUND_FLAGS = $(filter-out -DHAVE_OPENBLAS -DHAVE_DNNL -DHAVE_LIBCRYPTO,$(filter -D% -I%,$(FOUND_FLAGS)))
 CUDA_LIBS = $(filter-out -L%openblas-openmp/ -lopenblas -ldnnl -lcrypto,$(FOUND_LIBS)) -lm -lpthread
-CUDA_HOME = $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC))))
+# (2>/dev/null: make before 4.3 starts a command without a shell, which `command` is part of, unless the line needs one)
+CUDA_HOME = $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC) 2>/dev/null)))
 
 # Of the card here; else of the generations that this toolkit knows, and PTX of the last for those to come
 CUDA_CARD = $(subst .,,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1))

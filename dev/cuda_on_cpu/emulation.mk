@@ -23,7 +23,8 @@ EMU_CXX ?= g++
 EMU_CLANG ?= clang++
 EMU_OPTIMIZE ?= -O1
 
-EMU_HOMES := $(CUDA_HOME) $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc)))
+# make before 4.3 starts a command without a shell, which `command` is part of, unless something in the line needs one
+EMU_HOMES := $(CUDA_HOME) $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc 2>/dev/null)))
 EMU_HEADERS := $(firstword $(dir $(wildcard $(foreach home,$(EMU_HOMES),$(home)/include/cuda_runtime.h \
                                                 $(home)/targets/*/include/cuda_runtime.h))))
 EMU_NO_TOOLKIT = no CUDA toolkit: its headers are needed, found beside nvcc or in CUDA_HOME/include
