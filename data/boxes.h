@@ -13,7 +13,8 @@ typedef struct {
     int32_t height, width;
 } BoxPlace;
 
-// Memory that another program may have pinned: it grows by a new block, which knows the older one.
+// Memory that may be pinned, in pages of its own, for pages are what is pinned: it grows by a new block, which knows the
+// older one.
 typedef struct BoxBlock {
     struct BoxBlock* older;
     size_t size, used; // bytes behind this header
@@ -31,7 +32,7 @@ static inline size_t box_aligned(size_t bytes) { return (bytes + BOX_ALIGN - 1) 
 static inline BoxBlock* block_grown(BoxBlock* b, size_t more) {
     size_t used = b ? b->used : 0, want = used + more;
     if (b && b->size >= want) { return b; }
-    BoxBlock* grown = (BoxBlock*)alloc_bytes(BOX_ALIGN + want + want / 4, "a batch's boxes");
+    BoxBlock* grown = (BoxBlock*)alloc_aligned(ALLOC_PAGE, BOX_ALIGN + want + want / 4, "a batch's boxes");
     *grown = (BoxBlock){.older = b, .size = want + want / 4, .used = used};
     if (b) { memcpy(block_bytes(grown), block_bytes(b), used); }
     return grown;

@@ -131,11 +131,22 @@ static inline size_t device_input_places(DeviceInput* in, const Batch* b) {
 
 // ---- boxes that come with the batch
 
+// What cannot be pinned is copied more slowly, and the host waits for it.
+static inline void note_not_pinned(cudaError_t error) {
+    static bool said = false;
+    cudaGetLastError();
+    if (said) { return; }
+    said = true;
+    output_take_back();
+    printf("note       batches are copied from memory that cannot be pinned (%s): more slowly; see ulimit -l\n",
+           cudaGetErrorString(error));
+}
+
 static inline void block_pin(BoxBlock* block, bool pin) {
     if (!block || block->pinned == pin) { return; }
     cudaError_t error = pin ? cudaHostRegister(block, BOX_ALIGN + block->size, cudaHostRegisterDefault)
                             : cudaHostUnregister(block);
-    if (error != cudaSuccess) { cudaGetLastError(); } // what cannot be pinned is copied more slowly
+    if (error != cudaSuccess) { note_not_pinned(error); }
     block->pinned = pin && error == cudaSuccess;
 }
 
@@ -206,6 +217,7 @@ static inline void device_input_open(DeviceInput* in, const Loader* l) {
     }
     if (c->output == LOAD_DRAWS) { device_input_images(in); }
     device_input_operations(in);
+    CUDA_CHECK(cudaDeviceSynchronize()); // copies on the default stream, which other streams need not wait for
 }
 
 static inline void device_input_close(DeviceInput* in) {

@@ -7,15 +7,19 @@
 #include <stdint.h>
 #include <string.h>
 
-NEVER_INLINE void* alloc_bytes(size_t bytes, const char* what) {
-    size_t rounded = (bytes + 63) / 64 * 64;
-    void* p = rounded >= bytes ? aligned_alloc(64, rounded ? rounded : 64) : NULL;
+enum { ALLOC_ALIGN = 64, ALLOC_PAGE = 4096 };
+
+NEVER_INLINE void* alloc_aligned(size_t alignment, size_t bytes, const char* what) {
+    size_t rounded = bytes ? (bytes + alignment - 1) / alignment * alignment : alignment;
+    void* p = rounded >= bytes ? aligned_alloc(alignment, rounded) : NULL;
     if (!p) {
         fail(EXIT_RUN_TIME, "no memory for %s (%.1f MB): use a smaller --batch-size or model", what, bytes / 1e6);
     }
-    memset(p, 0, rounded ? rounded : 64);
+    memset(p, 0, rounded);
     return p;
 }
+
+static inline void* alloc_bytes(size_t bytes, const char* what) { return alloc_aligned(ALLOC_ALIGN, bytes, what); }
 
 NEVER_INLINE float* alloc_floats(size_t count, const char* what) {
     if (count > SIZE_MAX / sizeof(float)) { fail(EXIT_RUN_TIME, "%s is too large for this machine's addresses", what); }

@@ -32,6 +32,8 @@ int main(int argc, char** argv) {
     test_sums_in_order();
     test_cublas_lt();
     test_streams();
+    test_default_stream();
+    test_pinned_pages();
     test_graph();
     test_graph_parameter();
     test_arena();

@@ -38,6 +38,7 @@ static void test_batches(const char* what, const Dataset* d, LoaderConfig c, Loa
         size_t values = (size_t)want->count * 3 * c.image_size * c.image_size;
         Device<float> got(values);
         device_input_batch(got, &input, drawn, 0);
+        CHECK(!drawn->boxes || drawn->boxes->pinned, "%s: the boxes of batch %d are not pinned", what, step);
         check<float>(what, got, Floats(want->images, want->images + values), limits);
         bool same_targets = memcmp(want->targets, drawn->targets, want->count * c.num_classes * sizeof(float)) == 0;
         CHECK(drawn->count == want->count && same_targets, "%s: other targets in batch %d", what, step);

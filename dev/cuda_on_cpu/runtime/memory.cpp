@@ -125,8 +125,16 @@ cudaError_t cudaMallocHost(void** p, size_t size) {
 }
 cudaError_t cudaHostAlloc(void** p, size_t size, unsigned) { return cudaMallocHost(p, size); }
 
+// Whole pages are pinned: what shares one with another registered block is refused.
 cudaError_t cudaHostRegister(void* p, size_t size, unsigned) {
+    const uintptr_t PAGE = 4096;
     refuse_in_capture("cudaHostRegister");
+    uintptr_t first = (uintptr_t)p / PAGE, last = ((uintptr_t)p + size - 1) / PAGE;
+    for (auto& block : pinned) {
+        if (block.first / PAGE <= last && (block.first + block.second - 1) / PAGE >= first) {
+            return remember_error(cudaErrorHostMemoryAlreadyRegistered);
+        }
+    }
     pinned[(uintptr_t)p] = size;
     return cudaSuccess;
 }

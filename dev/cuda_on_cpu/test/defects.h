@@ -38,6 +38,8 @@
     D(unchecked_algorithm,         "xxxxxxx", "p FAILED",                "an algorithm that does not run for its shape") \
     D(no_workspace,                "xxxxxxx", "p a workspace of",        "less workspace than the algorithm was asked for") \
     D(operand_too_short,           "xxxxxxx", "p cublasLt A",            "a matmul that reads past its operand") \
+    D(default_stream_not_waited,   ".....x.", "l FAILED",                "a stream apart reads what the default one zeroes") \
+    D(pinned_page_shared,          "xxxxxxx", "p already mapped",       "two blocks of one page are pinned") \
     D(second_stream_not_joined,    ".....x.", "l FAILED",                "a stream goes on before a graph beside it") \
     D(capture_not_joined,          "xxxxxxx", "p joined again",          "a capture ends while a stream is apart") \
     D(sync_in_capture,             "xxxxxxx", "p with its stream",       "the host waits for a captured stream") \

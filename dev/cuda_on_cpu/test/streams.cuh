@@ -56,6 +56,29 @@ static void test_streams() {
     CUDA_CHECK(cudaFreeHost(result));
 }
 
+// A stream apart from the default one has to be made to wait for it.
+static void test_default_stream() {
+    int n = 1000;
+    TwoStreams s;
+    Device<float> zeros(n), out(n);
+    zeros.zero();
+    if (!PLANTED_HOST(default_stream_not_waited)) { CUDA_CHECK(cudaDeviceSynchronize()); }
+    scale_kernel<<<CEIL_DIV(n, 256), 256, 0, s.first>>>(out.data, zeros.data, 2.0f, n);
+    CUDA_CHECK(cudaStreamSynchronize(s.first));
+    check_output("zeros of the default stream", out, std::vector<double>(n), 1e-7);
+}
+
+static void test_pinned_pages() {
+    const size_t page = 4096;
+    char* memory = (char*)aligned_alloc(page, 2 * page);
+    size_t second = PLANTED_HOST(pinned_page_shared) ? 64 : page;
+    CUDA_CHECK(cudaHostRegister(memory, 64, cudaHostRegisterDefault));
+    CUDA_CHECK(cudaHostRegister(memory + second, page, cudaHostRegisterDefault));
+    CUDA_CHECK(cudaHostUnregister(memory));
+    CUDA_CHECK(cudaHostUnregister(memory + second));
+    free(memory);
+}
+
 static void test_graph() {
     int n = 1000, grid = CEIL_DIV(n, 256), launches = 3;
     TwoStreams s;
