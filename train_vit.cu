@@ -40,6 +40,7 @@
 #include "model/parameters.h"
 #include "model/step.h"
 #include "runtime/profile.h"
+#include "runtime/step_graph.cuh"
 
 typedef float Residual; // storage of the residual stream
 
@@ -201,14 +202,6 @@ typedef struct {
     int* labels;    // (B)
 } Facts;
 
-// A part of a step, captured
-typedef struct {
-    int B;                // the batch it was captured for, and how: what a launch cannot change
-    float dloss;
-    bool drops, called;   // called: once, as it is
-    cudaGraphExec_t exec; // NULL: not captured
-} StepGraph;
-
 typedef struct {
     Config config;
     Dims dims;
@@ -234,11 +227,12 @@ typedef struct {
     double* norm_scratch;
     float* grad_scale;            // what clips the gradients
     bool grads_zero;
+    bool graphs;                  // steps are captured
     float *host_logits, *host_losses; // pinned: (B,K), (B)
     int B;                        // images that the activations have room for
     cudaStream_t stream, copies;
     cudaEvent_t copied, taken;    // a batch has come; it was taken to where the step reads it
-    StepGraph gradients_graph, update_graph;
+    StepGraph gradients_graphs[2], update_graph;
     Profile profile;
 } Model;
 
@@ -569,17 +563,26 @@ static void allocate_update(Model* m) {
 static float* model_fetch(Model* m, float* flat);
 static void model_store(Model* m, float* flat);
 
-static bool model_allocate(Model* m, Error* err) {
-    if (!shared_check(m, err)) { return false; }
-    CUDA_CHECK(cudaStreamCreate(&m->stream));
-    CUDA_CHECK(cudaStreamCreate(&m->copies));
+// Where both have work, the step's goes first. The default stream waits for neither, nor they for it.
+static void create_streams(Model* m) {
+    int lowest = 0, highest = 0;
+    CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
+    CUDA_CHECK(cudaStreamCreateWithPriority(&m->stream, cudaStreamNonBlocking, highest));
+    CUDA_CHECK(cudaStreamCreateWithPriority(&m->copies, cudaStreamNonBlocking, lowest));
     CUDA_CHECK(cudaEventCreateWithFlags(&m->copied, cudaEventDisableTiming));
     CUDA_CHECK(cudaEventCreateWithFlags(&m->taken, cudaEventDisableTiming));
     matmul_init(m->config.precision == PRECISION_TF32);
+}
+
+static bool model_allocate(Model* m, Error* err) {
+    if (!shared_check(m, err)) { return false; }
+    create_streams(m);
+    m->graphs = m->config.cuda_graph;
     allocate_parameters(m);
     allocate_batch(m);
     allocate_update(m);
     float* params = model_fetch(m, m->params);
+    CUDA_CHECK(cudaDeviceSynchronize()); // what was zeroed, on the default stream
     if (!params_init(&m->table, &m->config, params, err)) { return false; }
     bool replaced = *m->config.eval || *m->config.resume; // every parameter will come from a file
     if (!replaced) { attention_start(&m->config, &m->table, m->dims, params); }
@@ -587,17 +590,12 @@ static bool model_allocate(Model* m, Error* err) {
     return true;
 }
 
-static void forget_graph(StepGraph* graph) {
-    if (graph->exec) { CUDA_CHECK(cudaGraphExecDestroy(graph->exec)); }
-    *graph = {};
-}
-
 static void model_free(Model* m) {
     void* device[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->low_ema, m->acts, m->scratch,
                       m->images, m->facts, m->facts_coming, m->sums, m->adamw, m->groups, m->norm_scratch,
                       m->grad_scale};
     void* pinned[] = {m->facts_host, m->host_logits, m->host_losses, m->host_sums, m->host_adamw};
-    for (StepGraph* graph : {&m->gradients_graph, &m->update_graph}) { forget_graph(graph); }
+    for (StepGraph* graph : {m->gradients_graphs, m->gradients_graphs + 1, &m->update_graph}) { forget_graph(graph); }
     for (void* p : device) { CUDA_CHECK(cudaFree(p)); }
     for (void* p : pinned) { CUDA_CHECK(cudaFreeHost(p)); }
     for (float* p : m->mirrors) { free(p); }
@@ -972,43 +970,18 @@ template <class T> static void backward(Model* m, int B, const float* keep, floa
 // ---------------------------------------------------------------------------------------------------------------------
 // The step, in two parts that repeat
 
-// Whether part() could be captured; if not, steps do without from here on
-template <class Part> static bool capture(Model* m, StepGraph* graph, Part part) {
-    cudaGraph_t captured = NULL;
-    cudaError_t error = cudaStreamBeginCapture(m->stream, cudaStreamCaptureModeThreadLocal);
-    if (error == cudaSuccess) {
-        part();
-        error = cudaStreamEndCapture(m->stream, &captured);
-    }
-    if (error == cudaSuccess) { error = cudaGraphInstantiate(&graph->exec, captured, 0); }
-    if (captured) { CUDA_CHECK(cudaGraphDestroy(captured)); }
-    if (error == cudaSuccess) { return true; }
-    cudaGetLastError();
-    printf("graph      steps are not captured: %s\n", cudaGetErrorString(error));
-    m->config.cuda_graph = false;
-    return false;
-}
-
-// part() itself the first time, when libraries and kernels are loaded and products planned; then its graph. The laps of
-// --profile wait for the device, which a graph cannot.
+// The laps of --profile wait for the device, which a graph cannot.
 template <class Part> static void repeat(Model* m, StepGraph* graph, Part part) {
-    bool first = !graph->called;
-    graph->called = true;
-    if (first || m->profile.on || !m->config.cuda_graph || (!graph->exec && !capture(m, graph, part))) {
+    if (m->profile.on) {
         part();
     } else {
-        CUDA_CHECK(cudaGraphLaunch(graph->exec, m->stream));
+        repeat(graph, &m->graphs, m->stream, part);
     }
 }
 
 template <class T> static void batch_gradients(Model* m, int B, bool drops, float dloss) {
-    StepGraph* graph = &m->gradients_graph;
-    if (graph->B != B || graph->dloss != dloss || graph->drops != drops) {
-        forget_graph(graph);
-        *graph = {B, dloss, drops, false, NULL};
-    }
     take_batch<T>(m, B, true);
-    repeat(m, graph, [=] {
+    repeat(m, graph_for(m->gradients_graphs, {B, dloss, drops}), [=] {
         const float* keep = drops ? facts_at(m, m->facts).keep : NULL;
         m->profile.direction = PROFILE_FORWARD;
         forward<T>(m, m->params, B, keep);

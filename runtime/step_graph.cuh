@@ -1,0 +1,64 @@
+// A part of a step that repeats without a change: captured into a CUDA graph, and then launched as a whole. What differs
+// from step to step lies in memory that the part reads; what a launch cannot change is the graph's key.
+#pragma once
+#include "../kernels/cuda_common.cuh"
+#include <stdio.h>
+#include <utility>
+
+typedef struct StepKey {
+    int B;       // images of the batch
+    float dloss;
+    bool drops;  // whether branches are dropped
+    bool operator==(const StepKey&) const = default;
+} StepKey;
+
+typedef struct {
+    StepKey key;
+    bool called;          // once, as it is
+    cudaGraphExec_t exec; // NULL: not captured
+} StepGraph;
+
+static inline void forget_graph(StepGraph* graph) {
+    if (graph->exec) { CUDA_CHECK(cudaGraphExecDestroy(graph->exec)); }
+    *graph = {};
+}
+
+// Of two, the one used last first: where a short batch ends an epoch, neither it nor the next batch is captured anew.
+static inline StepGraph* graph_for(StepGraph graphs[2], StepKey key) {
+    if (graphs[0].key == key) { return graphs; }
+    std::swap(graphs[0], graphs[1]);
+    if (!(graphs[0].key == key)) {
+        forget_graph(graphs);
+        graphs[0].key = key;
+    }
+    return graphs;
+}
+
+// Whether part() could be captured
+template <class Part> static bool capture(StepGraph* graph, cudaStream_t stream, Part part) {
+    cudaGraph_t captured = NULL;
+    cudaError_t error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+    if (error == cudaSuccess) {
+        part();
+        error = cudaStreamEndCapture(stream, &captured);
+    }
+    if (error == cudaSuccess) { error = cudaGraphInstantiate(&graph->exec, captured, 0); }
+    if (captured) { CUDA_CHECK(cudaGraphDestroy(captured)); }
+    if (error == cudaSuccess) { return true; }
+    cudaGetLastError();
+    printf("graph      steps are not captured: %s\n", cudaGetErrorString(error));
+    return false;
+}
+
+// part() itself the first time, when libraries and kernels are loaded and products planned; then its graph, while *graphs
+// says so. It becomes false where part() cannot be captured.
+template <class Part> static void repeat(StepGraph* graph, bool* graphs, cudaStream_t stream, Part part) {
+    bool first = !graph->called;
+    graph->called = true;
+    if (!first && *graphs && !graph->exec) { *graphs = capture(graph, stream, part); }
+    if (!first && *graphs) {
+        CUDA_CHECK(cudaGraphLaunch(graph->exec, stream));
+    } else {
+        part();
+    }
+}
