@@ -592,6 +592,12 @@ static void model_backward(Model* m, const float* targets, int B, const float* k
 static const float* model_logits(const Model* m) { return acts_of_block(&m->acts_table, m->acts, m->B, 0).logits; }
 static const float* model_losses(const Model* m) { return acts_of_block(&m->acts_table, m->acts, m->B, 0).losses; }
 
+// For both of these
+static void model_evaluate(Model* m, float* flat, const Batch* batch) {
+    model_forward(m, flat, model_images(m, batch), batch->count, NULL);
+    model_loss(m, batch->targets, batch->count);
+}
+
 // A micro-batch of a step: m->grads += the gradient of dloss * Σ_b loss_b, m->sums += its losses and hits
 static void model_gradients(Model* m, const Batch* batch, const float* keep, float dloss) {
     int B = batch->count, K = m->dims.K;

@@ -228,6 +228,7 @@ typedef struct {
     float* grad_scale;            // what clips the gradients
     bool grads_zero;
     bool graphs;                  // steps are captured
+    bool low_ema_old;             // ema has changed since
     float *host_logits, *host_losses; // pinned: (B,K), (B)
     int B;                        // images that the activations have room for
     cudaStream_t stream, copies;
@@ -571,18 +572,18 @@ static void create_streams(Model* m) {
     CUDA_CHECK(cudaStreamCreateWithPriority(&m->copies, cudaStreamNonBlocking, lowest));
     CUDA_CHECK(cudaEventCreateWithFlags(&m->copied, cudaEventDisableTiming));
     CUDA_CHECK(cudaEventCreateWithFlags(&m->taken, cudaEventDisableTiming));
-    matmul_init(m->config.precision == PRECISION_TF32);
 }
 
 static bool model_allocate(Model* m, Error* err) {
     if (!shared_check(m, err)) { return false; }
     create_streams(m);
     m->graphs = m->config.cuda_graph;
+    matmul_init(m->config.precision == PRECISION_TF32);
     allocate_parameters(m);
     allocate_batch(m);
     allocate_update(m);
-    float* params = model_fetch(m, m->params);
     CUDA_CHECK(cudaDeviceSynchronize()); // what was zeroed, on the default stream
+    float* params = model_fetch(m, m->params);
     if (!params_init(&m->table, &m->config, params, err)) { return false; }
     bool replaced = *m->config.eval || *m->config.resume; // every parameter will come from a file
     if (!replaced) { attention_start(&m->config, &m->table, m->dims, params); }
@@ -636,7 +637,7 @@ static const float* model_fetch_images(Model* m, const Batch* batch) {
     return m->host_images;
 }
 
-// Starts the way of the batch that model_gradients gets next, and of m->keep as it is. Until that has returned the
+// Starts the way of the batch that model_gradients or model_evaluate gets next, and of m->keep as it is. Until that has returned the
 // caller leaves both as they are.
 static void model_prefetch(Model* m, const Batch* batch) {
     Facts facts = facts_at(m, m->facts_host);
@@ -790,28 +791,52 @@ template <class T> static void forward(Model* m, float* flat, int B, const float
     lap(m, PART_HEAD);
 }
 
-// Logits (B,K) of m->images (B,3,S,S), without drop path. flat: the parameters or their running mean
-static void model_forward(Model* m, float* flat, const float* images, int B, const float* keep) {
-    (void)images, (void)keep;
+// What products read of the running mean, once it has changed
+static void round_ema(Model* m) {
+    if (!m->low_ema || !m->low_ema_old) { return; }
+    bf16_copy(m->low_ema, m->ema, m->layout.total, m->stream);
+    m->low_ema_old = false;
+}
+
+// The forward of the batch that has come, without drop path
+static void forward_of_batch(Model* m, float* flat, int B, bool has_facts) {
     m->profile.direction = PROFILE_FORWARD;
+    if (flat == m->ema) { round_ema(m); }
     if (m->config.precision == PRECISION_BF16) {
-        if (flat != m->params) { bf16_copy(m->low_ema, flat, m->layout.total, m->stream); }
-        take_batch<bf16>(m, B, false);
+        take_batch<bf16>(m, B, has_facts);
         forward<bf16>(m, flat, B, NULL);
     } else {
-        take_batch<float>(m, B, false);
+        take_batch<float>(m, B, has_facts);
         forward<float>(m, flat, B, NULL);
     }
 }
 
+// Logits (B,K) of m->images (B,3,S,S), without drop path. flat: the parameters or their running mean
+static void model_forward(Model* m, float* flat, const float* images, int B, const float* keep) {
+    (void)images, (void)keep;
+    forward_of_batch(m, flat, B, false);
+}
+
+// Each image's loss, from logits and the targets of m->facts
+static void losses_forward(Model* m, int B) {
+    Acts<float> a = acts_at<float>(m, 0); // for what is fp32 in any precision
+    cross_entropy<float>(a.losses, NULL, NULL, a.logits, facts_at(m, m->facts).targets, NULL, 0, B, m->dims.K, m->stream);
+    copy(m->host_losses, a.losses, B * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
+}
+
+// Logits and losses of a batch that was prefetched, for model_logits and model_losses, which come in this order: the
+// first of them waits. The batch may be changed, and the next one prefetched, before they do.
+static void model_evaluate(Model* m, float* flat, const Batch* batch) {
+    forward_of_batch(m, flat, batch->count, true);
+    losses_forward(m, batch->count);
+    CUDA_CHECK(cudaEventSynchronize(m->copied));
+}
+
 // Mean loss over B images with soft targets (B,K), after model_forward
 static double model_loss(Model* m, const float* targets, int B) {
-    int K = m->dims.K;
-    Acts<float> a = acts_at<float>(m, 0); // for what is fp32 in any precision
-    Facts facts = facts_at(m, m->facts);
-    copy(facts.targets, targets, (size_t)B * K * sizeof(float), cudaMemcpyHostToDevice, m->stream);
-    cross_entropy<float>(a.losses, NULL, NULL, a.logits, facts.targets, NULL, 0, B, K, m->stream);
-    copy(m->host_losses, a.losses, B * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
+    size_t bytes = (size_t)B * m->dims.K * sizeof(float);
+    copy(facts_at(m, m->facts).targets, targets, bytes, cudaMemcpyHostToDevice, m->stream);
+    losses_forward(m, B);
     CUDA_CHECK(cudaStreamSynchronize(m->stream));
     double sum = 0;
     for (int b = 0; b < B; b++) { sum += m->host_losses[b]; }
@@ -1021,6 +1046,7 @@ static void model_update(Model* m, double lr, int64_t t) {
         lap(m, PART_UPDATE);
     });
     m->grads_zero = true; // or the step was not applied, and none follows
+    m->low_ema_old = true;
 }
 
 // Of the step since they were asked for last: here the host waits
@@ -1071,6 +1097,7 @@ static float* model_fetch(Model* m, float* flat) {
 static void model_store(Model* m, float* flat) {
     copy_tensors(m, flat, mirror_of(m, flat), cudaMemcpyHostToDevice);
     if (m->low && flat == m->params) { bf16_copy(m->low, flat, m->layout.total, m->stream); }
+    if (flat == m->ema) { m->low_ema_old = true; }
 }
 
 // Whether so many elements of an activation are all finite; they are brought to the host

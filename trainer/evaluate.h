@@ -20,24 +20,41 @@ static Evaluation evaluation_of(const EvaluationSums* s) {
     };
 }
 
+static const Batch* fetch_test_batch(Trainer* t) {
+    const Batch* batch = loader_next(&t->test_loader);
+    model_prefetch(&t->model, batch);
+    return batch;
+}
+
+// Of so many images that model_evaluate was given
+static void evaluation_add_batch(EvaluationSums* s, ClassCount* per_class, const Model* m, const int* labels, int count) {
+    const float *logits = model_logits(m), *losses = model_losses(m);
+    for (int b = 0; b < count; b++) {
+        int rank = rank_of_label(logits + (size_t)b * m->dims.K, m->dims.K, labels[b]);
+        evaluation_add(s, rank, losses[b]);
+        if (per_class) {
+            per_class[labels[b]].images++;
+            per_class[labels[b]].hits += rank < 1;
+        }
+    }
+}
+
+// While a GPU has a batch, the next one is made and sent to it.
 static Evaluation evaluate(Trainer* t, float* flat, ClassCount* per_class /* (K) or NULL */) {
     Model* m = &t->model;
     EvaluationSums sums = {0};
+    int* labels = alloc_array(int, m->B, "labels");
     loader_seek(&t->test_loader, 0);
-    while ((int64_t)sums.loss.count < t->test.count) {
-        const Batch* batch = loader_next(&t->test_loader);
-        model_forward(m, flat, model_images(m, batch), batch->count, NULL);
-        model_loss(m, batch->targets, batch->count);
-        const float *logits = model_logits(m), *losses = model_losses(m);
-        for (int b = 0; b < batch->count; b++) {
-            int rank = rank_of_label(logits + (size_t)b * m->dims.K, m->dims.K, batch->labels[b]);
-            evaluation_add(&sums, rank, losses[b]);
-            if (per_class) {
-                per_class[batch->labels[b]].images++;
-                per_class[batch->labels[b]].hits += rank < 1;
-            }
-        }
+    const Batch* batch = fetch_test_batch(t);
+    for (int64_t images = 0; images < t->test.count;) {
+        int count = batch->count;
+        memcpy(labels, batch->labels, (size_t)count * sizeof(int));
+        model_evaluate(m, flat, batch);
+        images += count;
+        if (images < t->test.count) { batch = fetch_test_batch(t); }
+        evaluation_add_batch(&sums, per_class, m, labels, count);
     }
+    free(labels);
     return evaluation_of(&sums);
 }
 

@@ -9,9 +9,10 @@
 //     model_zero_gradients, model_gradients     of the micro-batches of a step: forward, loss and backward
 //     model_update                              unless the norm of the gradients, or the loss, is not finite
 //     model_step_sums                           of the step: the first of these three to wait for a GPU
-//     model_prefetch                            says which batch model_gradients gets next
+//     model_prefetch                            says which batch model_gradients or model_evaluate gets next
+//     model_evaluate                            logits and losses of a batch that was prefetched; it may be changed then
 //     model_fetch, model_store                  a flat buffer as the host reads and writes it, and back
-//     model_logits, model_losses                of the last batch, on the host
+//     model_logits, model_losses                of the last batch, on the host, in this order: the first may wait
 //     model_keep_products                       says where the choice of products is kept, if they are timed
 //     name_bad_activation, print_memory, program_name
 #pragma once

@@ -204,7 +204,7 @@ goes_on() { # FOLDER [EDIT]: begins there, edits the choices, and ends
         cmp <(tensors "$work/tuned/last.safetensors") <(tensors "$work/$1/last.safetensors")
 }
 others_taken() { # 1 part for the 2 of the emulation's quickest algorithm
-    ! goes_on tuned_otherwise '2,$s/200000002/1/' && grep "are there" "$work/goes_on.log"
+    ! goes_on tuned_otherwise '2,$s/200000002/1/' && grep "are there" "$work/goes_on.log" && grep -q "files in" "$work/goes_on.log"
 }
 says_of_another_machine() {
     goes_on tuned_elsewhere '1s/cublasLt/cublasLt 0/' && grep "are timed anew" "$work/goes_on.log"
@@ -260,6 +260,12 @@ done <<'MODELS'
 --model vit-mini-g3b --karat-order phi-phi
 MODELS
 check "a run in bf16" "$gpu" "${run[@]}" --precision bf16 --output "$work/bf16"
+rounded_once() { # the weights at the start, and their running mean for two evaluations of two batches each
+    EMU_TRACE=1 "$gpu" "${run[@]}" --precision bf16 --output "$work/rounded" 2>&1 | grep -c "^EMU LAUNCH bf16_copy" | grep -x 3
+}
+if emulated; then
+    check "an evaluation rounds the running mean once" rounded_once
+fi
 
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
