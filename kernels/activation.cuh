@@ -47,8 +47,7 @@ activation_backward_kernel(T* dinp, float* partials, const T* dout, const T* inp
     __shared__ alignas(16) float sums[BLOCK * W];
     Column<W> column(rows, C);
     float x[W], d[W], sum[W] = {};
-    for (int row = column.row; row < rows; row += column.row_step) {
-        size_t at = (size_t)row * C + column.c;
+    for (size_t at = column.at; at < column.end; at += column.step) {
         load(x, inp + at);
         load(d, dout + at);
         for (int i = 0; i < W; i++) { d[i] *= Activation::slope(x[i]); }
@@ -121,8 +120,7 @@ prelu_backward_kernel(T* dinp, float* partials, float* weight_partials, const T*
     __shared__ alignas(16) float sums[BLOCK * W];
     Column<W> column(rows, C);
     float x[W], d[W], sum[W] = {}, w = *weight, dweight = 0;
-    for (int row = column.row; row < rows; row += column.row_step) {
-        size_t at = (size_t)row * C + column.c;
+    for (size_t at = column.at; at < column.end; at += column.step) {
         load(x, inp + at);
         load(d, dout + at);
         for (int i = 0; i < W; i++) {

@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef __nv_bfloat16 bf16;
 
@@ -61,6 +62,16 @@ template <class T> __device__ inline T from_float(float x);
 template <> __device__ inline float from_float<float>(float x) { return x; }
 template <> __device__ inline bf16 from_float<bf16>(float x) { return __float2bfloat16(x); }
 
+// Two at a time, in a word: one instruction each
+__device__ inline uint32_t pack_bf16(float low, float high) {
+    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    uint32_t bits;
+    memcpy(&bits, &pair, sizeof bits);
+    return bits;
+}
+__device__ inline float bf16_low(uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ inline float bf16_high(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
+
 // W elements between memory and registers, 16 bytes at a time unless W is 1
 template <int W, class T> __device__ inline void copy(T* to, const T* from) {
     static_assert(W == 1 || W * sizeof(T) % sizeof(uint4) == 0, "a vector is one element or whole 16 bytes");
@@ -84,18 +95,23 @@ template <int W> __device__ inline void store(float* to, const float (&x)[W]) {
 }
 
 template <int W> __device__ inline void load(float (&x)[W], const bf16* from) {
-    alignas(16) bf16 packed[W];
-    copy<W>(packed, from);
-    for (int i = 0; i < W; i++) { x[i] = __bfloat162float(packed[i]); }
+    if constexpr (W == 1) {
+        x[0] = __bfloat162float(*from);
+    } else {
+        alignas(16) uint32_t packed[W / 2];
+        copy<W / 2>(packed, (const uint32_t*)from);
+        for (int i = 0; i < W; i += 2) { x[i] = bf16_low(packed[i / 2]), x[i + 1] = bf16_high(packed[i / 2]); }
+    }
 }
 
 template <int W> __device__ inline void store(bf16* to, const float (&x)[W]) {
-    alignas(16) bf16 packed[W];
-    for (int i = 0; i + 1 < W; i += 2) { // two are converted by one instruction
-        *(__nv_bfloat162*)(packed + i) = __floats2bfloat162_rn(x[i], x[i + 1]);
+    if constexpr (W == 1) {
+        *to = __float2bfloat16(x[0]);
+    } else {
+        alignas(16) uint32_t packed[W / 2];
+        for (int i = 0; i < W; i += 2) { packed[i / 2] = pack_bf16(x[i], x[i + 1]); }
+        copy<W / 2>((uint32_t*)to, packed);
     }
-    if constexpr (W == 1) { packed[0] = __float2bfloat16(x[0]); }
-    copy<W>(to, packed);
 }
 
 template <class T, int W> __device__ inline void round_to(float (&x)[W]) { // as storing and loading them does

@@ -116,17 +116,18 @@ struct ColumnShape {
     }
 };
 
-// The channels that a thread keeps, and the rows it meets there: row, row + row_step, ...
+// The channels that a thread keeps, from c on, and the elements it meets there: at, at + step, ... below end
 template <int W> struct Column {
-    int c, row, row_step;
+    int c;
+    size_t at, step, end;
     __device__ Column(int rows, int C) {
         ColumnShape shape(C, W);
+        int row = blockIdx.y * shape.height + threadIdx.x / shape.lanes;
         c = (blockIdx.x * shape.lanes + threadIdx.x % shape.lanes) * W;
-        row = blockIdx.y * shape.height + threadIdx.x / shape.lanes;
-        row_step = gridDim.y * shape.height;
-        bool idle = c >= C || (int)threadIdx.x >= shape.lanes * shape.height;
-        c = idle ? 0 : c;
-        row = idle ? rows : row;
+        step = (size_t)gridDim.y * shape.height * C;
+        end = (size_t)rows * C;
+        at = (size_t)row * C + c;
+        if (c >= C || (int)threadIdx.x >= shape.lanes * shape.height) { c = 0, at = end; }
     }
 };
 

@@ -69,8 +69,7 @@ rational_forward_kernel(T* out, const T* inp, const float* numerator, const floa
                         RationalShape shape) {
     Column<W> column(rows, C);
     Rational<M, N, FORM> f(numerator, denominator + column.c / (C / shape.groups) * shape.n, shape);
-    for (int row = column.row; row < rows; row += column.row_step) {
-        size_t at = (size_t)row * C + column.c;
+    for (size_t at = column.at; at < column.end; at += column.step) {
         float x[W];
         load(x, inp + at);
         for (int i = 0; i < W; i++) { x[i] = f.value(x[i]); }
@@ -112,8 +111,7 @@ rational_backward_kernel(T* dinp, float* partials, float* column_partials, const
     Rational<M, N, FORM> f(numerator, denominator + group * shape.n, shape);
     float sum_a[M + 1] = {}, sum_b[N] = {}, x[W] = {}, d[W];
     store_shared(column_sums, x, threadIdx.x * W, BLOCK * W);
-    for (int row = column.row; row < rows; row += column.row_step) {
-        size_t at = (size_t)row * C + column.c;
+    for (size_t at = column.at; at < column.end; at += column.step) {
         load(x, inp + at);
         load(d, dout + at);
         for (int i = 0; i < W; i++) {

@@ -69,16 +69,6 @@ __device__ inline void block_multiply(float* accumulator, const uint32_t* left, 
     mma_bf16(accumulator + 4, left, right + 2);
 }
 
-__device__ inline uint32_t pack_bf16(float low, float high) {
-    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    uint32_t bits;
-    memcpy(&bits, &pair, sizeof bits);
-    return bits;
-}
-
-__device__ inline float bf16_low(uint32_t pair) { return __uint_as_float(pair << 16); }
-__device__ inline float bf16_high(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
-
 __device__ inline void block_to_left(uint32_t* left, const float* accumulator) {
     #pragma unroll
     for (int i = 0; i < 4; i++) { left[i] = pack_bf16(accumulator[2 * i], accumulator[2 * i + 1]); }
