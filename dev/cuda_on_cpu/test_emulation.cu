@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
     test_limits();
     test_wmma();
     test_mma();
+    test_copies();
     test_rational();
     test_sums();
     test_sums_in_order();

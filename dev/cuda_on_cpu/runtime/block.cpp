@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -28,6 +29,8 @@ struct Thread {
     Place place;
     unsigned mask;
     void* exchange;
+    std::vector<AsyncCopy> copies; // started, those of `groups` committed
+    int groups;
 };
 
 // Lanes of a warp that have arrived at one operation with one mask. Groups with different masks may wait side by side.
@@ -231,6 +234,23 @@ void warp_op(unsigned mask, Together together, void* mine, const char* name, Pla
     suspend();
 }
 
+// ---- cp.async ------------------------------------------------------------------------------------------------------
+
+void start_copy(AsyncCopy copy) {
+    copy.group = current->groups;
+    current->copies.push_back(copy);
+}
+
+void commit_copies() { current->groups++; }
+
+bool finish_copy(AsyncCopy* copy, int groups) {
+    auto& copies = current->copies;
+    if (copies.empty() || copies[0].group + groups >= current->groups) { return false; }
+    *copy = copies[0];
+    copies.erase(copies.begin());
+    return true;
+}
+
 // ---- the life of a thread ------------------------------------------------------------------------------------------
 
 // Others may have waited for this thread alone.
@@ -272,6 +292,8 @@ static void set_up_threads() {
         t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
         t.number = i;
         t.state = State::fresh;
+        t.copies.clear();
+        t.groups = 0;
         if (settings.order != Order::priority) { continue; }
         unsigned of_warp = i % 32 ? threads[i & ~31].priority & ~1023u : (unsigned)random_number() << 10;
         t.priority = of_warp | (random_number() & 1023); // the warp's decides, then the lane's

@@ -29,6 +29,8 @@
     D(grid_too_small,              "xxxxxxx", "r reads uninitialised",   "the grid is one block short") \
     D(no_threadfence,              "......x", "r not ordered",           "__threadfence missing before a ticket") \
     D(no_syncwarp_before_ldmatrix, "xxxxxxx", "r read of uninitialised", "__syncwarp missing before ldmatrix") \
+    D(no_wait_for_copies,          "xxxxxxx", "p FAILED",                "cp.async not waited for") \
+    D(no_barrier_before_copy,      "xxxxxxx", "p FAILED",                "cp.async into what others still read") \
     D(different_barriers,          "xxxxxxx", "p wait at different",     "two branches with a __syncthreads each") \
     D(shared_above_limit,          "xxxxxxx", "p cudaFuncSetAttribute",  "more than 48 KB of shared memory asked for") \
     D(static_beside_dynamic,       "xxxxxxx", "p beside 64 static",     "48 KB of dynamic shared memory, and static") \

@@ -1,4 +1,4 @@
-// Matmuls on tensor cores: wmma with tiles of 64×64, and a warp's ldmatrix and mma.m16n8k16.
+// Matmuls on tensor cores: wmma with tiles of 64×64, and a warp's ldmatrix and mma.m16n8k16; copies by cp.async.
 #pragma once
 #include "support.cuh"
 #include <mma.h>
@@ -125,4 +125,55 @@ static void test_mma() {
     Device<float> d(16 * 8);
     mma_kernel<<<1, 32>>>(d.data, da.data, db.data);
     check_output("ldmatrix and mma.m16n8k16", d, want, 1e-6); // 6e-8
+}
+
+__device__ inline void copy_async(void* to, const void* from) {
+#ifdef CUDA_EMU
+    emu_copy_async(to, from, 16);
+#else
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                 : : "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)) : "memory");
+#endif
+}
+__device__ inline void copy_async_commit() {
+#ifdef CUDA_EMU
+    emu_copy_async_commit();
+#else
+    asm volatile("cp.async.commit_group;" : : : "memory");
+#endif
+}
+__device__ inline void copy_async_wait_but_one() {
+#ifdef CUDA_EMU
+    emu_copy_async_wait(1);
+#else
+    asm volatile("cp.async.wait_group 1;" : : : "memory");
+#endif
+}
+
+// out[i] = Σ_t x[t, 63 - i, 0]: 64 threads, tiles (64,4) in three buffers, two of them on their way
+__global__ void copies_kernel(float* out, const float* x, int tiles) {
+    __shared__ __align__(16) float buffer[3][64][4];
+    int i = threadIdx.x;
+    float sum = 0;
+    for (int t = -2; t < tiles; t++) {
+        if (t >= 0 && !PLANTED(no_wait_for_copies)) { copy_async_wait_but_one(); }
+        if (!PLANTED(no_barrier_before_copy)) { __syncthreads(); }
+        if (t + 2 < tiles) { copy_async(buffer[(t + 2) % 3][i], x + ((size_t)(t + 2) * 64 + i) * 4); }
+        copy_async_commit();
+        if (PLANTED(no_barrier_before_copy)) { __syncthreads(); }
+        if (t >= 0) { sum += buffer[t % 3][63 - i][0]; }
+    }
+    out[i] = sum;
+}
+
+static void test_copies() {
+    int tiles = 7;
+    auto x = random_values<float>(tiles * 64 * 4);
+    std::vector<double> want(64);
+    for (int t = 0; t < tiles; t++) {
+        for (int i = 0; i < 64; i++) { want[i] += x[(t * 64 + 63 - i) * 4]; }
+    }
+    Device<float> dx(x), out(64);
+    copies_kernel<<<1, 64>>>(out.data, dx.data, tiles);
+    check_output("cp.async", out, want, 1e-6);
 }

@@ -51,6 +51,18 @@ void warp_op(unsigned mask, Together together, void* mine, const char* name, Pla
              Memory memory = Memory::unordered);
 
 void enter_kernel();   // the first thing in every kernel
+// Copies that the running thread has started (cp.async), group by group. finish_copy gives the next that a wait for all
+// groups but the last `groups` is to copy, or returns false.
+struct AsyncCopy {
+    void* shared;
+    const void* global;
+    size_t bytes;
+    int group;
+};
+void start_copy(AsyncCopy copy);
+void commit_copies();
+bool finish_copy(AsyncCopy* copy, int groups);
+
 void* dynamic_shared();
 void enter_shared(void* array, size_t size, unsigned* last_block);
 
