@@ -8,11 +8,17 @@
 #include "karat_units.cuh"
 #include "plain_tiles.cuh"
 
-// The slots that gradients of the operator are summed in: as many blocks as the device has room for at once, of 13 tiles
-// of 16 rows, or several on a multiprocessor where they come to that. Like sums of partials.cuh, gradients have the same
-// bits in every run on one device; on one of other size they are added in another order.
+// Blocks of the backward at once on a multiprocessor: of 13 tiles of 16 rows, or several that come to that
+static inline int karat_resident(KaratDims d) {
+    int resident = 13 / ((d.N + 15) / 16);
+    return resident > 1 ? resident : 1;
+}
+
+// The slots that gradients of the operator are summed in: as many as the device has room for at once. Like sums of
+// partials.cuh, gradients have the same bits in every run on one device; on one of other size they are added in another
+// order.
 static inline int karat_slots(KaratDims d) {
-    int resident = 13 / ((d.N + 15) / 16), slots = multiprocessors() * (resident > 1 ? resident : 1) / d.H;
+    int slots = multiprocessors() * karat_resident(d) / d.H;
     return d.B < slots ? d.B : slots > 1 ? slots : 1;
 }
 __device__ inline int karat_slot_start(KaratDims d, int slot, int slots) { return (int)((int64_t)slot * d.B / slots); }

@@ -11,7 +11,11 @@
 //     backward  a block has a head and the samples of a slot, a warp 16 rows q of A^T:
 //               dC_m += e_m(A^T) dz in registers, over all samples;   dA^T = sum_m e_m'(A^T) (C_m dz^T)
 //               dA^T goes to shared memory whole, and from there into dQ = dA K and dK = dA^T Q
+//
+// The backward's loads are asynchronous: queries and keys come while dz and dV are calculated from values and dout, and
+// where there is room for these beside dA, those of the next sample come while dA, dQ and dK are calculated.
 #pragma once
+#include "async_copy.cuh"
 #include "attention.cuh"
 #include "karat_plain.cuh"
 
@@ -179,34 +183,59 @@ karat_forward_tensor(bf16* out, float* z, const bf16* qkv, const uint32_t* coefs
 
 // ---- Backward: blocks (slot, head) of a warp for each tile of rows
 
-// For 197 tokens at D = 64 it is 162.5 KB, of the 163 that sm_80 has: hence weights without gaps
-template <int D> struct KaratShared { // bf16, rows D + 8, KARAT_RANK (weights), KARAT_RANK_LD (dz), padded + 8 (dA) apart
-    bf16 *queries, *keys;   // (padded, D)
-    bf16 *weights, *dz;     // (padded, KARAT_RANK); z until dz is there
-    bf16* dA;               // (padded, padded), dA^T, in the place of what follows: that is not read any more by then
-    bf16 *values, *dout;    // (padded, D)
-    bf16 *U, *dU;           // (KARAT_RANK, D)
+// Whether the harmonics are more than have their dC in registers
+static inline bool karat_many(KaratDims d) { return d.G > 3; }
+
+// What there is room for in shared memory
+struct KaratRoom {
+    bool ahead; // values and dout beside dA, not in its place, so that those of the next sample can come
+    bool wide;  // dA in fp32 between two groups of harmonics
 };
 
-template <int D> __host__ __device__ inline size_t karat_backward_cut(KaratShared<D>* s, bf16* at, KaratDims d) {
-    size_t padded = (size_t)karat_tiles(d.N) * 16, rows = padded * (D + 8), square = padded * (padded + 8);
+template <int D> struct KaratShared { // bf16, rows D + 8, KARAT_RANK (weights), KARAT_RANK_LD (dz), dA_ld apart
+    bf16 *queries, *keys;   // (padded, D)
+    bf16 *weights, *dz;     // (padded, KARAT_RANK); z until dz is there
+    bf16* dA;               // (padded, padded), dA^T, in the place of U, dU and unless ahead of values and dout, which
+                            // are not read any more by then
+    bf16 *U, *dU;           // (KARAT_RANK, D)
+    bf16 *values, *dout;    // (padded, D)
+    int dA_ld;              // such that rows that a warp loads together are in different banks
+};
+
+template <int D> __host__ __device__ inline size_t karat_backward_cut(KaratShared<D>* s, bf16* at, KaratRoom room,
+                                                                      KaratDims d) {
+    size_t padded = (size_t)karat_tiles(d.N) * 16, rows = padded * (D + 8);
     bf16* start = at;
+    s->dA_ld = (room.wide ? 2 * padded : padded) + 8;
     s->queries = at, at += rows;
     s->keys = at, at += rows;
     s->weights = at, at += padded * KARAT_RANK;
     s->dz = at, at += padded * KARAT_RANK_LD;
-    s->dA = at;
+    s->dA = s->U = at, at += KARAT_RANK * (D + 8);
+    s->dU = at, at += KARAT_RANK * (D + 8);
+    bf16* end = s->dA + padded * s->dA_ld;
+    if (room.ahead && end > at) { at = end; }
     s->values = at, at += rows;
     s->dout = at, at += rows;
-    s->U = at, at += KARAT_RANK * (D + 8);
-    s->dU = at, at += KARAT_RANK * (D + 8);
-    size_t before = at - s->dA;
-    return s->dA - start + (before > square ? before : square);
+    return (end > at ? end : at) - start;
 }
 
-static inline size_t karat_backward_tensor_shared(KaratDims d) {
+static inline size_t karat_backward_tensor_shared(KaratRoom room, KaratDims d) {
     KaratShared<KARAT_WIDTH> unused;
-    return karat_backward_cut<KARAT_WIDTH>(&unused, nullptr, d) * sizeof(bf16);
+    return karat_backward_cut<KARAT_WIDTH>(&unused, nullptr, room, d) * sizeof(bf16);
+}
+
+// What leaves room for as many blocks as karat_slots counts on; each takes 1 KB more. At D = 64, sm_90's 227 KB let dA
+// be wide up to 192 tokens, and values be loaded ahead for 197. Without either these take 162.5 KB of the 163 that
+// sm_80 has: hence weights without gaps.
+static inline KaratRoom karat_backward_room(KaratDims d) {
+    static const KaratRoom wishes[] = {{true, true}, {false, true}, {true, false}};
+    for (KaratRoom room : wishes) {
+        if (room.wide && !karat_many(d)) { continue; }
+        size_t block = karat_backward_tensor_shared(room, d) + 1024;
+        if (karat_resident(d) * block <= shared_limit() + 1024) { return room; }
+    }
+    return {false, false};
 }
 
 // The forward lines: U = W^T V; out = z U. dz (to shared memory) and dV of a warp's rows; adds to dW (N,KARAT_RANK).
@@ -276,22 +305,46 @@ __device__ inline void karat_tensor_block_backward(float* dA, float dC[][8], con
     }
 }
 
+// A block of dA between two groups of harmonics: its columns of rows ld apart
+__device__ inline void karat_load_sums(float* dA, const bf16* rows, int ld, int column, bool wide) {
+    for (int e = 0; e < 8; e += 2) {
+        const bf16* row = rows + block_row(e) * ld;
+        int at = column + block_column(e);
+        if (wide) {
+            uint2 pair = *(const uint2*)(row + 2 * at);
+            dA[e] = __uint_as_float(pair.x), dA[e + 1] = __uint_as_float(pair.y);
+        } else {
+            uint32_t pair = *(const uint32_t*)(row + at);
+            dA[e] = bf16_low(pair), dA[e + 1] = bf16_high(pair);
+        }
+    }
+}
+
+__device__ inline void karat_store_sums(bf16* rows, int ld, int column, const float* dA) {
+    for (int e = 0; e < 8; e += 2) {
+        uint2* pair = (uint2*)(rows + block_row(e) * ld + 2 * (column + block_column(e)));
+        *pair = make_uint2(__float_as_uint(dA[e]), __float_as_uint(dA[e + 1]));
+    }
+}
+
 // dA^T of a warp's rows and of all queries, to shared memory; adds to dC. A further group of harmonics adds to what the
-// first one stored.
+// one before stored. If that was fp32, the last group stores bf16 in the first half of each row, over columns that the
+// warp has read: the first block's own before the __syncwarp above.
 template <int D, int GROUP, bool MANY>
 __device__ inline void karat_tensor_rows_backward(float dC[][8], KaratShared<D> s, const uint32_t* coefs, int before,
-                                                  int first, float scale, KaratDims d) {
-    int ld = karat_tiles(d.N) * 16 + 8;
+                                                  int first, float scale, bool wide, KaratDims d) {
+    bf16* rows = s.dA + first * s.dA_ld;
     #pragma unroll 1
     for (int column = 0; column < d.NQ; column += 16) {
-        bf16* block = s.dA + first * ld + column;
         float dA[8] = {};
-        for (int e = 0; MANY && before > 0 && e < 8; e++) {
-            dA[e] = to_float(block[block_row(e) * ld + block_column(e)]);
-        }
+        if (MANY && before > 0) { karat_load_sums(dA, rows, s.dA_ld, column, wide); }
         karat_tensor_block_backward<D, GROUP, MANY>(dA, dC, s.keys + first * (D + 8), s.queries + column * (D + 8),
                                                     s.dz + column * KARAT_RANK_LD, coefs, before, scale, d);
-        store_block(block, ld, dA, 1, 0, 16, 16);
+        if (MANY && wide && before + GROUP < d.G) {
+            karat_store_sums(rows, s.dA_ld, column, dA);
+        } else {
+            store_block(rows + column, s.dA_ld, dA, 1, 0, 16, 16);
+        }
     }
 }
 
@@ -312,7 +365,7 @@ __device__ inline void karat_tensor_add_coefs(float* dcoefs, float dC[][8], int 
 // dQ and dK of a warp's rows from dA^T
 template <int D>
 __device__ inline void karat_tensor_logits_backward(bf16* dq, KaratShared<D> s, int first, float scale, KaratDims d) {
-    int tiles = karat_tiles(d.N), ld = tiles * 16 + 8;
+    int tiles = karat_tiles(d.N), ld = s.dA_ld;
     uint32_t left[4];
     float sums[D / 16][8] = {};
     #pragma unroll 1
@@ -332,29 +385,50 @@ __device__ inline void karat_tensor_logits_backward(bf16* dq, KaratShared<D> s, 
     attention_store<D>(dq + d.C, 3 * (size_t)d.C, sums, scale, d.N - first, d.D);
 }
 
+// Starts the copies of a sample's values and dout
+template <int D>
+__device__ inline void karat_tensor_start_values(KaratShared<D> s, const bf16* qkv, const bf16* dout, int b, int h,
+                                                 KaratDims d) {
+    size_t ld = 3 * (size_t)d.C;
+    int padded = karat_tiles(d.N) * 16;
+    load_rows_async<D>(s.values, qkv + b * d.N * ld + 2 * d.C + h * d.D, ld, padded, d.N, d.D);
+    load_rows_async<D>(s.dout, dout + (size_t)b * d.NQ * d.C + h * d.D, d.C, padded, d.NQ, d.D);
+    copy_async_commit();
+}
+
+template <int D>
+__device__ inline void karat_tensor_start_logits(KaratShared<D> s, const bf16* q, KaratDims d) {
+    size_t ld = 3 * (size_t)d.C;
+    int padded = karat_tiles(d.N) * 16;
+    load_rows_async<D>(s.queries, q, ld, padded, d.NQ, d.D);
+    load_rows_async<D>(s.keys, q + d.C, ld, padded, d.N, d.D);
+    copy_async_commit();
+}
+
 // dcoefs (H,slots,N,2G,R) and dW (H,slots,N,KARAT_RANK) start as zeros. Where G fits into one GROUP, dC stays in
-// registers over all samples; else (MANY) every sample takes the harmonics group by group.
+// registers over all samples; else (MANY) every sample takes the harmonics group by group, between which dA is rounded
+// to bf16 unless there is room for fp32.
 template <int D, int GROUP, bool MANY>
 __global__ void __launch_bounds__(32 * KARAT_WARPS, 1)
 karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z, const bf16* qkv,
-                      const uint32_t* coefs, const float* W, const float* beta, KaratDims d) {
+                      const uint32_t* coefs, const float* W, const float* beta, KaratRoom room, KaratDims d) {
     extern __shared__ float4 shared[];
     int slot = blockIdx.x, slots = gridDim.x, h = blockIdx.y, first = threadIdx.x / 32 * 16, tiles = karat_tiles(d.N);
     size_t ld = 3 * (size_t)d.C, row = ((size_t)h * slots + slot) * d.N; // the slot's
     float dC[2 * GROUP][8] = {}, scale = rsqrtf(d.D);
     KaratShared<D> s;
-    karat_backward_cut(&s, (bf16*)shared, d);
+    room.wide = MANY && room.wide;
+    karat_backward_cut(&s, (bf16*)shared, room, d);
     coefs += (size_t)(h * tiles + first / 16) * 2 * d.G * 128;
     karat_load_rank(s.weights, KARAT_RANK, W + (size_t)h * d.N * d.R, d.N, beta, 0, d);
+    if (room.ahead) { karat_tensor_start_values(s, qkv, dout, karat_slot_start(d, slot, slots), h, d); }
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
-        const bf16* q = qkv + b * d.N * ld + h * d.D;
         bf16* dq = dqkv + b * d.N * ld + h * d.D + first * ld;
         __syncthreads();
-        load_rows<D>(s.queries, q, ld, tiles * 16, d.NQ, d.D);
-        load_rows<D>(s.keys, q + d.C, ld, tiles * 16, d.N, d.D);
-        load_rows<D>(s.values, q + 2 * d.C, ld, tiles * 16, d.N, d.D);
-        load_rows<D>(s.dout, dout + (size_t)b * d.NQ * d.C + h * d.D, d.C, tiles * 16, d.NQ, d.D);
+        if (!room.ahead) { karat_tensor_start_values(s, qkv, dout, b, h, d); }
+        karat_tensor_start_logits(s, qkv + b * d.N * ld + h * d.D, d);
         karat_load_rank(s.dz, KARAT_RANK_LD, z + ((size_t)b * d.H + h) * d.NQ * d.R, d.NQ, nullptr, beta ? 1 : 0, d);
+        copy_async_wait<1>(); // for values and dout
         __syncthreads();
         for (int i = first; i < 2 * D; i += tiles * 16) {
             if (i < D) {
@@ -365,9 +439,13 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
         }
         __syncthreads();
         karat_tensor_value_backward<D>(dW + row * KARAT_RANK, dq + 2 * d.C, s, first, d);
+        copy_async_wait<0>();
         __syncthreads();
+        if (room.ahead && b + 1 < karat_slot_start(d, slot + 1, slots)) {
+            karat_tensor_start_values(s, qkv, dout, b + 1, h, d);
+        }
         for (int before = 0; before < (MANY ? d.G : 1); before += GROUP) {
-            karat_tensor_rows_backward<D, GROUP, MANY>(dC, s, coefs, before, first, scale, d);
+            karat_tensor_rows_backward<D, GROUP, MANY>(dC, s, coefs, before, first, scale, room.wide, d);
             if (MANY) { karat_tensor_add_coefs<GROUP>(dcoefs + row * 2 * d.G * d.R, dC, before, first, d); }
         }
         __syncthreads();
@@ -382,7 +460,7 @@ static inline bool karat_fits_tensor(KaratDims d, bool bias) {
     bool usual = d.order == KARAT_W_PHI && !d.full_rank && d.projection == PROJECT_NONE;
     return usual && d.basis == BASIS_FOURIER && d.base == KARAT_BASE_ZERO && d.R + bias <= KARAT_RANK &&
            d.D % 8 == 0 && d.D <= KARAT_WIDTH && d.C % 8 == 0 && karat_tiles(d.N) <= KARAT_WARPS &&
-           karat_backward_tensor_shared(d) <= shared_limit();
+           karat_backward_tensor_shared({false, false}, d) <= shared_limit();
 }
 
 static void karat_launch_fold(float* coefs, KaratParams params, bool right, KaratDims d, cudaStream_t stream) {
@@ -406,10 +484,11 @@ static void karat_launch_forward(bf16* out, float* z, const bf16* qkv, KaratPara
 template <int D, int GROUP, bool MANY>
 static void karat_launch_backward(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z,
                                   const bf16* qkv, KaratParams params, float* coefs, KaratDims d, cudaStream_t stream) {
-    size_t shared = karat_backward_tensor_shared(d);
+    KaratRoom room = karat_backward_room(d);
+    size_t shared = karat_backward_tensor_shared(room, d);
     karat_launch_fold(coefs, params, false, d, stream);
     allow_shared(karat_backward_tensor<D, GROUP, MANY>, shared);
     karat_backward_tensor<D, GROUP, MANY><<<dim3(karat_slots(d), d.H), 32 * karat_tiles(d.N), shared, stream>>>(
-        dqkv, dcoefs, dW, dout, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias, d);
+        dqkv, dcoefs, dW, dout, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias, room, d);
     CUDA_CHECK_LAUNCH();
 }

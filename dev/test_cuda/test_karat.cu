@@ -1,5 +1,6 @@
 // karat.cuh against karat.h: every basis, every base activation, every order of the operator, full rank, projections,
-// one token, rows and ranks that no tile divides, more samples than slots, heads that are part of a wider layer.
+// one token, rows and ranks that no tile divides, more samples than slots, more harmonics than one group of them, heads
+// that are part of a wider layer.
 #include "../../kernels/karat.cuh"
 #include "cpu_attention.h"
 #include "kernel_test.cuh"
@@ -48,7 +49,17 @@ template <class Params, class Operator, class Source> static Params pointers(Sou
             .proj_weight = &t.W[0], .proj_bias = o.bias ? &t.beta[0] : nullptr};
 }
 
-template <class T> static void test_problem(const char* what, KaratDims d, Options o, Limits limits) {
+static double rms_error(const Floats& got, const Floats& want) {
+    double error = 0, size = 0;
+    for (size_t i = 0; i < want.size(); i++) {
+        error += (double)(got[i] - want[i]) * (got[i] - want[i]);
+        size += (double)want[i] * want[i];
+    }
+    return sqrt(error / size);
+}
+
+// Returns the rms error of dqkv
+template <class T> static double test_problem(const char* what, KaratDims d, Options o, Limits limits) {
     size_t n = (size_t)d.B * d.NQ * d.C, m = 3 * (size_t)d.B * d.N * d.C;
     Floats qkv = without_queries(random_values<T>(m, o.logit_scale), d.N, d.NQ, d.C), dout = random_values<T>(n);
     Floats out(n, 0.5f), dqkv(m, 0.5f), z((size_t)d.B * d.H * d.NQ * d.R);
@@ -75,6 +86,7 @@ template <class T> static void test_problem(const char* what, KaratDims d, Optio
     check<T>(what, d_grads.outer_coef, grads.outer_coef, limits);
     check<T>(what, d_grads.outer_scale_basis, grads.outer_scale_basis, limits);
     check<T>(what, d_grads.outer_scale_base, grads.outer_scale_base, limits);
+    return rms_error(d_dqkv.host(), dqkv);
 }
 
 static KaratDims dims(int B, int N, int C, int H, int D, int R, int G, KaratBase base) {
@@ -116,11 +128,23 @@ template <class T> static void test_basis(const char* what, KaratBasis basis) {
     test_problem<T>(what, with_basis(dims(1, 33, 32, 1, 32, 4, 5, KARAT_BASE_SILU), basis), FULL, OTHERS);
 }
 
+// Between groups of harmonics dA is in fp32, where a block has room for it. Seen: 4.0e-3; rounded to bf16 each time, as
+// for 197 tokens, it is 6.1e-3.
+static void test_many_harmonics() {
+    KaratDims wide = dims(2, 65, 64, 1, 64, 12, 31, KARAT_BASE_ZERO);
+    KaratDims narrow = dims(1, 197, 64, 1, 64, 12, 5, KARAT_BASE_ZERO);
+    double error = test_problem<bf16>("many harmonics", wide, LOW, FOURIER);
+    CHECK(!karat_backward_room(wide).wide || error <= 5e-3, "many harmonics: rms error %.3g of dqkv", error);
+    test_problem<bf16>("many harmonics, 197 tokens", narrow, PLAIN, FOURIER);
+}
+
 // The models' 197 tokens fit into a block of sm_80, whatever the grid
 static void test_shared_memory() {
     KaratDims d = dims(1, 197, 192, 3, 64, 12, 3, KARAT_BASE_ZERO);
-    size_t forward = karat_forward_tensor_shared(d, KARAT_WIDTH), backward = karat_backward_tensor_shared(d);
+    size_t forward = karat_forward_tensor_shared(d, KARAT_WIDTH);
+    size_t backward = karat_backward_tensor_shared({false, false}, d);
     CHECK(forward <= 163 << 10 && backward <= 163 << 10, "%zu and %zu bytes of shared memory", forward, backward);
+    CHECK(shared_limit() < 227 << 10 || karat_backward_room(d).ahead, "sm_90 does not load values ahead");
 }
 
 // ---- Where sigma is formed, or z projected
@@ -204,5 +228,6 @@ int main(int argc, char** argv) {
     }
     test_few_queries<float>(names);
     test_few_queries<bf16>(names);
+    test_many_harmonics();
     return kernel_tests_finish(argc, argv);
 }
