@@ -1,6 +1,6 @@
 // rational.cuh against rational.h: both forms, orders beside (5, 4), 1 to 8 groups of channels that are a multiple of 8
-// or not, single rows, rows that no grid divides, gradients that add, dinp in the place of dout; the bias in front
-// against the column sums of what was written.
+// or not, single rows, rows that no grid divides, gradients that add, out in the place of inp, dinp in that of dout; the
+// bias in front against the column sums of what was written.
 #include "../../kernels/rational.cuh"
 #include "kernel_test.cuh"
 
@@ -21,6 +21,9 @@ template <class T> static void test_rational(int rows, int C, RationalShape s) {
     cpu.rational_forward(want.data(), x.data(), a.data(), b.data(), rows, C, s);
     rational_forward<T>(d_out, d_x, d_a, d_b, rows, C, s, 0);
     check<T>("rational_forward", d_out, want, VALUES);
+    Device<T> d_both(x);
+    rational_forward<T>(d_both, d_both, d_a, d_b, rows, C, s, 0);
+    check<T>("rational_forward in place", d_both, want, VALUES);
 
     Floats cpu_scratch(cpu.rational_scratch(rows, C, s));
     cpu.rational_backward(dwant.data(), da.data(), db.data(), dout.data(), x.data(), a.data(), b.data(),
@@ -67,5 +70,7 @@ int main(int argc, char** argv) {
     test_storage<float>();
     test_storage<bf16>();
     test_swish();
+    test_rational<float>(1001, 192, {5, 4, 8, RATIONAL_FORM_A}); // 5 or 6 rows a thread of the emulated device
+    test_rational<bf16>(1001, 192, {5, 4, 8, RATIONAL_FORM_A});
     return kernel_tests_finish(argc, argv);
 }
