@@ -88,16 +88,22 @@ ALWAYS_INLINE Addend addend_at(Addend add, size_t row, size_t column) {
     return add;
 }
 
+ALWAYS_INLINE void prefetch_written(float* row, TileShape s) {
+    __builtin_prefetch(row, 1);
+    if (s.vectors == 2) { __builtin_prefetch(row + VEC_LANES, 1); }
+}
+
 // C (TILE_ROWS, TILE_COLS, or as much of it as s says) = alpha a b + add: a's element (r,k) is a[r * a_row + k * a_k],
 // b a panel (K, TILE_COLS)
 ALWAYS_INLINE void register_tile_added(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k,
                                        const float* b, float alpha, Addend add, TileShape s) {
     Vec sum[TILE_ROWS][2] = {0};
-    UNROLLED
-    for (int r = 0; r < s.rows; r++) { // written, often for the first time
-        for (int v = 0; v < s.vectors; v++) { __builtin_prefetch(C + r * ldc + v * VEC_LANES, 1); }
+    int step = K / s.rows;
+    for (int r = 0; r < s.rows; r++, a += step * a_k, b += step * TILE_COLS) {
+        prefetch_written(C + r * ldc, s); // often for the first time; all rows at once would keep a and b waiting
+        register_sums(sum, step, a, a_row, a_k, b, b + VEC_LANES, s);
     }
-    register_sums(sum, K, a, a_row, a_k, b, b + VEC_LANES, s);
+    register_sums(sum, K - step * s.rows, a, a_row, a_k, b, b + VEC_LANES, s);
     UNROLLED
     for (int r = 0; r < s.rows; r++, C += ldc, add.x += add.ld) {
         for (int v = 0; v < s.vectors; v++) {
