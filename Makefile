@@ -5,7 +5,7 @@
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
 #   DEBUG=1          compiles in a fraction of the time, for a debugger (-Og -g); objects go to build/debug
-#   NVCC=nvcc        CUDA_ARCH=sm_90        the GPU to compile for; default: the one here, or several where there is none
+#   NVCC=nvcc        CUDA_ARCH=sm_90        the GPU to compile for (dev/cuda_toolkit.mk)
 #   FUZZ_SECONDS=60  of make fuzz, for each target           FUZZ_CC=clang
 #   EMU=plain|asan|race                  what train_katcu_emu looks for beside results (dev/cuda_on_cpu/README.md)
 #
@@ -25,8 +25,6 @@ ARCHIVE = auto
 DEBUG =
 BUILD = $(if $(DEBUG),build/debug,build)
 EXTRA_CFLAGS =
-NVCC = nvcc
-CUDA_ARCH =
 EMU = plain
 FUZZ_CC = clang
 FUZZ_SECONDS = 60
@@ -34,6 +32,7 @@ FUZZ_SECONDS = 60
 SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' DNNL='$(DNNL)' CJSON='$(CJSON)' \
            ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' JPEG='$(JPEG)' PNG='$(PNG)' ARCHIVE='$(ARCHIVE)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
 CONFIG := $(BUILD)/config.mk
+include dev/cuda_toolkit.mk
 
 ifneq ($(MAKECMDGOALS),clean)
 $(shell $(SETTINGS) scripts/probe.sh $(CONFIG))
@@ -107,7 +106,7 @@ help:
 	@echo 'archives   $(ARCHIVE_NOTE)'
 	@gnuplot --version >/dev/null 2>&1 && echo "gnuplot    ✓ $$(gnuplot --version)" \
 	    || echo 'gnuplot    ✗ no plots: install gnuplot-nox'
-	@nvcc --version >/dev/null 2>&1 && echo "nvcc       ✓ $$(nvcc --version | grep release)" \
+	@$(NVCC) --version >/dev/null 2>&1 && echo "nvcc       ✓ $$($(NVCC) --version | grep release)" \
 	    || echo 'nvcc       ✗ no CUDA: the CPU programs do without'
 
 $(PROGRAMS) $(CUDA_PROGRAMS): %: $(BUILD)/%
@@ -151,23 +150,14 @@ $(BUILD)/test_%: dev/test/test_%.c $(CONFIG)
 $(BUILD)/test_%: test_%.c $(CONFIG)
 	$(COMPILE)
 
-# ---- On the GPU. Host code as for the CPU, but without OpenMP, OpenBLAS and oneDNN, which the device leaves
-# no work for.
+# ---- On the GPU. Host code as for the CPU, but without OpenBLAS and oneDNN, which the device leaves no work for.
 CUDA_WARNINGS = -Wall,-Wextra,-Wno-unknown-pragmas,-Wno-missing-field-initializers
 CUDA_FOUND_FLAGS = $(filter-out -DHAVE_OPENBLAS -DHAVE_DNNL -DHAVE_LIBCRYPTO,$(filter -D% -I%,$(FOUND_FLAGS)))
+CUDA_OPENMP = $(addprefix -Xcompiler ,$(filter -fopenmp,$(FOUND_FLAGS)))
 CUDA_LIBS = $(filter-out -L%openblas-openmp/ -lopenblas -ldnnl -lcrypto,$(FOUND_LIBS)) -lm -lpthread
-# (2>/dev/null: make before 4.3 starts a command without a shell, which `command` is part of, unless the line needs one)
-CUDA_HOME = $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC) 2>/dev/null)))
 
-# Of the card here; else of the generations that this toolkit knows, and PTX of the last for those to come
-CUDA_CARD = $(subst .,,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1))
-CUDA_KNOWN = $(patsubst sm_%,%,$(filter sm_80 sm_90 sm_100,$(shell $(NVCC) --list-gpu-code)))
-CUDA_CODE = $(foreach n,$(CUDA_KNOWN),-gencode arch=compute_$(n),code=sm_$(n)) \
-            -gencode arch=compute_$(lastword $(CUDA_KNOWN)),code=compute_$(lastword $(CUDA_KNOWN))
-CUDA_TARGET = $(if $(CUDA_ARCH),-arch=$(CUDA_ARCH),$(if $(CUDA_CARD),-arch=sm_$(CUDA_CARD),$(CUDA_CODE)))
-
-CUDA_COMPILE = $(NVCC) -std=c++20 -O3 $(CUDA_TARGET) -Xcompiler $(CUDA_WARNINGS) $(CUDA_FOUND_FLAGS) -MMD -MP -MF $@.d -o $@ $< \
-               $(CUDA_LIBS) -lcublasLt -Xlinker -rpath,$(CUDA_HOME)/lib64
+CUDA_COMPILE = $(NVCC) -std=c++20 -O3 $(CUDA_TARGET) -Xcompiler $(CUDA_WARNINGS) $(CUDA_OPENMP) $(CUDA_FOUND_FLAGS) \
+               -MMD -MP -MF $@.d -o $@ $< $(CUDA_LIBS) -lcublasLt -Xlinker -rpath,$(CUDA_FOLDER)/lib64
 NEEDS_NVCC = @command -v $(NVCC) >/dev/null || { echo '$(@F) needs the CUDA toolkit: install it, or set NVCC' >&2; exit 1; }
 
 $(BUILD)/train_katcu: train_vit.cu $(CONFIG)
