@@ -1238,6 +1238,7 @@ int main(int argc, char** argv) {
     Config config = configure(argc, argv, &t.origin);
     if (config.device == DEVICE_CPU) { fail(EXIT_USAGE, "--device cpu is not for %s: use ./train_kat", program_name); }
     require_gpu();
+    threads_begin(config.threads);
     if (classifies(&config)) { return classify(&t, &config); }
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }

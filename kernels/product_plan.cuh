@@ -6,7 +6,7 @@
 
 static inline void cublas_check(cublasStatus_t status, const char* file, int line) {
     if (status != CUBLAS_STATUS_SUCCESS) {
-        fail(EXIT_RUN_TIME, "%s:%d: cublasLt reports: %s", file, line, cublasLtGetStatusString(status));
+        fail(EXIT_RUN_TIME, "%s:%d: cublasLt reports: %s%s", file, line, cublasLtGetStatusString(status), capture_advice());
     }
 }
 #define CUBLAS_CHECK(call) cublas_check((call), __FILE__, __LINE__)

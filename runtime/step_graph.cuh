@@ -39,7 +39,9 @@ template <class Part> static bool capture(StepGraph* graph, cudaStream_t stream,
     cudaGraph_t captured = NULL;
     cudaError_t error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
     if (error == cudaSuccess) {
+        capturing = true;
         part();
+        capturing = false;
         error = cudaStreamEndCapture(stream, &captured);
     }
     if (error == cudaSuccess) { error = cudaGraphInstantiate(&graph->exec, captured, 0); }
