@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The trainer on the GPU (or under the emulation) against that on the CPU: gradients of the same batch, losses of the
 # first steps, runs that one begins and the other ends, and the same bytes in every run.
-# Needs TRAIN_KAT, TRAIN_KATCU and COMPARE (compare_dumps.c), the programs. Prints "N passed, N failed" last.
+# Needs TRAIN_KAT, TRAIN_KATCU and COMPARE (compare_dumps.c), the programs. The gradients are compared JOBS at a time, as
+# many as there are cores unless told. Prints "N passed, N failed" last.
 set -u
 program=$(realpath "${TRAIN_KAT:-./train_kat}") gpu=$(realpath "${TRAIN_KATCU:-./train_katcu}") compare=$(realpath "$COMPARE")
 work=$(mktemp -d)
@@ -24,31 +25,33 @@ check() { # check SENTENCE COMMAND...: the command must succeed
     fi
 }
 
+emulated() { [[ $gpu == *_emu ]]; }
+
+# What may differ. A GPU fuses other multiplications and additions than the emulation, has exponentials and reciprocals of
+# its own, and its library of products adds in an order of its own. bf16 rounds to 2^-9: gradients of a batch of 4 are
+# right to some percent. The emulation has 6e-6 (--mlp prelu) and 0.08 (kat-mini), most 1e-6 and 0.02.
+if emulated; then fp32=1e-5 bf16=0.1 losses=5e-5; else fp32=3e-5 bf16=0.15 losses=1e-4; fi
+
 tiny=(--dim 24 --depth 2 --image-size 16 --batch-size 4 --train-images 40 --test-images 6 --seed 3)
 
-# Observed at most TOLERANCE / 3
-dumps_agree() { # TOLERANCE ARGUMENTS...
-    local tolerance=$1
-    shift
-    "$cpu" "${tiny[@]}" "$@" --precision fp32 --dump-state "$work/cpu.safetensors" &&
-        "$gpu" "${tiny[@]}" "$@" --dump-state "$work/gpu.safetensors" &&
-        "$compare" "$work/cpu.safetensors" "$work/gpu.safetensors" "$tolerance"
+dumps_agree() { # NAME TOLERANCE ARGUMENTS...: of the files, of the largest value of each tensor
+    local name=$work/$1 tolerance=$2 status
+    shift 2
+    "$cpu" "${tiny[@]}" "$@" --precision fp32 --dump-state "$name-cpu.safetensors" &&
+        "$gpu" "${tiny[@]}" "$@" --dump-state "$name-gpu.safetensors" &&
+        "$compare" "$name-cpu.safetensors" "$name-gpu.safetensors" "$tolerance"
+    status=$?
+    rm -f "$name"-?pu.safetensors
+    return $status
 }
 
 choices() { "$cpu" --help | tr -s ' ' | sed -n "s/^ --$1 \([^ ]*\).*/\1/p" | tr '|' '\n'; }
-agreeing=0
+gradients=() # each a tolerance, and flags
 for option in mlp attn basis; do
-    for choice in $(choices $option); do
-        agreeing=$((agreeing + 1))
-        check "gradients of --$option $choice" dumps_agree 1e-5 --model vit-mini --attn karat "--$option" "$choice"
-    done
+    for choice in $(choices $option); do gradients+=("$fp32 --model vit-mini --attn karat --$option $choice"); done
 done
-check "all choices were found" test $agreeing -gt 20
-
-while read -r flags; do
-    # shellcheck disable=SC2086
-    check "gradients of $flags" dumps_agree 1e-5 $flags
-done <<'MODELS'
+check "all choices were found" test ${#gradients[@]} -gt 20
+while read -r flags; do gradients+=("$fp32 $flags"); done <<'MODELS'
 --model vit-mini
 --model kat-mini --depth 2
 --model kat-mini-g3u --depth 2
@@ -76,13 +79,47 @@ done <<'MODELS'
 --model vit-mini --hflip 0.5 --rrc --mixup 0.8 --cutmix 1 --reprob 0.5 --remode const --image-size 40 --patch 8 --data-on-gpu off
 --model vit-mini --hflip 0.5 --rrc --aa rand-m9-mstd0.5-inc1 --mixup 0.8 --cutmix 1 --mix-order bytes --reprob 0.5 --recount 3 --remode const --aug-repeats 2 --image-size 40 --patch 8
 MODELS
+while read -r flags; do gradients+=("$bf16 --precision bf16 $flags"); done <<'MODELS'
+--model vit-mini
+--model kat-mini --depth 2
+--model vit-mini-g3b
+--model kat-mini-g3b --dim 64 --heads 2 --image-size 32
+--model vit-mini --attn sigmoid
+--model vit-mini --attn mixing
+--model vit-mini --attn softmax-rank
+--model vit-mini --attn linear
+--model vit-mini --attn-gate
+--model kan-mini
+--model vit-mini-g3b --karat-order phi-phi
+MODELS
 
-# To 5 digits: step, loss and gradient norm of training; then step, loss and top-1 of the last evaluation
-losses() {
-    awk -F, 'NR > 1 && $3 != "" { printf "%d %.5g %.5g\n", $1, $3, $7 }
-             $12 != "" { last = sprintf("%d %.5g %.5g", $1, $12, $14) } END { print last }' "$1/metrics.csv"
+gradients_one() { # NUMBER TOLERANCE FLAGS...
+    dumps_agree "$@" >"$work/gradients-$1.log" 2>&1
+    echo $? >"$work/gradients-$1.status"
 }
-same_losses() { diff <(losses "$1") <(losses "$2"); }
+gradients_ended() {
+    cat "$work/gradients-$1.log"
+    return "$(cat "$work/gradients-$1.status")"
+}
+for i in "${!gradients[@]}"; do
+    while [ "$(jobs -pr | wc -l)" -ge "${JOBS:-$(nproc)}" ]; do wait -n; done
+    # shellcheck disable=SC2086
+    gradients_one "$i" ${gradients[i]} &
+done
+wait
+for i in "${!gradients[@]}"; do check "gradients of ${gradients[i]#* }" gradients_ended "$i"; done
+
+# Step, loss and gradient norm of training; then step, loss and top-1 of the last evaluation
+losses() {
+    awk -F, 'NR > 1 && $3 != "" { print $1, $3, $7 }
+             $12 != "" { last = $1 " " $12 " " $14 } END { print last }' "$1/metrics.csv"
+}
+same_losses() { # of two runs, but for $losses of each
+    paste -d ' ' <(losses "$1") <(losses "$2") | awk -v tolerance="$losses" '
+        function apart(a, b) { return a !~ /^[0-9.e+-]+$/ || b !~ /^[0-9.e+-]+$/ || (a - b) ^ 2 > (tolerance * b) ^ 2 }
+        NF != 6 || $1 != $4 || apart($2, $5) || apart($3, $6) { print "differs:", $0; bad++ }
+        END { exit bad || NR < 2 }'
+}
 
 run=(--model kat-mini-g3b "${tiny[@]}" --steps 7 --log-every 1 --drop-path 0.3 --mixup 0.8 --cutmix 1 --hflip 0.5 --rrc --smoothing 0.1
      --reprob 0.25 --crop-pct 0.9 --rational-lr-scale 0.5 --model-ema-decay 0.9 --clip-grad 1 --grad-accum-steps 2 --depth 2
@@ -115,7 +152,6 @@ same_run() { # FOLDER COMMAND...
 }
 check "the same bytes without graphs" same_run kernels "$gpu" --cuda-graph off
 check "and late" same_run kernels_late env EMU_ORDER=priority:1 EMU_LATE=1 "$gpu" --cuda-graph off
-emulated() { [[ $gpu == *_emu ]]; }
 graph_launches() { # 7 steps of 2 micro-batches, all but the first of each
     EMU_TRACE=1 "$gpu" "${run[@]}" --output "$work/trace" 2>&1 | grep -c '^EMU GRAPH' | grep -x $((13 + 6))
 }
@@ -189,11 +225,16 @@ begin_and_end() { # FIRST SECOND FOLDER
     "$1" "${run[@]}" --steps 2 --output "$work/$3" && sed -i 's/"steps":"2"/"steps":"7"/' "$work/$3/last.resume.safetensors" &&
         "$2" --resume "$work/$3"
 }
-check "begun on the CPU, ended on the GPU" begin_and_end "$cpu" "$gpu" begun_by_cpu
-check "the same losses" same_losses "$work/cpu" "$work/begun_by_cpu"
-check "begun on the GPU, ended on the CPU" begin_and_end "$gpu" "$cpu" begun_by_gpu
-check "the same losses" same_losses "$work/cpu" "$work/begun_by_gpu"
-check "weights of the GPU on the CPU" "$cpu" --eval "$work/gpu/last.safetensors"
+reads_files() { ! "$1" --eval "$work/gpu/last.safetensors" 2>&1 | grep -q "built without cJSON"; }
+if reads_files "$cpu" && reads_files "$gpu"; then
+    check "begun on the CPU, ended on the GPU" begin_and_end "$cpu" "$gpu" begun_by_cpu
+    check "the same losses" same_losses "$work/cpu" "$work/begun_by_cpu"
+    check "begun on the GPU, ended on the CPU" begin_and_end "$gpu" "$cpu" begun_by_gpu
+    check "the same losses" same_losses "$work/cpu" "$work/begun_by_gpu"
+    check "weights of the GPU on the CPU" "$cpu" --eval "$work/gpu/last.safetensors"
+else
+    echo "SKIPPED, not passed: what reads weights: --resume, --eval (the trainers were built without libcjson)"
+fi
 
 # Products chosen by timing: what goes on takes what was chosen, also where the clock would choose otherwise by now
 tuned=(--model vit-mini --tune-products on)
@@ -223,7 +264,7 @@ same_classes() {
     "$cpu" "${of[@]}" >"$work/classes_cpu" && "$gpu" "${of[@]}" >"$work/classes_gpu" && paste -d' ' "$work"/classes_?pu |
         awk 'NR > 1 { n = NF / 2; d = $1 - $(n + 1); bad += d * d > 0.0005; count += $2 == "%" } END { exit bad || count != 10 }'
 }
-if "$cpu" "${tiny[@]}" --show-batch "$work/sheet.png" >/dev/null 2>&1; then
+if reads_files "$cpu" && "$cpu" "${tiny[@]}" --show-batch "$work/sheet.png" >/dev/null 2>&1; then
     check "--classify: the CPU's probabilities" same_classes
 fi
 
@@ -242,23 +283,6 @@ check "--device cpu is refused" says 2 "use ./train_kat" "$gpu" "${tiny[@]}" --d
 check "--help names the program" says 0 "Usage: ./train_katcu [" "$gpu" --help
 check "the CPU has no tf32" says 2 "./train_katcu" "$cpu" "${tiny[@]}" --precision tf32
 
-# bf16 rounds to 2^-9: gradients of a batch of 4 are right to some percent
-while read -r flags; do
-    # shellcheck disable=SC2086
-    check "gradients in bf16 of $flags" dumps_agree 0.1 $flags --precision bf16
-done <<'MODELS'
---model vit-mini
---model kat-mini --depth 2
---model vit-mini-g3b
---model kat-mini-g3b --dim 64 --heads 2 --image-size 32
---model vit-mini --attn sigmoid
---model vit-mini --attn mixing
---model vit-mini --attn softmax-rank
---model vit-mini --attn linear
---model vit-mini --attn-gate
---model kan-mini
---model vit-mini-g3b --karat-order phi-phi
-MODELS
 check "a run in bf16" "$gpu" "${run[@]}" --precision bf16 --output "$work/bf16"
 rounded_once() { # the weights at the start, and their running mean for two evaluations of two batches each
     EMU_TRACE=1 "$gpu" "${run[@]}" --precision bf16 --output "$work/rounded" 2>&1 | grep -c "^EMU LAUNCH bf16_copy" | grep -x 3
