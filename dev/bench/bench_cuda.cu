@@ -1,14 +1,15 @@
 // make bench-cuda: what this GPU can do, whole training steps on it, and each operation of a step against its floor,
 // all measured in this one run, in bf16.
 //
-//     ./bench_cuda SIZE [--rounds N] [--json FILE] [--small] [more flags of train_katcu, such as --batch-size 64]
+//     ./bench_cuda SIZE [--rounds N] [--steps-only] [--json FILE] [--small] [more flags of train_katcu, such as --batch-size 64]
 //
 // SIZE, tiny, small or base, stands for four models: vit, kat, and both with Fourier-KArAt (G = 3, of base 1). They are
 // on the device together, and every round times a few steps of each. A step is the trainer's own, on one batch: its way
-// to the device, forward, backward, the gradient's norm, update. Its FLOPs are its products alone (3 x forward), and MFU
-// is their rate as a share of that of a large product. dev/bench/bench_operations.cuh has the operations.
+// to the device, augmentation, forward, backward, the gradient's norm, update. Its FLOPs are its products alone
+// (3 x forward), and MFU is their rate as a share of that of a large product: the mean of what was measured before the
+// steps, on a card that is warm, and behind them. dev/bench/bench_operations.cuh has the operations.
 // --small: sizes for the emulation of CUDA on the CPU, which shows that all this runs, and whose times mean nothing.
-// --json appends an object a line.
+// --json appends an object a line, each as soon as it is known.
 #pragma GCC diagnostic ignored "-Wunused-function" // the trainer's command line is not used here
 #ifdef __CUDACC__
 #pragma nv_diag_suppress 177
@@ -17,51 +18,83 @@
 #include "../../train_vit.cu"
 #include "median.h"
 
-enum { MAX_ROUNDS = 51, MODELS = 4, MAX_WORDS = 64, STEPS = 3 }; // STEPS: of one model in a round
+enum { MAX_ROUNDS = 51, MODELS = 4, MAX_WORDS = 64, WARM_STEPS = 3, STEPS = 3 }; // STEPS: of one model in a round
+static const double WARM_SECONDS = 1; // an idle card's clocks are low
+
+typedef struct { double mhz, watts, celsius; } Clocks; // 0: nvidia-smi does not say
 
 typedef struct {
     Trainer trainer;
     char name[64];
     double step[MAX_ROUNDS], copy_ms; // ms of a step; of its batch's way to the device
     double memory;                    // bytes
+    Clocks clocks;                    // in its steps
 } Timed;
+
+typedef struct { double copy, bf16; } Ceilings; // bytes/s of a copy, read and written; FLOP/s of a large product
 
 typedef struct {
     const char* size;
     int rounds;
-    bool small;
+    bool small, steps_only;
     FILE* json;
     char* words[MAX_WORDS]; // what train_katcu's parser gets, "--model NAME" first
     int count;
     cudaStream_t stream;
     cudaEvent_t start, stop;
-    double bandwidth, bf16_rate, tf32_rate; // bytes/s of a copy, read and written; FLOP/s of a large product
+    char card[32]; // as nvidia-smi knows it
+    Ceilings before, ceilings; // before the steps; the mean of before and behind them
 } Bench;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Timing by events
 
-// Seconds of one of `count` calls in a row; run(i) puts the i-th on the stream
-template <class Run> static double time_row(const Bench* b, int count, Run run) {
-    float ms = 0;
-    CUDA_CHECK(cudaEventRecord(b->start, b->stream));
+// Calls that the device is given at once
+typedef struct {
+    const Bench* b;
+    cudaGraphExec_t exec;
+    int count;
+} Row;
+
+// run(i) puts the i-th call on the stream. As one graph: launched one by one, short calls would wait for the host.
+template <class Run> static Row row_of(const Bench* b, int count, Run run) {
+    Row row = {b, NULL, count};
+    cudaGraph_t graph = NULL;
+    CUDA_CHECK(cudaStreamBeginCapture(b->stream, cudaStreamCaptureModeThreadLocal));
     for (int i = 0; i < count; i++) { run(i); }
-    CUDA_CHECK(cudaEventRecord(b->stop, b->stream));
-    CUDA_CHECK(cudaEventSynchronize(b->stop));
-    CUDA_CHECK(cudaEventElapsedTime(&ms, b->start, b->stop));
-    return 1e-3 * ms / count;
+    CUDA_CHECK(cudaStreamEndCapture(b->stream, &graph));
+    CUDA_CHECK(cudaGraphInstantiate(&row.exec, graph, 0));
+    CUDA_CHECK(cudaGraphDestroy(graph));
+    return row;
+}
+
+// Seconds of one of its calls
+static double time_row(Row row) {
+    float ms = 0;
+    CUDA_CHECK(cudaEventRecord(row.b->start, row.b->stream));
+    CUDA_CHECK(cudaGraphLaunch(row.exec, row.b->stream));
+    CUDA_CHECK(cudaEventRecord(row.b->stop, row.b->stream));
+    CUDA_CHECK(cudaEventSynchronize(row.b->stop));
+    CUDA_CHECK(cudaEventElapsedTime(&ms, row.b->start, row.b->stop));
+    return 1e-3 * ms / row.count;
+}
+
+static double median_time(Row row) {
+    enum { ROWS = 7 };
+    double seconds[ROWS];
+    int times = row.b->small ? 1 : ROWS;
+    if (times > 1) { time_row(row); } // brings the graph to the device
+    for (int i = 0; i < times; i++) { seconds[i] = time_row(row); }
+    CUDA_CHECK(cudaGraphExecDestroy(row.exec));
+    return median(seconds, times);
 }
 
 // The median over rows of calls, each row some 3 ms long and a multiple of `least` calls
 template <class Run> static double time_calls(const Bench* b, int least, Run run) {
-    enum { ROWS = 7 };
-    double rows[ROWS];
-    if (b->small) { return time_row(b, least, run); }
-    time_row(b, least, run); // warms up
-    double once = time_row(b, least, run), wanted = 3e-3 / (once * least);
-    int count = least * (int)(wanted < 1 ? 1 : wanted > 100 ? 100 : wanted);
-    for (int i = 0; i < ROWS; i++) { rows[i] = time_row(b, count, run); }
-    return median(rows, ROWS);
+    for (int i = 0; i < least; i++) { run(i); } // plans products, loads kernels: a graph cannot
+    double once = least * median_time(row_of(b, least, run)), wanted = 3e-3 / once;
+    if (b->small || wanted < 2) { return once / least; }
+    return median_time(row_of(b, least * (int)(wanted > 100 ? 100 : wanted), run));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -101,22 +134,45 @@ template <class T> static double matrix_rate(const Bench* b) {
     return 2.0 * n * n * n / seconds;
 }
 
+// Products until the card is warm: the last is measured
+static Ceilings measure_ceilings(const Bench* b, const char* when) {
+    double start = seconds_now();
+    Ceilings c;
+    do { c.bf16 = matrix_rate<bf16>(b); } while (!b->small && seconds_now() - start < WARM_SECONDS);
+    c.copy = copy_bandwidth(b);
+    printf("%s the steps: copy %.3f TB/s (read and written); product of %d^3 in bf16 %.1f TFLOP/s\n", when,
+           1e-12 * c.copy, b->small ? 64 : 8192, 1e-12 * c.bf16);
+    if (b->json) {
+        fprintf(b->json, "{\"part\": \"ceilings\", \"size\": \"%s\", \"when\": \"%s\", \"copy_tb_s\": %.4f, "
+                "\"bf16_tflop_s\": %.2f}\n", b->size, when, 1e-12 * c.copy, 1e-12 * c.bf16);
+    }
+    return c;
+}
+
 static void measure_device(Bench* b) {
     cudaDeviceProp device;
     CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
+    snprintf(b->card, sizeof b->card, "%08x:%02x:%02x.0", device.pciDomainID, device.pciBusID, device.pciDeviceID);
+    printf("%s, %d multiprocessors, %.0f GB\n", device.name, device.multiProcessorCount,
+           1e-9 * (double)device.totalGlobalMem);
     matmul_init(true);
-    b->bandwidth = copy_bandwidth(b);
-    b->bf16_rate = matrix_rate<bf16>(b);
-    b->tf32_rate = matrix_rate<float>(b);
+    b->before = measure_ceilings(b, "before");
+    printf("product in tf32 %.1f TFLOP/s\n", 1e-12 * matrix_rate<float>(b));
     matmul_free();
-    printf("%s, %d multiprocessors, %.0f GB\ncopy %.3f TB/s (read and written); products of %d^3: bf16 %.1f TFLOP/s, "
-           "tf32 %.1f\n", device.name, device.multiProcessorCount, 1e-9 * (double)device.totalGlobalMem,
-           1e-12 * b->bandwidth, b->small ? 64 : 8192, 1e-12 * b->bf16_rate, 1e-12 * b->tf32_rate);
-    if (b->json) {
-        fprintf(b->json, "{\"part\": \"device\", \"name\": \"%s\", \"copy_tb_s\": %.4f, \"bf16_tflop_s\": %.2f, "
-                "\"tf32_tflop_s\": %.2f}\n", device.name, 1e-12 * b->bandwidth, 1e-12 * b->bf16_rate,
-                1e-12 * b->tf32_rate);
-    }
+}
+
+// What nvidia-smi, a process beside this one, says of the card while run() goes on
+template <class Run> static Clocks clocks_during(const Bench* b, Run run) {
+    char command[192];
+    Clocks c = {};
+    snprintf(command, sizeof command, "nvidia-smi -i %s --query-gpu=clocks.sm,power.draw,temperature.gpu "
+             "--format=csv,noheader,nounits 2>/dev/null", b->card);
+    FILE* answer = popen(command, "r");
+    double start = seconds_now();
+    do { run(); } while (!b->small && seconds_now() - start < 0.5 * WARM_SECONDS);
+    if (answer && fscanf(answer, "%lf, %lf, %lf", &c.mhz, &c.watts, &c.celsius) != 3) { c = {}; }
+    if (answer) { pclose(answer); }
+    return c;
 }
 
 #include "bench_operations.cuh"
@@ -174,19 +230,26 @@ static void time_copy(Timed* timed) {
 
 static void print_steps(const Bench* b, const Timed* timed) {
     double base = median(timed[0].step, b->rounds);
-    printf("\n%-15s %6s %9s %10s %9s %8s %8s %10s   throughput of %s\n", "step", "batch", "ms", "images/s", "TFLOP/s",
-           "MFU", "GB", "copy, ms", timed[0].name);
+    printf("\n%-15s %6s %9s %19s %10s %9s %8s %8s %10s %6s %5s   throughput of %s\n", "step", "batch", "ms",
+           "fastest, slowest", "images/s", "TFLOP/s", "MFU", "GB", "copy, ms", "MHz", "W", timed[0].name);
     for (int i = 0; i < MODELS; i++) {
         const Model* m = &timed[i].trainer.model;
-        double ms = median(timed[i].step, b->rounds), rate = 1e3 * m->B * train_flops(m) / ms;
-        printf("%-15s %6d %9.3f %10.1f %9.2f %6.1f %% %8.3f %10.3f   %.3f\n", timed[i].name, m->B, ms,
-               1e3 * m->B / ms, 1e-12 * rate, 100 * rate / b->bf16_rate, 1e-9 * timed[i].memory, timed[i].copy_ms,
-               base / ms);
+        Clocks c = timed[i].clocks;
+        double ms = median(timed[i].step, b->rounds), rate = 1e3 * m->B * train_flops(m) / ms, least = ms, most = ms;
+        for (int r = 0; r < b->rounds; r++) {
+            least = fmin(least, timed[i].step[r]);
+            most = fmax(most, timed[i].step[r]);
+        }
+        printf("%-15s %6d %9.3f %9.3f %9.3f %10.1f %9.2f %6.1f %% %8.3f %10.3f %6.0f %5.0f   %.3f\n", timed[i].name,
+               m->B, ms, least, most, 1e3 * m->B / ms, 1e-12 * rate, 100 * rate / b->ceilings.bf16,
+               1e-9 * timed[i].memory, timed[i].copy_ms, c.mhz, c.watts, base / ms);
         if (!b->json) { continue; }
-        fprintf(b->json, "{\"part\": \"steps\", \"name\": \"%s\", \"batch\": %d, \"ms\": %.4f, \"images_s\": %.1f, "
-                "\"tflop_s\": %.3f, \"mfu\": %.4f, \"memory_gb\": %.4f, \"copy_ms\": %.4f, \"of_vit\": %.4f}\n",
-                timed[i].name, m->B, ms, 1e3 * m->B / ms, 1e-12 * rate, rate / b->bf16_rate, 1e-9 * timed[i].memory,
-                timed[i].copy_ms, base / ms);
+        fprintf(b->json, "{\"part\": \"steps\", \"name\": \"%s\", \"batch\": %d, \"ms\": %.4f, "
+                "\"ms_least\": %.4f, \"ms_most\": %.4f, \"rounds\": %d, \"images_s\": %.1f, \"tflop_s\": %.3f, "
+                "\"mfu\": %.4f, \"memory_gb\": %.4f, \"copy_ms\": %.4f, \"mhz\": %.0f, \"watts\": %.0f, "
+                "\"celsius\": %.0f, \"of_vit\": %.4f, \"time\": %.0f}\n", timed[i].name, m->B, ms, least, most,
+                b->rounds, 1e3 * m->B / ms, 1e-12 * rate, rate / b->ceilings.bf16, 1e-9 * timed[i].memory,
+                timed[i].copy_ms, c.mhz, c.watts, c.celsius, base / ms, (double)time(NULL));
     }
 }
 
@@ -206,7 +269,9 @@ static void read_arguments(Bench* b, int argc, char** argv) {
                      "--lr", "1e-5", "--min-lr", "1e-5", "--warmup-epochs", "0"});
     for (int i = 2; i < argc; i++) {
         bool value = i + 1 < argc;
-        if (strcmp(argv[i], "--small") == 0) {
+        if (strcmp(argv[i], "--steps-only") == 0) {
+            b->steps_only = true;
+        } else if (strcmp(argv[i], "--small") == 0) {
             b->small = true;
             append_words(b, {"--dim", "48", "--heads", "3", "--depth", "2", "--image-size", "16", "--patch", "4",
                              "--batch-size", "2"});
@@ -221,6 +286,7 @@ static void read_arguments(Bench* b, int argc, char** argv) {
     if (b->rounds < 1 || b->rounds > MAX_ROUNDS) { fail(EXIT_USAGE, "--rounds is 1 to %d", (int)MAX_ROUNDS); }
     b->json = path ? fopen(path, "a") : NULL;
     if (path && !b->json) { fail(EXIT_RUN_TIME, "cannot write %s: %s", path, strerror(errno)); }
+    if (b->json) { setvbuf(b->json, NULL, _IOLBF, BUFSIZ); }
 }
 
 int main(int argc, char** argv) {
@@ -228,6 +294,7 @@ int main(int argc, char** argv) {
     static Bench b;
     read_arguments(&b, argc, argv);
     require_gpu();
+    CUDA_CHECK(cudaStreamCreate(&b.stream));
     CUDA_CHECK(cudaEventCreate(&b.start));
     CUDA_CHECK(cudaEventCreate(&b.stop));
     measure_device(&b);
@@ -237,14 +304,17 @@ int main(int argc, char** argv) {
         build(&timed[i], &b, i == 0);
     }
     for (Timed& t : timed) {
-        time_steps(&t, 0, 1); // warms up
+        time_steps(&t, 0, b.small ? 1 : WARM_STEPS);
         time_copy(&t);
+        t.clocks = clocks_during(&b, [&t] { run_step(&t.trainer); });
     }
     for (int r = 0; r < b.rounds; r++) {
         for (Timed& t : timed) { time_steps(&t, r, b.small ? 1 : STEPS); }
     }
+    Ceilings after = measure_ceilings(&b, "behind");
+    b.ceilings = {(b.before.copy + after.copy) / 2, (b.before.bf16 + after.bf16) / 2};
     print_steps(&b, timed);
-    time_operations(&b, &timed[0], &timed[MODELS - 1]);
+    if (!b.steps_only) { time_operations(&b, &timed[0], &timed[MODELS - 1]); }
     if (b.json && fclose(b.json) != 0) { fail(EXIT_RUN_TIME, "cannot write the results: %s", strerror(errno)); }
     return 0;
 }

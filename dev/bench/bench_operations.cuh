@@ -1,7 +1,7 @@
 // The operations of a training step, one by one, on the tensors of the models that dev/bench/bench_cuda.cu has trained
 // a few steps of: called as in train_vit.cu, on one block's tensors after the other's, so that what a block keeps is
-// not found in the second cache level (what all blocks share, gradients of activations, may be). A last block that is
-// calculated for the class token alone is left out.
+// not found in the second cache level (what all blocks share, gradients of activations, may be), in one graph, as a step
+// is. A last block that is calculated for the class token alone is left out.
 //
 // The floor of an operation is the longer of two times: the bytes that it must move (each input read once, each output
 // written once) at the bandwidth of a copy, and the FLOPs of its products at the rate of a large product. Its share is
@@ -32,7 +32,7 @@ static void operation(Operations* o, const char* name, int times, double bytes, 
     int L = whole_blocks(m);
     if (L == 0) { return; }
     double seconds = time_calls(b, L, [=](int i) { run(block_tensors(m, i % L), i % L); });
-    double by_bytes = bytes / b->bandwidth, by_flops = flops / b->bf16_rate;
+    double by_bytes = bytes / b->ceilings.copy, by_flops = flops / b->ceilings.bf16;
     double share = (by_bytes > by_flops ? by_bytes : by_flops) / seconds;
     const char* bound = by_bytes > by_flops ? "bytes" : "FLOPs";
     o->covered += 1e3 * seconds * times;
@@ -191,6 +191,7 @@ static void time_ends(Operations* o) {
 
 static Operations operations_of(Bench* b, Timed* timed) {
     b->stream = timed->trainer.model.stream;
+    timed->trainer.model.config.cuda_graph = false; // rows are graphs, and no graph is launched within another
     printf("\n%-28s %5s %10s %9s %9s   %5s %8s\n", timed->name, "times", "us", "TB/s", "TFLOP/s", "floor", "share");
     return (Operations){.b = b, .m = &timed->trainer.model, .model = timed->name, .covered = 0};
 }
