@@ -2,11 +2,18 @@
 
     torch_gpu.py [--sizes tiny,base,small] [--rounds 5] [--seconds 150] [--json FILE] [--device cuda] [--small]
 
-For each size: ViT through torch.compile with the fused attention of PyTorch; KAT with FlashKAT's rational
-(torch_flash_rational.py), as published and through torch.compile; Fourier-KArAt in ordinary PyTorch. All in bf16 by
-autocast, AdamW fused, the batch on the device, no norm of the gradient taken. The models are in turn in every round.
-Peak memory is what the model's own steps allocate. What does not run, or does not fit into the time, is said to; the
-exit status is 1 where the rational in Triton is wrong. --small: sizes for a CPU, to see that this runs.
+ViT with the fused attention of PyTorch, for each size; then KAT with FlashKAT's rational (torch_flash_rational.py) and
+Fourier-KArAt in ordinary PyTorch, each beside ViT again. Every model in several ways, the fastest of which is the peer:
+
+    eager          as it is written
+    compiled       each block through torch.compile: twelve blocks of the same code are compiled once
+    max-autotune   the same, its products and kernels chosen by timing
+    ..., graph     the whole step as one CUDA graph, so that no kernel waits for the host
+
+All in bf16 by autocast, AdamW fused, the batch on the device and not augmented, no norm of the gradient taken: ours does
+all three in its step. The ways of a model are in turn in every round. Peak memory is what the model's own steps allocate.
+What does not run, or does not fit into the time, is said to; the exit status is 1 where the rational in Triton is wrong.
+--small: sizes for a CPU, to see that this runs.
 """
 import argparse
 import json
@@ -16,6 +23,7 @@ import sys
 import time
 
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 import torch_models
 from torch_models import VisionTransformer
@@ -30,6 +38,11 @@ except ImportError as error:
 SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # width, heads
 RATIONAL_TOLERANCE = 1e-4
 FIRST_STEPS = 3
+GROUPS = [  # of the models that are timed side by side: family, ways
+    [("vit", "compiled, graph"), ("vit", "compiled"), ("vit", "max-autotune, graph")],
+    [("vit", "compiled, graph"), ("kat", "compiled, graph"), ("kat", "compiled"), ("kat", "eager")],
+    [("vit", "compiled, graph"), ("karat", "compiled, graph"), ("karat", "eager"), ("kat-karat", "compiled, graph")],
+]
 
 
 def config_of(size, options, small):
@@ -51,25 +64,35 @@ def start_values(model):
             torch.nn.init.trunc_normal_(p, std=0.02)
 
 
+def compile_blocks(model, way, device):
+    options = {"backend": "eager"}  # a C++ compiler is not what is to be tested on a CPU
+    if device == "cuda":  # graphs of single blocks would copy their inputs
+        options = {"mode": "max-autotune-no-cudagraphs"} if way.startswith("max-autotune") else {}
+    for block in model.blocks:
+        block.compile(dynamic=False, **options)
+
+
 class Trained:
-    def __init__(self, name, config, flash, compiled, batch, device):
-        self.name, self.device, self.times = name, device, []
+    def __init__(self, name, way, config, flash, batch, device):
+        self.name, self.way, self.device, self.times, self.graph = name, way, device, [], None
         self.images, self.targets = batch
         before = self.allocated(torch.cuda.memory_allocated)
         plain = torch_models.Rational
         try:
             torch_models.Rational = FlashRational if flash else plain
-            model = VisionTransformer(config, self.targets.shape[1])
+            self.model = VisionTransformer(config, self.targets.shape[1])
         finally:
             torch_models.Rational = plain
-        start_values(model)
-        model.to(device)
-        backend = "inductor" if device == "cuda" else "eager"  # a C++ compiler is not what is to be tested on a CPU
-        self.model = torch.compile(model, backend=backend) if compiled else model
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.05, fused=True)
+        start_values(self.model)
+        self.model.to(device)
+        if not way.startswith("eager"):
+            compile_blocks(self.model, way, device)
+        graphed = way.endswith("graph") and device == "cuda"
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6, weight_decay=0.05, fused=True,
+                                           capturable=graphed)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        loss = [self.step().item() for _ in range(FIRST_STEPS)][-1]
+        loss = self.first_steps(graphed)
         if not loss < 100:
             raise RuntimeError(f"the loss is {loss}")
         self.memory = self.allocated(torch.cuda.max_memory_allocated) - before
@@ -77,19 +100,36 @@ class Trained:
     def allocated(self, function):
         return function() if self.device == "cuda" else 0
 
+    def first_steps(self, graphed):
+        if not graphed:
+            return [self.step().item() for _ in range(FIRST_STEPS)][-1]
+        side = torch.cuda.Stream()  # what is captured must not have begun on the default stream
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(FIRST_STEPS):
+                self.step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            loss = self.step()
+        self.graph = graph
+        graph.replay()
+        return loss.item()
+
     def step(self):
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device, dtype=torch.bfloat16):
             loss = F.cross_entropy(self.model(self.images).float(), self.targets)
         loss.backward()
         self.optimizer.step()
-        return loss
+        return loss.detach()
 
     def time_round(self, steps):
+        run = self.graph.replay if self.graph else self.step
         self.synchronize()
         start = time.perf_counter()
         for _ in range(steps):
-            self.step()
+            run()
         self.synchronize()
         self.times.append(1e3 * (time.perf_counter() - start) / steps)
 
@@ -98,52 +138,55 @@ class Trained:
             torch.cuda.synchronize()
 
 
-def peers(size):
-    """name, options, FlashKAT's rational, compiled"""
-    karat = f"vit-{size}-g{1 if size == 'base' else 3}b"
-    return [(f"vit-{size}, compiled", {}, False, True),
-            (f"kat-{size}, FlashKAT", {"mlp": "gr-kan"}, True, False),
-            (f"{karat}, eager", {"attn": "karat"}, False, False),
-            (f"kat-{size}, FlashKAT, compiled", {"mlp": "gr-kan"}, True, True)]
+def model_of(family, size):
+    """name as dev/bench/bench_cuda.cu has it, options, whether it has FlashKAT's rational"""
+    kat, karat = family.startswith("kat"), family.endswith("karat")
+    name = f"{'kat' if kat else 'vit'}-{size}" + (f"-g{1 if size == 'base' else 3}b" if karat else "")
+    return name, ({"mlp": "gr-kan"} if kat else {}) | ({"attn": "karat"} if karat else {}), kat
 
 
-def build(size, batch, arguments, deadline):
+def build(group, size, batch, arguments, deadline):
     trained = []
-    for name, options, flash, compiled in peers(size):
+    for family, way in group:
+        name, options, flash = model_of(family, size)
         reason = "no time left" if time.monotonic() > deadline else NO_TRITON if flash else None
         if reason is None:
             try:
-                trained.append(Trained(name, config_of(size, options, arguments.small), flash, compiled, batch,
+                trained.append(Trained(name, way, config_of(size, options, arguments.small), flash, batch,
                                        arguments.device))
+                trained[-1].time_round(1)
+                trained[-1].times.clear()
                 continue
             except Exception as error:  # whatever a compiler or the allocator says
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-        print(f"{name:<30} skipped: {reason}", flush=True)
+        print(f"{name:<15} {way:<22} skipped: {reason}", flush=True)
     return trained
 
 
 def report(trained, json_file):
-    base = statistics.median(trained[0].times)
+    vit = [statistics.median(t.times) for t in trained if t.name.startswith("vit") and "-g" not in t.name]
     batch = len(trained[0].images)
     for t in trained:
         ms = statistics.median(t.times)
-        of_vit = base / ms if trained[0].name.startswith("vit") and "compiled" in trained[0].name else float("nan")
-        print(f"{t.name:<30} {batch:6d} {ms:9.3f} {1e3 * batch / ms:10.1f} {1e-9 * t.memory:8.3f}   {of_vit:.3f}",
-              flush=True)
+        of_vit = min(vit) / ms if vit else float("nan")
+        print(f"{t.name:<15} {t.way:<22} {batch:6d} {ms:9.3f} {min(t.times):9.3f} {max(t.times):9.3f} "
+              f"{1e3 * batch / ms:10.1f} {1e-9 * t.memory:8.3f}   {of_vit:.3f}", flush=True)
         if json_file:
-            row = {"part": "torch", "name": t.name, "batch": batch, "ms": round(ms, 4),
-                   "images_s": round(1e3 * batch / ms, 1), "memory_gb": round(1e-9 * t.memory, 4),
-                   "of_vit": round(of_vit, 4) if of_vit == of_vit else None}
+            row = {"part": "torch", "name": t.name, "way": t.way, "version": torch.__version__, "batch": batch,
+                   "ms": round(ms, 4), "ms_least": round(min(t.times), 4), "ms_most": round(max(t.times), 4),
+                   "rounds": len(t.times), "images_s": round(1e3 * batch / ms, 1),
+                   "memory_gb": round(1e-9 * t.memory, 4), "of_vit": round(of_vit, 4) if of_vit == of_vit else None,
+                   "time": int(time.time())}
             json_file.write(json.dumps(row) + "\n")
             json_file.flush()
 
 
-def time_size(size, arguments, deadline, json_file):
+def time_group(group, size, arguments, deadline, json_file):
     B = 2 if arguments.small else 128 if size == "base" else 256
     side, classes = (32, 10) if arguments.small else (224, 1000)
     images = torch.randn(B, 3, side, side, device=arguments.device)
     targets = F.one_hot(torch.arange(B, device=arguments.device) % classes, classes).float()
-    trained = build(size, (images, targets), arguments, deadline)
+    trained = build(group, size, (images, targets), arguments, deadline)
     for _ in range(arguments.rounds if trained else 0):
         for t in trained:
             t.time_round(1 if arguments.small else 5)
@@ -162,17 +205,20 @@ def main():
     arguments = parser.parse_args()
     deadline = time.monotonic() + arguments.seconds
     torch.set_float32_matmul_precision("high")
+    torch._dynamo.config.cache_size_limit = 64  # a block of every model and size
     error = 0.0 if NO_TRITON else flash_error(arguments.device)
     print(f"PyTorch {torch.__version__}, rational in Triton: "
           + (NO_TRITON or f"differs by {error:.1e} from the plain module in double precision"))
     if not error <= RATIONAL_TOLERANCE:
         sys.exit(1)
-    print(f"\n{'step':<30} {'batch':>6} {'ms':>9} {'images/s':>10} {'GB':>8}   throughput of vit", flush=True)
+    print(f"\n{'step':<15} {'way':<22} {'batch':>6} {'ms':>9} {'fastest':>9} {'slowest':>9} {'images/s':>10} {'GB':>8}   "
+          "throughput of vit", flush=True)
     json_file = open(arguments.json, "a") if arguments.json else None
-    for size in arguments.sizes.split(","):
-        time_size(size, arguments, deadline, json_file)
-        if arguments.device == "cuda":
-            torch.cuda.empty_cache()
+    for group in GROUPS:
+        for size in arguments.sizes.split(","):
+            time_group(group, size, arguments, deadline, json_file)
+            if arguments.device == "cuda":
+                torch.cuda.empty_cache()
 
 
 main()
