@@ -204,6 +204,7 @@ static void build(Timed* timed, const Bench* b, bool first) {
     }
     CUDA_CHECK(cudaMemGetInfo(&after, &total));
     timed->memory = (double)before - (double)after;
+    model_keep_products(&t->model, "");
     open_input(t);
     plan_steps(t);
 }
