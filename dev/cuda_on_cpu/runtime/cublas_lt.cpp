@@ -283,10 +283,10 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t, c
                                        cublasLtMatrixLayout_t layout_b, cublasLtMatrixLayout_t layout_c,
                                        cublasLtMatrixLayout_t layout_d, const cublasLtMatmulAlgo_t* algo,
                                        cublasLtMatmulHeuristicResult_t* result) {
+    Layout *a = (Layout*)layout_a, *b = (Layout*)layout_b, *c = (Layout*)layout_c, *d = (Layout*)layout_d;
     Algorithm algorithm = read_algorithm(algo);
-    result->workspaceSize = workspace_of(algorithm, *(Layout*)layout_d);
-    result->state = takes_layouts(algorithm, {(Layout*)layout_a, (Layout*)layout_b, (Layout*)layout_c, (Layout*)layout_d})
-                  ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+    result->workspaceSize = workspace_of(algorithm, *d);
+    result->state = takes_layouts(algorithm, {a, b, c, d}) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
     return result->state;
 }
 

@@ -34,8 +34,8 @@ static void check_shared() {
     if (static_size > SHARED_DEFAULT) { fail("more than 48 KB of static shared memory"); }
     if (static_size + dynamic_size > settings.shared) { fail("more than %zu KB of shared memory", settings.shared >> 10); }
     if (dynamic_size > limit) {
-        fail("%zu bytes of dynamic shared memory beside %zu static ones, the limit is %zu: cudaFuncSetAttribute raises it, "
-             "for one kernel", dynamic_size, static_size, limit);
+        fail("%zu bytes of dynamic shared memory beside %zu static ones, the limit is %zu: cudaFuncSetAttribute raises "
+             "it, for one kernel", dynamic_size, static_size, limit);
     }
 }
 

@@ -127,7 +127,8 @@ static void add_product(float* column, const float* a, const float* b, const Mat
             for (int64_t i = 0; i < p.m; i++) { sums[i] += a[l * p.m + i] * b[l]; }
         }
         for (int64_t i = 0; i < p.m; i++) {
-            column[i] = p.parts_in_type_d ? round_to(p.d.type, column[i] + round_to(p.d.type, sums[i])) : column[i] + sums[i];
+            cudaDataType_t type = p.parts_in_type_d ? p.d.type : CUDA_R_32F;
+            column[i] = round_to(type, column[i] + round_to(type, sums[i]));
         }
     }
 }

@@ -25,7 +25,8 @@ static void set_attribute(cublasLtMatmulDesc_t description, cublasLtMatmulDescAt
 }
 
 template <class T>
-static void set_preference(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute, T value) {
+static void set_preference(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute,
+                           T value) {
     CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value));
 }
 
@@ -57,43 +58,49 @@ static cublasLtMatmulDesc_t make_description(const LtProduct& p) {
     return description;
 }
 
+// One that runs, behind the first `which` that cublasLt proposes; parts are added in fp32
+static cublasLtMatmulAlgo_t find_algorithm(cublasLtHandle_t handle, cublasLtMatmulDesc_t description,
+                                           cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t d,
+                                           int which) {
+    cublasLtMatmulPreference_t preference;
+    cublasLtMatmulHeuristicResult_t results[MOST_ALGORITHMS], checked;
+    uint64_t bytes = WORKSPACE;
+    uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    int found = 0;
+    CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
+    set_preference(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, bytes);
+    if (!PLANTED_HOST(sums_in_bf16)) { set_preference(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, schemes); }
+    CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(handle, description, a, b, d, d, preference, MOST_ALGORITHMS, results,
+                                                &found));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceDestroy(preference));
+    CHECK(which < found, "cublasLt proposes %d algorithms", found);
+    bool runs = PLANTED_HOST(unchecked_algorithm);
+    while (!runs && which < found) {
+        const cublasLtMatmulAlgo_t* algo = &results[which].algo;
+        runs = cublasLtMatmulAlgoCheck(handle, description, a, b, d, d, algo, &checked) == CUBLAS_STATUS_SUCCESS;
+        which += !runs;
+    }
+    CHECK(runs, "cublasLt has no algorithm that runs");
+    return results[which].algo;
+}
+
 // which: how many of the algorithms to pass over
 static void lt_multiply(const LtProduct& p, const void* a, const void* b, void* d, int which = 0) {
     cublasLtHandle_t handle;
-    cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t results[MOST_ALGORITHMS], checked;
-    int found = 0;
     float one = 1.0f, zero = 0.0f;
     CUBLAS_CHECK(cublasLtCreate(&handle));
-    CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
     cublasLtMatmulDesc_t description = make_description(p);
     cublasLtMatrixLayout_t layout_a = p.transpose_a ? make_layout(p, p.k, p.m) : make_layout(p, p.m, p.k);
     cublasLtMatrixLayout_t layout_b = p.transpose_b ? make_layout(p, p.n, p.k) : make_layout(p, p.k, p.n);
     cublasLtMatrixLayout_t layout_d = make_layout(p, p.m, p.n);
-    Device<char> workspace(WORKSPACE);
-    uint64_t bytes = workspace.count;
-    uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-    set_preference(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, bytes);
-    if (!PLANTED_HOST(sums_in_bf16)) { set_preference(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, schemes); }
-    CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(handle, description, layout_a, layout_b, layout_d, layout_d, preference,
-                                                MOST_ALGORITHMS, results, &found));
-    auto runs = [&](const cublasLtMatmulAlgo_t& algo) {
-        return cublasLtMatmulAlgoCheck(handle, description, layout_a, layout_b, layout_d, layout_d, &algo, &checked) ==
-               CUBLAS_STATUS_SUCCESS;
-    };
-    for (int i = which; i < found && !PLANTED_HOST(unchecked_algorithm); i++) {
-        if (runs(results[i].algo)) { break; }
-        which++;
-    }
-    CHECK(which < found, "cublasLt knows no way for epilogue %d", (int)p.epilogue);
+    cublasLtMatmulAlgo_t algo = find_algorithm(handle, description, layout_a, layout_b, layout_d, which);
+    Device<char> workspace(PLANTED_HOST(no_workspace) ? 1 : WORKSPACE);
     CUBLAS_CHECK(cublasLtMatmul(handle, description, &one, a, layout_a, b, layout_b, &zero, d, layout_d, d, layout_d,
-                                &results[which].algo, PLANTED_HOST(no_workspace) ? nullptr : workspace.data,
-                                PLANTED_HOST(no_workspace) ? 0 : bytes, nullptr));
+                                &algo, workspace.data, workspace.count, nullptr));
     for (cublasLtMatrixLayout_t layout : {layout_a, layout_b, layout_d}) {
         CUBLAS_CHECK(cublasLtMatrixLayoutDestroy(layout));
     }
     CUBLAS_CHECK(cublasLtMatmulDescDestroy(description));
-    CUBLAS_CHECK(cublasLtMatmulPreferenceDestroy(preference));
     CUDA_CHECK(cudaDeviceSynchronize());
     CUBLAS_CHECK(cublasLtDestroy(handle));
 }
@@ -181,10 +188,10 @@ static void test_fp32_products() {
     check_output("cublasLt tf32, a batch of 3", d, want_batched, 2e-3); // 2^-11 an input; 3.5e-4
 }
 
-// Algorithms may add in other orders, and the fastest by the clock of events need not be the first. A sum in bf16 of 4
-// parts, of which the first three cancel to 1 % of each, would be off by more than a rounding.
+// Each of them. The second half of the sums nearly cancels the first: added in bf16, parts of them would be far off.
 static void test_algorithms() {
-    LtProduct p = {16, 8, 64, false, false, CUDA_R_16BF, CUBLAS_COMPUTE_32F, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 1};
+    LtProduct p = {16, 8, 64, false, false, CUDA_R_16BF, CUBLAS_COMPUTE_32F, CUBLASLT_EPILOGUE_DEFAULT,
+                   nullptr, nullptr, 1};
     auto a = random_values<bf16>(p.m * p.k), b = random_values<bf16>(p.k * p.n);
     for (int i = 0; i < p.m * p.k; i++) {
         int l = i / p.m, half = p.k / 2;

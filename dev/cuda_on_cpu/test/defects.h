@@ -38,9 +38,9 @@
     D(too_many_registers,          "xxxxxxx", "p too many resources",   "a block larger than its registers allow") \
     D(sums_in_bf16,                "xxxxxxx", "p FAILED",                "a matmul whose parts are added in bf16") \
     D(unchecked_algorithm,         "xxxxxxx", "p FAILED",                "an algorithm that does not run for its shape") \
-    D(no_workspace,                "xxxxxxx", "p a workspace of",        "less workspace than the algorithm was asked for") \
+    D(no_workspace,                "xxxxxxx", "p a workspace of",        "less workspace than an algorithm needs") \
     D(operand_too_short,           "xxxxxxx", "p cublasLt A",            "a matmul that reads past its operand") \
-    D(default_stream_not_waited,   ".....x.", "l FAILED",                "a stream apart reads what the default one zeroes") \
+    D(default_stream_not_waited,   ".....x.", "l FAILED",                "a stream reads what the default one zeroes") \
     D(pinned_page_shared,          "xxxxxxx", "p already mapped",       "two blocks of one page are pinned") \
     D(second_stream_not_joined,    ".....x.", "l FAILED",                "a stream goes on before a graph beside it") \
     D(capture_not_joined,          "xxxxxxx", "p joined again",          "a capture ends while a stream is apart") \
