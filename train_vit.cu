@@ -637,8 +637,8 @@ static const float* model_fetch_images(Model* m, const Batch* batch) {
     return m->host_images;
 }
 
-// Starts the way of the batch that model_gradients or model_evaluate gets next, and of m->keep as it is. Until that has returned the
-// caller leaves both as they are.
+// Starts the way of the batch that model_gradients or model_evaluate gets next, and of m->keep as it is. Until that has
+// returned the caller leaves both as they are.
 static void model_prefetch(Model* m, const Batch* batch) {
     Facts facts = facts_at(m, m->facts_host);
     memcpy(facts.targets, batch->targets, (size_t)batch->count * m->dims.K * sizeof(float));
@@ -820,7 +820,8 @@ static void model_forward(Model* m, float* flat, const float* images, int B, con
 // Each image's loss, from logits and the targets of m->facts
 static void losses_forward(Model* m, int B) {
     Acts<float> a = acts_at<float>(m, 0); // for what is fp32 in any precision
-    cross_entropy<float>(a.losses, NULL, NULL, a.logits, facts_at(m, m->facts).targets, NULL, 0, B, m->dims.K, m->stream);
+    Facts facts = facts_at(m, m->facts);
+    cross_entropy<float>(a.losses, NULL, NULL, a.logits, facts.targets, NULL, 0, B, m->dims.K, m->stream);
     copy(m->host_losses, a.losses, B * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
 }
 

@@ -75,9 +75,10 @@ static inline void read_choices(FILE* in) {
     while (*count < PRODUCT_PLANS && read_choice(in, &product_choices.choice[*count])) { (*count)++; }
 }
 
-// From here on products are timed, and choices kept in this file. What an earlier part of the run has left there is taken.
+// From here on products are timed, and choices kept in this file, where what an earlier part of the run has left is taken.
 static inline void keep_choices(const char* path) {
     product_choices.timed = true;
+    if (!*path) { return; } // they are not kept
     snprintf(product_choices.path, sizeof product_choices.path, "%s", path);
     FILE* in = fopen(path, "r");
     if (in) {

@@ -116,7 +116,7 @@ INT   (seed, "seed", "42", 0, 2147483647, SAME, "the one seed of everything rand
 SWITCH(recompute, "recompute", "off", FREE, "keep the blocks' inputs alone and compute the rest again: less memory, the same bits") \
 CHOICE(precision, "precision", "fp32", CHOICES(PRECISIONS), SAME, "of products; bf16: on the GPU of activations too, on the CPU of linear layers alone; tf32: GPU") \
 CHOICE(device, "device", "auto", CHOICES(DEVICES), FREE, "auto: ./train_katcu takes over where it is built and finds a GPU") \
-SWITCH(tune_products, "tune-products", "off", SAME, "on the GPU: products by what is quickest there, timed; another run's last bits may differ") \
+SWITCH(tune_products, "tune-products", "off", SAME, "on the GPU: products by the quickest kernels, timed; the bits are the run's own") \
 SWITCH(cuda_graph, "cuda-graph", "on", FREE, "on the GPU: a step is captured once, and launched as a whole from then on") \
 INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
 GROUP("Output") \

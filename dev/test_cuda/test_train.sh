@@ -160,7 +160,7 @@ without_graphs() {
 }
 registers_known() { # to the emulation, which checks launches by them; not those of kernels that are newer than the table
     EMU_TRACE=1 "$gpu" "${run[@]}" --steps 1 --output "$work/registers" 2>&1 |
-        awk '/^EMU LAUNCH/ { launches++; known += !/ registers 0 / } END { print known, "of", launches; exit !(known > launches / 2) }'
+        awk '/^EMU LAUNCH/ { n++; known += !/ registers 0 / } END { print known, "of", n; exit !(known > n / 2) }'
 }
 if emulated; then
     check "registers of the kernels are known" registers_known
@@ -240,12 +240,14 @@ fi
 tuned=(--model vit-mini --tune-products on)
 tuned_lines() { awk 'NR > 1 && NF != 20 { exit 1 } END { print NR; exit NR < 10 }' "$work/tuned/products.txt"; }
 goes_on() { # FOLDER [EDIT]: begins there, edits the choices, and ends
-    "$gpu" "${run[@]}" "${tuned[@]}" --steps 2 --output "$work/$1" && sed -i 's/"steps":"2"/"steps":"7"/' "$work/$1/last.resume.safetensors" &&
-        { [ -z "${2:-}" ] || sed -i "$2" "$work/$1/products.txt"; } && "$gpu" --resume "$work/$1" >"$work/goes_on.log" &&
+    "$gpu" "${run[@]}" "${tuned[@]}" --steps 2 --output "$work/$1" &&
+        sed -i 's/"steps":"2"/"steps":"7"/' "$work/$1/last.resume.safetensors" && sed -i "${2:-}" "$work/$1/products.txt" &&
+        "$gpu" --resume "$work/$1" >"$work/goes_on.log" &&
         cmp <(tensors "$work/tuned/last.safetensors") <(tensors "$work/$1/last.safetensors")
 }
 others_taken() { # 1 part for the 2 of the emulation's quickest algorithm
-    ! goes_on tuned_otherwise '2,$s/200000002/1/' && grep "are there" "$work/goes_on.log" && grep -q "files in" "$work/goes_on.log"
+    ! goes_on tuned_otherwise '2,$s/200000002/1/' && grep "are there" "$work/goes_on.log" &&
+        grep -q "files in" "$work/goes_on.log"
 }
 says_of_another_machine() {
     goes_on tuned_elsewhere '1s/cublasLt/cublasLt 0/' && grep "are timed anew" "$work/goes_on.log"
@@ -285,7 +287,8 @@ check "the CPU has no tf32" says 2 "./train_katcu" "$cpu" "${tiny[@]}" --precisi
 
 check "a run in bf16" "$gpu" "${run[@]}" --precision bf16 --output "$work/bf16"
 rounded_once() { # the weights at the start, and their running mean for two evaluations of two batches each
-    EMU_TRACE=1 "$gpu" "${run[@]}" --precision bf16 --output "$work/rounded" 2>&1 | grep -c "^EMU LAUNCH bf16_copy" | grep -x 3
+    EMU_TRACE=1 "$gpu" "${run[@]}" --precision bf16 --output "$work/rounded" 2>&1 |
+        grep -c "^EMU LAUNCH bf16_copy" | grep -x 3
 }
 if emulated; then
     check "an evaluation rounds the running mean once" rounded_once
