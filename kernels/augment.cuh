@@ -46,35 +46,33 @@ __device__ inline uint8_t resampled(const int* table, int stride, int S, int o, 
     return (uint8_t)min(max(sum >> WEIGHT_BITS, 0), 255);
 }
 
-// rows: (channels, height, S) of each box, as far as it goes; a block works at one of them
+// rows: (channels, height, S) of each box, as far as it goes. Blocks (part of a channel, channel, image).
 __global__ void resample_rows_kernel(DeviceImages images) {
-    int S = images.S, per_plane = images.tallest * S, blocks = (int)ceil_div((size_t)images.channels * per_plane, (size_t)BLOCK);
-    int b = blockIdx.x / blocks, i = blockIdx.x % blocks * BLOCK + threadIdx.x;
-    int channel = i / per_plane, y = i / S % images.tallest, x = i % S;
+    int S = images.S, i = blockIdx.x * BLOCK + threadIdx.x, y = i / S, x = i % S, channel = blockIdx.y, b = blockIdx.z;
     Crop box = images.draws[b].box;
     BoxPlace place = images.places[b];
-    if (channel >= images.channels || y >= box.height) { return; }
+    if (y >= box.height) { return; }
     images.rows[place.rows + ((size_t)channel * box.height + y) * S + x]
         = resampled(images.tables + place.across, place.across_stride, S, x,
                     [&](int column) { return box_pixel(images, box, place, channel, y, column); });
 }
 
-// levels
-__global__ void box_levels_kernel(DeviceImages images, int B) {
-    int S = images.S;
-    size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x, pixels = (size_t)3 * S * S;
-    int x = (int)(i % S), y = (int)(i / S % S), channel = (int)(i / ((size_t)S * S) % 3), b = (int)(i / pixels);
-    if (b >= B) { return; }
+// levels. Blocks (part of a channel, channel, image).
+__global__ void box_levels_kernel(DeviceImages images) {
+    int S = images.S, i = blockIdx.x * BLOCK + threadIdx.x, y = i / S, x = i % S, channel = blockIdx.y, b = blockIdx.z;
+    if (y >= S) { return; }
     const ImageDraw& draw = images.draws[b];
     Crop box = draw.box;
     BoxPlace place = images.places[b];
-    int column = draw.mirrored ? S - 1 - x : x, row = draw.upside_down ? S - 1 - y : y, plane = channel % images.channels;
+    int column = draw.mirrored ? S - 1 - x : x, row = draw.upside_down ? S - 1 - y : y;
+    int plane = images.channels == 1 ? 0 : channel;
+    uint8_t* level = images.levels + ((size_t)b * 3 + channel) * S * S + i;
     if (images.rows) {
         const uint8_t* rows = images.rows + place.rows + (size_t)plane * box.height * S + column;
-        images.levels[i] = resampled(images.tables + place.down, place.down_stride, S, row,
+        *level = resampled(images.tables + place.down, place.down_stride, S, row,
                                      [&](int k) { return rows[(size_t)k * S]; });
     } else {
-        images.levels[i] = box_pixel(images, box, place, plane, draw.resize.top + row, draw.resize.left + column);
+        *level = box_pixel(images, box, place, plane, draw.resize.top + row, draw.resize.left + column);
     }
 }
 
@@ -93,10 +91,10 @@ __device__ inline float finished(const DeviceImages& images, int b, uint8_t leve
     return (level - of_channel(images.mean, channel)) / of_channel(images.std, channel);
 }
 
-__device__ inline void mix_two_levels(uint8_t* own, uint8_t* other, const Mix& mix) {
-    float a = *own, b = *other;
-    *own = (uint8_t)rintf(__fadd_rn(__fmul_rn(mix.shares.own, a), __fmul_rn(mix.shares.other, b)));
-    *other = (uint8_t)rintf(__fadd_rn(__fmul_rn(mix.shares.own, b), __fmul_rn(mix.shares.other, a)));
+__device__ inline void mix_two_levels(uint8_t* own, uint8_t* other, const Mix& mix, float one) {
+    uint8_t a = *own, b = *other;
+    *own = mixed_byte(a, b, mix.shares, one);
+    *other = mixed_byte(b, a, mix.shares, one);
 }
 
 __device__ inline void mix_two_floats(float* own, float* other, const Mix& mix) {
@@ -111,19 +109,18 @@ template <class T> __device__ inline void exchange(T* own, T* other) {
     *other = swap;
 }
 
-__global__ void finish_images_kernel(float* out, DeviceImages images, int B) {
-    int S = images.S;
-    size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x, pixels = (size_t)3 * S * S;
-    int x = (int)(i % S), y = (int)(i / S % S), channel = (int)(i / ((size_t)S * S) % 3);
-    int b = (int)(i / pixels), partner = B - 1 - b;
-    if (b > partner) { return; }
+// Blocks (part of a channel, channel, image of the first half)
+__global__ void finish_images_kernel(float* out, DeviceImages images, int B, float one) {
+    int S = images.S, at = blockIdx.x * BLOCK + threadIdx.x, y = at / S, x = at % S;
+    int channel = blockIdx.y, b = blockIdx.z, partner = B - 1 - b;
+    if (y >= S) { return; }
     const Mix& mix = *images.mix;
     bool paired = b < partner, bytes = images.order == MIX_BYTES; // in an odd batch the middle image has no partner
     bool exchanged = paired && mix.cutmix && inside(mix.box, y, x), mixed = paired && mix.mixed && !mix.cutmix;
-    size_t j = (size_t)partner * pixels + i % pixels;
+    size_t i = ((size_t)b * 3 + channel) * S * S + at, j = ((size_t)partner * 3 + channel) * S * S + at;
     uint8_t level = images.levels[i], other_level = images.levels[j];
     if (bytes && exchanged) { exchange(&level, &other_level); }
-    if (bytes && mixed) { mix_two_levels(&level, &other_level, mix); }
+    if (bytes && mixed) { mix_two_levels(&level, &other_level, mix, one); }
     float own = finished(images, b, level, channel, y, x), other = finished(images, partner, other_level, channel, y, x);
     if (!bytes && exchanged) { exchange(&own, &other); }
     if (!bytes && mixed) { mix_two_floats(&own, &other, mix); }
@@ -131,21 +128,26 @@ __global__ void finish_images_kernel(float* out, DeviceImages images, int B) {
     out[i] = own;
 }
 
+// Blocks for all values of so many images, of 3 channels or of the boxes' own, rows high
+static inline dim3 image_blocks(int rows, int S, int channels, int images) {
+    return dim3(ceil_div(rows * S, BLOCK), channels, images);
+}
+
 // images.levels
 static inline void box_levels(DeviceImages images, int B, cudaStream_t stream) {
-    size_t S = images.S, values = (size_t)B * 3 * S * S;
+    int S = images.S;
     if (images.rows) {
-        size_t blocks = ceil_div((size_t)images.channels * images.tallest * S, (size_t)BLOCK);
-        resample_rows_kernel<<<B * blocks, BLOCK, 0, stream>>>(images);
+        resample_rows_kernel<<<image_blocks(images.tallest, S, images.channels, B), BLOCK, 0, stream>>>(images);
         CUDA_CHECK_LAUNCH();
     }
-    box_levels_kernel<<<ceil_div(values, (size_t)BLOCK), BLOCK, 0, stream>>>(images, B);
+    box_levels_kernel<<<image_blocks(S, S, 3, B), BLOCK, 0, stream>>>(images);
     CUDA_CHECK_LAUNCH();
 }
 
 // out from images.levels
 static inline void finish_images(float* out, DeviceImages images, int B, cudaStream_t stream) {
-    size_t values = ((size_t)B + 1) / 2 * 3 * images.S * images.S;
-    finish_images_kernel<<<ceil_div(values, (size_t)BLOCK), BLOCK, 0, stream>>>(out, images, B);
+    int S = images.S;
+    finish_images_kernel<<<image_blocks(S, S, 3, (B + 1) / 2), BLOCK, 0, stream>>>(out, images, B,
+                                                                                   (float)unknown_one());
     CUDA_CHECK_LAUNCH();
 }

@@ -170,13 +170,16 @@ __device__ inline void operate_on_pixel(uint8_t level[3], DeviceImage image, con
     if (kind == OPERATION_COLOR || kind == OPERATION_HUE) { change_colour(level, o.op, one); }
 }
 
-__global__ void operations_kernel(uint8_t* out, const uint8_t* in, const uint8_t* tables,
-                                  const DeviceOperation* operations, FillColour fill, int B, int H, int W, double one) {
-    size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x, pixels = (size_t)H * W, b = i / pixels, p = i % pixels;
-    if (b >= (size_t)B) { return; }
+// Blocks (part of an image, image)
+__global__ void __launch_bounds__(BLOCK, 4)
+operations_kernel(uint8_t* out, const uint8_t* in, const uint8_t* tables,
+                                  const DeviceOperation* operations, FillColour fill, int H, int W, double one) {
+    int p = blockIdx.x * BLOCK + threadIdx.x, pixels = H * W;
+    size_t b = blockIdx.y;
+    if (p >= pixels) { return; }
     uint8_t level[3];
-    operate_on_pixel(level, {in + b * 3 * pixels, H, W}, tables + b * 3 * LEVELS, operations[b], fill, (int)(p / W),
-                     (int)(p % W), one);
+    operate_on_pixel(level, {in + b * 3 * pixels, H, W}, tables + b * 3 * LEVELS, operations[b], fill, p / W, p % W,
+                     one);
     for (int c = 0; c < 3; c++) { out[(b * 3 + c) * pixels + p] = level[c]; }
 }
 
@@ -187,11 +190,11 @@ static inline uint8_t* apply_operations(uint8_t* images, uint8_t* room, uint8_t*
                                         int H, int W, cudaStream_t stream) {
     FillColour colour = {{fill[0], fill[1], fill[2]}};
     const double one = unknown_one();
-    size_t blocks = ceil_div((size_t)B * H * W, (size_t)BLOCK);
+    dim3 blocks(ceil_div(H * W, BLOCK), B);
     for (int r = 0; r < rounds; r++, operations += B) {
         operation_tables_kernel<<<3 * B, LEVELS, 0, stream>>>(tables, images, operations, H * W, one);
         CUDA_CHECK_LAUNCH();
-        operations_kernel<<<blocks, BLOCK, 0, stream>>>(room, images, tables, operations, colour, B, H, W, one);
+        operations_kernel<<<blocks, BLOCK, 0, stream>>>(room, images, tables, operations, colour, H, W, one);
         CUDA_CHECK_LAUNCH();
         uint8_t* made = room;
         room = images;

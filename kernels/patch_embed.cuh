@@ -9,70 +9,68 @@
 #pragma once
 #include "partials.cuh"
 
+// Blocks (part of an image, image)
 template <int W, class T, class X>
-__global__ void extract_patches_kernel(T* patches, const X* images, size_t n, int S, int P) {
-    size_t at = ((size_t)blockIdx.x * BLOCK + threadIdx.x) * W;
-    if (at >= n) { return; }
-    int side = S / P, tokens = side * side, K = 3 * P * P;
-    size_t row = at / K, b = row / tokens;
-    int k = (int)(at % K), patch = (int)(row % tokens), channel = k / (P * P);
-    int y = patch / side * P + k / P % P, x = patch % side * P + k % P;
+__global__ void extract_patches_kernel(T* patches, const X* images, int S, int P) {
+    int side = S / P, K = 3 * P * P, at = (blockIdx.x * BLOCK + threadIdx.x) * W, patch = at / K, k = at % K;
+    if (patch >= side * side) { return; }
+    int channel = k / (P * P), y = patch / side * P + k / P % P, x = patch % side * P + k % P;
+    size_t image = (size_t)blockIdx.y * 3 * S * S;
     float values[W];
-    load(values, images + ((b * 3 + channel) * S + y) * S + x);
-    store(patches + at, values);
+    load(values, images + image + (channel * S + y) * S + x);
+    store(patches + image + at, values);
 }
 
 // The T patches of every image as rows: (B*T, 3*P*P)
 template <class T, class X>
 inline void extract_patches(T* patches, const X* images, int B, int S, int P, cudaStream_t stream) {
-    size_t n = (size_t)B * (S / P) * (S / P) * 3 * P * P;
     with_width(vectorises(P, patches, images), [=](auto width) {
         constexpr int W = width.value;
-        extract_patches_kernel<W><<<ceil_div(n, BLOCK * W), BLOCK, 0, stream>>>(patches, images, n, S, P);
+        dim3 blocks(ceil_div(3 * S * S, BLOCK * W), B);
+        extract_patches_kernel<W><<<blocks, BLOCK, 0, stream>>>(patches, images, S, P);
     });
     CUDA_CHECK_LAUNCH();
 }
 
+// Blocks (part of an image, image)
 template <int W, class R, class T>
 __global__ void embed_tokens_forward_kernel(R* out, const T* tokens, const float* cls_token, const float* pos_embed,
-                                            size_t n, int N, int C) {
-    size_t at = ((size_t)blockIdx.x * BLOCK + threadIdx.x) * W;
-    if (at >= n) { return; }
-    size_t row = at / C, b = row / N;
-    int token = (int)(row % N), c = (int)(at % C), prefix = cls_token ? 1 : 0;
+                                            int N, int C) {
+    int at = (blockIdx.x * BLOCK + threadIdx.x) * W, first = cls_token ? C : 0; // of the tokens that patches give
+    size_t b = blockIdx.y;
+    if (at >= N * C) { return; }
     float value[W], position[W];
-    if (token < prefix) {
-        load(value, cls_token + c);
+    if (at < first) {
+        load(value, cls_token + at);
     } else {
-        load(value, tokens + (b * (N - prefix) + token - prefix) * C + c);
+        load(value, tokens + b * (N * C - first) + at - first);
     }
-    load(position, pos_embed + (size_t)token * C + c);
+    load(position, pos_embed + at);
     for (int i = 0; i < W; i++) { value[i] += position[i]; }
-    store(out + at, value);
+    store(out + b * N * C + at, value);
 }
 
 // out (B, N, C); tokens (B, T, C); cls_token (C) or NULL; pos_embed (N, C)
 template <class R, class T>
 inline void embed_tokens_forward(R* out, const T* tokens, const float* cls_token, const float* pos_embed, int B, int N,
                                  int C, cudaStream_t stream) {
-    size_t n = (size_t)B * N * C;
     with_width(vectorises(C, out, tokens, cls_token, pos_embed), [=](auto width) {
         constexpr int W = width.value;
-        embed_tokens_forward_kernel<W><<<ceil_div(n, BLOCK * W), BLOCK, 0, stream>>>(out, tokens, cls_token, pos_embed,
-                                                                                     n, N, C);
+        dim3 blocks(ceil_div(N * C, BLOCK * W), B);
+        embed_tokens_forward_kernel<W><<<blocks, BLOCK, 0, stream>>>(out, tokens, cls_token, pos_embed, N, C);
     });
     CUDA_CHECK_LAUNCH();
 }
 
-// dtokens (B, T, C) = the rows of dout (B, N, C) behind the class tokens
+// dtokens (B, T, C) = the rows of dout (B, N, C) behind the class tokens. Blocks (part of an image, image)
 template <int W, class R, class T>
-__global__ void drop_prefix_kernel(T* dtokens, const R* dout, size_t n, int N, int prefix, int C) {
-    size_t at = ((size_t)blockIdx.x * BLOCK + threadIdx.x) * W;
-    if (at >= n) { return; }
-    size_t of_image = (size_t)(N - prefix) * C, b = at / of_image;
+__global__ void drop_prefix_kernel(T* dtokens, const R* dout, int N, int prefix, int C) {
+    int at = (blockIdx.x * BLOCK + threadIdx.x) * W, of_image = (N - prefix) * C;
+    size_t b = blockIdx.y;
+    if (at >= of_image) { return; }
     float d[W];
-    load(d, dout + (b * N + prefix) * C + at % of_image);
-    store(dtokens + at, d);
+    load(d, dout + (b * N + prefix) * C + at);
+    store(dtokens + b * of_image + at, d);
 }
 
 static inline size_t embed_tokens_scratch(int B, int N, int C) {
@@ -85,13 +83,13 @@ template <class R, class T>
 inline void embed_tokens_backward(T* dtokens, float* dcls_token, float* dpos_embed, const R* dout, float* scratch,
                                   int B, int N, int C, cudaStream_t stream) {
     int prefix = dcls_token ? 1 : 0;
-    size_t n = (size_t)B * (N - prefix) * C;
     TensorTerm<R> images = {dout, (size_t)N * C};
     column_sums(dpos_embed, images, scratch, B, N * C, stream);
     if (dcls_token) { column_sums(dcls_token, images, scratch, B, C, stream); }
     with_width(vectorises(C, dtokens, dout), [=](auto width) {
         constexpr int W = width.value;
-        drop_prefix_kernel<W><<<ceil_div(n, BLOCK * W), BLOCK, 0, stream>>>(dtokens, dout, n, N, prefix, C);
+        dim3 blocks(ceil_div((N - prefix) * C, BLOCK * W), B);
+        drop_prefix_kernel<W><<<blocks, BLOCK, 0, stream>>>(dtokens, dout, N, prefix, C);
     });
     CUDA_CHECK_LAUNCH();
 }

@@ -46,21 +46,27 @@ inline void pool_forward(T* out, const X* x, bool average, bool has_cls, int B, 
     CUDA_CHECK_LAUNCH();
 }
 
-template <class X, class T>
-__global__ void pool_backward_kernel(X* dx, const T* dout, int first, int last, size_t n, int N, int C) {
-    size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x;
-    if (i >= n) { return; }
-    size_t row = i / C;
-    int token = (int)(row % N);
-    float share = token >= first && token < last ? 1.0f / (last - first) : 0;
-    dx[i] = from_float<X>(share * to_float(dout[row / N * C + i % C]));
+// Blocks (part of an image, image)
+template <int W, class X, class T>
+__global__ void pool_backward_kernel(X* dx, const T* dout, int first, int last, float share, int N, int C) {
+    int at = (blockIdx.x * BLOCK + threadIdx.x) * W, token = at / C, c = at % C;
+    size_t b = blockIdx.y;
+    float d[W];
+    if (token >= N) { return; }
+    load(d, dout + b * C + c);
+    for (int i = 0; i < W; i++) { d[i] *= token >= first && token < last ? share : 0; }
+    store(dx + b * N * C + at, d);
 }
 
 // out = mean of tokens first..last-1: dx (B, N, C) =, zero for the tokens left out
 template <class X, class T>
 inline void pool_backward(X* dx, const T* dout, bool average, bool has_cls, int B, int N, int C, cudaStream_t stream) {
     int first = average && has_cls ? 1 : 0, last = average ? N : 1;
-    size_t n = (size_t)B * N * C;
-    pool_backward_kernel<<<ceil_div(n, BLOCK), BLOCK, 0, stream>>>(dx, dout, first, last, n, N, C);
+    with_width(vectorises(C, dx, dout), [=](auto width) {
+        constexpr int W = width.value;
+        dim3 blocks(ceil_div(N * C, BLOCK * W), B);
+        float share = 1.0f / (last - first);
+        pool_backward_kernel<W><<<blocks, BLOCK, 0, stream>>>(dx, dout, first, last, share, N, C);
+    });
     CUDA_CHECK_LAUNCH();
 }

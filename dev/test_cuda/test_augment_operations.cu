@@ -126,16 +126,16 @@ static void apply_on_gpu(RgbImage image, const OperationList* list, const uint8_
     operate(image.pixels, list, fill, 1, image.height, image.width, false);
 }
 
-__global__ void mix_kernel(uint8_t* x, uint8_t* y, size_t count, Mix mix) {
+__global__ void mix_kernel(uint8_t* x, uint8_t* y, size_t count, Mix mix, float one) {
     size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x;
-    if (i < count) { mix_two_levels(&x[i], &y[i], mix); }
+    if (i < count) { mix_two_levels(&x[i], &y[i], mix, one); }
 }
 
 static void mix_on_gpu(uint8_t* x, uint8_t* y, size_t count, MixShares shares) {
     Mix mix = mix_none();
     mix.shares = shares;
     DeviceArray<uint8_t> own(Bytes(x, x + count)), other(Bytes(y, y + count));
-    mix_kernel<<<ceil_div(count, (size_t)BLOCK), BLOCK>>>(own.data, other.data, count, mix);
+    mix_kernel<<<ceil_div(count, (size_t)BLOCK), BLOCK>>>(own.data, other.data, count, mix, (float)unknown_one());
     CUDA_CHECK_LAUNCH();
     CUDA_CHECK(cudaMemcpy(x, own, count, cudaMemcpyDeviceToHost));
     CUDA_CHECK(cudaMemcpy(y, other, count, cudaMemcpyDeviceToHost));

@@ -1,4 +1,4 @@
-// patch_embed.cuh against patch_embed.h: patches of 4, 5 and 16, with a class token and without; the gradients of bias,
+// patch_embed.cuh against patch_embed.h: patches of 4, 5, 8 and 16, with a class token and without; the gradients of bias,
 // class token and positions.
 #include "../../kernels/patch_embed.cuh"
 #include "kernel_test.cuh"
@@ -51,12 +51,14 @@ template <class R, class T> static void test_storage() {
     test_tokens<R, T>(3, 16, 4, 65, true);
     test_tokens<R, T>(37, 8, 4, 96, false);
     test_tokens<R, T>(5, 32, 4, 40, true);
+    test_tokens<R, T>(3, 56, 4, 24, true); // 197 tokens
 }
 
 int main(int argc, char** argv) {
     test_patches<float>(1, 4, 4);
     test_patches<float>(3, 20, 5);
     test_patches<float>(2, 48, 16);
+    test_patches<float>(3, 56, 8);
     test_patches<bf16>(3, 20, 5);
     test_patches<bf16>(2, 48, 16);
     test_storage<float, float>();

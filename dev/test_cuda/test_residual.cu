@@ -41,6 +41,7 @@ template <class R, class T> static void test_storage() {
     test_pool<R, T>(3, 17, 65, false, true);
     test_pool<R, T>(3, 17, 65, true, true);
     test_pool<R, T>(5, 64, 96, true, false);
+    test_pool<R, T>(3, 197, 40, true, true);
 }
 
 int main(int argc, char** argv) {
