@@ -60,8 +60,8 @@ static inline void attention_forward(float* out, float* lse, const float* qkv, f
     }
 }
 
-// P and dP rows of a tile to dS = P (dP - delta), delta = sum_j P_j dP_j = dout . out (D): a row of P sums to 1 whatever
-// S is
+// P and dP rows of a tile to dS = P (dP - delta), delta = sum_j P_j dP_j = dout . out (D): a row of P sums to 1
+// whatever S is
 static inline void softmax_row_backward(float* dp, const float* p, const float* dout, const float* out, int N, int D) {
     float delta = vm_row_dot(dout, out, D);
     for (int i = 0; i < attention_stride(N); i++) { dp[i] = p[i] * (dp[i] - delta); }

@@ -234,7 +234,8 @@ static inline void karat_harmonics_backward(float* dx, int ld, const float* feat
         for (int lane = 0; lane < TILE_COLS; lane += VEC_LANES) {
             const float *c = features + lane, *s = c + d.G * apart, *c_coefs = coefs + lane;
             Vec df[TILE_ROWS][2] = {0};
-            register_sums(df, d.R, dz, d.R, 1, c_coefs, c_coefs + d.G * coefs_apart, WHOLE_TILE);
+            register_sums(df, d.R, dz, d.R, 1, c_coefs, c_coefs + d.G * coefs_apart, NOTHING_COMING,
+                          WHOLE_TILE);
             UNROLLED
             for (int r = 0; r < TILE_ROWS; r++, c += TILE_COLS, s += TILE_COLS) {
                 Vec part = (float)m * (*(const Vec*)c * df[r][1] - *(const Vec*)s * df[r][0]);

@@ -62,14 +62,25 @@ typedef float Vec __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_ali
 typedef struct { int rows, vectors; } TileShape;
 #define WHOLE_TILE ((TileShape){TILE_ROWS, 2})
 
+// Where x[ahead] is or would be: what is asked for may lie behind the matrix, where it does no harm, but no
+// pointer may point there.
+ALWAYS_INLINE uintptr_t address_ahead(const float* x, size_t ahead) { return (uintptr_t)x + ahead * sizeof *x; }
+
+// What tiles to come will read, which the present one asks memory for: a line for each of its k, step bytes apart, and
+// each row of its result `jump` bytes on from where the row before began. NOTHING_COMING costs nothing.
+typedef struct { uintptr_t at; size_t step, jump; } Coming;
+#define NOTHING_COMING ((Coming){0, 0, 0})
+
 // sum[r][0] += sum over k < K of a's element (r,k), a[r * a_row + k * a_k], times a vector left[k * TILE_COLS ..];
 // sum[r][1] with right. The two vectors are the halves of a panel's row, or lie in two panels.
 ALWAYS_INLINE void register_sums(Vec sum[TILE_ROWS][2], int K, const float* a, size_t a_row, size_t a_k,
-                                 const float* left, const float* right, TileShape s) {
+                                 const float* left, const float* right, Coming coming, TileShape s) {
     enum { HALF = TILE_ROWS / 2 };
     const float* lower = a + HALF * a_row; // the multiples of a_row up to HALF fit the integer registers
     for (int k = 0; k < K; k++, a += a_k, lower += a_k, left += TILE_COLS, right += TILE_COLS) {
         Vec l = *(const Vec*)left, r = *(const Vec*)right;
+        if (coming.at) { __builtin_prefetch((const void*)coming.at); }
+        coming.at += coming.step;
         UNROLLED
         for (int i = 0; i < s.rows; i++) {
             float x = i < HALF ? a[i * a_row] : lower[(i - HALF) * a_row];
@@ -96,19 +107,21 @@ ALWAYS_INLINE void prefetch_written(float* row, TileShape s) {
 // C (TILE_ROWS, TILE_COLS, or as much of it as s says) = alpha a b + add: a's element (r,k) is a[r * a_row + k * a_k],
 // b a panel (K, TILE_COLS)
 ALWAYS_INLINE void register_tile_added(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k,
-                                       const float* b, float alpha, Addend add, TileShape s) {
+                                       const float* b, float alpha, Addend add, Coming coming, TileShape s) {
     Vec sum[TILE_ROWS][2] = {0};
     int step = K / s.rows;
     for (int r = 0; r < s.rows; r++, a += step * a_k, b += step * TILE_COLS) {
         prefetch_written(C + r * ldc, s); // often for the first time; all rows at once would keep a and b waiting
-        register_sums(sum, step, a, a_row, a_k, b, b + VEC_LANES, s);
+        register_sums(sum, step, a, a_row, a_k, b, b + VEC_LANES, coming, s);
+        coming.at += coming.jump;
     }
-    register_sums(sum, K - step * s.rows, a, a_row, a_k, b, b + VEC_LANES, s);
+    register_sums(sum, K - step * s.rows, a, a_row, a_k, b, b + VEC_LANES, coming, s);
     UNROLLED
     for (int r = 0; r < s.rows; r++, C += ldc, add.x += add.ld) {
         for (int v = 0; v < s.vectors; v++) {
-            Vec* c = (Vec*)(C + v * VEC_LANES);
-            *c = add.scale == 0 ? alpha * sum[r][v] : alpha * sum[r][v] + add.scale * *(const Vec*)(add.x + v * VEC_LANES);
+            Vec c = alpha * sum[r][v];
+            if (add.scale != 0) { c += add.scale * *(const Vec*)(add.x + v * VEC_LANES); }
+            *(Vec*)(C + v * VEC_LANES) = c;
         }
     }
 }
@@ -116,7 +129,7 @@ ALWAYS_INLINE void register_tile_added(float* C, size_t ldc, int K, const float*
 // C (TILE_ROWS, TILE_COLS) = alpha a b + beta C
 ALWAYS_INLINE void register_tile(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k, const float* b,
                                  float alpha, float beta) {
-    register_tile_added(C, ldc, K, a, a_row, a_k, b, alpha, (Addend){C, (int)ldc, beta}, WHOLE_TILE);
+    register_tile_added(C, ldc, K, a, a_row, a_k, b, alpha, (Addend){C, (int)ldc, beta}, NOTHING_COMING, WHOLE_TILE);
 }
 
 // tile[r][c] = (add ? tile[r][c] : 0) + sum over k of a[k][r] b[k][c], for panels a (K, TILE_ROWS) and b (K, TILE_COLS)
@@ -137,11 +150,10 @@ ALWAYS_INLINE void transpose_four(float* to, int width, const float* x, size_t s
     *(Four*)(to + 3 * width) = SHUFFLE4(ab, cd, 2, 3, 6, 7);
 }
 
-// The rows that a panel is copied from are short and far apart: ask for later ones in time. The address may lie behind
-// the matrix, where it does no harm; it is an integer, since no pointer may point there.
+// The rows that a panel is copied from are short and far apart: ask for later ones in time
 enum { PREFETCH_PACKED = 8 };
 ALWAYS_INLINE void prefetch_row(const float* x, size_t ahead) {
-    __builtin_prefetch((const void*)((uintptr_t)x + ahead * sizeof *x));
+    __builtin_prefetch((const void*)address_ahead(x, ahead));
 }
 
 // panel (K, width) from x[j * step + k * step_k], j < lanes; the lanes beyond are 0
@@ -183,7 +195,7 @@ static inline void store_tile(float* C, int ldc, const float* tile, int ldt, int
 }
 
 // A block of B and one of A share the second cache level. K is cut into equal blocks.
-enum { BLOCK_M = 96, BLOCK_N = 256, BLOCK_K = 256, PACKING_REPAYS = 128 };
+enum { BLOCK_M = 96, BLOCK_N = 256, BLOCK_K = 256, PACKING_REPAYS = 128, CACHE_LINE = 64 };
 static_assert(BLOCK_M % TILE_ROWS == 0 && BLOCK_N % TILE_COLS == 0, "blocks are whole tiles");
 
 static inline int block_depth(int K, int most) {
@@ -193,27 +205,63 @@ static inline int block_depth(int K, int most) {
 
 // A block of op(A): element (m,k) is x[m * row + k * step]. Panels hold its last rows where those do not fill a tile,
 // and all of it where `packed`: A's transpose, which would be read across its rows, if there are columns enough.
-typedef struct { const float* x; size_t row, step; const float* panels; bool packed; } LeftBlock;
+typedef struct { const float* x; size_t row, step; float* panels; bool packed; } LeftBlock;
 
-static inline void left_pack(LeftBlock* a, float* panels, int rows, int depth) {
-    int first = a->packed ? 0 : rows / TILE_ROWS * TILE_ROWS;
-    a->panels = panels;
-    if (a->row == 1) {
-        pack_panels(panels + (size_t)first * depth, TILE_ROWS, rows - first, depth, a->x + first, 1, a->step);
+// A block of op(B): element (k,n) is x[n * column + k * step]; all of it in panels, which are to be filled if `fresh`
+typedef struct { const float* x; size_t column, step; float* panels; bool fresh; } RightBlock;
+
+// The panel of the rows from m on
+NEVER_INLINE void left_pack(LeftBlock a, int m, int rows, int depth) {
+    float* panel = a.panels + (size_t)m * depth;
+    if (a.row == 1) {
+        pack_panel(panel, TILE_ROWS, rows, depth, a.x + m, 1, a.step);
     } else {
-        pack_panels(panels + (size_t)first * depth, TILE_ROWS, rows - first, depth, a->x + first * a->row, a->row, 1);
+        pack_panel(panel, TILE_ROWS, rows, depth, a.x + m * a.row, a.row, 1);
     }
+}
+
+// The panel of the columns from n on
+NEVER_INLINE void right_pack(RightBlock b, int n, int columns, int depth) {
+    float* panel = b.panels + (size_t)n * depth;
+    if (b.column == 1) {
+        pack_panel(panel, TILE_COLS, columns, depth, b.x + n, 1, b.step);
+    } else {
+        pack_panel(panel, TILE_COLS, columns, depth, b.x + n * b.column, b.column, 1);
+    }
+}
+
+// TILE_ROWS rows from x[ahead] on, ld apart
+static inline Coming coming_rows(const float* x, size_t ahead, size_t ld) {
+    return (Coming){address_ahead(x, ahead), CACHE_LINE, ld * sizeof *x};
+}
+
+// A line of each of depth rows from x[ahead] on, ld apart
+static inline Coming coming_lines(const float* x, size_t ahead, size_t ld, int depth) {
+    return (Coming){address_ahead(x, ahead), ld * sizeof *x, depth / TILE_ROWS * ld * sizeof *x};
+}
+
+// While the tile (m,n) is computed: in the first column the next rows of A, in all of them the columns that are packed
+// next, of which each of the first tiles takes a part
+static inline Coming block_coming(LeftBlock a, RightBlock b, int m, int n, int rows, int cols, int depth) {
+    int line = m / TILE_ROWS * (CACHE_LINE / (int)sizeof(float)), next = n + TILE_COLS;
+    if (n == 0 && a.packed && m + TILE_ROWS < rows) { return coming_lines(a.x, m + 2 * TILE_ROWS - 1, a.step, depth); }
+    if (n == 0 && a.step == 1) { return coming_rows(a.x, (m + TILE_ROWS) * a.row, a.row); }
+    if (b.fresh && next < cols) {
+        if (b.column == 1 && line < TILE_COLS) { return coming_lines(b.x, next + line, b.step, depth); }
+        if (b.step == 1 && m < TILE_COLS) { return coming_rows(b.x, (next + m) * b.column, b.column); }
+    }
+    return (Coming){(uintptr_t)b.panels, 0, 0}; // where it is already
 }
 
 // A tile of C, m rows down the block
 ALWAYS_INLINE void block_tile(float* C, int ldc, LeftBlock a, int m, int depth, const float* b, float alpha, Addend add,
-                              TileShape s) {
+                              Coming coming, TileShape s) {
     if (a.packed) {
-        register_tile_added(C, ldc, depth, a.panels + (size_t)m * depth, 1, TILE_ROWS, b, alpha, add, s);
+        register_tile_added(C, ldc, depth, a.panels + (size_t)m * depth, 1, TILE_ROWS, b, alpha, add, coming, s);
     } else if (a.row == 1) {
-        register_tile_added(C, ldc, depth, a.x + m, 1, a.step, b, alpha, add, s);
+        register_tile_added(C, ldc, depth, a.x + m, 1, a.step, b, alpha, add, coming, s);
     } else {
-        register_tile_added(C, ldc, depth, a.x + m * a.row, a.row, 1, b, alpha, add, s);
+        register_tile_added(C, ldc, depth, a.x + m * a.row, a.row, 1, b, alpha, add, coming, s);
     }
 }
 
@@ -225,28 +273,34 @@ NEVER_INLINE void last_tile(float* C, int ldc, LeftBlock a, int m, int rows, int
     const Addend none = {0};
     a.packed = a.packed || rows < TILE_ROWS;
     if (rows > HALF && cols > VEC_LANES) {
-        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, WHOLE_TILE);
+        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, WHOLE_TILE);
     } else if (rows > HALF) {
-        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, (TileShape){TILE_ROWS, 1});
+        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, (TileShape){TILE_ROWS, 1});
     } else if (cols > VEC_LANES) {
-        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, (TileShape){HALF, 2});
+        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, (TileShape){HALF, 2});
     } else {
-        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, (TileShape){HALF, 1});
+        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, (TileShape){HALF, 1});
     }
     store_tile(C, ldc, tile, TILE_COLS, rows, cols, alpha, add);
 }
 
-// C (rows, cols) = alpha a b + add, b in panels
-static inline void block_product(float* C, int ldc, LeftBlock a, const float* b, int rows, int cols, int depth,
+// C (rows, cols) = alpha a b + add. Panels are filled when the first tile wants them: by then the lines that they are
+// made of are on their way.
+static inline void block_product(float* C, int ldc, LeftBlock a, RightBlock b, int rows, int cols, int depth,
                                  float alpha, Addend add) {
-    for (int n = 0; n < cols; n += TILE_COLS, b += (size_t)TILE_COLS * depth) {
+    for (int n = 0; n < cols; n += TILE_COLS) {
+        int width = min_int(TILE_COLS, cols - n);
+        const float* panel = b.panels + (size_t)n * depth;
+        if (b.fresh) { right_pack(b, n, width, depth); }
         for (int m = 0; m < rows; m += TILE_ROWS) {
-            int height = min_int(TILE_ROWS, rows - m), width = min_int(TILE_COLS, cols - n);
+            int height = min_int(TILE_ROWS, rows - m);
             float* c = C + (size_t)m * ldc + n;
+            if (n == 0 && (a.packed || height < TILE_ROWS)) { left_pack(a, m, height, depth); }
             if (height == TILE_ROWS && width == TILE_COLS) {
-                block_tile(c, ldc, a, m, depth, b, alpha, addend_at(add, m, n), WHOLE_TILE);
+                block_tile(c, ldc, a, m, depth, panel, alpha, addend_at(add, m, n),
+                           block_coming(a, b, m, n, rows, cols, depth), WHOLE_TILE);
             } else {
-                last_tile(c, ldc, a, m, height, width, depth, b, alpha, addend_at(add, m, n));
+                last_tile(c, ldc, a, m, height, width, depth, panel, alpha, addend_at(add, m, n));
             }
         }
     }
@@ -265,22 +319,18 @@ static inline GemmPanels* gemm_panels(void) { // the calling thread's
 NEVER_INLINE void own_gemm_added(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A,
                                  int lda, const float* B, int ldb, Addend add, float* C, int ldc) {
     GemmPanels* panels = gemm_panels();
-    LeftBlock a = {.row = transpose_a ? 1 : lda, .step = transpose_a ? lda : 1,
+    LeftBlock a = {.row = transpose_a ? 1 : lda, .step = transpose_a ? lda : 1, .panels = panels->a,
                    .packed = transpose_a && N > PACKING_REPAYS};
+    RightBlock b = {.column = transpose_b ? ldb : 1, .step = transpose_b ? 1 : ldb, .panels = panels->b};
     for (int n0 = 0; n0 < N; n0 += BLOCK_N) {
         int cols = min_int(BLOCK_N, N - n0);
         for (int k0 = 0, depth = block_depth(K, BLOCK_K); k0 < K; k0 += depth) {
             int rest = min_int(depth, K - k0);
-            if (transpose_b) {
-                pack_panels(panels->b, TILE_COLS, cols, rest, B + (size_t)n0 * ldb + k0, ldb, 1);
-            } else {
-                pack_panels(panels->b, TILE_COLS, cols, rest, B + (size_t)k0 * ldb + n0, 1, ldb);
-            }
+            b.x = B + n0 * b.column + k0 * b.step;
             for (int m0 = 0; m0 < M; m0 += BLOCK_M) {
-                int rows = min_int(BLOCK_M, M - m0);
                 a.x = A + m0 * a.row + k0 * a.step;
-                left_pack(&a, panels->a, rows, rest);
-                block_product(C + (size_t)m0 * ldc + n0, ldc, a, panels->b, rows, cols, rest, alpha,
+                b.fresh = m0 == 0;
+                block_product(C + (size_t)m0 * ldc + n0, ldc, a, b, min_int(BLOCK_M, M - m0), cols, rest, alpha,
                               addend_at(k0 ? (Addend){C, ldc, 1} : add, m0, n0));
             }
         }

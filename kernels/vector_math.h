@@ -4,7 +4,7 @@
 // Each is a range reduction followed by a minimax polynomial (Lawson's iteration in 40 digits). Errors against libm in
 // double: exp 1e-7 relative, sin and cos 1e-7 absolute for |x| < 1e4. A NaN comes out as NaN. Every
 // comparison is written so that a NaN fails it and passes through, and so that it compiles to a min, a max or a blend.
-// Nearest integers are rintf, one instruction from SSE 4.1 on, or come from adding 1.5 2^23, the last place of which is 1.
+// Nearest integers are rintf, one instruction from SSE 4.1 on, or read off a sum with 1.5 2^23, whose last place is 1.
 #pragma once
 #include "../runtime/inlining.h"
 #include <math.h>
@@ -28,8 +28,8 @@ ALWAYS_INLINE float vm_max(float x, float low) { return low > x ? low : x; }
 
 ALWAYS_INLINE float vm_power_of_two(int32_t n) { return vm_from_bits((int32_t)(((uint32_t)n + 127) << 23)); }
 
-// e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln(2)/2: gives e^r, and n as an integer, off the bits of x / ln 2 + 1.5 2^23.
-// For a NaN, and far outside of exp's range, n is some number.
+// e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln(2)/2: gives e^r, and n as an integer. For a NaN, and far outside of exp's
+// range, n is some number.
 ALWAYS_INLINE float vm_exp_rest(float x, int32_t* whole) {
     float shifted = x * 1.44269504f + 0x1.8p23f, n = shifted - 0x1.8p23f;
     float r = x - n * 0.693115234375f - n * 3.19461833e-5f; // ln 2 in two parts, the first with bits to spare for n
