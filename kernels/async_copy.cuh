@@ -1,15 +1,27 @@
-// Copies from global to shared memory that a thread starts and does not wait for, 16 bytes each (cp.async, sm_80 and
-// above). Those started since the last commit are a group. What it has waited for a thread may read; what others have
+// Copies from global to shared memory that a thread starts and does not wait for (cp.async, sm_80 and above), past the
+// registers. Those started since the last commit are a group. What it has waited for a thread may read; what others have
 // copied, behind a barrier. The emulation copies when a thread waits, and until then has NaNs there (dev/cuda_on_cpu).
 #pragma once
 #include "cuda_common.cuh"
 
-__device__ inline void copy_async(void* shared, const void* global) {
+// 16 bytes; zeros unless inside
+__device__ inline void copy_async(uint4* to, const uint4* from, bool inside) {
 #ifdef CUDA_EMU
-    emu_copy_async(shared, global, 16);
+    emu_copy_async(to, from, 16, inside);
 #else
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
-                 : : "r"((uint32_t)__cvta_generic_to_shared(shared)), "l"(__cvta_generic_to_global(global)) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 : : "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)), "r"(inside ? 16 : 0)
+                 : "memory");
+#endif
+}
+
+__device__ inline void copy_async(float* to, const float* from, bool inside) {
+#ifdef CUDA_EMU
+    emu_copy_async(to, from, 4, inside);
+#else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;"
+                 : : "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)), "r"(inside ? 4 : 0)
+                 : "memory");
 #endif
 }
 
@@ -30,17 +42,12 @@ template <int GROUPS> __device__ inline void copy_async_wait() {
 #endif
 }
 
-// As load_rows of tensor_cores.cuh, started
-template <int WIDTH>
-__device__ void load_rows_async(bf16* tile, const bf16* matrix, size_t ld, int tile_rows, int rows, int columns) {
-    constexpr int VECTORS = WIDTH / 8;
-    for (int i = threadIdx.x; i < tile_rows * VECTORS; i += blockDim.x) {
-        int row = i / VECTORS, column = i % VECTORS * 8;
-        bf16* to = tile + row * (WIDTH + 8) + column;
-        if (row < rows && column < columns) {
-            copy_async(to, matrix + row * ld + column);
-        } else {
-            *(uint4*)to = make_uint4(0, 0, 0, 0);
-        }
-    }
+// For all copies, in groups or not
+__device__ inline void copy_async_wait_all() {
+#ifdef CUDA_EMU
+    emu_copy_async_commit();
+    emu_copy_async_wait(0);
+#else
+    asm volatile("cp.async.wait_all;" : : : "memory");
+#endif
 }

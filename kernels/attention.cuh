@@ -408,7 +408,7 @@ attention_backward_key_tensor(bf16* dqkv, float* partials, const bf16* dout, con
     load_rows<D, true>(s->values, k + d.C, ld, rows, d.N - block_first, d.D);
     load_rows<D, true>(keys_here, k, ld, rows, d.N - block_first, d.D);
     if (BESIDE) { load_tile(0); }
-    await_copies();
+    copy_async_wait_all();
     __syncthreads();
     uint32_t keys[D / 16][4];
     #pragma unroll
@@ -420,7 +420,7 @@ attention_backward_key_tensor(bf16* dqkv, float* partials, const bf16* dout, con
     float dk[D / 16][8] = {}, dv[D / 16][8] = {}, scale = rsqrtf(d.D);
     for (int tile = 0; tile < d.NQ; tile += TILE) {
         int buffer = tile / TILE % 2;
-        await_copies();
+        copy_async_wait_all();
         __syncthreads(); // the tile is there, and nobody reads the other one any more
         if (tile + TILE < d.NQ) { load_tile(tile + TILE); }
         for (int j = 0; j < TILE && tile + j < d.NQ && count > 0; j += 16) {

@@ -15,7 +15,6 @@
 // The backward's loads are asynchronous: queries and keys come while dz and dV are calculated from values and dout, and
 // where there is room for these beside dA, those of the next sample come while dA, dQ and dK are calculated.
 #pragma once
-#include "async_copy.cuh"
 #include "attention.cuh"
 #include "karat_plain.cuh"
 
@@ -391,8 +390,8 @@ __device__ inline void karat_tensor_start_values(KaratShared<D> s, const bf16* q
                                                  KaratDims d) {
     size_t ld = 3 * (size_t)d.C;
     int padded = karat_tiles(d.N) * 16;
-    load_rows_async<D>(s.values, qkv + b * d.N * ld + 2 * d.C + h * d.D, ld, padded, d.N, d.D);
-    load_rows_async<D>(s.dout, dout + (size_t)b * d.NQ * d.C + h * d.D, d.C, padded, d.NQ, d.D);
+    load_rows<D, true>(s.values, qkv + b * d.N * ld + 2 * d.C + h * d.D, ld, padded, d.N, d.D);
+    load_rows<D, true>(s.dout, dout + (size_t)b * d.NQ * d.C + h * d.D, d.C, padded, d.NQ, d.D);
     copy_async_commit();
 }
 
@@ -400,8 +399,8 @@ template <int D>
 __device__ inline void karat_tensor_start_logits(KaratShared<D> s, const bf16* q, KaratDims d) {
     size_t ld = 3 * (size_t)d.C;
     int padded = karat_tiles(d.N) * 16;
-    load_rows_async<D>(s.queries, q, ld, padded, d.NQ, d.D);
-    load_rows_async<D>(s.keys, q + d.C, ld, padded, d.N, d.D);
+    load_rows<D, true>(s.queries, q, ld, padded, d.NQ, d.D);
+    load_rows<D, true>(s.keys, q + d.C, ld, padded, d.N, d.D);
     copy_async_commit();
 }
 

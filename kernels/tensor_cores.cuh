@@ -7,7 +7,7 @@
 // A factor that is stored transposed, its columns in memory's rows, is loaded by the functions that say so.
 // PTX stands in the first functions only, each one instruction; the emulation has its own (dev/cuda_on_cpu).
 #pragma once
-#include "cuda_common.cuh"
+#include "async_copy.cuh"
 
 // d += a b for the left or right half of the columns, m16n8k16
 __device__ inline void mma_bf16(float* d, const uint32_t* a, const uint32_t* b) {
@@ -33,30 +33,6 @@ template <bool TRANSPOSED> __device__ inline void load_matrices(uint32_t* to, co
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(address) : "memory");
     }
-#endif
-}
-
-// A vector from global to shared memory, zeros unless inside, past the registers and without waiting for it
-__device__ inline void copy_async(uint4* to, const uint4* from, bool inside) {
-#ifdef CUDA_EMU
-    *to = inside ? *from : make_uint4(0, 0, 0, 0);
-#else
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"((uint32_t)__cvta_generic_to_shared(to)),
-                 "l"(from), "r"(inside ? 16 : 0) : "memory");
-#endif
-}
-__device__ inline void copy_async(float* to, const float* from, bool inside) {
-#ifdef CUDA_EMU
-    *to = inside ? *from : 0;
-#else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" :: "r"((uint32_t)__cvta_generic_to_shared(to)),
-                 "l"(from), "r"(inside ? 4 : 0) : "memory");
-#endif
-}
-// Until all that this thread copied so is there; a barrier then shows it to the others
-__device__ inline void await_copies(void) {
-#ifndef CUDA_EMU
-    asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
 
@@ -117,7 +93,7 @@ __device__ inline void store_block(bf16* matrix, size_t ld, const float* accumul
 
 // The whole block of threads copies rows of global memory (columns a multiple of 8, 16-byte aligned) into shared
 // memory: tile_rows rows, WIDTH columns, WIDTH + 8 apart, so that rows that a warp loads together are in different banks.
-// Zeros beyond rows and columns. ASYNC: await_copies must follow.
+// Zeros beyond rows and columns. ASYNC: the copies are only started (async_copy.cuh).
 template <int WIDTH, bool ASYNC = false>
 __device__ void load_rows(bf16* tile, const bf16* matrix, size_t ld, int tile_rows, int rows, int columns) {
     constexpr int VECTORS = WIDTH / 8;

@@ -129,7 +129,7 @@ static void test_mma() {
 
 __device__ inline void copy_async(void* to, const void* from) {
 #ifdef CUDA_EMU
-    emu_copy_async(to, from, 16);
+    emu_copy_async(to, from, 16, true);
 #else
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
                  : : "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)) : "memory");

@@ -55,7 +55,7 @@ void enter_kernel();   // the first thing in every kernel
 // groups but the last `groups` is to copy, or returns false.
 struct AsyncCopy {
     void* shared;
-    const void* global;
+    const void* global; // NULL: zeros
     size_t bytes;
     int group;
 };

@@ -75,16 +75,18 @@ inline void emu_mma_m16n8k16_bf16(float* d, const uint32_t* a, const uint32_t* b
     emu::warp_op(emu::FULL_WARP, emu::mma_bf16_together, &mine, "mma.m16n8k16", place);
 }
 
-// cp.async, 16 bytes: they are there once the thread has waited. Until then NaNs lie there, so that both what is copied
-// too early, over what others still read, and what is read too early shows.
-inline void emu_copy_async(void* shared, const void* global, size_t bytes, emu::Place place = {}) {
-    if ((uintptr_t)shared % bytes || (uintptr_t)global % bytes) {
+// cp.async, of 4, 8 or 16 bytes, zeros unless inside: they are there once the thread has waited. Until then NaNs lie
+// there, so that both what is copied too early, over what others still read, and what is read too early shows.
+inline void emu_copy_async(void* shared, const void* global, size_t bytes, bool inside, emu::Place place = {}) {
+    if ((uintptr_t)shared % bytes || (inside && (uintptr_t)global % bytes)) {
         emu::fail("cp.async: not %zu-byte aligned, %s:%d", bytes, place.file, place.line);
     }
     memset(shared, 0xff, bytes);
-    emu::start_copy({shared, global, bytes, 0});
+    emu::start_copy({shared, inside ? global : nullptr, bytes, 0});
 }
 inline void emu_copy_async_commit() { emu::commit_copies(); }
 inline void emu_copy_async_wait(int groups) { // for all but the last `groups`
-    for (emu::AsyncCopy copy; emu::finish_copy(&copy, groups);) { memcpy(copy.shared, copy.global, copy.bytes); }
+    for (emu::AsyncCopy copy; emu::finish_copy(&copy, groups);) {
+        if (copy.global) { memcpy(copy.shared, copy.global, copy.bytes); } else { memset(copy.shared, 0, copy.bytes); }
+    }
 }
