@@ -408,7 +408,8 @@ template <class T> static void mlp_activation_forward(const Model* m, Params p, 
 template <class T> static void mlp_activation_backward(const Model* m, Params p, Params d, Acts<T> a, int rows) {
     int F = m->dims.F, mlp = m->config.mlp;
     if (mlp < ACTIVATION_COUNT) {
-        activation_backward(a.dhidden, d.fc1_bias, a.dhidden, a.fc1, (ActivationKind)mlp, m->scratch, rows, F, m->stream);
+        activation_backward(a.dhidden, d.fc1_bias, a.dhidden, a.fc1, (ActivationKind)mlp, m->scratch, rows, F,
+                            m->stream);
     } else if (mlp == MLP_PRELU) {
         prelu_backward(a.dhidden, d.fc1_bias, d.prelu_weight, a.dhidden, a.fc1, p.prelu_weight, m->scratch, rows, F,
                        m->stream);

@@ -2,10 +2,10 @@
 //     prelu(x) = x > 0 ? x : w x
 // activation.h and activation_values.h have the maths.
 //
-// n counts elements, rows of C where the backward sums: every backward sets dinp, which may be dout, and adds its column
-// sums to dbias (C), the gradient of the bias of the linear layer in front. These and PReLU's dw are summed a block at a
-// time over a fixed set of elements, then by partials.cuh. Bytes moved an element: forward 2 sizeof(T), backward
-// 3 sizeof(T).
+// n counts elements, rows of C where the backward sums: every backward sets dinp, which may be dout, and adds its
+// column sums to dbias (C), the gradient of the bias of the linear layer in front. These and PReLU's dw are summed a
+// block at a time over a fixed set of elements, then by partials.cuh. Bytes moved an element: forward 2 sizeof(T),
+// backward 3 sizeof(T).
 #pragma once
 #include "activation_kind.h"
 #include "activation_values.h"

@@ -261,8 +261,8 @@ attention_forward_tensor(bf16* out, float* lse, const bf16* qkv, AttentionDims d
     }
 }
 
-// A warp's 16 rows = scale sums, as far as count and columns go, by way of shared memory: stored 16 bytes at a time, and
-// their column sums (of D for each warp) by a product with ones. stage: 16 rows for each warp
+// A warp's 16 rows = scale sums, as far as count and columns go, by way of shared memory: stored 16 bytes at a time,
+// and their column sums, D a warp, by a product with ones. stage: 16 rows a warp
 template <int D>
 __device__ inline void attention_store_and_sum(bf16* rows, size_t ld, float* column_sums, bf16* stage,
                                                const float sums[][8], float scale, int count, int columns) {
@@ -370,7 +370,7 @@ attention_backward_query_tensor(bf16* dqkv, float* delta, float* partials, const
 }
 
 // Shared memory of dK and dV's kernel: two tiles of queries and dout, one being filled, with their lse and delta; the
-// block's values; column sums. Less than 99 KB, so that any GPU from sm_80 on can have it; for D <= 64, twice that many.
+// block's values; column sums. Less than 99 KB, which any GPU from sm_80 on has.
 template <int D> struct AttentionKeyShared {
     static constexpr int TILE = D <= 64 ? 64 : 32, LD = D + 8;
     bf16 tiles[2][2][TILE * LD];
@@ -388,7 +388,7 @@ attention_backward_key_tensor(bf16* dqkv, float* partials, const bf16* dout, con
                               const bf16* qkv, AttentionDims d) {
     extern __shared__ float4 shared[];
     constexpr int TILE = AttentionKeyShared<D>::TILE, LD = D + 8;
-    constexpr bool BESIDE = TILE * 2 == ATTENTION_WARPS * 16; // a tile fits beside the keys that wait for their registers
+    constexpr bool BESIDE = TILE * 2 == ATTENTION_WARPS * 16; // keys on their way to registers fill one buffer alone
     AttentionKeyShared<D>* s = (AttentionKeyShared<D>*)shared;
     int warp = threadIdx.x / 32, rows = blockDim.x / 2, h = blockIdx.y, b = blockIdx.z; // 16 rows a warp
     int block_first = blockIdx.x * rows, first = block_first + warp * 16, count = d.N - first;

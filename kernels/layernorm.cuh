@@ -301,12 +301,12 @@ inline void layernorm_backward(R* dinp, float* dweight, float* dbias, const T* d
                                const float* mean, const float* rstd, float* scratch, int rows, int C,
                                cudaStream_t stream) {
     StreamGradient<R, T> dx = {dinp, dinp, nullptr, nullptr, nullptr, 1};
-    layernorm_backward_launch(dx, (float*)NULL, dweight, dbias, dout, inp, weight, mean, rstd, scratch, rows, C, stream);
+    layernorm_backward_launch(dx, nullptr, dweight, dbias, dout, inp, weight, mean, rstd, scratch, rows, C, stream);
 }
 
 // inp (B, N, C) = ... + keep layer_scale branch, out = layernorm(inp): dinp_out = dinp + what comes through the norm,
-// dbranch = keep layer_scale dinp_out, dweight (C), dbias (C) and dbranch_bias (C) +=, the last by column sums of dbranch.
-// dinp may be dinp_out, or NULL where the norm alone reads the stream; dbranch is NULL where no branch joined it,
+// dbranch = keep layer_scale dinp_out, dweight (C) and dbias (C) +=, dbranch_bias (C) += column sums of dbranch. dinp
+// may be dinp_out, or NULL where the norm alone reads the stream; dbranch is NULL where no branch joined it,
 // dbranch_bias where its sums are not wanted.
 template <class R, class T>
 inline void layernorm_residual_backward(R* dinp_out, T* dbranch, float* dbranch_bias, float* dweight, float* dbias,

@@ -32,7 +32,7 @@ __global__ void add_partials_kernel(PartialSums sums) {
     PartialSum s = blockIdx.y == 0 ? sums.of[0] : blockIdx.y == 1 ? sums.of[1] : sums.of[2];
     int i = blockIdx.x * PARTIAL_COLUMNS + threadIdx.x;
     float total = 0;
-    #pragma unroll 4
+    #pragma unroll 8 // loads wait together
     for (int part = threadIdx.y; part < s.parts && i < s.n; part += PARTIAL_ROWS) {
         total += s.partials[(size_t)part * s.ld + i];
     }

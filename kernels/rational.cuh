@@ -11,7 +11,7 @@
 // Orders up to (5, 4) are calculated as (5, 4), others as (15, 15), the missing coefficients being zero.
 //
 // Bytes moved an element: forward 2 sizeof(T), backward 3 sizeof(T).
-// Instructions an element, (5, 4) form A: 16 forward and 45 backward on sm_90.
+// Instructions an element, (5, 4) form A: 15 forward and 47 backward on sm_90.
 #pragma once
 #include "partials.cuh"
 #include "rational_shape.h"
@@ -178,8 +178,8 @@ static inline size_t rational_scratch(int rows, int C, RationalShape s) {
     return column_scratch(rows, C, RATIONAL_BLOCKS, rational_coefficients(s));
 }
 
-// out = P(inp) / Q(inp): dinp =, dnumerator +=, ddenominator +=; dinp may be dout. dbias (C, may be NULL) += column sums
-// of dinp, for the linear layer that made inp.
+// out = P(inp) / Q(inp): dinp =, dnumerator +=, ddenominator +=; dinp may be dout. dbias (C, may be NULL) += column
+// sums of dinp, for the linear layer that made inp.
 template <class T>
 inline void rational_backward(T* dinp, float* dbias, float* dnumerator, float* ddenominator, const T* dout,
                               const T* inp, const float* numerator, const float* denominator, float* scratch, int rows,
