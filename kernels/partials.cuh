@@ -93,14 +93,6 @@ inline void column_sums(float* sum, Term term, float* scratch, int rows, int n, 
     add_partials(sum, n, nullptr, 0, scratch, parts, stream);
 }
 
-static inline size_t bias_backward_scratch(int rows, int C) { return column_sums_scratch(rows, C); }
-
-// out = ... + bias
-template <class T>
-inline void bias_backward(float* dbias, const T* dout, int ld, float* scratch, int rows, int C, cudaStream_t stream) {
-    column_sums(dbias, TensorTerm<T>{dout, (size_t)ld}, scratch, rows, C, stream);
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // Sums down the columns of a tensor (rows, C) beside what a kernel does to each of its elements. A block of BLOCK
 // threads has up to 32 vectors of W channels side by side, a thread one of them, and goes down the rows, as many at a
@@ -171,4 +163,40 @@ template <int W> __device__ inline void column_block_sums(float* partials, const
         }
         if (c < C) { partials[(size_t)blockIdx.y * C + c] = sum; }
     }
+}
+
+enum { BIAS_BLOCKS = 6 }; // on a multiprocessor
+
+// partials (gridDim.y, C): column sums of dout (rows, C)
+template <int W, class T>
+__global__ void __launch_bounds__(BLOCK, BIAS_BLOCKS)
+bias_backward_kernel(float* partials, const T* dout, int rows, int C) {
+    __shared__ alignas(16) float sums[BLOCK * W];
+    Column<W> column(rows, C);
+    float d[W], sum[W] = {};
+    #pragma unroll 4 // loads wait together
+    for (size_t at = column.at; at < column.end; at += column.step) {
+        load(d, dout + at);
+        for (int i = 0; i < W; i++) { sum[i] += d[i]; }
+    }
+    store_shared(sums, sum, threadIdx.x * W, BLOCK * W);
+    column_block_sums<W>(partials, sums, C);
+}
+
+static inline size_t bias_backward_scratch(int rows, int C) {
+    size_t vectors = column_scratch(rows, C, BIAS_BLOCKS, 0), elements = column_sums_scratch(rows, C);
+    return vectors > elements ? vectors : elements;
+}
+
+// out = ... + bias. Rows without gaps are read 16 bytes at a time.
+template <class T>
+inline void bias_backward(float* dbias, const T* dout, int ld, float* scratch, int rows, int C, cudaStream_t stream) {
+    if (ld != C || !vectorises(C, dout)) {
+        column_sums(dbias, TensorTerm<T>{dout, (size_t)ld}, scratch, rows, C, stream);
+        return;
+    }
+    dim3 grid = column_grid(rows, C, VECTOR, BIAS_BLOCKS);
+    bias_backward_kernel<VECTOR><<<grid, BLOCK, 0, stream>>>(scratch, dout, rows, C);
+    CUDA_CHECK_LAUNCH();
+    add_partials(dbias, C, nullptr, 0, scratch, grid.y, stream);
 }

@@ -46,6 +46,24 @@ template <class R, class T> static void test_tokens(int B, int S, int P, int C, 
     check<T>("bias_backward", d_dbias, dbias, SUMS);
 }
 
+// Rows without gaps, by vectors or not, of one block's channels and of several; rows that lie apart
+template <class T> static void test_bias(int rows, int C, int ld) {
+    Floats dout = random_values<T>((size_t)rows * ld), dbias(C, 0.5f), packed((size_t)rows * C);
+    for (size_t i = 0; i < packed.size(); i++) { packed[i] = dout[i / C * ld + i % C]; }
+    Device<T> d_dout(dout);
+    Device<float> d_dbias(dbias), scratch(bias_backward_scratch(rows, C));
+    bias_backward<T>(d_dbias, d_dout, ld, scratch, rows, C, 0);
+    check<T>("bias_backward", d_dbias, plus_column_sums(dbias, packed), SUMS);
+}
+
+template <class T> static void test_biases() {
+    test_bias<T>(1, 8, 8);
+    test_bias<T>(197, 72, 72);
+    test_bias<T>(3 * 65, 584, 584);
+    test_bias<T>(3 * 65, 584, 592);
+    test_bias<T>(197, 65, 65);
+}
+
 template <class R, class T> static void test_storage() {
     test_tokens<R, T>(1, 4, 4, 8, true);
     test_tokens<R, T>(3, 16, 4, 65, true);
@@ -64,5 +82,7 @@ int main(int argc, char** argv) {
     test_storage<float, float>();
     test_storage<bf16, bf16>();
     test_storage<float, bf16>();
+    test_biases<float>();
+    test_biases<bf16>();
     return kernel_tests_finish(argc, argv);
 }
