@@ -84,12 +84,12 @@ help:
 	@echo 'make stress         kills a run 100 times, and sets two on one folder 50 times: minutes'
 	@echo 'make -C dev/test_cuda emu trainer    the CUDA kernels and trainer, run on the CPU, against the CPU'"'"'s'
 	@echo 'make -C dev/cuda_on_cpu test         what runs them there, with planted defects'
-	@echo 'make test-gpu-check                  scripts/gpu_check.sh in tiny sizes on the CPU'
+	@echo 'make test-gpu-check                  scripts/gpu_check.sh with stand-ins for a GPU, and in tiny sizes on the CPU'
 	@echo 'make fuzz           looks for inputs that crash what reads files and flags, FUZZ_SECONDS=60 each: needs clang'
 	@echo 'make fuzz-kds       one of them: $(FUZZ_TARGETS)'
 	@echo 'make clean          removes what make built'
 	@echo
-	@echo 'scripts/gpu_check.sh               tests and benchmarks on an NVIDIA GPU, in at most 8 minutes'
+	@echo 'scripts/gpu_check.sh               tests and benchmarks on an NVIDIA GPU, in at most 10 minutes'
 	@echo 'scripts/reproduce.sh               the tables of both papers, a command a row; without arguments it lists them'
 	@echo 'scripts/figures.sh DATA            pages of analyses: softmax against KArAt, and KAT against ViT, on CIFAR-10'
 	@echo 'dev/bench/compare_torch.sh --install                       the same models in PyTorch beside this trainer'
@@ -198,7 +198,7 @@ stress: $(BUILD)/train_kat
 	@TRAIN_KAT=$< dev/test/stress.sh
 
 test-gpu-check:
-	@scripts/gpu_check.sh --emulated --json $(BUILD)/gpu_check.json
+	@JSON="$(BUILD)/gpu_check.json" dev/gpu_check/test.sh
 
 # $(call RUN_TESTS,test...). Shell tests are told where the programs are; $(abspath) would split this folder's name at a space.
 RUN_TESTS = @build="$$(cd $(BUILD) && pwd)" && TRAIN_KAT="$$build/train_kat" CONVERT_DATA="$$build/convert_data" \

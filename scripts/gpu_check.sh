@@ -1,221 +1,142 @@
 #!/usr/bin/env bash
-# Everything to know about this program on this machine's NVIDIA GPU, in one command and at most 8 minutes:
+# Everything to know about this program on this machine's NVIDIA GPU, in one command:
 #
-#     scripts/gpu_check.sh [--json FILE] [--seconds 480] [--emulated]
+#     scripts/gpu_check.sh [--json FILE] [--minutes 10] [--only PART,PART...] [--programs DIR]
+#     scripts/gpu_check.sh --build DIR [--arch "sm_80 sm_90"]
 #
-# builds for the GPU, tests on it (every kernel and the whole trainer against the CPU's, the same bits in every run),
-# measures (dev/bench/bench_cuda.cu: what the GPU can do, training steps of ViT, KAT and KArAt in three sizes, the
-# operations of a step against their floors; dev/bench/torch_gpu.py: PyTorch, where it is), and in the time that is left
-# looks at every memory access (compute-sanitizer: memcheck, racecheck). Each part has a limit of time and a verdict, ok,
-# FAILED or skipped with the reason; one that fails does not stop the others. All verdicts and numbers go to FILE
-# (gpu_check.json unless told). Exit status 1 where a part failed, or there is no GPU.
+# builds for the GPU and goes through these parts, the most telling first:
 #
-# Nothing is installed. Wanted: nvcc, gcc, make; for the trainer's test libcjson (unpacked anywhere: CPATH, LIBRARY_PATH
-# and LD_LIBRARY_PATH find it); compute-sanitizer; PyTorch with Triton for the python3 there, or for $PYTHON.
+#   smoke        20 steps of ViT-Tiny and of KAT with KArAt at 224², with CUDA graphs and without: the same bits; images/s
+#   kernels      every kernel against the CPU's, twice: the same bits
+#   shapes       gradients of whole models at 224² against the CPU's trainer, in fp32, tf32 and bf16
+#   memcheck, synccheck, racecheck    compute-sanitizer on the kernels' tests and on steps of the trainer
+#   bench-tiny, bench-base, bench-small   training steps of ViT, KAT, KArAt and both, the operations of a step against
+#                their floors, and what the GPU can do (dev/bench/bench_cuda.cu)
+#   batches      Tiny at other batch sizes, and where a step's time goes
+#   torch        PyTorch (dev/bench/torch_gpu.py)
+#   again        bench-tiny once more: whether the GPU is what it was
+#   trainer      the whole trainer against the CPU's (dev/test_cuda/test_train.sh)
+#   counters     what holds the largest kernels up (ncu)
+#
+# --only takes some of them ("bench" stands for all that begin so). Where the minutes are too few, the last parts are left
+# out, and this is said first. Each part has a limit of time and a verdict, ok, FAILED or skipped with the reason; one that
+# fails does not stop the others. Whatever becomes of this script, what was finished is on disk: verdicts and numbers in
+# FILE (gpu_check.json unless told), beside it the numbers alone, a line each (.rows), and all output (.log). Exit status
+# 1 where a part failed, or there is no GPU.
+#
+# Nothing is installed; what is missing is named. Wanted: nvcc, gcc, make; libcjson (unpacked anywhere: CPATH, LIBRARY_PATH
+# and LD_LIBRARY_PATH find it); compute-sanitizer; ncu; PyTorch with Triton for the python3 there, or for $PYTHON.
+# --build leaves all programs in DIR on a machine that needs no GPU; --programs runs those, and builds if they do not run.
 # --emulated runs the same parts in tiny sizes on the CPU (dev/cuda_on_cpu): a test of this script, not of a GPU.
 set -u
 script=$(realpath "${BASH_SOURCE[0]}")
-json=$PWD/gpu_check.json seconds=480 emulated=no slower=1
-while [ $# -gt 0 ]; do
+root=$(dirname "$(dirname "$script")")
+json=$PWD/gpu_check.json minutes=10 only="" programs="" emulated=no build="" arch=""
+usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$script" >&2; exit 2; }
+while [ $# -gt 0 ] && [ "$1" != --inside ]; do
+    if [ $# -lt 2 ] && [ "$1" != --emulated ]; then usage; fi
     case $1 in
     --json) json=$(realpath -m "$2"); shift ;;
-    --seconds) seconds=$2; shift ;;
-    --emulated) emulated=yes seconds=1200 slower=5 ;;
-    --sanitize) shift; break ;; # of this script's own
-    *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
+    --minutes) minutes=$2; shift ;;
+    --only) only=$2; shift ;;
+    --programs) programs=$(realpath -m "$2"); shift ;;
+    --build) build=$(realpath -m "$2"); shift ;;
+    --arch) arch=$2; shift ;;
+    --emulated) emulated=yes minutes=20 ;;
+    *) usage ;;
     esac
     shift
 done
-cd "$(dirname "$script")/.." || exit 1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-deadline=$((SECONDS + seconds)) failed=0
-python=${PYTHON:-python3}
-rows=$work/rows verdicts=$work/verdicts
-: >"$rows"
-: >"$verdicts"
-export TORCHINDUCTOR_CACHE_DIR=$work/inductor TRITON_CACHE_DIR=$work/triton PYTHONDONTWRITEBYTECODE=1
+case $minutes in '' | *[!0-9]*) usage ;; esac
+cd "$root" || exit 1
+for file in report session machine build checks measure; do . "dev/gpu_check/$file.sh"; done
 
-# part NAME SECONDS FUNCTION ARGUMENT...: the function has $limit seconds; it returns 77 where it has nothing to do, the
-# reason in its last line
-part() {
-    local name=$1 most=$(($2 * slower)) start=$SECONDS left=$((deadline - SECONDS)) status verdict=ok
-    shift 2
-    limit=$((left < most ? left : most))
-    if [ "$limit" -lt 5 ]; then
-        verdict="skipped: no time left"
-    else
-        "$@" >"$work/log" 2>&1
-        status=$?
-        case $status in
-        0) ;;
-        77) verdict="skipped: $(tail -n 1 "$work/log")" ;;
-        124 | 137) verdict="FAILED: not done in $limit s" ;;
-        *) verdict="FAILED: $(last_words)" ;;
-        esac
-        if [[ $verdict = FAILED* ]]; then tail -n 25 "$work/log"; fi
-        if [[ $name = measured* ]]; then cat "$work/log"; fi
-    fi
-    if [[ $verdict = FAILED* ]]; then failed=$((failed + 1)); fi
-    printf '%s|%s|%s\n' "$name" "$verdict" "$((SECONDS - start))" >>"$verdicts"
-    printf -- '-- %-34s %s (%d s)\n' "$name" "$verdict" "$((SECONDS - start))"
+# a part, and the seconds that it needs at least and gets at most
+parts=("smoke 20 60" "kernels 20 60" "shapes 30 90" "memcheck 20 50" "synccheck 15 30" "racecheck 15 40"
+       "bench-tiny 20 45" "bench-base 25 60" "bench-small 20 45" "batches 15 40" "torch 60 200" "again 12 30"
+       "trainer 60 150" "counters 20 60")
+if [ $emulated = yes ]; then
+    parts=("smoke 5 300" "kernels 5 300" "shapes 5 300" "bench-tiny 5 400" "torch 5 400" "again 5 300")
+fi
+
+do_part() {
+    case $1 in
+    bench-*) bench "${1#bench-}" ;;
+    again) bench tiny --steps-only ;;
+    memcheck | synccheck | racecheck) sanitize "$1" ;;
+    torch) bench_torch ;;
+    *) "$1" ;;
+    esac
 }
 
-# Of a part that failed: the sum of its tests, or its last line
-last_words() {
-    { grep -v '^make\|^$' "$work/log" | tail -n 1; grep -E '^[0-9]+ passed, [0-9]+ failed$' "$work/log"; } |
-        tail -n 1 | cut -c 1-100
-}
-
-limited() { timeout -k 5 "$limit" "$@"; }
-skip() { echo "$*"; return 77; }
-
-# ---- On the GPU
-
-find_gpu() {
-    if ! nvidia-smi -L >"$work/gpus" 2>&1; then
-        echo "There is no GPU here: make -C dev/test_cuda emu trainer runs the same tests on the CPU,"
-        echo "scripts/gpu_check.sh --emulated this script."
-        exit 1
-    fi
-    if ! command -v nvcc >/dev/null; then
-        echo "There is a GPU here, but no nvcc: install the CUDA toolkit, 12 or 13."
-        exit 1
-    fi
-    device=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
-    arch=sm_$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
-    tests=$(cd dev/test_cuda && ls test_*.cu | sed 's/\.cu$//')
-    trainer=./train_katcu bench=build/bench_cuda small=() bench_sizes=(tiny base small) torch=(--device cuda)
-    bits=(--model kat-tiny-g3b --image-size 224 --patch 16 --batch-size 32 --precision bf16)
-    gpu_test() { limited make -s -C dev/test_cuda gpu ARCH="$arch"; }
-}
-
-# Those that compile are built whatever becomes of the others; a part whose program is missing fails later
-build_for_gpu() {
-    limited make -s -k -j "$(nproc)" train_kat train_katcu build/bench_cuda CUDA_ARCH="$arch" &
-    # shellcheck disable=SC2086
-    limited make -s -k -j "$(nproc)" -C dev/test_cuda ARCH="$arch" $(printf '../../build/test_cuda/%s ' $tests)
-    local status=$?
-    wait $! && return $status
-}
-
-trainer_test() {
-    if ! echo '#include <cjson/cJSON.h>' | gcc -E - >/dev/null 2>&1; then
-        skip "no libcjson: see the top of gpu_check.sh"
-        return
-    fi
-    limited make -s -C dev/test_cuda trainer TRAIN_KATCU=../../train_katcu
-}
-
-# sanitize TOOL: all tests, and a step of the trainer, several at a time; what is not done in time is no failure
-sanitize() {
-    command -v compute-sanitizer >/dev/null || { skip "no compute-sanitizer"; return; }
-    local tool=$1 program step log
-    step="$trainer --model kat-mini-g3b --dim 48 --depth 1 --image-size 16 --batch-size 4 --train-images 8"
-    step+=" --test-images 4 --steps 1 --precision bf16 --output $work/sanitized-$tool"
-    log=$work/$tool
-    {
-        for program in $tests; do echo "build/test_cuda/$program"; done
-        echo "$step"
-    } | xargs -P 6 -d '\n' -n 1 "$script" --sanitize "$tool" "$limit" "$log" >"$log"
-    cut -c 1-80 "$log"
-    if grep -qv '^\(0\|124\|137\) ' "$log"; then
-        tail -n 20 "$log".[0-9]*
-        echo "errors in" $(grep -v '^\(0\|124\|137\) ' "$log" | cut -d ' ' -f 2)
-        return 1
-    fi
-    if grep -qv '^0 ' "$log"; then skip "$(grep -c '^0 ' "$log") of $(wc -l <"$log") programs were done in $limit s"; fi
-}
-
-# sanitize_one TOOL SECONDS LOG PROGRAM: its exit status and its name
-sanitize_one() {
-    local status
-    # shellcheck disable=SC2086
-    timeout -k 5 "$2" compute-sanitizer --tool "$1" --error-exitcode 99 $4 >"$3.$$" 2>&1
-    status=$?
-    echo "$status $4"
-    if [ $status = 0 ]; then rm -f "$3.$$"; fi
-}
-
-# ---- Under the emulation
-
-emulate() {
-    if ! command -v nvcc >/dev/null && [ -z "${CUDA_HOME:-}" ]; then
-        echo "SKIPPED, not passed: no CUDA toolkit, the headers of which the emulation needs"
-        echo "0 passed, 0 failed"
-        exit 0
-    fi
-    device="emulation on the CPU" tests=test_rational
-    trainer=./train_katcu_emu bench=build/bench_cuda_emu small=(--small --rounds 1) bench_sizes=(tiny)
-    torch=(--device cpu --small --sizes tiny --rounds 1)
-    bits=(--model kat-mini-g3b --dim 24 --depth 1 --image-size 16 --batch-size 4)
-    gpu_test() { limited make -s -C dev/test_cuda emu ORDERS="forward reverse" TESTS="$tests"; }
-}
-
-# one after the other: they share the emulation's objects
-build_emulated() { limited make -s -j "$(nproc)" train_katcu_emu && limited make -s build/bench_cuda_emu; }
-
-# ---- Both
-
-# The same file from two runs of a few steps
-same_bits() {
-    local run
-    for run in forward reverse; do # under the emulation, an order of its threads
-        EMU_ORDER=$run limited "$trainer" "${bits[@]}" --train-images 128 --test-images 8 --steps 4 \
-            --output "$work/$run" || return
+chosen() { # PART
+    local name
+    for name in ${only//,/ }; do
+        if [[ $1 = "$name" || $1 = "$name"-* ]]; then return 0; fi
     done
-    cmp "$work/forward/last.safetensors" "$work/reverse/last.safetensors"
+    [ -z "$only" ]
 }
 
-measure() { limited "$bench" "$1" "${small[@]}" --json "$rows"; }
-
-measure_torch() {
-    "$python" -c 'import torch' 2>/dev/null || { skip "no PyTorch for $python"; return; }
-    if [ $emulated = no ] && ! "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-        skip "PyTorch of $python sees no GPU"
-        return
-    fi
-    limited "$python" dev/bench/torch_gpu.py "${torch[@]}" --seconds $((limit - 40)) --json "$rows"
-    local status=$?
-    if [ $status = 124 ]; then skip "not all done in $limit s"; else return $status; fi
+# Leaves in $plan the parts that were chosen and have room, each with what the later ones need
+make_plan() {
+    local part name least most needed=0 left=$((deadline - SECONDS))
+    local fitting=()
+    plan=()
+    for part in "${parts[@]}"; do
+        read -r name least most <<<"$part"
+        if ! chosen "$name"; then continue; fi
+        if [ $((needed + least)) -gt "$left" ]; then
+            verdict "$name" "skipped: $minutes minutes are too few" 0
+        else
+            fitting+=("$part")
+            needed=$((needed + least))
+        fi
+    done
+    for part in "${fitting[@]}"; do
+        read -r name least most <<<"$part"
+        needed=$((needed - least))
+        plan+=("$part $needed")
+    done
 }
 
-write_json() {
-    {
-        printf '{"device": "%s", "commit": "%s", "date": "%s", "seconds": %d,\n "verdicts": [\n' "$device" \
-            "$(git rev-parse --short HEAD 2>/dev/null)" "$(date -u +%FT%TZ)" "$SECONDS"
-        sed -e 's/["\\]//g' -e 's/^\(.*\)|\(.*\)|\([0-9]*\)$/  {"part": "\1", "verdict": "\2", "seconds": \3},/' \
-            -e '$s/,$//' "$verdicts"
-        printf ' ],\n "rows": [\n'
-        sed -e 's/^/  /' -e '$!s/$/,/' "$rows"
-        printf ' ]}\n'
-    } >"$json"
+run_plan() {
+    local part name least most later seconds
+    for part in "${plan[@]}"; do
+        read -r name least most later <<<"$part"
+        seconds=$((deadline - SECONDS - later))
+        if [ "$seconds" -gt "$most" ]; then seconds=$most; fi
+        if [ "$seconds" -lt "$least" ]; then
+            verdict "$name" "skipped: no time left" 0
+        else
+            run_part "$name" "$seconds"
+        fi
+    done
 }
 
-if [ $# -gt 0 ]; then
-    sanitize_one "$@"
-    exit 0
+if [ "${1:-}" = --inside ]; then # a part, in a session of its own: the folder with the settings, a function, arguments
+    . "$2/settings"
+    use_libraries "${@: -1}"
+    "${@:3}"
+    exit
 fi
-if [ $emulated = yes ]; then emulate; else find_gpu; fi
-echo "$device, at most $seconds s"
-if [ $emulated = yes ]; then part "build" 180 build_emulated; else part "build" 180 build_for_gpu; fi
-part "kernels against the CPU's, twice" 90 gpu_test
-if [ $emulated = no ]; then
-    part "trainer against the CPU's" 90 trainer_test
+if [ -n "$build" ]; then
+    build_to_carry "$build" "$arch"
+    exit
 fi
-part "same bits in two runs of the trainer" 60 same_bits
-for size in "${bench_sizes[@]}"; do part "measured: $size" 75 measure "$size"; done
-part "measured: PyTorch" $(((deadline - SECONDS - 100) / slower)) measure_torch
-if [ $emulated = no ]; then
-    part "compute-sanitizer memcheck" 60 sanitize memcheck
-    part "compute-sanitizer racecheck" 75 sanitize racecheck
-fi
-echo
-sed 's/|\([0-9]*\)$/ (\1 s)/; s/|/: /' "$verdicts"
-echo
-awk -f dev/bench/gpu_table.awk "$rows"
-write_json
-echo
-echo "$SECONDS s; every number is in $json"
-echo "$(grep -c '|ok|' "$verdicts") passed, $failed failed"
-[ "$failed" = 0 ]
+for name in ${only//,/ }; do
+    if ! printf '%s\n' "${parts[@]}" | grep -q "^${name}[ -]"; then echo "no part is called $name" >&2; usage; fi
+done
+work=$(mktemp -d)
+export TMPDIR=$work PYTHONDONTWRITEBYTECODE=1
+export TORCHINDUCTOR_CACHE_DIR=$work/inductor TRITON_CACHE_DIR=$work/triton
+python=${PYTHON:-python3}
+begin_report
+trap 'end_session; rm -rf "$work"' EXIT
+trap 'stopped' INT TERM HUP
+deadline=$((SECONDS + 60 * minutes))
+if [ $emulated = yes ]; then emulate; else find_machine; fi
+tell "$device, at most $minutes minutes"
+if [ $emulated = yes ]; then run_part build 600; else get_programs; fi
+make_plan
+run_plan
+finish_report

@@ -1,0 +1,61 @@
+# shellcheck shell=bash disable=SC2154,SC2034
+# Parts of scripts/gpu_check.sh: how fast is it?
+
+bench() { "$programs/bench_cuda" "$1" "${@:2}" "${bench_flags[@]}" --json "$rows"; }
+
+batches() {
+    local batch
+    for batch in 64 128 32 512; do
+        bench tiny --steps-only --rounds 5 --batch-size $batch | grep '^vit-tiny\|^kat-tiny\|^step' || return
+    done
+    "$programs/train_katcu" --model vit-tiny "${smoke[@]}" --train-images 512 --test-images 8 --profile 5
+}
+
+bench_torch() {
+    "$python" -c 'import torch' 2>/dev/null || { skip "no PyTorch for $python"; return; }
+    if [ $emulated = no ] && ! "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
+        skip "PyTorch of $python sees no GPU"
+        return
+    fi
+    # what is compiled is not broken off: the last model begins some time before the end
+    timeout $(($(seconds_left) - 2)) "$python" dev/bench/torch_gpu.py "${torch_flags[@]}" \
+        --seconds $(($(seconds_left) * 4 / 5)) --json "$rows"
+    local status=$?
+    if [ $status = 124 ]; then skip "not all done in time"; else return $status; fi
+}
+
+# Of each kernel of ours: time, occupancy, and shares of memory's and of the schedulers' rate
+counters() {
+    local metrics=gpu__time_duration.sum,sm__warps_active.avg.pct_of_peak_sustained_active
+    local model kernel metric value found=0
+    metrics+=,dram__throughput.avg.pct_of_peak_sustained_elapsed,smsp__issue_active.avg.pct_of_peak_sustained_active
+    command -v ncu >/dev/null || { skip "no ncu"; return; }
+    if ! timeout 60 ncu --clock-control none "$programs/probe" >"$work/trivial.log" 2>&1 ||
+        grep -q ERR_ "$work/trivial.log"; then
+        skip "ncu does not run here: $(grep '==ERROR==\|ERR_' "$work/trivial.log" | tail -n 1)"
+        return
+    fi
+    for model in vit-tiny kat-tiny-g3b; do # the second launch: the first finds cold caches
+        timeout $(($(seconds_left) / 2)) ncu --clock-control none --metrics $metrics --csv --kernel-id ::regex:_kernel:2 \
+            "$programs/train_katcu" --model $model "${smoke[@]}" --train-images 256 --test-images 4 --steps 1 \
+            --cuda-graph off --output "$work/counted-$model" >"$work/ncu.csv" 2>&1
+        while IFS='|' read -r kernel metric value; do
+            found=1
+            row counters model "$model" kernel "$kernel" metric "$metric" value "$value"
+            printf '%-14s %-60s %-55s %s\n' "$model" "$kernel" "$metric" "$value"
+        done < <(counted)
+    done
+    if [ $found = 0 ]; then skip "ncu counts nothing here: $(tail -n 1 "$work/ncu.csv")"; fi
+}
+
+# ncu's table as KERNEL|METRIC|VALUE
+counted() {
+    awk -F'","' '
+        { gsub(/^"|"$/, "") }
+        $1 == "ID" { for (i = 1; i <= NF; i++) { column[$i] = i } }
+        $1 ~ /^[0-9]+$/ && column["Metric Name"] {
+            value = $column["Metric Value"]
+            gsub(/,/, "", value)
+            print substr($column["Kernel Name"], 1, 60) "|" $column["Metric Name"] "|" value
+        }' "$work/ncu.csv"
+}
