@@ -12,7 +12,8 @@ Fourier-KArAt in ordinary PyTorch, each beside ViT again. Every model in several
 
 All in bf16 by autocast, AdamW fused, the batch on the device and not augmented, no norm of the gradient taken: ours does
 all three in its step. The ways of a model are in turn in every round. Peak memory is what the model's own steps allocate.
-What does not run, or does not fit into the time, is said to; the exit status is 1 where the rational in Triton is wrong.
+What does not run, or does not fit into the time, is said to; the exit status is 1 where the rational in Triton is wrong,
+77 where PyTorch sees no GPU.
 --small: sizes for a CPU, to see that this runs.
 """
 import argparse
@@ -204,6 +205,9 @@ def main():
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
     deadline = time.monotonic() + arguments.seconds
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        print(f"PyTorch {torch.__version__} sees no GPU")
+        sys.exit(77)
     torch.set_float32_matmul_precision("high")
     torch._dynamo.config.cache_size_limit = 64  # a block of every model and size
     error = 0.0 if NO_TRITON else flash_error(arguments.device)

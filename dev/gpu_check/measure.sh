@@ -12,11 +12,7 @@ batches() {
 }
 
 bench_torch() {
-    "$python" -c 'import torch' 2>/dev/null || { skip "no PyTorch for $python"; return; }
-    if [ $emulated = no ] && ! "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-        skip "PyTorch of $python sees no GPU"
-        return
-    fi
+    has_torch || { skip "no PyTorch for $python"; return; }
     # what is compiled is not broken off: the last model begins some time before the end
     timeout $(($(seconds_left) - 2)) "$python" dev/bench/torch_gpu.py "${torch_flags[@]}" \
         --seconds $(($(seconds_left) * 4 / 5)) --json "$rows"

@@ -67,7 +67,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 END
-cp "$programs/train_katcu" "$programs/train_kat"
+for name in train_kat convert_data; do cp "$programs/train_katcu" "$programs/$name"; done
 stand_in "$programs/compare_dumps" <<'END'
 echo "3 tensors, worst error 1e-06, of grad.x; 0 bad"
 END
@@ -240,9 +240,9 @@ echo 'echo "release 13.0"' | stand_in "$bin/nvcc"
 stand_in "$bin/make" <<'END'
 while [ $# -gt 0 ]; do
     case $1 in
-    -C) cd "$2" ;;
+    -C) cd "$2" && shift ;;
     nvcc) command -v nvcc ;;
-    *=*) ;;
+    *=* | */config.mk) ;;
     */*) mkdir -p "$(dirname "$1")" && cp "$work_of_test/source/$(basename "$1")" "$1" || status=2 ;;
     esac
     shift
