@@ -181,14 +181,24 @@ static inline void karat_set_rows(KaratWork* w, const float* x, int count, Karat
     }
 }
 
-// x (rows, TILE_COLS) = the products of the rows from first on with a panel of lanes, / sqrt(D)
-static inline void karat_logits(KaratWork w, int first, const float* lane_panel, int rows, KaratDims d) {
-    float scale = 1 / sqrtf(d.D);
-    for (int r = 0; r < rows; r += TILE_ROWS) {
+// Lanes of the panel from first on that are wanted. Bases apart from fourier, whose features are not those of every
+// number that may have been left in the others, take them all.
+static inline int karat_lanes(int first, int count, KaratDims d) {
+    return d.basis == BASIS_FOURIER ? min_int(TILE_COLS, count - first) : TILE_COLS;
+}
+
+// x (rows, TILE_COLS) = the products of the rows from first on with the lanes of a panel, / sqrt(D)
+static inline void karat_logits(KaratWork w, int first, const float* lane_panel, int lanes, int rows, KaratDims d) {
+    float scale = 1 / sqrtf(d.D), *x = w.x;
+    for (int r = 0; r < rows; r += TILE_ROWS, x += TILE_ROWS * TILE_COLS) {
         bool whole = first + r + TILE_ROWS <= w.row_count;
         size_t step = whole ? 3 * (size_t)d.C : (size_t)d.D;
-        register_tile(w.x + r * TILE_COLS, TILE_COLS, d.D, whole ? w.rows + (first + r) * step : w.last_rows, step, 1,
-                      lane_panel, scale, 0);
+        const float* a = whole ? w.rows + (first + r) * step : w.last_rows;
+        if (lanes <= VEC_LANES) {
+            register_tile(x, TILE_COLS, d.D, a, step, 1, lane_panel, scale, 0, HALF_WIDE_TILE);
+        } else {
+            register_tile(x, TILE_COLS, d.D, a, step, 1, lane_panel, scale, 0, WHOLE_TILE);
+        }
     }
 }
 
@@ -210,9 +220,9 @@ static inline void karat_harmonics(float* features, const float* x, int count, i
 }
 
 // The tile's logits and features, rows of q0.. or k0.. on; returns its number of rows, a whole number of TILE_ROWS
-static inline int karat_tile(KaratWork w, int first_row, int first_lane, KaratDims d) {
+static inline int karat_tile(KaratWork w, int first_row, int first_lane, int lanes, KaratDims d) {
     int rows = round_up(min_int(KARAT_ROWS, w.row_count - first_row), TILE_ROWS);
-    karat_logits(w, first_row, w.lane_panels + (size_t)first_lane * d.D, rows, d);
+    karat_logits(w, first_row, w.lane_panels + (size_t)first_lane * d.D, lanes, rows, d);
     if (d.basis == BASIS_FOURIER) {
         karat_harmonics(w.features, w.x, rows * TILE_COLS, d.G);
     } else {
@@ -228,10 +238,10 @@ static inline int karat_tile(KaratWork w, int first_row, int first_lane, KaratDi
 // For fourier, where cos and sin are each other's derivatives: half of the lanes at a time, so that df of both is held
 // in registers. Features are rows * TILE_COLS floats apart.
 static inline void karat_harmonics_backward(float* dx, int ld, const float* features, const float* dz,
-                                            const float* coefs, int rows, KaratDims d) {
+                                            const float* coefs, int lanes, int rows, KaratDims d) {
     size_t apart = (size_t)rows * TILE_COLS, coefs_apart = (size_t)round_up(d.R, TILE_ROWS) * TILE_COLS;
     for (int m = 1; m <= d.G; m++, features += apart, coefs += coefs_apart) {
-        for (int lane = 0; lane < TILE_COLS; lane += VEC_LANES) {
+        for (int lane = 0; lane < lanes; lane += VEC_LANES) {
             const float *c = features + lane, *s = c + d.G * apart, *c_coefs = coefs + lane;
             Vec df[TILE_ROWS][2] = {0};
             register_sums(df, d.R, dz, d.R, 1, c_coefs, c_coefs + d.G * coefs_apart, NOTHING_COMING,
@@ -254,7 +264,8 @@ static inline void karat_slopes_backward(float* dx, int ld, const float* slopes,
                                          int rows, KaratDims d) {
     float df[KARAT_TILE] __attribute__((aligned(64))), sum[KARAT_TILE] __attribute__((aligned(64))) = {0};
     for (int m = 0; m < karat_coefficients(d); m++, slopes += rows * TILE_COLS) {
-        register_tile(df, TILE_COLS, d.R, dz, d.R, 1, coefs + m * round_up(d.R, TILE_ROWS) * TILE_COLS, 1, 0);
+        register_tile(df, TILE_COLS, d.R, dz, d.R, 1, coefs + m * round_up(d.R, TILE_ROWS) * TILE_COLS, 1, 0,
+                      WHOLE_TILE);
         for (int i = 0; i < KARAT_TILE; i++) { sum[i] += slopes[i] * df[i]; }
     }
     for (int r = 0; r < TILE_ROWS; r++) {
@@ -266,21 +277,21 @@ static inline void karat_slopes_backward(float* dx, int ld, const float* slopes,
 static inline void karat_tile_base_backward(float* dx, int ld, const float* x, const float* dz, const float* coefs,
                                             KaratDims d) {
     float db[KARAT_TILE] __attribute__((aligned(64)));
-    register_tile(db, TILE_COLS, d.R, dz, d.R, 1, coefs, 1, 0);
+    register_tile(db, TILE_COLS, d.R, dz, d.R, 1, coefs, 1, 0, WHOLE_TILE);
     for (int r = 0; r < TILE_ROWS; r++) {
         karat_base_backward(dx + (size_t)r * ld, db + r * TILE_COLS, x + r * TILE_COLS, TILE_COLS, d.base);
     }
 }
 
 // dx (rows, TILE_COLS), ld apart, of the tile in w: rows k from those of dz on, lanes q of one panel of C
-static inline void karat_tile_backward(float* dx, int ld, KaratWork w, const float* dz, const float* coefs, int rows,
-                                       KaratDims d) {
+static inline void karat_tile_backward(float* dx, int ld, KaratWork w, const float* dz, const float* coefs, int lanes,
+                                       int rows, KaratDims d) {
     size_t base_coefs = (size_t)karat_coefficients(d) * round_up(d.R, TILE_ROWS) * TILE_COLS;
     bool fourier = d.basis == BASIS_FOURIER;
     if (!fourier) { basis_slopes(w.slopes, w.features, w.x, rows * TILE_COLS, karat_basis(d)); }
     for (int r = 0; r < rows; r += TILE_ROWS, dz += TILE_ROWS * d.R, dx += (size_t)TILE_ROWS * ld) {
         if (fourier) {
-            karat_harmonics_backward(dx, ld, w.features + r * TILE_COLS, dz, coefs, rows, d);
+            karat_harmonics_backward(dx, ld, w.features + r * TILE_COLS, dz, coefs, lanes, rows, d);
         } else {
             karat_slopes_backward(dx, ld, w.slopes + r * TILE_COLS, dz, coefs, rows, d);
         }
@@ -299,12 +310,13 @@ static inline void karat_head_z(float* z, const float* q, const float* coefs, Ka
     karat_set_rows(&w, k, d.N, d);
     pack_panels(w.lane_panels, TILE_COLS, d.NQ, D, q, 3 * (size_t)d.C, 1);
     for (int k0 = 0; k0 < d.NQ; k0 += TILE_COLS) {
+        int lanes = karat_lanes(k0, d.NQ, d);
         memset(w.z, 0, R_padded * TILE_COLS * sizeof *w.z);
         for (int q0 = 0; q0 < d.N; q0 += KARAT_ROWS) {
-            int rows = karat_tile(w, q0, k0, d);
+            int rows = karat_tile(w, q0, k0, lanes, d);
             const float* tile_coefs = coefs + (size_t)q0 * M * R_padded;
             for (int p = 0; p < d.R; p += TILE_ROWS) {
-                tile_product(w.z + p * TILE_COLS, true, M * rows, tile_coefs + (size_t)p * M * rows, w.features);
+                tile_product(w.z + p * TILE_COLS, M * rows, tile_coefs + (size_t)p * M * rows, w.features, lanes);
             }
         }
         for (int lane = 0; lane < min_int(TILE_COLS, d.NQ - k0); lane++) {
@@ -395,16 +407,16 @@ static inline void karat_head_out_backward(float* dz, float* dv, KaratSlot slot,
 // The forward line: z = features(A) C. For one panel of lanes q0..: dA's columns; the gradient of C is added to dcoefs.
 static inline void karat_panel_backward(float* dA, int ld, float* dcoefs, const float* coefs, int q0, KaratWork w,
                                         KaratDims d) {
-    int R_padded = round_up(d.R, TILE_ROWS);
+    int R_padded = round_up(d.R, TILE_ROWS), lanes = karat_lanes(q0, d.N, d);
     for (int k0 = 0; k0 < d.NQ; k0 += KARAT_ROWS) {
-        int rows = karat_tile(w, k0, q0, d), count = min_int(rows, d.NQ - k0);
+        int rows = karat_tile(w, k0, q0, lanes, d), count = min_int(rows, d.NQ - k0);
         for (int m = 0; m < karat_features_count(d); m++) {
             for (int p = 0; p < d.R; p += TILE_ROWS) {
-                tile_product(dcoefs + (m * R_padded + p) * TILE_COLS, true, count,
-                             w.dz_p + (size_t)p * d.NQ + k0 * TILE_ROWS, w.features + (size_t)m * rows * TILE_COLS);
+                tile_product(dcoefs + (m * R_padded + p) * TILE_COLS, count, w.dz_p + (size_t)p * d.NQ + k0 * TILE_ROWS,
+                             w.features + (size_t)m * rows * TILE_COLS, lanes);
             }
         }
-        karat_tile_backward(dA + (size_t)k0 * ld, ld, w, w.dz + (size_t)k0 * d.R, coefs, rows, d);
+        karat_tile_backward(dA + (size_t)k0 * ld, ld, w, w.dz + (size_t)k0 * d.R, coefs, lanes, rows, d);
     }
 }
 

@@ -61,6 +61,7 @@ typedef float Vec __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_ali
 // How much of a register tile is computed: all of it, or halves of its rows and of its columns where a block ends
 typedef struct { int rows, vectors; } TileShape;
 #define WHOLE_TILE ((TileShape){TILE_ROWS, 2})
+#define HALF_WIDE_TILE ((TileShape){TILE_ROWS, 1})
 
 // Where x[ahead] is or would be: what is asked for may lie behind the matrix, where it does no harm, but no
 // pointer may point there.
@@ -104,18 +105,8 @@ ALWAYS_INLINE void prefetch_written(float* row, TileShape s) {
     if (s.vectors == 2) { __builtin_prefetch(row + VEC_LANES, 1); }
 }
 
-// C (TILE_ROWS, TILE_COLS, or as much of it as s says) = alpha a b + add: a's element (r,k) is a[r * a_row + k * a_k],
-// b a panel (K, TILE_COLS)
-ALWAYS_INLINE void register_tile_added(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k,
-                                       const float* b, float alpha, Addend add, Coming coming, TileShape s) {
-    Vec sum[TILE_ROWS][2] = {0};
-    int step = K / s.rows;
-    for (int r = 0; r < s.rows; r++, a += step * a_k, b += step * TILE_COLS) {
-        prefetch_written(C + r * ldc, s); // often for the first time; all rows at once would keep a and b waiting
-        register_sums(sum, step, a, a_row, a_k, b, b + VEC_LANES, coming, s);
-        coming.at += coming.jump;
-    }
-    register_sums(sum, K - step * s.rows, a, a_row, a_k, b, b + VEC_LANES, coming, s);
+// C = alpha sum + add
+ALWAYS_INLINE void store_sums(float* C, size_t ldc, Vec sum[TILE_ROWS][2], float alpha, Addend add, TileShape s) {
     UNROLLED
     for (int r = 0; r < s.rows; r++, C += ldc, add.x += add.ld) {
         for (int v = 0; v < s.vectors; v++) {
@@ -126,15 +117,36 @@ ALWAYS_INLINE void register_tile_added(float* C, size_t ldc, int K, const float*
     }
 }
 
-// C (TILE_ROWS, TILE_COLS) = alpha a b + beta C
+// C (TILE_ROWS, TILE_COLS, or as much of it as s says) = alpha a b + beta C: a's element (r,k) is
+// a[r * a_row + k * a_k], b a panel (K, TILE_COLS)
 ALWAYS_INLINE void register_tile(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k, const float* b,
-                                 float alpha, float beta) {
-    register_tile_added(C, ldc, K, a, a_row, a_k, b, alpha, (Addend){C, (int)ldc, beta}, NOTHING_COMING, WHOLE_TILE);
+                                 float alpha, float beta, TileShape s) {
+    Vec sum[TILE_ROWS][2] = {0};
+    register_sums(sum, K, a, a_row, a_k, b, b + VEC_LANES, NOTHING_COMING, s);
+    store_sums(C, ldc, sum, alpha, (Addend){C, (int)ldc, beta}, s);
 }
 
-// tile[r][c] = (add ? tile[r][c] : 0) + sum over k of a[k][r] b[k][c], for panels a (K, TILE_ROWS) and b (K, TILE_COLS)
-static inline void tile_product(float* tile, bool add, int K, const float* a, const float* b) {
-    register_tile(tile, TILE_COLS, K, a, 1, TILE_ROWS, b, 1, add ? 1 : 0);
+// The same with memory asked for in time: C = alpha a b + add
+ALWAYS_INLINE void register_tile_from_memory(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k,
+                                             const float* b, float alpha, Addend add, Coming coming, TileShape s) {
+    Vec sum[TILE_ROWS][2] = {0};
+    int step = K / s.rows;
+    for (int r = 0; r < s.rows; r++, a += step * a_k, b += step * TILE_COLS) {
+        prefetch_written(C + r * ldc, s); // often for the first time; all rows at once would keep a and b waiting
+        register_sums(sum, step, a, a_row, a_k, b, b + VEC_LANES, coming, s);
+        coming.at += coming.jump;
+    }
+    register_sums(sum, K - step * s.rows, a, a_row, a_k, b, b + VEC_LANES, coming, s);
+    store_sums(C, ldc, sum, alpha, add, s);
+}
+
+// tile[r][c] += sum over k of a[k][r] b[k][c], c < columns: for panels a (K, TILE_ROWS) and b (K, TILE_COLS)
+static inline void tile_product(float* tile, int K, const float* a, const float* b, int columns) {
+    if (columns <= VEC_LANES) {
+        register_tile(tile, TILE_COLS, K, a, 1, TILE_ROWS, b, 1, 1, HALF_WIDE_TILE);
+    } else {
+        register_tile(tile, TILE_COLS, K, a, 1, TILE_ROWS, b, 1, 1, WHOLE_TILE);
+    }
 }
 
 // to (4, width of it) = the transpose of 4 rows of 4 numbers, step apart
@@ -257,11 +269,11 @@ static inline Coming block_coming(LeftBlock a, RightBlock b, int m, int n, int r
 ALWAYS_INLINE void block_tile(float* C, int ldc, LeftBlock a, int m, int depth, const float* b, float alpha, Addend add,
                               Coming coming, TileShape s) {
     if (a.packed) {
-        register_tile_added(C, ldc, depth, a.panels + (size_t)m * depth, 1, TILE_ROWS, b, alpha, add, coming, s);
+        register_tile_from_memory(C, ldc, depth, a.panels + (size_t)m * depth, 1, TILE_ROWS, b, alpha, add, coming, s);
     } else if (a.row == 1) {
-        register_tile_added(C, ldc, depth, a.x + m, 1, a.step, b, alpha, add, coming, s);
+        register_tile_from_memory(C, ldc, depth, a.x + m, 1, a.step, b, alpha, add, coming, s);
     } else {
-        register_tile_added(C, ldc, depth, a.x + m * a.row, a.row, 1, b, alpha, add, coming, s);
+        register_tile_from_memory(C, ldc, depth, a.x + m * a.row, a.row, 1, b, alpha, add, coming, s);
     }
 }
 
@@ -275,7 +287,7 @@ NEVER_INLINE void last_tile(float* C, int ldc, LeftBlock a, int m, int rows, int
     if (rows > HALF && cols > VEC_LANES) {
         block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, WHOLE_TILE);
     } else if (rows > HALF) {
-        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, (TileShape){TILE_ROWS, 1});
+        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, HALF_WIDE_TILE);
     } else if (cols > VEC_LANES) {
         block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, (TileShape){HALF, 2});
     } else {
