@@ -32,8 +32,23 @@ ALWAYS_INLINE Lanes load_lanes(const float* p, int count) { // the missing lanes
     return x;
 }
 
+// The same where LANES numbers may be read: without a call, or a vector put together in memory
+ALWAYS_INLINE Lanes load_first_lanes(const float* p, int count) {
+    Lanes x = load_lanes(p, LANES);
+    LaneBits number;
+    UNROLLED
+    for (int i = 0; i < LANES; i++) { number[i] = i; }
+    return count >= LANES ? x : (Lanes)((LaneBits)x & (number < count));
+}
+
 ALWAYS_INLINE void store_lanes(float* p, Lanes x, int count) {
-    if (count >= LANES) { memcpy(p, &x, sizeof x); } else { memcpy(p, &x, count * sizeof(float)); }
+    if (count >= LANES) {
+        memcpy(p, &x, sizeof x);
+    } else if (count == LANES / 2) {
+        memcpy(p, &x, sizeof x / 2);
+    } else {
+        memcpy(p, &x, count * sizeof(float));
+    }
 }
 
 // Four of the eight numbers of two vectors of four, by their indices 0..7

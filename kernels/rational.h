@@ -82,18 +82,23 @@ enum { PREFETCH_ROWS = 4 };
 #define PREFETCH(p, C, for_write) \
     __builtin_prefetch((const void*)((uintptr_t)(p) + sizeof(float) * PREFETCH_ROWS * (C)), for_write)
 
-ALWAYS_INLINE void rational_forward_lanes(float* out, const float* inp, int count, const RationalGroup* g,
+// count lanes of a row. What lies behind them may be read while further rows have numbers enough.
+ALWAYS_INLINE Lanes rational_load(const float* x, int count, int row, const RationalGroup* g) {
+    return (g->rows - 1 - row) * g->C >= LANES ? load_first_lanes(x, count) : load_lanes(x, count);
+}
+
+ALWAYS_INLINE void rational_forward_lanes(float* out, const float* inp, int count, int row, const RationalGroup* g,
                                           RationalShape s) {
     PREFETCH(inp, g->C, 0);
-    Lanes x = load_lanes(inp, count);
+    Lanes x = rational_load(inp, count, row, g);
     store_lanes(out, rational_at(x, rational_argument(x, s.form), g->a, g->beta, s).value, count);
 }
 
 ALWAYS_INLINE void rational_forward_rows(float* out, const float* inp, const RationalGroup* g, RationalShape s) {
     for (int row = 0; row < g->rows; row++, out += g->C, inp += g->C) {
         int c = 0;
-        for (; c + LANES <= g->W; c += LANES) { rational_forward_lanes(out + c, inp + c, LANES, g, s); }
-        if (c < g->W) { rational_forward_lanes(out + c, inp + c, g->W - c, g, s); }
+        for (; c + LANES <= g->W; c += LANES) { rational_forward_lanes(out + c, inp + c, LANES, row, g, s); }
+        if (c < g->W) { rational_forward_lanes(out + c, inp + c, g->W - c, row, g, s); }
     }
 }
 
@@ -121,13 +126,13 @@ static inline void rational_forward(float* out, const float* inp, const float* n
 
 // sum_a (m+1), sum_b (n) +=
 ALWAYS_INLINE void rational_backward_lanes(float* dinp, Lanes* sum_a, Lanes* sum_b, const float* dout, const float* inp,
-                                           int count, const RationalGroup* g, RationalShape s) {
+                                           int count, int row, const RationalGroup* g, RationalShape s) {
     PREFETCH(inp, g->C, 0);
     PREFETCH(dout, g->C, 0);
     PREFETCH(dinp, g->C, 1);
-    Lanes x = load_lanes(inp, count);
+    Lanes x = rational_load(inp, count, row, g);
     RationalPoint f = rational_at(x, rational_argument(x, s.form), g->a, g->beta, s);
-    Lanes t = load_lanes(dout, count) * f.reciprocal, u = -t * f.value;
+    Lanes t = rational_load(dout, count, row, g) * f.reciprocal, u = -t * f.value;
     store_lanes(dinp, t * f.slope, count);
     if (s.form == RATIONAL_FORM_PAPER) { u = negate_where_negative(u, f.s); }
     sum_a[0] += t;
@@ -146,9 +151,9 @@ ALWAYS_INLINE void rational_backward_rows(float* dinp, float* da, float* db, con
     for (int row = 0; row < g->rows; row++, dinp += g->C, dout += g->C, inp += g->C) {
         int c = 0;
         for (; c + LANES <= g->W; c += LANES) {
-            rational_backward_lanes(dinp + c, sum_a, sum_b, dout + c, inp + c, LANES, g, s);
+            rational_backward_lanes(dinp + c, sum_a, sum_b, dout + c, inp + c, LANES, row, g, s);
         }
-        if (c < g->W) { rational_backward_lanes(dinp + c, sum_a, sum_b, dout + c, inp + c, g->W - c, g, s); }
+        if (c < g->W) { rational_backward_lanes(dinp + c, sum_a, sum_b, dout + c, inp + c, g->W - c, row, g, s); }
     }
     for (int i = 0; i <= s.m; i++) { da[i] += lanes_sum(sum_a[i]); }
     for (int j = 0; j < s.n; j++) { db[j] += lanes_sum(sum_b[j]); }
