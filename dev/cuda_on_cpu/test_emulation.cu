@@ -4,6 +4,7 @@
 #include "test/arena.cuh"
 #include "test/cublas_lt.cuh"
 #include "test/intrinsics.cuh"
+#include "test/early.cuh"
 #include "test/layernorm.cuh"
 #include "test/limits.cuh"
 #include "test/matmul.cuh"
@@ -38,6 +39,7 @@ int main(int argc, char** argv) {
     test_graph();
     test_graph_parameter();
     test_arena();
+    test_early();
     printf("checksum %016llx\n", (unsigned long long)output_checksum);
     return tests_finish();
 }

@@ -26,6 +26,7 @@
 
 #include "emu/core.h"
 #include "emu/launch.h"
+#include "emu/early.h"
 #include "emu/warp.h"
 #include "emu/memory.h"
 #include "emu/arithmetic.h"

@@ -9,6 +9,7 @@
 #include <string>
 #include "../include/emu/core.h"
 #include "../include/emu/launch.h"
+#include "../include/emu/early.h"
 
 namespace emu {
 
@@ -24,8 +25,9 @@ struct Settings {
     bool separate; // for emu_separate_tensors()
     bool trace;    // a line a launch
     bool graphs;   // streams can be captured
-    bool dry;      // nothing runs and device memory is not there: the host's part alone, in any size
-    bool products; // false: matmuls leave zeros, for who asks what kernels do and not what comes out
+    bool skips;    // nothing runs: emu_skip()
+    bool dry;      // nor is device memory there: the host's part alone, in any size
+    bool products; // false: they are zeros, for who asks what kernels do and not what comes out
     int multiprocessors;
 };
 extern Settings settings; // read once, before main
@@ -52,6 +54,10 @@ cudaError_t allow_dynamic_shared(const void* kernel, int size);
 // Of a thread of the kernel with this symbol, as EMU_REGISTERS says; 0: it says nothing
 int registers_of(const char* symbol);
 bool registers_suffice(int registers, size_t threads); // for one block, on a multiprocessor
+
+// ---- early.cpp -----------------------------------------------------------------------------------------------------
+void begin_waits();
+void check_waits(const Launch& launch); // stops if a thread of a launch that is early did not wait
 
 // ---- memory.cpp ----------------------------------------------------------------------------------------------------
 struct Allocation {
@@ -99,6 +105,7 @@ void race_allocated(Allocation* allocation);
 void race_freed(Allocation* allocation);
 void race_launch();
 void race_block();
+void race_waited(); // the running thread, for the kernel in front
 void race_shared(void* array, size_t size);
 void race_shared_end();
 void race_range(const void* p, size_t size, Direction direction);

@@ -111,7 +111,8 @@ void run_grid(const Launch& launch, Call* call) {
     running.parameters = (uintptr_t)call;
     running.parameters_size = call->size;
     race_launch();
-    for (size_t i : block_order(settings.dry ? 0 : (size_t)gridDim.x * gridDim.y * gridDim.z)) {
+    begin_waits();
+    for (size_t i : block_order(settings.skips ? 0 : (size_t)gridDim.x * gridDim.y * gridDim.z)) {
         blockIdx = {(unsigned)(i % gridDim.x), (unsigned)(i / gridDim.x % gridDim.y),
                     (unsigned)(i / gridDim.x / gridDim.y)};
         running.block = (unsigned)i;
@@ -120,6 +121,7 @@ void run_grid(const Launch& launch, Call* call) {
         run_block(call);
         end_dynamic_shared();
     }
+    check_waits(launch);
     record_launch(launch);
     current_launch = nullptr;
     if (settings.trace) {

@@ -161,7 +161,7 @@ static void clear_one(const Matmul& p, int index) {
 void run_matmul(const Matmul& matmul) {
     check_operands(matmul);
     record_product(matmul);
-    for (int index = 0; index < matmul.batch && !settings.dry; index++) {
+    for (int index = 0; index < matmul.batch && !settings.skips; index++) {
         if (settings.products) {
             run_one(matmul, index);
         } else {

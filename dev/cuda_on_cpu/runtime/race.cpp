@@ -40,6 +40,7 @@ static std::vector<SharedArray> shared_arrays; // of the running block
 static Allocation* last_found;                 // most accesses go where the last one went
 static uint32_t launch_number;
 static bool in_atomic;
+static std::vector<bool> waited; // of the block's threads, those that may touch device memory in a launch that is early
 // Counts fences and atomics. By block of the running launch: when it last fenced, when it last had an atomic.
 static uint32_t tick = 1;
 static std::vector<uint32_t> fence_tick, atomic_tick;
@@ -61,7 +62,11 @@ void race_launch() {
     fence_tick.assign(blocks, 0);
     atomic_tick.assign(blocks, 0);
 }
-void race_block() { running.epoch++; }
+void race_block() {
+    running.epoch++;
+    waited.assign(MAX_THREADS, false);
+}
+void race_waited() { waited[running.thread] = true; }
 void race_shared(void* array, size_t size) { shared_arrays.push_back({(uintptr_t)array, size, make_cells(size)}); }
 void race_shared_end() {
     for (SharedArray& array : shared_arrays) { free(array.cells); }
@@ -185,6 +190,9 @@ static Cell* find_cells(const void* p, size_t size, void* pc) {
     if (!last_found || address + size > last_found->base + last_found->size) {
         report("a kernel touches what is neither device nor shared memory: out of bounds, or a host pointer", p, size,
                pc);
+    }
+    if (current_launch->early && !waited[running.thread]) {
+        report("device memory is touched before the wait for the kernel in front", p, size, pc);
     }
     return (Cell*)last_found->shadow + (address - last_found->base) / 2;
 }

@@ -8,6 +8,7 @@ void race_freed(Allocation*) {}
 const Traffic* launch_traffic() { return nullptr; }
 void race_launch() {}
 void race_block() {}
+void race_waited() {}
 void race_shared(void*, size_t) {}
 void race_shared_end() {}
 void race_range(const void*, size_t, Direction) {}

@@ -1,5 +1,6 @@
 // EMU_RECORD=FILE: a line there for everything that the device does, in order, fields apart by tabs:
 //   launch   kernel  file:line  blocks  threads of a block  shared bytes  bytes read  bytes written  mma.m16n8k16
+//            1 if launched early (include/emu/early.h)
 //   product  m  n  k  batch  bytes of an element of A and B, of D  1 if D is added to  bytes read  bytes written
 //   copy     bytes              memset   bytes
 //   note     what the program told emu_note()
@@ -21,7 +22,10 @@ __attribute__((constructor)) static void open_record() {
     if (!file) { fail("EMU_RECORD=%s cannot be written", path); }
 }
 
-void note_mma() { mma_count++; }
+bool note_mma() {
+    mma_count++;
+    return settings.products;
+}
 
 void record_launch(const Launch& l) {
     const Traffic* traffic = launch_traffic();
@@ -30,9 +34,9 @@ void record_launch(const Launch& l) {
         fprintf(file, "launch\t%s\t%s:%d\t%zu\t%u\t%zu\t", kernel_name(l).c_str(), l.file, l.line, blocks,
                 l.block.x * l.block.y * l.block.z, l.shared);
         if (traffic) {
-            fprintf(file, "%zu\t%zu\t%zu\n", traffic->read, traffic->written, mma_count);
+            fprintf(file, "%zu\t%zu\t%zu\t%d\n", traffic->read, traffic->written, mma_count, l.early);
         } else {
-            fprintf(file, "-\t-\t%zu\n", mma_count);
+            fprintf(file, "-\t-\t%zu\t%d\n", mma_count, l.early);
         }
     }
     mma_count = 0;

@@ -7,11 +7,12 @@
 //   EMU_REGISTERS=FILE  registers of kernels (registers.cpp)
 //   EMU_GRAPHS=0    the capture of a graph fails, as with a driver that has none
 //   EMU_DRY=1       nothing runs, and device memory is address space alone: for a record of what would run, in any size
-//   EMU_PRODUCTS=0  cublasLt's products are zeros
+//   EMU_PRODUCTS=0  cublasLt's products are zeros, and those of tensor cores
 //   EMU_MULTIPROCESSORS=N   of the device: 4 unless told
 #include "internal.h"
 #include <stdlib.h>
 #include <string.h>
+#include <utility>
 
 namespace emu {
 
@@ -55,7 +56,7 @@ __attribute__((constructor)) static void read_environment() {
     settings.separate = !strcmp(environment("EMU_SEPARATE"), "1");
     settings.trace = !strcmp(environment("EMU_TRACE"), "1");
     settings.graphs = strcmp(environment("EMU_GRAPHS"), "0") != 0;
-    settings.dry = !strcmp(environment("EMU_DRY"), "1");
+    settings.dry = settings.skips = !strcmp(environment("EMU_DRY"), "1");
     settings.products = strcmp(environment("EMU_PRODUCTS"), "0") != 0;
     int multiprocessors = atoi(environment("EMU_MULTIPROCESSORS"));
     settings.multiprocessors = multiprocessors > 0 ? multiprocessors : FEW_MULTIPROCESSORS;
@@ -65,4 +66,5 @@ bool random_order() { return settings.order == Order::random || settings.order =
 
 }
 
+bool emu_skip(bool on) { return std::exchange(emu::settings.skips, on || emu::settings.dry); }
 bool emu_separate_tensors() { return emu::settings.separate; }

@@ -50,7 +50,9 @@
     D(default_stream_in_capture,   "xxxxxxx", "p the default stream",    "the default stream during a capture") \
     D(pageable_in_capture,         "xxxxxxx", "p pageable memory",       "a captured copy from pageable memory") \
     D(pinned_written_too_early,    ".....x.", "l FAILED",                "a graph's parameter is written too early") \
-    D(neighbour_read_in_place,     "......x", "r not ordered",           "x[i] += x[i + 1] across blocks, in place")
+    D(neighbour_read_in_place,     "......x", "r not ordered",           "x[i] += x[i + 1] across blocks, in place") \
+    D(no_wait_in_early_kernel,     "xxxxxxx", "p did not wait",          "a kernel launched early does not wait") \
+    D(wait_after_load,             "......x", "r touched before",        "a kernel launched early loads, then waits")
 
 enum Defect {
 #define DEFECT(name, caught, report, what) name,

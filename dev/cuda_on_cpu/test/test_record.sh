@@ -8,8 +8,8 @@ passed=0 failed=0
 
 # expected READ WRITTEN ATOMICS-READ ATOMICS-WRITTEN: the record, without the lines of the source
 expected() {
-    printf 'memset\t8000\nlaunch\twindows\t8\t128\t0\t%s\t%s\t0\nnote\thalf of 2\n' "$1" "$2"
-    printf 'launch\tcount\t2\t128\t0\t%s\t%s\t0\ncopy\t84\nproduct\t3\t5\t7\t1\t4\t4\t1\t284\t60\n' "$3" "$4"
+    printf 'memset\t8000\nlaunch\twindows\t8\t128\t0\t%s\t%s\t0\t0\nnote\thalf of 2\n' "$1" "$2"
+    printf 'launch\tcount\t2\t128\t0\t%s\t%s\t0\t0\ncopy\t84\nproduct\t3\t5\t7\t1\t4\t4\t1\t284\t60\n' "$3" "$4"
 }
 
 # recorded WHAT EXPECTED BUILD VARIABLE=VALUE [ARGUMENT]

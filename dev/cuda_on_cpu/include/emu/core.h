@@ -21,6 +21,10 @@ constexpr int warpSize = 32;
 // an arena no sanitizer sees an overflow into the next tensor.
 bool emu_separate_tensors();
 
+// From here on nothing runs on the device, or all does again, unless EMU_DRY=1: what a program does once, it may get over
+// with so. Returns what was so before.
+bool emu_skip(bool on);
+
 // A line of EMU_RECORD's file, between what ran before and what runs after
 void emu_note(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -70,7 +74,7 @@ void enter_shared(void* array, size_t size, unsigned* last_block);
 void note_fence();
 void note_atomic(void* address, size_t size);
 
-void note_mma(); // a warp's, for EMU_RECORD
+bool note_mma(); // a warp's, for EMU_RECORD; false: its result is to be zero
 
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 

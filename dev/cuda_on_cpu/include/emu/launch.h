@@ -16,6 +16,7 @@ struct Launch {
     dim3 grid, block;
     size_t shared;
     cudaStream_t stream;
+    bool early = false; // emu/early.h
 };
 
 // A kernel with its arguments, as they were at the launch: a stream may run it later.
