@@ -60,7 +60,7 @@ SAME_EVERYWHERE = $(SHELL_TESTS) $(RUN_TRAINER) \
     $(patsubst %,$(BUILD)/test_%,convert convert_folder convert_imagenet convert_index dataset fuzz_corpus log safetensors)
 
 .PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-data bench-cuda test stress test-arithmetic test-asan \
-        test-folder test-gpu-check clean
+        step-bytes roofline test-folder test-gpu-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -76,6 +76,8 @@ help:
 	@echo 'make bench-layers   shows which operations a training step spends its time in'
 	@echo 'make bench-data     times reading, decoding, resizing and augmenting of images, beside libjpeg-turbo'"'"'s own decoding'
 	@echo 'make bench-cuda     times training steps and their operations on an NVIDIA GPU, against what it can do'
+	@echo 'make roofline       what may be expected of a step on an NVIDIA GPU, by the bytes that it was counted to move'
+	@echo 'make step-bytes     counts them again, in the emulation; UPDATE=1: from then on (dev/step_bytes)'
 	@echo 'make test           builds and runs every test'
 	@echo 'make test-karat     builds and runs dev/test/test_karat.c; test-trainer.sh: dev/test/test_trainer.sh; and so on'
 	@echo 'make test-arithmetic  those tests whose results other instructions could change (ARCH=, BLAS=)'
@@ -179,6 +181,9 @@ $(BUILD)/train_katcu_emu: FORCE $(CONFIG)
 $(BUILD)/bench_cuda_emu: FORCE $(CONFIG)
 	+$(call EMULATE,dev/bench/bench_cuda)
 
+$(BUILD)/step_bytes_emu: FORCE $(CONFIG)
+	+$(call EMULATE,dev/step_bytes/step_bytes)
+
 .PHONY: FORCE
 FORCE:
 
@@ -193,6 +198,19 @@ bench-data: $(BUILD)/bench_data $(BUILD)/bench_augment
 
 bench-cuda: $(BUILD)/bench_cuda
 	@$< tiny && $< small && $< base
+
+# Counts under the emulation, in some minutes; UPDATE=1 makes that the count to compare with
+STEP_BYTES = $(BUILD)/emu/$(1)/dev/step_bytes/step_bytes_emu
+step-bytes:
+	@for build in plain bytes; do $(MAKE) --no-print-directory $(BUILD)/step_bytes_emu EMU=$$build || exit 1; done
+	@dev/step_bytes/count.sh $(call STEP_BYTES,plain) $(call STEP_BYTES,bytes) >$(BUILD)/counts.txt
+	@$(if $(UPDATE),cp $(BUILD)/counts.txt dev/step_bytes/counts.txt)
+	@dev/step_bytes/roofline.sh $(BUILD)/counts.txt
+	@diff dev/step_bytes/counts.txt $(BUILD)/counts.txt || \
+	    { echo 'not what dev/step_bytes/counts.txt says (<): if that is meant, make step-bytes UPDATE=1'; exit 1; }
+
+roofline:
+	@dev/step_bytes/roofline.sh dev/step_bytes/counts.txt
 
 stress: $(BUILD)/train_kat
 	@TRAIN_KAT=$< dev/test/stress.sh
