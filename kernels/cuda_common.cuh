@@ -56,6 +56,54 @@ static inline int blocks_for(size_t tasks, int tasks_of_block, int blocks_of_mul
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Launches that are early: from sm_90 on such a kernel is set up while the one in front of it on the stream still runs,
+// which hides most of the time between two kernels. All its threads begin by wait_for_kernel_in_front(): before that they
+// touch no memory that a kernel reads or writes. Behind a copy, or where the device or the driver cannot, it is a launch as
+// every other. LAUNCH_EARLY=0 compiles them as such everywhere.
+#ifndef LAUNCH_EARLY
+#define LAUNCH_EARLY 1
+#endif
+
+// Until all that came before on the stream has ended, and what it wrote is there. Then the kernel behind may be set up:
+// not before, so that no more than one waits.
+__device__ inline void wait_for_kernel_in_front(void) {
+#ifdef CUDA_EMU
+    emu_grid_wait();
+#elif LAUNCH_EARLY && __CUDA_ARCH__ >= 900
+    cudaGridDependencySynchronize();
+    cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
+// Graphs take them from CUDA 12.3 on
+static inline bool launches_early(void) {
+    static int known = 0, driver = 0, major = 0;
+    if (!known) {
+        CUDA_CHECK(cudaDriverGetVersion(&driver));
+        CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+        known = 1;
+    }
+    return LAUNCH_EARLY && CUDART_VERSION >= 12030 && driver >= 12030 && major >= 9;
+}
+
+// kernel<<<grid, block, shared, stream>>>(arguments...), early
+template <class... Parameters, class... Arguments>
+inline void launch_early(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                         Arguments... arguments) {
+#ifdef CUDA_EMU
+    emu_launch_early<Parameters...>(kernel, grid, block, shared, stream, arguments...);
+#else
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = stream;
+    config.attrs = &early, config.numAttrs = launches_early();
+    CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
+#endif
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Storage
 
 __device__ inline float to_float(float x) { return x; }

@@ -30,6 +30,7 @@ struct PartialSums { PartialSum of[PARTIAL_SUMS]; };
 
 __global__ void add_partials_kernel(PartialSums sums) {
     PartialSum s = blockIdx.y == 0 ? sums.of[0] : blockIdx.y == 1 ? sums.of[1] : sums.of[2];
+    wait_for_kernel_in_front();
     int i = blockIdx.x * PARTIAL_COLUMNS + threadIdx.x;
     float total = 0;
     #pragma unroll 8 // loads wait together
@@ -48,8 +49,7 @@ static inline void add_partials(PartialSums sums, cudaStream_t stream) {
     }
     int count = sums.of[2].n ? 3 : sums.of[1].n ? 2 : 1;
     dim3 grid(ceil_div(widest, PARTIAL_COLUMNS), count), block(PARTIAL_COLUMNS, PARTIAL_ROWS);
-    add_partials_kernel<<<grid, block, 0, stream>>>(sums);
-    CUDA_CHECK_LAUNCH();
+    launch_early(add_partials_kernel, grid, block, 0, stream, sums);
 }
 
 // Columns 0..n-1 of partials (parts, n + n2) go to sum, n..n+n2-1 to sum2
