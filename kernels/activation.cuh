@@ -32,6 +32,7 @@ template <class Call> inline void with_activation(ActivationKind kind, Call call
 }
 
 template <class Activation, int W, class T> __global__ void activation_forward_kernel(T* out, const T* inp, size_t n) {
+    wait_for_kernel_in_front();
     size_t at = ((size_t)blockIdx.x * BLOCK + threadIdx.x) * W;
     if (at >= n) { return; }
     float x[W];
@@ -45,6 +46,7 @@ template <class Activation, int W, class T>
 __global__ void __launch_bounds__(BLOCK, ACTIVATION_BLOCKS)
 activation_backward_kernel(T* dinp, float* partials, const T* dout, const T* inp, int rows, int C) {
     __shared__ alignas(16) float sums[BLOCK * W];
+    wait_for_kernel_in_front();
     Column<W> column(rows, C);
     float x[W], d[W], sum[W] = {};
     for (size_t at = column.at; at < column.end; at += column.step) {
@@ -64,11 +66,10 @@ inline void activation_forward(T* out, const T* inp, ActivationKind kind, size_t
     with_activation(kind, [=](auto activation) {
         with_width(vectorises(n, out, inp), [=](auto width) {
             constexpr int W = width.value;
-            activation_forward_kernel<decltype(activation), W>
-                <<<ceil_div(n, BLOCK * W), BLOCK, 0, stream>>>(out, inp, n);
+            launch_early(activation_forward_kernel<decltype(activation), W, T>, ceil_div(n, BLOCK * W), BLOCK, 0,
+                         stream, out, inp, n);
         });
     });
-    CUDA_CHECK_LAUNCH();
 }
 
 // Partial sums of dinp's columns, and for PReLU one of dweight a block
@@ -85,11 +86,10 @@ inline void activation_backward(T* dinp, float* dbias, const T* dout, const T* i
         with_width(vectorises(C, dinp, dout, inp), [&](auto width) {
             constexpr int W = width.value;
             grid = column_grid(rows, C, W, ACTIVATION_BLOCKS);
-            activation_backward_kernel<decltype(activation), W><<<grid, BLOCK, 0, stream>>>(dinp, scratch, dout, inp,
-                                                                                            rows, C);
+            launch_early(activation_backward_kernel<decltype(activation), W, T>, grid, BLOCK, 0, stream, dinp, scratch,
+                         dout, inp, rows, C);
         });
     });
-    CUDA_CHECK_LAUNCH();
     add_partials(dbias, C, nullptr, 0, scratch, grid.y, stream);
 }
 

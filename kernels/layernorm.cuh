@@ -84,6 +84,7 @@ template <int W, class R, class T, class Row, class Behind>
 __global__ void __launch_bounds__(LAYERNORM_WARPS * WARP, LAYERNORM_WARPS_RESIDENT / LAYERNORM_WARPS)
 layernorm_forward_kernel(T* out, float* mean, float* rstd, Row inp, const float* weight, const float* bias,
                          Behind behind, int rows, int C) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 layernorm_shared[];
     float *weight_here = (float*)layernorm_shared, *bias_here = weight_here + C; // (C) each, as shared_place has them
     int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y;
@@ -128,9 +129,8 @@ inline void layernorm_forward_launch(T* out, float* mean, float* rstd, Row inp, 
     int warps = layernorm_warps(of_block, of_warp, C);
     size_t shared = of_block + warps * of_warp;
     dim3 block(WARP, warps);
-    layernorm_forward_kernel<W, R><<<layernorm_blocks(rows, warps, shared), block, shared, stream>>>(
-        out, mean, rstd, inp, weight, bias, behind, rows, C);
-    CUDA_CHECK_LAUNCH();
+    launch_early(layernorm_forward_kernel<W, R, T, Row, Behind>, layernorm_blocks(rows, warps, shared), block, shared,
+                 stream, out, mean, rstd, inp, weight, bias, behind, rows, C);
 }
 
 template <class R, class T>
@@ -242,6 +242,7 @@ template <int W, class R, class T>
 __global__ void __launch_bounds__(LAYERNORM_WARPS * WARP, LAYERNORM_WARPS_RESIDENT / LAYERNORM_WARPS)
 layernorm_backward_kernel(StreamGradient<R, T> dx, float* partials, int kinds, const T* dout, const R* inp,
                           const float* weight, const float* mean, const float* rstd, int rows, int C) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 layernorm_shared[];
     float *weight_here = (float*)layernorm_shared, *sums = weight_here + C; // (C), (warps, kinds, C), by shared_place
     int lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y, threads = warps * WARP;
@@ -287,10 +288,9 @@ inline void layernorm_backward_launch(StreamGradient<R, T> dx, float* dbranch_bi
     LayernormBackwardShape s = layernorm_backward_shape(kinds, rows, C);
     dim3 block(WARP, s.warps);
     with_width(vectorises(C, dx.out, dx.inp, dx.branch, dx.layer_scale, dout, inp), [=](auto width) {
-        layernorm_backward_kernel<width.value><<<s.blocks, block, s.shared, stream>>>(
-            dx, scratch, kinds, dout, inp, weight, mean, rstd, rows, C);
+        launch_early(layernorm_backward_kernel<width.value, R, T>, s.blocks, block, s.shared, stream, dx, scratch, kinds,
+                     dout, inp, weight, mean, rstd, rows, C);
     });
-    CUDA_CHECK_LAUNCH();
     add_partials({{{dweight, C, scratch, ld, s.blocks}, {dbias, C, scratch + C, ld, s.blocks},
                    {dbranch_bias, C, scratch + 2 * C, ld, s.blocks}}}, stream);
 }
