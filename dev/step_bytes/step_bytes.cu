@@ -11,7 +11,6 @@
 #include "../../runtime/profile.h"
 static void note_part(const Profile* profile, int part);
 #define profile_lap(profile, part) note_part(profile, part)
-#define KARAT_PROCESSORS multiprocessors() // 132 of them in the count
 #include "../../train_vit.cu"
 
 enum { COUNTED_DEPTH = 3, MAX_WORDS = 64 };
