@@ -100,12 +100,12 @@ __device__ void load_rows(bf16* tile, const bf16* matrix, size_t ld, int tile_ro
     for (int i = threadIdx.x; i < tile_rows * VECTORS; i += blockDim.x) {
         int row = i / VECTORS, column = i % VECTORS * 8;
         bool inside = row < rows && column < columns;
-        const uint4* from = (const uint4*)(inside ? matrix + row * ld + column : matrix);
-        uint4* to = (uint4*)(tile + row * (WIDTH + 8) + column);
-        if (ASYNC) {
-            copy_async(to, from, inside);
+        bf16* to = tile + row * (WIDTH + 8) + column;
+        if (ASYNC && inside) {
+            copy_async((uint4*)to, (const uint4*)(matrix + row * ld + column), true);
         } else {
-            *to = inside ? *from : make_uint4(0, 0, 0, 0);
+            uint4 value = !ASYNC && inside ? *(const uint4*)(matrix + row * ld + column) : make_uint4(0, 0, 0, 0);
+            *(uint4*)to = value;
         }
     }
 }
