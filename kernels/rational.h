@@ -84,7 +84,8 @@ enum { PREFETCH_ROWS = 4 };
 
 // count lanes of a row. What lies behind them may be read while further rows have numbers enough.
 ALWAYS_INLINE Lanes rational_load(const float* x, int count, int row, const RationalGroup* g) {
-    return (g->rows - 1 - row) * g->C >= LANES ? load_first_lanes(x, count) : load_lanes(x, count);
+    bool readable = (g->rows - 1 - row) * g->C >= LANES;
+    return count < LANES && readable ? load_first_lanes(x, count) : load_lanes(x, count);
 }
 
 ALWAYS_INLINE void rational_forward_lanes(float* out, const float* inp, int count, int row, const RationalGroup* g,
