@@ -9,7 +9,8 @@ CUDA_FOLDERS ?= $(CUDA_HOME) /usr/local/cuda
 CUDA_FOLDER = $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC) 2>/dev/null)))
 
 # nvidia-smi prints its errors where its answers are expected
-CUDA_CARD = $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -xE '[0-9]+\.[0-9]+' | head -n 1)
+CUDA_CARD = $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | \
+                    grep -xE '[0-9]+\.[0-9]+' | head -n 1)
 CUDA_KNOWN = $(filter sm_80 sm_90 sm_100,$(shell $(NVCC) --list-gpu-code))
 CUDA_CHOSEN = $(or $(CUDA_ARCH),$(if $(CUDA_CARD),sm_$(subst .,,$(CUDA_CARD)),$(CUDA_KNOWN)))
 # and PTX of the last, for GPUs to come
