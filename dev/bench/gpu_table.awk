@@ -9,9 +9,11 @@ function number(name) {
     return substr($0, RSTART + length(name) + 4, RLENGTH - length(name) - 4) + 0
 }
 function or_none(format, value) { return value ? sprintf(format, value) : "-" }
-function spread() { return sprintf("%.1f - %.1f", 1e3 * number("batch") / number("ms_most"), 1e3 * number("batch") / number("ms_least")) }
+function rate(ms) { return number(ms) ? sprintf("%.1f", 1e3 * number("batch") / number(ms)) : "?" }
+function spread() { return rate("ms_most") " - " rate("ms_least") }
 text("part") == "ceilings" {
-    printf "%s, %s the steps: copy %.2f TB/s, product %.0f TFLOP/s\n", text("size"), text("when"), number("copy_tb_s"), number("bf16_tflop_s")
+    printf "%s, %s the steps: copy %.2f TB/s, product %.0f TFLOP/s\n", text("size"), text("when"), number("copy_tb_s"),
+           number("bf16_tflop_s")
 }
 text("part") == "steps" {
     model[++n] = text("name")
@@ -41,17 +43,20 @@ END {
     line = "%-14s %5s %5s %10s %19s %7s %8s %6s %6s %5s\n"
     printf "\n" line, "ours", "after", "batch", "images/s", "slowest - fastest", "MFU", "GB", "of ViT", "MHz", "W"
     for (i = 1; i <= n; i++) {
-        printf line, model[i], at[i] " s", batch[i], sprintf("%.1f", ours[i]), ours_spread[i], sprintf("%.1f %%", 100 * mfu[i]),
-               sprintf("%.3f", memory[i]), sprintf("%.3f", of_vit[i]), or_none("%.0f", mhz[i]), or_none("%.0f", watts[i])
+        printf line, model[i], at[i] " s", batch[i], sprintf("%.1f", ours[i]), ours_spread[i],
+               sprintf("%.1f %%", 100 * mfu[i]), sprintf("%.3f", memory[i]), sprintf("%.3f", of_vit[i]),
+               or_none("%.0f", mhz[i]), or_none("%.0f", watts[i])
     }
     if (version == "") { exit }
     line = "%-14s %5s %10s %19s %8s %6s %10s   %s\n"
-    printf "\n" line, "PyTorch", "batch", "images/s", "slowest - fastest", "GB", "of ViT", "ours to it", "fastest way, of " version
+    printf "\n" line, "PyTorch", "batch", "images/s", "slowest - fastest", "GB", "of ViT", "ours to it",
+           "fastest way, of " version
     for (i = 1; i <= n; i++) {
         key = model[i] " " batch[i]
         if (!(key in way)) { continue }
         printf line, model[i], batch[i], sprintf("%.1f", theirs[key]), theirs_spread[key], sprintf("%.3f", peer[key]),
                or_none("%.3f", peer_of_vit[key]), sprintf("%.2f", ours[i] / theirs[key]), way[key]
     }
-    print "\nOurs sends, augments and normalises its batch and takes the gradient's norm in every step; PyTorch's lies on the device."
+    print "\nOurs sends, augments and normalises its batch and takes the gradient's norm in every step; PyTorch's batch lies"
+    print "on the device."
 }
