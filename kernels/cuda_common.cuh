@@ -17,7 +17,9 @@ typedef __nv_bfloat16 bf16;
 enum { WARP = 32, BLOCK = 256, VECTOR = 8 }; // threads of a warp, of most blocks; channels that a thread takes at once
 
 static bool capturing; // a step into a graph, in which not every call is allowed
-static inline const char* capture_advice(void) { return capturing ? ", in the capture of a step: use --cuda-graph off" : ""; }
+static inline const char* capture_advice(void) {
+    return capturing ? ", in the capture of a step: use --cuda-graph off" : "";
+}
 
 static inline void cuda_check(cudaError_t error, const char* file, int line) {
     if (error != cudaSuccess) {

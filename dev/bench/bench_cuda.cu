@@ -1,7 +1,7 @@
 // make bench-cuda: what this GPU can do, whole training steps on it, and each operation of a step against its floor,
 // all measured in this one run, in bf16.
 //
-//     ./bench_cuda SIZE [--rounds N] [--steps-only] [--json FILE] [--small] [more flags of train_katcu, such as --batch-size 64]
+//     ./bench_cuda SIZE [--rounds N] [--steps-only] [--json FILE] [--small] [flags of train_katcu, such as --batch-size 64]
 //
 // SIZE, tiny, small or base, stands for four models: vit, kat, and both with Fourier-KArAt (G = 3, of base 1). They are
 // on the device together, and every round times a few steps of each. A step is the trainer's own, on one batch: its way
