@@ -37,9 +37,9 @@ verdict() {
     tell "$(printf -- '-- %-14s %s (%d s)' "$1" "$2" "$3")"
 }
 
-# A line that a killed program left unfinished is no row
+# A line that a killed program left unfinished is no row. In a subshell: what a signal sets off must not write there.
 write_json() {
-    {
+    (
         printf '{"device": "%s", "commit": "%s", "date": "%s", ' "$device" "$(commit)" "$(date -u +%FT%TZ)"
         printf '"seconds": %d, "minutes": %d, "finished": %s,\n "verdicts": [\n' "$SECONDS" "$minutes" "$finished"
         sed -e 's/["\\[:cntrl:]]//g' -e 's/^\(.*\)|\(.*\)|\([0-9]*\)$/  {"part": "\1", "verdict": "\2", "seconds": \3},/' \
@@ -47,7 +47,7 @@ write_json() {
         printf ' ],\n "rows": [\n'
         sed -n '/^{.*}$/p' "$rows" | sed -e 's/^/  /' -e '$!s/$/,/'
         printf ' ]}\n'
-    } >"$json.new" && mv -f "$json.new" "$json"
+    ) >"$json.new" && mv -f "$json.new" "$json"
 }
 
 # Those that a part has written while it goes on

@@ -123,11 +123,12 @@ check "the sum" says "13 passed, 1 failed"
 
 # ---- What is finished is on disk, whatever happens
 
-killed_keeps_rows() { # SECONDS SIGNAL
+killed_keeps_rows() { # SECONDS SIGNAL: so long after it has begun
     local pid part size
     rm -f "$report".*
     PAUSE=0.1 gpu_check --only smoke,kernels,bench,torch &
     pid=$!
+    while ! grep -qs "at most" "$report.out"; do sleep 0.1; done # a busy machine may take long until it has begun
     sleep "$1"
     pid=$(ps_children "$pid")
     kill -"$2" "$pid"
