@@ -26,7 +26,7 @@ BEGIN {
     share["product,weight"] = 0.70;              rate_share["product,weight"] = 0.60
     share["layernorm_forward_kernel"] = 0.78;    share["layernorm_backward_kernel"] = 0.75
     share["activation_forward_kernel"] = 0.72;   share["activation_backward_kernel"] = 0.80
-    share["rational_forward_kernel"] = 0.60;     share["rational_backward_kernel"] = 0.78
+    share["rational_forward_kernel"] = 0.72;     share["rational_backward_kernel"] = 0.78
     share["column_sums_kernel"] = 0.50           # 2 bytes a load
     share["others"] = 0.75
     # The template arguments by which instructions.txt and resources.txt have a kernel of these models; G: of -gNb
@@ -71,10 +71,11 @@ file == 2 {
 function largest(a, b) { return a > b ? a : b }
 function smallest(a, b) { return a < b ? a : b }
 
-# Blocks of a kernel that a multiprocessor has room for: registers are given out 8 a thread
+# Blocks of a kernel that a multiprocessor has room for: registers are given out 8 a thread. The launches are an H200's:
+# a block that asks for more shared memory than others have (KArAt's backward) takes a form there of which there is one.
 function resident(n, name, threads, shared,   by_registers, by_shared) {
     by_registers = int(65536 / (int((registers[name, code[n]] + 7) / 8) * 8 * threads))
-    by_shared = int(shared_of[n] / (shared + static[name] + 1024))
+    by_shared = largest(1, int(shared_of[n] / (shared + static[name] + 1024)))
     return smallest(smallest(by_registers, by_shared), int(2048 / threads))
 }
 
