@@ -1,7 +1,8 @@
 // What the CUDA kernels share: checks, 16-byte vectors, reductions in a fixed order, sizes of grids.
 //
 // Every kernel calculates in fp32. Template parameters say how tensors are stored, as float or bf16: T activations, R the
-// residual stream. Parameters, their gradients, statistics, logits and the optimiser's buffers are fp32 always.
+// residual stream, G its gradient. Parameters, their gradients, statistics, logits and the optimiser's buffers are fp32
+// always.
 // A launcher has the name and the argument order of the CPU function in the .h beside it, and a stream at the end;
 // its pointers are device memory. No kernel adds floats by atomics: the same input gives the same bits.
 #pragma once

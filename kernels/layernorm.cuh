@@ -2,9 +2,9 @@
 //
 //     out (rows, C) = (inp - mean) rstd weight + bias
 //
-// The residual stream (inp, dinp) is stored as R, out and dout as T. A warp takes a row; the forward reads it from
-// memory once and keeps it in shared memory. In front of it the branch that joins the stream can be added (residual.h),
-// behind it the first rational of GR-KAN applied:
+// The residual stream (inp) is stored as R, its gradient (dinp) as G, out and dout as T. A warp takes a row; the
+// forward reads it from memory once and keeps it in shared memory. In front of it the branch that joins the stream can
+// be added (residual.h), behind it the first rational of GR-KAN applied:
 //
 //     residual_layernorm_forward             x_out = x + keep layer_scale branch,   out = layernorm(x_out)
 //     residual_layernorm_rational_forward    the same, and rational_out = F(out)
@@ -179,9 +179,9 @@ inline void residual_layernorm_rational_forward(R* x_out, T* out, T* rational_ou
 
 // The gradient of the stream, which LayerNorm adds to, and of the branch that joined it just before. inp may be out, or
 // NULL: zero; branch, layer_scale (C) and keep (B) may be NULL.
-template <class R, class T> struct StreamGradient {
-    R* out;
-    const R* inp;
+template <class G, class T> struct StreamGradient {
+    G* out;
+    const G* inp;
     T* branch;
     const float *layer_scale, *keep;
     int N;
@@ -204,8 +204,8 @@ template <class R, class T> struct StreamGradient {
 struct LayernormSums { float *dweight, *dbias, *dbranch; };
 
 // One row. dx += rstd (dnorm - mean(dnorm) - norm mean(dnorm norm)), dnorm = dout weight
-template <int W, class R, class T>
-__device__ void layernorm_backward_row(StreamGradient<R, T> dx, LayernormSums sums, const T* dout, const R* x,
+template <int W, class G, class R, class T>
+__device__ void layernorm_backward_row(StreamGradient<G, T> dx, LayernormSums sums, const T* dout, const R* x,
                                        const float* weight, float mean, float rstd, int row, int C) {
     float sum = 0, sum_norm = 0, d[W], norm[W], w[W], dstream[W];
     for (int c = threadIdx.x * W; c < C; c += WARP * W) {
@@ -238,9 +238,9 @@ __device__ void layernorm_backward_row(StreamGradient<R, T> dx, LayernormSums su
 }
 
 // partials (gridDim.x, kinds C): row blockIdx.x = the block's sums of dweight, dbias and, of three kinds, the branch
-template <int W, class R, class T>
+template <int W, class G, class R, class T>
 __global__ void __launch_bounds__(LAYERNORM_WARPS * WARP, LAYERNORM_WARPS_RESIDENT / LAYERNORM_WARPS)
-layernorm_backward_kernel(StreamGradient<R, T> dx, float* partials, int kinds, const T* dout, const R* inp,
+layernorm_backward_kernel(StreamGradient<G, T> dx, float* partials, int kinds, const T* dout, const R* inp,
                           const float* weight, const float* mean, const float* rstd, int rows, int C) {
     wait_for_kernel_in_front();
     extern __shared__ float4 layernorm_shared[];
@@ -280,27 +280,27 @@ static inline size_t layernorm_scratch(int rows, int C) {
     return (two > three ? two : three) * C;
 }
 
-template <class R, class T>
-inline void layernorm_backward_launch(StreamGradient<R, T> dx, float* dbranch_bias, float* dweight, float* dbias,
+template <class G, class R, class T>
+inline void layernorm_backward_launch(StreamGradient<G, T> dx, float* dbranch_bias, float* dweight, float* dbias,
                                       const T* dout, const R* inp, const float* weight, const float* mean,
                                       const float* rstd, float* scratch, int rows, int C, cudaStream_t stream) {
     int kinds = dbranch_bias ? 3 : 2, ld = kinds * C;
     LayernormBackwardShape s = layernorm_backward_shape(kinds, rows, C);
     dim3 block(WARP, s.warps);
     with_width(vectorises(C, dx.out, dx.inp, dx.branch, dx.layer_scale, dout, inp), [=](auto width) {
-        launch_early(layernorm_backward_kernel<width.value, R, T>, s.blocks, block, s.shared, stream, dx, scratch, kinds,
-                     dout, inp, weight, mean, rstd, rows, C);
+        launch_early(layernorm_backward_kernel<width.value, G, R, T>, s.blocks, block, s.shared, stream, dx, scratch,
+                     kinds, dout, inp, weight, mean, rstd, rows, C);
     });
     add_partials({{{dweight, C, scratch, ld, s.blocks}, {dbias, C, scratch + C, ld, s.blocks},
                    {dbranch_bias, C, scratch + 2 * C, ld, s.blocks}}}, stream);
 }
 
 // out = (inp - mean) rstd weight + bias: dinp += (the residual stream), dweight (C) and dbias (C) +=
-template <class R, class T>
-inline void layernorm_backward(R* dinp, float* dweight, float* dbias, const T* dout, const R* inp, const float* weight,
+template <class G, class R, class T>
+inline void layernorm_backward(G* dinp, float* dweight, float* dbias, const T* dout, const R* inp, const float* weight,
                                const float* mean, const float* rstd, float* scratch, int rows, int C,
                                cudaStream_t stream) {
-    StreamGradient<R, T> dx = {dinp, dinp, nullptr, nullptr, nullptr, 1};
+    StreamGradient<G, T> dx = {dinp, dinp, nullptr, nullptr, nullptr, 1};
     layernorm_backward_launch(dx, nullptr, dweight, dbias, dout, inp, weight, mean, rstd, scratch, rows, C, stream);
 }
 
@@ -308,12 +308,12 @@ inline void layernorm_backward(R* dinp, float* dweight, float* dbias, const T* d
 // dbranch = keep layer_scale dinp_out, dweight (C) and dbias (C) +=, dbranch_bias (C) += column sums of dbranch. dinp
 // may be dinp_out, or NULL where the norm alone reads the stream; dbranch is NULL where no branch joined it,
 // dbranch_bias where its sums are not wanted.
-template <class R, class T>
-inline void layernorm_residual_backward(R* dinp_out, T* dbranch, float* dbranch_bias, float* dweight, float* dbias,
-                                        const R* dinp, const T* dout, const R* inp, const float* weight,
+template <class G, class R, class T>
+inline void layernorm_residual_backward(G* dinp_out, T* dbranch, float* dbranch_bias, float* dweight, float* dbias,
+                                        const G* dinp, const T* dout, const R* inp, const float* weight,
                                         const float* mean, const float* rstd, const float* layer_scale,
                                         const float* keep, float* scratch, int B, int N, int C, cudaStream_t stream) {
-    StreamGradient<R, T> dx = {dinp_out, dinp, dbranch, layer_scale, keep, N};
+    StreamGradient<G, T> dx = {dinp_out, dinp, dbranch, layer_scale, keep, N};
     layernorm_backward_launch(dx, dbranch_bias, dweight, dbias, dout, inp, weight, mean, rstd, scratch, B * N, C,
                               stream);
 }

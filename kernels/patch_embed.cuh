@@ -4,8 +4,8 @@
 //     the linear layer       tokens (B*T, C) = patches weight^T + bias, which is the matrix product's affair
 //     embed_tokens_forward   out (B, N, C) = [cls_token; tokens] + pos_embed, N = T + 1, or T without a class token
 //
-// Images are stored as X, patches and tokens as T, out as the residual stream R. Bytes moved an element: sizeof(X) +
-// sizeof(T) for the patches, sizeof(T) + sizeof(R) for the tokens, and 4 a position and channel.
+// Images are stored as X, patches and tokens as T, out as the residual stream R, dout as its gradient G. Bytes moved an
+// element: sizeof(X) + sizeof(T) for the patches, sizeof(T) + sizeof(R) for the tokens, and 4 a position and channel.
 #pragma once
 #include "partials.cuh"
 
@@ -63,8 +63,8 @@ inline void embed_tokens_forward(R* out, const T* tokens, const float* cls_token
 }
 
 // dtokens (B, T, C) = the rows of dout (B, N, C) behind the class tokens. Blocks (part of an image, image)
-template <int W, class R, class T>
-__global__ void drop_prefix_kernel(T* dtokens, const R* dout, int N, int prefix, int C) {
+template <int W, class G, class T>
+__global__ void drop_prefix_kernel(T* dtokens, const G* dout, int N, int prefix, int C) {
     int at = (blockIdx.x * BLOCK + threadIdx.x) * W, of_image = (N - prefix) * C;
     size_t b = blockIdx.y;
     if (at >= of_image) { return; }
@@ -79,11 +79,11 @@ static inline size_t embed_tokens_scratch(int B, int N, int C) {
 }
 
 // out = [cls_token; tokens] + pos_embed: dtokens =, the parameters' +=; dcls_token is NULL without a class token
-template <class R, class T>
-inline void embed_tokens_backward(T* dtokens, float* dcls_token, float* dpos_embed, const R* dout, float* scratch,
+template <class G, class T>
+inline void embed_tokens_backward(T* dtokens, float* dcls_token, float* dpos_embed, const G* dout, float* scratch,
                                   int B, int N, int C, cudaStream_t stream) {
     int prefix = dcls_token ? 1 : 0;
-    TensorTerm<R> images = {dout, (size_t)N * C};
+    TensorTerm<G> images = {dout, (size_t)N * C};
     column_sums(dpos_embed, images, scratch, B, N * C, stream);
     if (dcls_token) { column_sums(dcls_token, images, scratch, B, C, stream); }
     with_width(vectorises(C, dtokens, dout), [=](auto width) {

@@ -3,13 +3,13 @@
 //     x_out (B, N, C) = x + keep[b] layer_scale[c] branch          keep (B), layer_scale (C): NULL where they are off
 //
 // is done where the stream is normalised next, in layernorm.cuh, as is its backward. What is left of it here is the sum
-// down the columns, as in partials.cuh, over the stream, stored as R, and the branch, stored as T.
+// down the columns, as in partials.cuh, over the stream's gradient, stored as G, and the branch, stored as T.
 #pragma once
 #include "partials.cuh"
 
 // What LayerScale's gradient sums down the columns
-template <class R, class T> struct LayerScaleTerm {
-    const R* dout;
+template <class G, class T> struct LayerScaleTerm {
+    const G* dout;
     const T* branch;
     const float* keep;
     int N, C;
@@ -22,10 +22,10 @@ template <class R, class T> struct LayerScaleTerm {
 static inline size_t layer_scale_scratch(int B, int N, int C) { return column_sums_scratch(B * N, C); }
 
 // dlayer_scale (C) += Σ keep branch dout, dout (B, N, C) the gradient of x_out
-template <class R, class T>
-inline void layer_scale_backward(float* dlayer_scale, const R* dout, const T* branch, const float* keep, float* scratch,
+template <class G, class T>
+inline void layer_scale_backward(float* dlayer_scale, const G* dout, const T* branch, const float* keep, float* scratch,
                                  int B, int N, int C, cudaStream_t stream) {
-    column_sums(dlayer_scale, LayerScaleTerm<R, T>{dout, branch, keep, N, C}, scratch, B * N, C, stream);
+    column_sums(dlayer_scale, LayerScaleTerm<G, T>{dout, branch, keep, N, C}, scratch, B * N, C, stream);
 }
 
 // A thread a channel of one image, tokens in order

@@ -16,14 +16,16 @@ template <class T> static void test_patches(int B, int S, int P) {
     check<T>("extract_patches", d_patches, patches, {0, 4e-3});
 }
 
-template <class R, class T> static void test_tokens(int B, int S, int P, int C, bool has_cls) {
+template <class G, class R, class T> static void test_tokens(int B, int S, int P, int C, bool has_cls) {
     int tokens = S / P * (S / P), prefix = has_cls, N = tokens + prefix, K = 3 * P * P;
     Floats x = random_values<T>((size_t)B * tokens * C), cls = random_values<float>(C), out((size_t)B * N * C);
     Floats pos = random_values<float>((size_t)N * C), dout = random_values<T>(out.size());
     Floats dcls = random_values<float>(C), dpos = random_values<float>(pos.size()), dbias = random_values<float>(C);
     Floats dtokens(x.size()), dweight((size_t)C * K), patches((size_t)B * tokens * K);
     Device<T> d_x(x), d_dtokens(x.size());
-    Device<R> d_out(out.size()), d_dout(dout);
+    Device<R> d_out(out.size());
+    Device<G> d_dout(dout);
+    dout = d_dout.host(); // what both storages hold
     Device<float> d_cls(cls), d_pos(pos), d_dcls(dcls), d_dpos(dpos), d_dbias(dbias);
     Device<float> scratch(embed_tokens_scratch(B, N, C)), bias_scratch(bias_backward_scratch(B * tokens, C));
     for (size_t i = 0; i < out.size(); i++) {
@@ -38,7 +40,7 @@ template <class R, class T> static void test_tokens(int B, int S, int P, int C, 
     Floats cpu_scratch(cpu.patch_embed_scratch(B, S, P, C));
     cpu.patch_embed_backward(dweight.data(), dbias.data(), has_cls ? dcls.data() : nullptr, dpos.data(), dout.data(),
                              patches.data(), cpu_scratch.data(), B, S, P, C);
-    embed_tokens_backward<R, T>(d_dtokens, has_cls ? d_dcls.data : nullptr, d_dpos, d_dout, scratch, B, N, C, 0);
+    embed_tokens_backward<G, T>(d_dtokens, has_cls ? d_dcls.data : nullptr, d_dpos, d_dout, scratch, B, N, C, 0);
     bias_backward<T>(d_dbias, d_dtokens, C, bias_scratch, B * tokens, C, 0);
     check<T>("embed_tokens dtokens", d_dtokens, dtokens, {0, 0});
     check<T>("embed_tokens dcls_token", d_dcls, dcls, SUMS);
@@ -64,12 +66,12 @@ template <class T> static void test_biases() {
     test_bias<T>(197, 65, 65);
 }
 
-template <class R, class T> static void test_storage() {
-    test_tokens<R, T>(1, 4, 4, 8, true);
-    test_tokens<R, T>(3, 16, 4, 65, true);
-    test_tokens<R, T>(37, 8, 4, 96, false);
-    test_tokens<R, T>(5, 32, 4, 40, true);
-    test_tokens<R, T>(3, 56, 4, 24, true); // 197 tokens
+template <class G, class R, class T> static void test_storage() {
+    test_tokens<G, R, T>(1, 4, 4, 8, true);
+    test_tokens<G, R, T>(3, 16, 4, 65, true);
+    test_tokens<G, R, T>(37, 8, 4, 96, false);
+    test_tokens<G, R, T>(5, 32, 4, 40, true);
+    test_tokens<G, R, T>(3, 56, 4, 24, true); // 197 tokens
 }
 
 int main(int argc, char** argv) {
@@ -79,9 +81,11 @@ int main(int argc, char** argv) {
     test_patches<float>(3, 56, 8);
     test_patches<bf16>(3, 20, 5);
     test_patches<bf16>(2, 48, 16);
-    test_storage<float, float>();
-    test_storage<bf16, bf16>();
-    test_storage<float, bf16>();
+    test_storage<float, float, float>();
+    test_storage<bf16, bf16, bf16>();
+    test_storage<float, float, bf16>();
+    test_storage<bf16, float, bf16>();
+    test_storage<bf16, float, float>();
     test_biases<float>();
     test_biases<bf16>();
     return kernel_tests_finish(argc, argv);

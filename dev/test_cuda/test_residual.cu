@@ -48,5 +48,6 @@ int main(int argc, char** argv) {
     test_storage<float, float>();
     test_storage<bf16, bf16>();
     test_storage<float, bf16>();
+    test_storage<bf16, float>();
     return kernel_tests_finish(argc, argv);
 }
