@@ -8,9 +8,10 @@
 // images from files into batches, runtime/ is what is not about the model.
 //
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes. All tensors are
-// row-major fp32; --precision bf16 rounds the operands of linear layers where they are read. Gradients carry a d in
-// front; gradients of parameters are added to, gradients of activations are set, except that of the residual stream,
-// dx, to which every branch adds.
+// row-major fp32; --precision bf16 rounds the operands of linear layers where they are read, --stream-grad bf16 the
+// gradient of the residual stream where every branch has added to it. Gradients carry a d in front; gradients of
+// parameters are added to, gradients of activations are set, except that of the residual stream, dx, to which every
+// branch adds.
 #include "data/loader.h"
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
@@ -489,6 +490,15 @@ static double model_loss(Model* m, const float* targets, int B) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Backward: the forward read from its end. p, a: as in the forward; d: gradients of the parameters.
 
+// dx += what comes through a norm of x (rows, C) from dln. Where --stream-grad stores dx in bf16, here it is rounded.
+static void norm_backward(Model* m, float* dx, float* dweight, float* dbias, const float* dln, const float* x,
+                          const float* weight, const float* mean, const float* rstd, int rows) {
+    int C = m->dims.C;
+    layernorm_backward(dx, dweight, dbias, dln, x, weight, mean, rstd, m->scratch, rows, C);
+    if (m->config.stream_grad == STREAM_GRAD_BF16) { round_to_bf16(dx, (size_t)rows * C); }
+    lap(m, PART_NORM);
+}
+
 // dx += d(mlp(x_mid)) given dbranch = d(fc2 output)
 static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, float* dx, int rows) {
     int C = m->dims.C, F = m->dims.F;
@@ -509,9 +519,7 @@ static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, float* dx,
                           m->scratch, rows, C, rational_shape(&m->config));
         lap(m, PART_ACTIVATION);
     }
-    layernorm_backward(dx, d.norm2_weight, d.norm2_bias, a.dln, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd,
-                       m->scratch, rows, C);
-    lap(m, PART_NORM);
+    norm_backward(m, dx, d.norm2_weight, d.norm2_bias, a.dln, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd, rows);
 }
 
 // dln1 from a.dqkv
@@ -543,9 +551,7 @@ static void attention_branch_backward(Model* m, Params p, Params d, Acts a, int 
                                 query_rows(m, B, NQ, H, H));
     }
     lap(m, PART_QKV);
-    layernorm_backward(a.dx, d.norm1_weight, d.norm1_bias, a.dln, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
-                       m->scratch, B * N, C);
-    lap(m, PART_NORM);
+    norm_backward(m, a.dx, d.norm1_weight, d.norm1_bias, a.dln, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd, B * N);
 }
 
 // The gradient of the stream where NQ tokens go on, (B,NQ,C)
@@ -579,9 +585,7 @@ static void model_backward(Model* m, const float* targets, int B, const float* k
     pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, NQ, C);
     lap(m, PART_HEAD);
     memset(dx, 0, (size_t)B * NQ * C * sizeof(float));
-    layernorm_backward(dx, d.norm_weight, d.norm_bias, a.dln, a.x, p.norm_weight, a.norm_mean, a.norm_rstd,
-                       m->scratch, B * NQ, C);
-    lap(m, PART_NORM);
+    norm_backward(m, dx, d.norm_weight, d.norm_bias, a.dln, a.x, p.norm_weight, a.norm_mean, a.norm_rstd, B * NQ);
     for (int l = L - 1; l >= 0; l--) { block_backward(m, l, B, keep); }
     patch_embed_backward(d.patch_weight, d.patch_bias, d.cls_token, d.pos_embed, a.dx, a.patches, m->scratch,
                          B, m->dims.S, m->dims.P, C);

@@ -8,7 +8,8 @@
 //
 // Precision (--precision): the residual stream, parameters, their gradients, statistics and the optimiser are fp32
 // always. With fp32 and tf32 all else is too; with bf16 activations and their gradients are stored as bf16 (T below),
-// and products read a bf16 copy of the parameters that the update writes.
+// and products read a bf16 copy of the parameters that the update writes. The gradient of the residual stream is stored
+// as --stream-grad says (G), in any of them.
 //
 // Everything of a step is put on one stream, in memory that was allocated before; the host waits once for it, to read
 // its loss and gradient norm. Two parts repeat without a change, forward to backward and the update: each is captured
@@ -80,8 +81,8 @@ A(logits,    float,    true, 1,       (size_t)d.K) \
 A(losses,    float,    true, 1,       1)
 
 #define BACKWARD_TABLE(A) \
-A(dx,        Residual, true, 1, (size_t)d.N * d.C)               /* gradient of the residual stream */ \
-A(dx_token,  Residual, d.NQ < d.N, 1, (size_t)d.C)               /* of the class token's, where it alone goes on */ \
+A(dx,        char,     true, 1, stream_grad_size(c) * d.N * d.C) /* gradient of the residual stream, (N,C) of G */ \
+A(dx_token,  char,     d.NQ < d.N, 1, stream_grad_size(c) * d.C) /* of the class token's, where it alone goes on */ \
 A(dbranch,   T,        true, 1, (size_t)d.N * d.C)               /* of what attention or MLP adds to it */ \
 A(dln,       T,        true, 1, (size_t)d.N * d.C) \
 A(dmix,      T,        true, 1, (size_t)d.N * d.C) \
@@ -116,6 +117,11 @@ static size_t aligned(size_t bytes) { return ceil_div(bytes, (size_t)ALIGNMENT) 
 // Heads whose softmax the backward recomputes from its log-sum-exp
 static int softmax_heads(const Config* c, Dims d) {
     return c->attn == ATTN_SOFTMAX || c->attn == ATTN_SOFTMAX_RANK ? d.H : c->softmax_heads;
+}
+
+// Bytes of G
+static size_t stream_grad_size(const Config* c) {
+    return c->stream_grad == STREAM_GRAD_BF16 ? sizeof(bf16) : sizeof(float);
 }
 
 // The table's rows with every copy as large
@@ -861,8 +867,8 @@ static const float* model_losses(const Model* m) { return m->host_losses; }
 // A branch joined the stream of so many tokens, which was then normalised: dx += what comes through the norm from
 // a.dln (begins: dx =), and a.dbranch, the gradient of that branch: of attention (0) or the MLP (1) of block l; l < 0:
 // none joins before block 0. Its column sums are the gradient of the bias of proj or fc2, but a KAN sums its own.
-template <class T>
-static void joined_norm_backward(Model* m, float* dweight, float* dbias, Residual* dx, bool begins, const Residual* x,
+template <class T, class G>
+static void joined_norm_backward(Model* m, float* dweight, float* dbias, G* dx, bool begins, const Residual* x,
                                  const float* weight, const float* mean, const float* rstd, int l, int branch, int B,
                                  int tokens, const float* keep) {
     Params p = params_at(m, m->params, l < 0 ? 0 : l), d = params_at(m, m->grads, l < 0 ? 0 : l);
@@ -929,9 +935,18 @@ static void attention_branch_backward(Model* m, Params p, Weights<T> w, Params d
     lap(m, PART_QKV);
 }
 
+// part(g), where g is a G
+template <class Part> static void with_stream_grad(const Model* m, Part part) {
+    if (m->config.stream_grad == STREAM_GRAD_BF16) {
+        part(bf16());
+    } else {
+        part(float());
+    }
+}
+
 // d(layer_scale) of one branch, given dx behind it, of so many tokens
-template <class T>
-static void branch_scale_backward(Model* m, float* dlayer_scale, const Residual* dx, const T* branch, int B, int tokens,
+template <class T, class G>
+static void branch_scale_backward(Model* m, float* dlayer_scale, const G* dx, const T* branch, int B, int tokens,
                                   const float* keep) {
     if (!dlayer_scale) { return; }
     layer_scale_backward(dlayer_scale, dx, branch, keep, m->scratch, B, tokens, m->dims.C, m->stream);
@@ -939,18 +954,18 @@ static void branch_scale_backward(Model* m, float* dlayer_scale, const Residual*
 }
 
 // The gradient of the stream where NQ tokens go on, (B,NQ,C)
-template <class T> static Residual* stream_gradient(const Model* m, Acts<T> a, int NQ) {
-    return NQ < m->dims.N ? a.dx_token : a.dx;
+template <class G, class T> static G* stream_gradient(const Model* m, Acts<T> a, int NQ) {
+    return (G*)(NQ < m->dims.N ? a.dx_token : a.dx);
 }
 
 // Block l, given the stream's gradient at its output and a.dbranch = d(a.fc2): a.dx of its input, and a.dbranch of the
 // block before
-template <class T> static void block_backward(Model* m, int l, int B, const float* keep) {
+template <class T, class G> static void block_backward(Model* m, int l, int B, const float* keep) {
     int N = m->dims.N, C = m->dims.C, NQ = queries_of(m, l);
     Params p = params_at(m, m->params, l), d = params_at(m, m->grads, l);
     Weights<T> w = weights_at<T>(m, m->params, l);
     Acts<T> a = acts_at<T>(m, l);
-    Residual* dx = stream_gradient(m, a, NQ);
+    G *dx = stream_gradient<G>(m, a, NQ), *dx_all = stream_gradient<G>(m, a, N);
     if (m->config.recompute && l < m->dims.L - 1) { // the last is there
         norm1_forward(m, p, a, B);
         block_forward<T>(m, m->params, l, B, keep, true);
@@ -961,22 +976,23 @@ template <class T> static void block_backward(Model* m, int l, int B, const floa
                             l, 0, B, NQ, keep);
     branch_scale_backward(m, d.ls1, dx, a.proj, B, NQ, keep_of(keep, l, 0, m->B));
     attention_branch_backward(m, p, w, d, a, B, NQ);
-    if (NQ < N) { pool_backward(a.dx, dx, false, true, B, N, C, m->stream); } // zero for the tokens that end here
-    joined_norm_backward<T>(m, d.norm1_weight, d.norm1_bias, a.dx, false, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
+    if (NQ < N) { pool_backward(dx_all, dx, false, true, B, N, C, m->stream); } // zero for the tokens that end here
+    joined_norm_backward<T>(m, d.norm1_weight, d.norm1_bias, dx_all, false, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
                             l - 1, 1, B, N, keep);
 }
 
 // a.dbranch takes the gradient of a.tokens
-template <class T> static void embed_backward(Model* m, Params d, Acts<T> a, int B) {
+template <class G, class T> static void embed_backward(Model* m, Params d, Acts<T> a, int B) {
     int S = m->dims.S, P = m->dims.P, N = m->dims.N, C = m->dims.C, patches = (S / P) * (S / P);
-    embed_tokens_backward(a.dbranch, d.cls_token, d.pos_embed, a.dx, m->scratch, B, N, C, m->stream);
+    embed_tokens_backward(a.dbranch, d.cls_token, d.pos_embed, stream_gradient<G>(m, a, N), m->scratch, B, N, C,
+                          m->stream);
     linear_backward((T*)NULL, d.patch_weight, d.patch_bias, a.dbranch, a.patches, (const T*)NULL, m->scratch,
                     B * patches, 3 * P * P, C, m->stream);
     lap(m, PART_PATCH_EMBED);
 }
 
 // From a.logits on, the loss included
-template <class T> static void backward(Model* m, int B, const float* keep, float dloss) {
+template <class T, class G> static void backward(Model* m, int B, const float* keep, float dloss) {
     int NQ = m->dims.NQ, C = m->dims.C, L = m->dims.L, K = m->dims.K;
     Params p = params_at(m, m->params, 0), d = params_at(m, m->grads, 0);
     Weights<T> w = weights_at<T>(m, m->params, 0);
@@ -988,10 +1004,10 @@ template <class T> static void backward(Model* m, int B, const float* keep, floa
                     m->stream);
     pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, NQ, C, m->stream);
     lap(m, PART_HEAD);
-    joined_norm_backward<T>(m, d.norm_weight, d.norm_bias, stream_gradient(m, a, NQ), true, a.x, p.norm_weight,
+    joined_norm_backward<T>(m, d.norm_weight, d.norm_bias, stream_gradient<G>(m, a, NQ), true, a.x, p.norm_weight,
                             a.norm_mean, a.norm_rstd, L - 1, 1, B, NQ, keep);
-    for (int l = L - 1; l >= 0; l--) { block_backward<T>(m, l, B, keep); }
-    embed_backward(m, d, acts_at<T>(m, 0), B);
+    for (int l = L - 1; l >= 0; l--) { block_backward<T, G>(m, l, B, keep); }
+    embed_backward<G>(m, d, acts_at<T>(m, 0), B);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1013,7 +1029,7 @@ template <class T> static void batch_gradients(Model* m, int B, bool drops, floa
         m->profile.direction = PROFILE_FORWARD;
         forward<T>(m, m->params, B, keep);
         m->profile.direction = PROFILE_BACKWARD;
-        backward<T>(m, B, keep, dloss);
+        with_stream_grad(m, [=](auto g) { backward<T, decltype(g)>(m, B, keep, dloss); });
     });
 }
 

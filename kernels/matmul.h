@@ -420,6 +420,12 @@ ALWAYS_INLINE float float_from_bf16(Bf16 x) {
     return value;
 }
 
+// What storing them as bf16 leaves of n values
+static inline void round_to_bf16(float* x, size_t n) {
+    #pragma omp parallel for simd schedule(static)
+    for (size_t i = 0; i < n; i++) { x[i] = float_from_bf16(bf16_from_float(x[i])); }
+}
+
 // For every linear layer from now on; outside of parallel regions
 static inline void linear_use_bf16(bool on) {
     bf16_products.on = on;

@@ -115,6 +115,7 @@ REAL  (model_ema_decay, "model-ema-decay", "0", 0, 0.99999999, SAME, "running me
 INT   (seed, "seed", "42", 0, 2147483647, SAME, "the one seed of everything random") \
 SWITCH(recompute, "recompute", "off", FREE, "keep the blocks' inputs alone and compute the rest again: less memory, the same bits") \
 CHOICE(precision, "precision", "fp32", CHOICES(PRECISIONS), SAME, "of products; bf16: on the GPU of activations too, on the CPU of linear layers alone; tf32: GPU") \
+CHOICE(stream_grad, "stream-grad", "fp32", CHOICES(STREAM_GRADS), SAME, "the gradient of the residual stream; bf16: half of its bytes on the GPU, rounded once a branch") \
 CHOICE(device, "device", "auto", CHOICES(DEVICES), FREE, "auto: ./train_katcu takes over where it is built and finds a GPU") \
 SWITCH(tune_products, "tune-products", "off", SAME, "on the GPU: products by the quickest kernels, timed; the bits are the run's own") \
 SWITCH(cuda_graph, "cuda-graph", "on", FREE, "on the GPU: a step is captured once, and launched as a whole from then on") \
@@ -245,6 +246,9 @@ static inline bool config_check(const Config* c, Error* err) {
     }
     if (c->mlp != MLP_GR_KAN && c->mlp_init == MLP_INIT_VARIANCE_PRESERVING) {
         return set_error(err, "--mlp-init variance-preserving is made for the rationals of --mlp gr-kan: leave it out");
+    }
+    if (c->gradcheck && c->stream_grad == STREAM_GRAD_BF16) {
+        return set_error(err, "--gradcheck would find what --stream-grad bf16 rounds: leave that out");
     }
     if (c->continue_run && (c->overwrite || *c->resume)) {
         return set_error(err, "--continue, --resume and --overwrite say what becomes of a run that is there: choose one");

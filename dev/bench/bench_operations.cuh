@@ -61,8 +61,11 @@ static void time_embedding(Operations* o) {
     operation(o, "tokens", 1, n * (E + S), 0, [=](BlockTensors t, int) {
         embed_tokens_forward(t.a.x, t.a.tokens, t.p.cls_token, t.p.pos_embed, B, d.N, d.C, m->stream);
     });
-    operation(o, "embedding backward", 1, n * (E + S) + E * (pixels + n), products, [=](BlockTensors, int) {
-        embed_backward(m, params_at(m, m->grads, 0), acts_at<bf16>(m, 0), B);
+    double of_dx = (double)stream_grad_size(&m->config), bytes = n * (E + of_dx) + E * (pixels + n);
+    operation(o, "embedding backward", 1, bytes, products, [=](BlockTensors, int) {
+        with_stream_grad(m, [=](auto g) {
+            embed_backward<decltype(g)>(m, params_at(m, m->grads, 0), acts_at<bf16>(m, 0), B);
+        });
     });
 }
 
@@ -116,9 +119,12 @@ static void time_stream(Operations* o) {
     operation(o, "residual, next norm", L, n * (2 * S + 2 * E), 0, [=](BlockTensors, int l) {
         block_output<bf16>(m, m->params, l, B, NULL);
     });
-    operation(o, "norm, residual backward", 2 * L + 1, n * (2 * E + 3 * S), 0, [=](BlockTensors t, int l) {
-        joined_norm_backward<bf16>(m, t.d.norm1_weight, t.d.norm1_bias, t.a.dx, false, t.a.x, t.p.norm1_weight,
-                                   t.a.ln1_mean, t.a.ln1_rstd, l, 1, B, N, NULL);
+    double of_dx = (double)stream_grad_size(&m->config);
+    operation(o, "norm, residual backward", 2 * L + 1, n * (2 * E + S + 2 * of_dx), 0, [=](BlockTensors t, int l) {
+        with_stream_grad(m, [=](auto g) {
+            joined_norm_backward<bf16>(m, t.d.norm1_weight, t.d.norm1_bias, stream_gradient<decltype(g)>(m, t.a, N),
+                                       false, t.a.x, t.p.norm1_weight, t.a.ln1_mean, t.a.ln1_rstd, l, 1, B, N, NULL);
+        });
     });
 }
 

@@ -112,6 +112,15 @@ check "bf16, stopped and with one thread: the same bytes" cmp "$work/low/last.re
 check "resuming it in fp32 is refused" says 2 "--precision was bf16, is now fp32" --resume "$work/low" --precision fp32
 check "the line on bf16" says 0 "bf16       operands of the linear layers; " "${tiny[@]}" --steps 1 --precision bf16 --output "$work/line"
 check "gradcheck refuses bf16" says 2 "leave --precision out" "${tiny[@]}" --precision bf16 --gradcheck
+# ---- the stream's gradient in bf16
+stream=("${small[@]}" --stream-grad bf16)
+check "a run with the stream's gradient in bf16" "$train" "${stream[@]}" --threads 2 --output "$work/stream"
+check "the same with one thread" "$train" "${stream[@]}" --threads 1 --output "$work/stream_one"
+check "the same bytes" cmp "$work/stream/last.resume.safetensors" "$work/stream_one/last.resume.safetensors"
+first_losses() { awk -F, 'NR <= 3 { print $1, $3, $7 }' "$work/$1/metrics.csv"; }
+check "it is another run than in fp32" bash -c "! diff -q <(echo '$(first_losses stream)') <(echo '$(first_losses whole)')"
+check "the configuration has it" says 2 "--stream-grad was bf16, is now fp32" --resume "$work/stream" --stream-grad fp32
+check "gradcheck refuses it" says 2 "leave that out" "${tiny[@]}" --stream-grad bf16 --gradcheck
 check "tf32 is refused" says 2 "./train_katcu" "${tiny[@]}" --precision tf32
 
 # ---- memory and time
