@@ -27,6 +27,7 @@ typedef struct {
     bool train;                        // shuffle and augment, or evaluate
     bool strict;                       // an image that cannot be read ends it
     int workers;                       // threads that prepare batches ahead; 0: who asks for a batch prepares it
+    int first, run, stride;            // this loader's batches: `run` of them from `first` on, of every `stride`; run 0: all
     uint64_t seed;
     double mean[3], std[3];            // of normalisation
     float crop_pct;                    // evaluation
@@ -137,6 +138,18 @@ static inline bool loader_config_valid(const Dataset* d, const LoaderConfig* c, 
                          d->name);
     }
     return augment_valid(&c->augment, d->shards ? 1 : d->height, d->shards ? 1 : d->width, err);
+}
+
+// The number of a loader's k-th batch
+static inline int64_t batch_number(const LoaderConfig* c, int64_t k) {
+    return c->run ? k / c->run * c->stride + c->first + k % c->run : k;
+}
+
+// How many of the first n batches are a loader's
+static inline int64_t batches_among(const LoaderConfig* c, int64_t n) {
+    if (!c->run) { return n; }
+    int64_t rest = n % c->stride - c->first;
+    return n / c->stride * c->run + (rest < 0 ? 0 : rest < c->run ? rest : c->run);
 }
 
 // ---- memory

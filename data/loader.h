@@ -6,6 +6,9 @@
 //   const Batch* batch = loader_next(&loader);          // valid until the next loader_next
 //   loader_close(&loader);
 //
+// Where several processes share the batches each has a loader for its own, which counts them from 0 (first, run, stride of
+// LoaderConfig): a step here is a batch of this loader, whose number among all is batch->step.
+//
 // The batches stand in a ring: one is the caller's, the others are those that it gets next. A worker takes some images of
 // the first of these that has any left to be made; so a batch is done as soon as can be, and the next one is begun while
 // its last images are being made. Everything about a batch is in data/batch.h, and depends on no thread.
@@ -65,9 +68,20 @@ struct Loader {
     double wait_seconds;
 };
 
-// Evaluation starts again after its last batch, so that the batches prepared ahead are the next evaluation's first.
+// Batches of an evaluation that are this loader's
+static inline int64_t loader_batches(const Loader* l) { return batches_among(&l->plan.config, l->plan.steps_per_epoch); }
+
+// Evaluation starts again after its last batch, so that the batches prepared ahead are the next evaluation's first. A
+// loader that has none prepares one all the same, which nobody asks for.
 static inline int64_t loader_wrap(const Loader* l, int64_t step) {
-    return l->plan.config.train ? step : step % l->plan.steps_per_epoch;
+    int64_t own = loader_batches(l);
+    return l->plan.config.train ? step : step % (own > 0 ? own : 1);
+}
+
+// The number among all of the loader's batch `step`
+static inline int64_t loader_number(const Loader* l, int64_t step) {
+    int64_t number = batch_number(&l->plan.config, loader_wrap(l, step));
+    return l->plan.config.train ? number : number % l->plan.steps_per_epoch;
 }
 
 // ---- the workers
@@ -181,7 +195,7 @@ static inline bool loader_work(Loader* l, ImageMaker* maker) {
     l->at_work++;
     for (int k = 0; k < l->places - 1 && !done && !l->seeking; k++) {
         Place* p = &l->place[(l->next + k) % l->places];
-        done = loader_draw(l, p, loader_wrap(l, l->wanted + k)) || loader_make(l, p, maker) || loader_repair(l, p, maker)
+        done = loader_draw(l, p, loader_number(l, l->wanted + k)) || loader_make(l, p, maker) || loader_repair(l, p, maker)
             || loader_mix(l, p) || loader_finish(l, p);
     }
     l->at_work--;

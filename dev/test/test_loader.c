@@ -559,6 +559,70 @@ static void test_working_directory(void) {
     dataset_free(&d);
 }
 
+// ---- shared by several processes ----
+
+// Step by step, R loaders have the A micro-batches of one that has them all, each its own in a row.
+static void test_shared_steps(const Dataset* d, int A, int R) {
+    enum { STEPS = 3 };
+    LoaderConfig c = loader_defaults(d, 2, 4, true, 42);
+    c.workers = 0;
+    int wrong = 0, order[STEPS * 12] = {0};
+    for (int p = 0; p < R; p++) {
+        c.first = A * p / R;
+        c.run = A * (p + 1) / R - c.first;
+        c.stride = A;
+        for (int64_t k = 0; k < STEPS * c.run; k++) {
+            int64_t number = batch_number(&c, k);
+            wrong += number < 0 || number >= STEPS * A || number / A != k / c.run;
+            if (!wrong) { order[number]++; }
+            wrong += batches_among(&c, number) != k || batches_among(&c, number + 1) != k + 1;
+        }
+    }
+    for (int i = 0; i < STEPS * A; i++) { wrong += order[i] != 1; }
+    CHECK(wrong == 0, "%d micro-batches on %d ranks: %d are wrong", A, R, wrong);
+}
+
+// What a loader hands out are the batches of those numbers, also after a seek and round the end of an evaluation.
+static void test_shared_batches(bool train, int batch_size, int A, int R) {
+    Dataset d = make_dataset(31, 3, 4, 4);
+    int64_t all = (31 + batch_size - 1) / batch_size;
+    for (int p = 0; p < R; p++) {
+        LoaderConfig c = loader_defaults(&d, batch_size, 4, train, 42);
+        c.first = train ? A * p / R : p;
+        c.run = train ? A * (p + 1) / R - A * p / R : 1;
+        c.stride = train ? A : R;
+        c.workers = p % 2;
+        Loader l;
+        open_loader(&l, &d, &c);
+        int64_t own = loader_batches(&l), round = own > 0 ? own : 1, wrong = 0;
+        CHECK(train || own == (p < all ? (all - p + R - 1) / R : 0), "rank %d of %d has %d batches of %d", p, R, (int)own, (int)all);
+        for (int64_t k = 0; k < 12; k++) {
+            if (k == 7) { loader_seek(&l, k); }
+            int64_t number = loader_next(&l)->step;
+            wrong += number != (train ? batch_number(&c, k) : own > 0 ? p + k % round * R : p % all);
+        }
+        CHECK(wrong == 0, "rank %d of %d, %s: %d batches are others", p, R, train ? "training" : "evaluation", (int)wrong);
+        loader_close(&l);
+    }
+    dataset_free(&d);
+}
+
+static void test_shared(void) {
+    Dataset d = make_dataset(N, 3, SIDE, SIDE);
+    for (int A = 1; A <= 12; A++) {
+        for (int R = 1; R <= A; R++) { test_shared_steps(&d, A, R); }
+    }
+    dataset_free(&d);
+    LoaderConfig whole = {.first = 0, .run = 0}, one = {.first = 0, .run = 6, .stride = 6};
+    for (int k = 0; k < 30; k++) {
+        CHECK(batch_number(&whole, k) == k && batch_number(&one, k) == k, "batch %d of one process", k);
+    }
+    test_shared_batches(true, 5, 6, 4);
+    test_shared_batches(true, 5, 4, 4);
+    test_shared_batches(false, 5, 0, 3);
+    test_shared_batches(false, 10, 0, 6); // two of them without work
+}
+
 static void test_refusals(void) {
     Dataset d = make_dataset(N, 3, SIDE, SIDE);
     const LoaderConfig good = everything_on(&d, 10, 16);
@@ -643,6 +707,7 @@ int main(void) {
     test_mix(0, 1, 1);
     test_mix(0.2f, 1, 0);
     test_working_directory();
+    test_shared();
     test_refusals();
     return tests_finish();
 }
