@@ -276,6 +276,38 @@ static double loss_and_gradients(Model* m, const Batch* batch) {
     return loss;
 }
 
+// The gradients of a step are those of its micro-batches, added as runtime/tree.h has it: of three (g0 + g1) + g2.
+static void test_micro_batches(void) {
+    Model m;
+    float* single[3];
+    build_model(&m, "--model kat-mini-g3b --image-size 16 --dim 24 --depth 2 --batch-size 4 --grad-accum-steps 3", 5);
+    gradcheck_move(m.params, m.tensors, m.tensor_count, 5);
+    size_t total = m.table.total, wrong = 0;
+    Batch batch = random_batch(&m, 4);
+    double losses = 0;
+    for (int i = 0; i < 3; i++) {
+        batch.count = 4 - i; // another micro-batch
+        model_zero_gradients(&m);
+        model_gradients(&m, &batch, NULL, 0.1f);
+        losses += model_step_sums(&m).loss;
+        single[i] = alloc_floats(total, "test");
+        memcpy(single[i], m.grads, total * sizeof(float));
+    }
+    model_zero_gradients(&m);
+    for (int i = 0; i < 3; i++) {
+        batch.count = 4 - i;
+        model_gradients(&m, &batch, NULL, 0.1f);
+    }
+    model_update(&m, 0, 1);
+    for (size_t i = 0; i < total; i++) { wrong += m.grads[i] != (single[0][i] + single[1][i]) + single[2][i]; }
+    CHECK(wrong == 0, "%zu of %zu gradients are not the tree's sums", wrong, total);
+    StepSums sums = model_step_sums(&m);
+    CHECK(sums.loss == losses && sums.norm > 0, "losses %.17g, want %.17g; norm %g", sums.loss, losses, sums.norm);
+    for (int i = 0; i < 3; i++) { free(single[i]); }
+    drop_batch(&batch);
+    model_free(&m);
+}
+
 // The last block for the class token alone is the same function as for all tokens, with the same gradients.
 static void test_last_block(const char* flags) {
     Model whole, m;
@@ -814,6 +846,7 @@ int main(void) {
     test_kat_from_vit();
     test_rational_lr_scale(0);
     test_rational_lr_scale(3);
+    test_micro_batches();
     test_threads(small_kat);
     test_threads("--model vit-mini --image-size 16 --patch 4 --batch-size 5 --train-images 10 --test-images 5 "
                  "--mixup 0.8 --cutmix 1 --drop-path 0.3");

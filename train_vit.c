@@ -32,6 +32,7 @@
 #include "model/attention_start.h"
 #include "model/config.h"
 #include "model/cost.h"
+#include "model/gradient_sum.h"
 #include "model/parameters.h"
 #include "model/step.h"
 #include "runtime/hand_over.h"
@@ -160,6 +161,7 @@ typedef struct {
     float* keep; // (L, 2, B) drop path: 0 or 1/(1-rate) for each block, branch, image; NULL: all kept
     int B;       // images that the activations have room for
     StepSums sums;
+    GradientSum sum; // of the gradients of a step's micro-batches
     Profile profile;
 } Model;
 
@@ -340,6 +342,7 @@ RUNS_ONCE static bool model_plan(Model* m, const Config* config, int classes, in
     *m = (Model){.config = *config, .dims = dims_of(config, classes), .B = B};
     if (!parameter_table(&m->table, config, m->dims, err)) { return false; }
     m->acts_table = activation_table(config, m->dims, m->B);
+    m->sum = (GradientSum){.n = m->table.total};
     return true;
 }
 
@@ -366,6 +369,7 @@ static bool model_allocate(Model* m, Error* err) {
 static void model_free(Model* m) {
     float* buffers[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->acts, m->scratch, m->keep};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) { free(buffers[i]); }
+    gradient_sum_free(&m->sum);
     free(m->tensors);
 }
 
@@ -602,9 +606,10 @@ static void model_evaluate(Model* m, float* flat, const Batch* batch) {
     model_loss(m, batch->targets, batch->count);
 }
 
-// A micro-batch of a step: m->grads += the gradient of dloss * Σ_b loss_b, m->sums += its losses and hits
+// A micro-batch of a step: its gradient of dloss * Σ_b loss_b joins the sum, m->sums += its losses and hits
 static void model_gradients(Model* m, const Batch* batch, const float* keep, float dloss) {
     int B = batch->count, K = m->dims.K;
+    m->grads = gradient_sum_next(&m->sum, m->grads);
     model_forward(m, m->params, model_images(m, batch), B, keep);
     m->sums.loss += B * model_loss(m, batch->targets, B);
     for (int b = 0; b < B; b++) {
@@ -638,6 +643,7 @@ static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) 
 
 // By the gradients of the step's micro-batches, brought down to --clip-grad; not where they or the loss are not finite
 static void model_update(Model* m, double lr, int64_t t) {
+    gradient_sum_end(&m->sum, m->grads);
     double clip = m->config.clip_grad, norm = global_norm(m->grads, m->table.total);
     m->sums.norm = norm;
     if (isfinite(norm) && isfinite(m->sums.loss)) {
@@ -650,6 +656,7 @@ static void model_update(Model* m, double lr, int64_t t) {
 // What trainer/run.h needs besides
 
 static void model_zero_gradients(Model* m) {
+    gradient_sum_begin(&m->sum);
     memset(m->grads, 0, m->table.total * sizeof(float));
     lap(m, PART_UPDATE);
 }
@@ -693,13 +700,14 @@ static void print_memory(const Model* m, size_t data_bytes) {
     bool ema = m->config.model_ema_decay > 0;
     double mb = 1e-6 * sizeof(float), pixels = 3.0 * m->dims.S * m->dims.S;
     double params = mb * (double)m->table.total, moments = (ema ? 3 : 2) * params;
+    double grads = (1 + pieces_waiting(0, m->config.grad_accum_steps)) * params;
     double saved = mb * (double)m->acts_table.saved;
     double workspace = mb * (double)(m->acts_table.total - m->acts_table.saved + model_scratch(m));
     double batches = mb * 4 * m->B * (pixels + m->dims.K), images = 1e-6 * (double)data_bytes;
     double program = 8; // code, libraries and stacks, as measured
-    double total = 2 * params + moments + saved + workspace + batches + images + program;
+    double total = params + grads + moments + saved + workspace + batches + images + program;
     printf("memory     %.1f MB: parameters %.1f, gradients %.1f, AdamW%s %.1f, activations %.1f, workspace %.1f, "
-           "batches %.1f, images %.1f, program %.1f\n", total, params, params, ema ? " and EMA" : "", moments, saved,
+           "batches %.1f, images %.1f, program %.1f\n", total, params, grads, ema ? " and EMA" : "", moments, saved,
            workspace, batches, images, program);
 }
 

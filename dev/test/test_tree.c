@@ -1,10 +1,11 @@
 // runtime/tree.h: whoever adds the leaves, one root comes out. In the place of + stands a hash that knows its left from
-// its right, so that any other order, or any other bracket, gives another root.
-#include "../../runtime/tree.h"
+// its right, so that any other order, or any other bracket, gives another root. model/gradient_sum.h: the same of floats.
+#include "../../model/gradient_sum.h"
+#include "../../runtime/random.h"
 #include "test.h"
 #include <stdint.h>
 
-enum { MOST = 40 };
+enum { MOST = 40, FLOATS = 100 };
 
 typedef struct { Pieces pieces; uint64_t sum[TREE_PIECES + 1]; } Stack;
 
@@ -133,10 +134,57 @@ static void test_waiting(void) {
     }
 }
 
+// ---- gradient_sum.h
+
+static float gradient(int leaf, int i) {
+    return random_normal(1, STREAM_CHECK, (uint32_t)leaf, (uint64_t)i) * powf(10, (float)(leaf * 7 % 5));
+}
+
+static float float_node(int first, int count, int i) {
+    return count == 1 ? gradient(first, i) : float_node(first, count / 2, i) + float_node(first + count / 2, count / 2, i);
+}
+
+static float float_sum(int first, int count, int i) {
+    int largest = 1;
+    while (2 * largest <= count) { largest *= 2; }
+    float node = float_node(first, largest, i);
+    return largest == count ? node : node + float_sum(first + largest, count - largest, i);
+}
+
+static void test_gradient_sum(void) {
+    GradientSum s = {.n = FLOATS};
+    float* grads = alloc_floats(FLOATS, "test");
+    int in_a_row = 0;
+    for (int A = MOST; A >= 1; A--) { // with buffers in which something is left
+        memset(grads, 0, FLOATS * sizeof(float));
+        gradient_sum_begin(&s);
+        for (int leaf = 0; leaf < A; leaf++) {
+            grads = gradient_sum_next(&s, grads);
+            for (int i = 0; i < FLOATS; i++) { grads[i] += gradient(leaf, i); }
+        }
+        gradient_sum_end(&s, grads);
+        int wrong = 0;
+        for (int i = 0; i < FLOATS; i++) {
+            float row = 0;
+            for (int leaf = 0; leaf < A; leaf++) { row += gradient(leaf, i); }
+            wrong += grads[i] != float_sum(0, A, i);
+            in_a_row += row == grads[i];
+        }
+        CHECK(wrong == 0, "%d of %d sums of %d gradients are not the tree's", wrong, FLOATS, A);
+    }
+    CHECK(in_a_row < FLOATS * MOST / 2, "%d of %d sums tell no order: the test is too weak", in_a_row, FLOATS * MOST);
+    int buffers = 0;
+    while (s.waiting[buffers]) { buffers++; }
+    CHECK(buffers == 5, "%d buffers for at most %d micro-batches", buffers, MOST);
+    gradient_sum_free(&s);
+    free(grads);
+}
+
 int main(void) {
     test_one_root();
     test_other_orders();
     test_pieces();
     test_waiting();
+    test_gradient_sum();
     return tests_finish();
 }
