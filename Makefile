@@ -1,7 +1,7 @@
 # kat.c. `make` alone says what it can build and what it found on this machine.
 #
 #   CC=gcc|clang     ARCH=native          -march; x86-64-v3, say, for a program that is to run elsewhere
-#   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE = auto|yes|none
+#   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI = auto|yes|none
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
 #   DEBUG=1          compiles in a fraction of the time, for a debugger (-Og -g); objects go to build/debug
@@ -22,6 +22,7 @@ LIBCRYPTO = auto
 JPEG = auto
 PNG = auto
 ARCHIVE = auto
+MPI = auto
 DEBUG =
 BUILD = $(if $(DEBUG),build/debug,build)
 EXTRA_CFLAGS =
@@ -30,7 +31,7 @@ FUZZ_CC = clang
 FUZZ_SECONDS = 60
 
 SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' DNNL='$(DNNL)' CJSON='$(CJSON)' \
-           ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' JPEG='$(JPEG)' PNG='$(PNG)' ARCHIVE='$(ARCHIVE)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
+           ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' JPEG='$(JPEG)' PNG='$(PNG)' ARCHIVE='$(ARCHIVE)' MPI='$(MPI)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
 CONFIG := $(BUILD)/config.mk
 include dev/cuda_toolkit.mk
 
@@ -91,6 +92,7 @@ help:
 	@echo 'make fuzz-kds       one of them: $(FUZZ_TARGETS)'
 	@echo 'make clean          removes what make built'
 	@echo
+	@echo 'scripts/ranks.sh N ./train_kat ...  N processes on this machine that train one model, by MPI'
 	@echo 'scripts/gpu_check.sh               tests and benchmarks on an NVIDIA GPU, in at most 10 minutes'
 	@echo 'scripts/reproduce.sh               the tables of both papers, a command a row; without arguments it lists them'
 	@echo 'scripts/figures.sh DATA            pages of analyses: softmax against KArAt, and KAT against ViT, on CIFAR-10'
@@ -106,6 +108,7 @@ help:
 	@echo 'JPEG       $(JPEG_NOTE)'
 	@echo 'PNG        $(PNG_NOTE)'
 	@echo 'archives   $(ARCHIVE_NOTE)'
+	@echo 'MPI        $(MPI_NOTE)'
 	@gnuplot --version >/dev/null 2>&1 && echo "gnuplot    ✓ $$(gnuplot --version)" \
 	    || echo 'gnuplot    ✗ no plots: install gnuplot-nox'
 	@$(NVCC) --version >/dev/null 2>&1 && echo "nvcc       ✓ $$($(NVCC) --version | grep release)" \
@@ -113,6 +116,10 @@ help:
 
 $(PROGRAMS) $(CUDA_PROGRAMS): %: $(BUILD)/%
 	@cmp -s $< $@ || cp -f $< $@
+
+# What can be one of several processes
+$(BUILD)/train_kat: FOUND_FLAGS += $(MPI_FLAGS)
+$(BUILD)/train_kat: FOUND_LIBS += $(MPI_LIBS)
 
 $(BUILD)/train_kat: train_vit.c $(CONFIG)
 	$(COMPILE)

@@ -4,8 +4,9 @@
 //
 // Here is the model: its activations, forward, backward and update, and main. model/config.h holds the option table,
 // model/parameters.h the parameter table; trainer/ has what a run does around its model (steps, evaluation, checkpoints,
-// its folder), which the CUDA trainer shares; kernels/ has one file an operation with its maths on top, data/ brings
-// images from files into batches, runtime/ is what is not about the model.
+// its folder), which the CUDA trainer shares, and how several processes come together in one run (meet.h); kernels/ has
+// one file an operation with its maths on top, data/ brings images from files into batches, runtime/ is what is not about
+// the model.
 //
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes. All tensors are
 // row-major fp32; --precision bf16 rounds the operands of linear layers where they are read, --stream-grad bf16 the
@@ -342,7 +343,7 @@ RUNS_ONCE static bool model_plan(Model* m, const Config* config, int classes, in
     *m = (Model){.config = *config, .dims = dims_of(config, classes), .B = B};
     if (!parameter_table(&m->table, config, m->dims, err)) { return false; }
     m->acts_table = activation_table(config, m->dims, m->B);
-    m->sum = (GradientSum){.n = m->table.total};
+    m->sum = gradient_sum_plan(m->table.total, config->grad_accum_steps);
     return true;
 }
 
@@ -611,10 +612,9 @@ static void model_gradients(Model* m, const Batch* batch, const float* keep, flo
     int B = batch->count, K = m->dims.K;
     m->grads = gradient_sum_next(&m->sum, m->grads);
     model_forward(m, m->params, model_images(m, batch), B, keep);
-    m->sums.loss += B * model_loss(m, batch->targets, B);
-    for (int b = 0; b < B; b++) {
-        m->sums.hits += rank_of_label(model_logits(m) + (size_t)b * K, K, batch->labels[b]) == 0;
-    }
+    double loss = B * model_loss(m, batch->targets, B), hits = 0;
+    for (int b = 0; b < B; b++) { hits += rank_of_label(model_logits(m) + (size_t)b * K, K, batch->labels[b]) == 0; }
+    gradient_sum_count(&m->sum, &m->sums, loss, hits);
     model_backward(m, batch->targets, B, keep, dloss);
 }
 
@@ -643,7 +643,7 @@ static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) 
 
 // By the gradients of the step's micro-batches, brought down to --clip-grad; not where they or the loss are not finite
 static void model_update(Model* m, double lr, int64_t t) {
-    gradient_sum_end(&m->sum, m->grads);
+    gradient_sum_end(&m->sum, m->grads, &m->sums);
     double clip = m->config.clip_grad, norm = global_norm(m->grads, m->table.total);
     m->sums.norm = norm;
     if (isfinite(norm) && isfinite(m->sums.loss)) {
@@ -700,7 +700,7 @@ static void print_memory(const Model* m, size_t data_bytes) {
     bool ema = m->config.model_ema_decay > 0;
     double mb = 1e-6 * sizeof(float), pixels = 3.0 * m->dims.S * m->dims.S;
     double params = mb * (double)m->table.total, moments = (ema ? 3 : 2) * params;
-    double grads = (1 + pieces_waiting(0, m->config.grad_accum_steps)) * params;
+    double grads = params + 1e-6 * (double)gradient_sum_bytes(&m->sum);
     double saved = mb * (double)m->acts_table.saved;
     double workspace = mb * (double)(m->acts_table.total - m->acts_table.saved + model_scratch(m));
     double batches = mb * 4 * m->B * (pixels + m->dims.K), images = 1e-6 * (double)data_bytes;
@@ -714,6 +714,7 @@ static void print_memory(const Model* m, size_t data_bytes) {
 static const char program_name[] = "./train_kat";
 
 #include "trainer/run.h"
+#include "trainer/meet.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // From the command line to a run
@@ -724,6 +725,7 @@ RUNS_ONCE static void choose_device(const Config* c, char** argv) {
     static const char* const trial[] = {"train_katcu", "--dry-run", "--classes", "10", NULL}; // fails without a GPU
     char other[PATH_MAX];
     bool automatic = c->device == DEVICE_AUTO, built = program_beside("train_katcu", other);
+    if (automatic && ranks.size > 1) { return; } // nodes could choose differently
     if (c->device == DEVICE_CUDA && !built) {
         fail(EXIT_RUN_TIME, "--device cuda needs %s, which is not there: build it by make train_katcu, or use "
              "--device cpu", other);
@@ -746,9 +748,14 @@ int main(int argc, char** argv) {
     Error err;
     output_guard();
     start_with_sleeping_threads(argv);
-    Config config = configure(argc, argv, &t.origin);
-    choose_device(&config, argv);
-    int threads = threads_begin(config.threads);
+    begin_rank(argc, argv);
+    Config config = {0};
+    if (ranks_lead()) {
+        config = configure(argc, argv, &t.origin);
+        choose_device(&config, argv);
+    }
+    meet(argv, &config, &t.origin);
+    int threads = threads_begin(threads_of_rank(&config));
     if (classifies(&config)) { return classify(&t, &config); }
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }
@@ -757,14 +764,16 @@ int main(int argc, char** argv) {
     print_plan(&t.model, input_bytes(&t, &config));
     if (config.dry_run) { return 0; }
     check_data(&t);
+    compare_data(&t);
     print_data(&t);
     printf("machine    %d threads on %d cores, products by %s\n", threads, core_count(), matmul_library());
+    print_ranks(&config, threads);
     if (!model_allocate(&t.model, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     bool bf16 = config.precision == PRECISION_BF16;
     if (bf16) { printf("bf16       operands of the linear layers; %s\n", linear_bf16_unit()); }
     open_loaders(&t, LOAD_IMAGES);
     plan_steps(&t);
-    if (trains(&config)) { take_folder(&t); }
+    if (trains(&config) && ranks_lead()) { take_folder(&t); }
     load_weights(&t);
     int code = run(&t);
     loader_close(&t.train_loader);
@@ -772,6 +781,7 @@ int main(int argc, char** argv) {
     dataset_free(&t.train);
     dataset_free(&t.test);
     model_free(&t.model);
+    engine_end();
     return code;
 }
 #endif

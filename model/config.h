@@ -101,7 +101,7 @@ CHOICE(recipe, "recipe", "none", CHOICES(RECIPES), SAME, "what a published model
 INT   (epochs, "epochs", "5", 1, 1000000, LENGTH, "passes over the training set") \
 INT   (steps, "steps", "0", 0, 2000000000, LENGTH, "optimizer steps, instead of --epochs; 0: off") \
 INT   (batch_size, "batch-size", "64", 1, 65536, SAME, "images a micro-batch") \
-INT   (grad_accum_steps, "grad-accum-steps", "1", 1, 4096, SAME, "micro-batches a step") \
+INT   (grad_accum_steps, "grad-accum-steps", "0", 0, 4096, SAME, "micro-batches a step, shared by the ranks; 0: one for each") \
 REAL  (lr, "lr", "0.001", 0, 100, SAME, "peak learning rate") \
 REAL  (min_lr, "min-lr", "0", 0, 100, SAME, "learning rate at the end of the cosine") \
 REAL  (warmup_lr, "warmup-lr", "1e-6", 0, 100, SAME, "learning rate at the start of the warm-up") \

@@ -2,6 +2,7 @@
 // line, each over the ones before it.
 #pragma once
 #include "../runtime/inlining.h"
+#include "../runtime/ranks.h"
 #include "presets.h"
 
 // A recipe's flags as a command line
@@ -34,6 +35,12 @@ static inline bool recipe_apply(Config* c, int recipe, const Config* model, Erro
     return true;
 }
 
+// What depends on how many ranks there are
+static inline bool config_share(Config* c, Error* err) {
+    if (!c->grad_accum_steps) { c->grad_accum_steps = ranks.size; }
+    return *c->eval || ranks_have_work(ranks.size, c->grad_accum_steps, err);
+}
+
 // saved may be NULL
 static inline bool config_parse(Config* c, const Config* saved, int argc, char** argv, Error* err) {
     if (!options_defaults(c, config_table, CONFIG_OPTIONS, err)) { return false; }
@@ -46,7 +53,7 @@ static inline bool config_parse(Config* c, const Config* saved, int argc, char**
         if (!options_parse(&whole, config_table, CONFIG_OPTIONS, argc, argv, err) ||
             !recipe_apply(c, whole.recipe, &whole, err)) { return false; }
     }
-    return options_parse(c, config_table, CONFIG_OPTIONS, argc, argv, err) && config_check(c, err);
+    return options_parse(c, config_table, CONFIG_OPTIONS, argc, argv, err) && config_check(c, err) && config_share(c, err);
 }
 
 // ---- Which of them a value is from. A configuration tells by itself, a resumed run's as well: what model and recipe
@@ -60,6 +67,7 @@ typedef struct { Config initial, expected; } Unasked; // the defaults; these wit
 static inline void without_flags(Unasked* u, const Config* c) {
     Error ignored; // the model of a file need not have a name
     options_defaults(&u->initial, config_table, CONFIG_OPTIONS, &ignored);
+    u->initial.grad_accum_steps = 1; // what the default is to one process
     u->expected = u->initial;
     config_apply_model(&u->expected, c->model, &ignored);
     recipe_apply(&u->expected, c->recipe, c, &ignored);

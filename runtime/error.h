@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { EXIT_RUN_TIME = 1, EXIT_USAGE = 2, EXIT_STOPPED = 3 };
 
@@ -32,15 +33,17 @@ static inline bool set_error(Error* err, const char* format, ...) { // always fa
 
 static bool output_line_open; // on a terminal: a line without its end, which the next is to overwrite (output.h)
 static bool program_failed;
+static char program_rank[128]; // "rank 3 on node2: ": of several processes one that is not the first; else ""
 
 __attribute__((noreturn, format(printf, 2, 3)))
 static inline void fail(int exit_code, const char* format, ...) {
     va_list args;
     va_start(args, format);
     program_failed = true;
+    if (*program_rank) { sleep(5); } // the first, whose reason may be the same, says it and ends all
     if (output_line_open) { fputc('\n', stdout); }
     fflush(stdout);
-    fputs("error: ", stderr);
+    fprintf(stderr, "error: %s", program_rank);
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
     va_end(args);

@@ -19,11 +19,12 @@ typedef struct {
     int local_rank, local_size; // among those on this node
     const char* launcher;       // NULL: there is none
     char node[NODE_NAME];       // RANKS_NODE, or the host's name
-    int place, nodes;           // known once the ranks have met
+    int sharers;                // ranks, this one included, that may run on its cores
+    int place, nodes;           // these three are known once the ranks have met
     int* at_place;              // (size), the rank at each place
 } Ranks;
 
-static Ranks ranks = {.size = 1, .local_size = 1, .nodes = 1}; // who this process is
+static Ranks ranks = {.size = 1, .local_size = 1, .sharers = 1, .nodes = 1}; // who this process is
 
 static inline bool ranks_lead(void) { return ranks.rank == 0; } // it alone prints, and writes files
 
@@ -134,7 +135,7 @@ static inline bool ranks_from_environment(Ranks* r, Error* err) {
     if (found && !launcher_read(found, r, err)) { return false; }
     if (r->size == 1) { *r = (Ranks){.size = 1, .local_size = 1}; }
     node_name(r->node);
-    r->nodes = 1;
+    r->nodes = r->sharers = 1;
     return true;
 }
 

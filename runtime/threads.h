@@ -27,8 +27,15 @@ static struct { long bytes; unsigned long mask[128]; } threads_allowed; // bytes
 static inline void threads_unbind(void) {
     if (threads_allowed.bytes > 0) { syscall(SYS_sched_setaffinity, 0, threads_allowed.bytes, threads_allowed.mask); }
 }
+
+// As bytes: the same in two processes, they may run on the same cores
+static inline const void* threads_mask(size_t* bytes) {
+    *bytes = sizeof threads_allowed.mask;
+    return threads_allowed.mask;
+}
 #else
 static inline void threads_unbind(void) {}
+static inline const void* threads_mask(size_t* bytes) { *bytes = 0; return ""; }
 #endif
 
 // glibc runs this before the libraries' own start, that of OpenMP among them.

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # What this machine can build with, found by compiling small programs:  probe.sh CONFIG.mk
-# Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE and EXTRA_CFLAGS from the environment and
+# Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI and EXTRA_CFLAGS from the environment and
 # writes make variables: OPTIMIZE (flags), FOUND_FLAGS, FOUND_LIBS, OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs that compare
-# with it), ARCHIVE_FLAGS, ARCHIVE_LIBS (for what reads archives), and for each piece NAME_NOTE, the line that `make` prints. A file in which nothing is missing stays as it is until one of these
+# with it), ARCHIVE_FLAGS, ARCHIVE_LIBS (for what reads archives), MPI_FLAGS, MPI_LIBS (for the trainer on the CPU), and for each piece NAME_NOTE, the line that `make` prints. A file in which nothing is missing stays as it is until one of these
 # settings, or this script, changes.
 set -u
 config=$1
-key="# $(cksum <"$0") CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO JPEG=$JPEG PNG=$PNG ARCHIVE=$ARCHIVE $EXTRA_CFLAGS"
+key="# $(cksum <"$0") CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO JPEG=$JPEG PNG=$PNG ARCHIVE=$ARCHIVE MPI=$MPI $EXTRA_CFLAGS"
 if [ "$(head -n 1 "$config" 2>/dev/null)" = "$key" ] && ! grep -q '✗' "$config"; then exit 0; fi
 
 mkdir -p "$(dirname "$config")"
@@ -146,7 +146,26 @@ library ARCHIVE "$ARCHIVE" libarchive -larchive HAVE_ARCHIVE "no reading of arch
 archive_flags=${flags#"$before_flags"} archive_libs=${libs#"$before_libs"}
 flags=$before_flags libs=$before_libs
 
+# Whichever MPI there is: that of pkg-config, Open MPI before MPICH, else what mpicc adds
+mpi_package=ompi-c
+pkg-config --exists ompi-c 2>/dev/null || mpi_package=mpich
+before_flags=$flags before_libs=$libs
+library MPI "$MPI" $mpi_package "$(mpicc --showme 2>/dev/null | cut -d ' ' -f 2-)" HAVE_MPI \
+    "one process: install libopenmpi-dev for several that train one model" '
+    #include <mpi.h>
+    #include <stdio.h>
+    #include <string.h>
+    int main(void) {
+        static char text[MPI_MAX_LIBRARY_VERSION_STRING];
+        int length;
+        if (MPI_Get_library_version(text, &length) != MPI_SUCCESS) { return 1; }
+        text[strcspn(text, ",\n")] = 0;
+        return puts(text) < 0;
+    }'
+mpi_flags=${flags#"$before_flags"} mpi_libs=${libs#"$before_libs"}
+flags=$before_flags libs=$before_libs
+
 printf '%s := %s\n' OPTIMIZE "$optimize" FOUND_FLAGS "$flags $stack" FOUND_LIBS "$libs" \
     OPENBLAS_FLAGS "$openblas_flags" OPENBLAS_LIBS "$openblas_libs" \
-    ARCHIVE_FLAGS "$archive_flags" ARCHIVE_LIBS "$archive_libs" >>"$work/config.mk"
+    ARCHIVE_FLAGS "$archive_flags" ARCHIVE_LIBS "$archive_libs" MPI_FLAGS "$mpi_flags" MPI_LIBS "$mpi_libs" >>"$work/config.mk"
 cmp -s "$work/config.mk" "$config" || cp "$work/config.mk" "$config"

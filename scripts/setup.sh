@@ -6,6 +6,7 @@
 build_packages=(gcc make pkg-config libopenblas-openmp-dev libcjson-dev zlib1g-dev libssl-dev
     libjpeg-dev libpng-dev libarchive-dev)
 if grep -qwsE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then build_packages+=(libdnnl-dev); fi # of use to no other processor
+rank_packages=(libopenmpi-dev openmpi-bin) # for several processes that train one model
 data_packages=(dataset-fashion-mnist gnuplot-nox)
 
 is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -54,4 +55,4 @@ find_cuobjdump() {
     export CUOBJDUMP
 }
 
-if [ "${BASH_SOURCE[0]}" = "$0" ]; then install_missing "${build_packages[@]}" "${data_packages[@]}"; fi
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then install_missing "${build_packages[@]}" "${rank_packages[@]}" "${data_packages[@]}"; fi

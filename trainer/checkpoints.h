@@ -25,6 +25,7 @@ static void save_buffers(Trainer* t, const char* name, const TensorBuffer* buffe
                          const Metadata* metadata) {
     char path[PATH_SIZE];
     Error err;
+    if (!ranks_lead()) { return; }
     output_path(t, name, path);
     if (!checkpoint_save(path, t->model.tensors, t->model.tensor_count, buffers, count, metadata, &err)) {
         fail(EXIT_RUN_TIME, "%s", err.text);

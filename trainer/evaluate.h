@@ -1,6 +1,7 @@
 // Evaluation over the whole test split.
 #pragma once
 #include "../kernels/loss.h"
+#include "../runtime/exchange.h"
 #include "trainer.h"
 
 typedef struct { int64_t images, hits; } ClassCount;
@@ -26,35 +27,66 @@ static const Batch* fetch_test_batch(Trainer* t) {
     return batch;
 }
 
-// Of so many images that model_evaluate was given
-static void evaluation_add_batch(EvaluationSums* s, ClassCount* per_class, const Model* m, const int* labels, int count) {
+typedef struct { float loss; int32_t rank, label; } Outcome; // of an image; rank: as rank_of_label has it
+
+// Of so many images that model_evaluate was given, whose labels are known
+static void note_outcomes(Outcome* out, const Model* m, int count) {
     const float *logits = model_logits(m), *losses = model_losses(m);
     for (int b = 0; b < count; b++) {
-        int rank = rank_of_label(logits + (size_t)b * m->dims.K, m->dims.K, labels[b]);
-        evaluation_add(s, rank, losses[b]);
-        if (per_class) {
-            per_class[labels[b]].images++;
-            per_class[labels[b]].hits += rank < 1;
-        }
+        out[b].loss = losses[b];
+        out[b].rank = rank_of_label(logits + (size_t)b * m->dims.K, m->dims.K, out[b].label);
     }
 }
 
-// While a GPU has a batch, the next one is made and sent to it.
-static Evaluation evaluate(Trainer* t, float* flat, ClassCount* per_class /* (K) or NULL */) {
+// Of the images of this rank's batches. While a GPU has a batch, the next one is made and sent to it.
+static void evaluate_batches(Trainer* t, float* flat, Outcome* outcomes) {
     Model* m = &t->model;
-    EvaluationSums sums = {0};
-    int* labels = alloc_array(int, m->B, "labels");
+    int64_t batches = loader_batches(&t->test_loader);
     loader_seek(&t->test_loader, 0);
-    const Batch* batch = fetch_test_batch(t);
-    for (int64_t images = 0; images < t->test.count;) {
+    const Batch* batch = batches > 0 ? fetch_test_batch(t) : NULL;
+    for (int64_t k = 1; k <= batches; k++) {
         int count = batch->count;
-        memcpy(labels, batch->labels, (size_t)count * sizeof(int));
+        Outcome* out = outcomes + batch->step * t->test_loader.plan.config.batch_size;
+        for (int b = 0; b < count; b++) { out[b].label = batch->labels[b]; }
         model_evaluate(m, flat, batch);
-        images += count;
-        if (images < t->test.count) { batch = fetch_test_batch(t); }
-        evaluation_add_batch(&sums, per_class, m, labels, count);
+        if (k < batches) { batch = fetch_test_batch(t); }
+        note_outcomes(out, m, count);
     }
-    free(labels);
+}
+
+// Batch by batch, to all from whose it is
+static void share_outcomes(const Trainer* t, Outcome* outcomes) {
+    int64_t batches = t->test_loader.plan.steps_per_epoch, B = t->test_loader.plan.config.batch_size, N = t->test.count;
+    if (ranks.size == 1) { return; }
+    Message *in = alloc_array(Message, batches * (ranks.size + 1), "messages"), *out = in + batches;
+    int ins = 0, outs = 0;
+    for (int64_t i = 0; i < batches; i++) {
+        int owner = (int)(i % ranks.size);
+        Message batch = {owner, outcomes + i * B, (size_t)(N - i * B < B ? N - i * B : B) * sizeof *outcomes};
+        if (owner != ranks.place) { in[ins++] = batch; }
+        for (batch.place = 0; owner == ranks.place && batch.place < ranks.size; batch.place++) {
+            if (batch.place != owner) { out[outs++] = batch; }
+        }
+    }
+    exchange(out, outs, in, ins);
+    free(in);
+}
+
+// The ranks share the batches; all add up all images, in the order of the data set.
+static Evaluation evaluate(Trainer* t, float* flat, ClassCount* per_class /* (K) or NULL */) {
+    EvaluationSums sums = {0};
+    Outcome* outcomes = alloc_array(Outcome, t->test.count, "an evaluation");
+    evaluate_batches(t, flat, outcomes);
+    share_outcomes(t, outcomes);
+    for (int i = 0; i < t->test.count; i++) {
+        const Outcome* o = &outcomes[i];
+        evaluation_add(&sums, o->rank, o->loss);
+        if (per_class) {
+            per_class[o->label].images++;
+            per_class[o->label].hits += o->rank < 1;
+        }
+    }
+    free(outcomes);
     return evaluation_of(&sums);
 }
 

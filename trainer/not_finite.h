@@ -1,6 +1,8 @@
 // A loss or gradient that is not finite is never applied: the run ends, and names the first tensor that is not.
 #pragma once
 #include "../kernels/adamw.h"
+#include "../runtime/exchange.h"
+#include "agree.h"
 #include "checkpoints.h"
 #include "step.h"
 
@@ -23,11 +25,31 @@ static void name_not_finite(Model* m, int B, char name[160]) {
     name_bad_tensor(m, model_fetch(m, m->grads), "gradient of", name);
 }
 
+// Of several ranks' names that of the first which has a bad activation; what is bad of parameters or gradients is so on all
+static void choose_name(char name[160]) {
+    char(*all)[160] = (char(*)[160])alloc_array(char, (size_t)ranks.size * 160, "names");
+    memcpy(all[ranks.place], name, 160);
+    gather_all(all, 160);
+    int chosen = 0;
+    while (chosen < ranks.size && strncmp(all[chosen], "activation", 10) != 0) { chosen++; }
+    if (chosen == ranks.size) { chosen = 0; }
+    snprintf(name, 160, "%.159s", all[chosen]);
+    if (ranks.size > 1 && strncmp(name, "activation", 10) == 0) {
+        snprintf(name, 160, "rank %d's %.140s", ranks.at_place[chosen], all[chosen]);
+    }
+    free(all);
+}
+
+// All ranks come here in the same step. Rank 0 saves and says it, and then all end.
 RUNS_ONCE static void stop_not_finite(Trainer* t, const StepResult* r) {
-    char name[160];
+    char name[160] = "";
     int B = t->model.B < t->train.count ? t->model.B : t->train.count;
     name_not_finite(&t->model, B, name);
+    choose_name(name);
     save_last(t);
+    char saved = 1;
+    lead_tells(&saved, 1);
+    if (!ranks_lead()) { leave_together(EXIT_RUN_TIME, ""); }
     fail(EXIT_RUN_TIME, "step %lld is not finite (loss %g, gradient norm %g): the first bad tensor is %s. "
          "The update was not applied and the state before it is saved in %s. "
          "Try a smaller --lr, a longer --warmup-epochs or --clip-grad 1",

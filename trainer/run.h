@@ -38,7 +38,8 @@ static int run(Trainer* t) {
     if (c->overfit_batch) { return overfit(t); }
     if (c->profile) { return profile(t); }
     print_notes(t);
-    prepare_folder(t);
+    if (ranks_lead()) { prepare_folder(t); }
+    share_position(t);
     keep_products(t);
     return train(t);
 }

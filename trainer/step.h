@@ -24,12 +24,13 @@ static void draw_drop_path(Model* m, int64_t micro_batch) {
     }
 }
 
-// The next micro-batch, with its draws. It may be fetched as soon as model_gradients has returned from the one before.
-static const Batch* fetch_batch(Trainer* t, int64_t micro_batch) {
+// The loader's next micro-batch, its k-th, with its draws. It may be fetched as soon as model_gradients has returned from
+// the one before.
+static const Batch* fetch_batch(Trainer* t, int64_t k) {
     Model* m = &t->model;
     m->profile.direction = PROFILE_FORWARD;
     const Batch* batch = next_batch(t);
-    draw_drop_path(m, micro_batch);
+    draw_drop_path(m, loader_number(&t->train_loader, k));
     model_prefetch(m, batch);
     lap(m, PART_DATA);
     return batch;
@@ -51,19 +52,19 @@ static StepResult step_counted(Trainer* t, StepResult result) {
     return result;
 }
 
-// Forward and backward over the micro-batches of one step, and the update by the gradients of their mean loss. Where
-// something is not finite nothing is updated and the step does not count.
+// Forward and backward over this rank's micro-batches of one step, and the update by the gradients of the mean loss of all.
+// Where something is not finite nothing is updated and the step does not count.
 static StepResult train_step(Trainer* t) {
     Model* m = &t->model;
-    int micro_batches = m->config.grad_accum_steps;
-    int64_t next = t->step * micro_batches, end = t->total_steps * micro_batches;
+    int micro_batches = m->config.grad_accum_steps, own = own_share(micro_batches).count;
+    int64_t next = t->step * own, end = t->total_steps * own;
     StepResult result = {.lr = scheduled_rate(t, &t->schedule)};
     model_zero_gradients(m);
-    for (int i = 0; i < micro_batches; i++) {
+    for (int i = 0; i < own; i++) {
         const Batch* batch = t->coming ? t->coming : fetch_batch(t, next);
-        result.images += batch->count;
+        result.images = (int64_t)batch->count * micro_batches; // all are as large
         model_gradients(m, batch, m->keep, 1.0f / (float)(batch->count * micro_batches));
-        if (i == micro_batches - 1) { model_update(m, result.lr, t->step + 1); }
+        if (i == own - 1) { model_update(m, result.lr, t->step + 1); }
         t->coming = ++next < end ? fetch_batch(t, next) : NULL;
     }
     return step_counted(t, result);

@@ -2,6 +2,7 @@
 #pragma once
 #include "../runtime/clock.h"
 #include "../runtime/signals.h"
+#include "agree.h"
 #include "checkpoints.h"
 #include "evaluate.h"
 #include "folder.h"
@@ -32,6 +33,7 @@ static Progress progress_of(const Trainer* t, const StepResult* r, const Clock* 
 static void write_row(const Trainer* t, Metrics* csv, const Progress* p, const Evaluation* e) {
     Error err;
     double epoch = (double)t->step / (double)t->steps_per_epoch;
+    if (!ranks_lead()) { return; }
     if (!metrics_row(csv, t->step, epoch, p, e, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
 }
 
@@ -72,7 +74,8 @@ static bool due(int64_t at, int64_t every) { return every > 0 && at % every == 0
 // The rows of the log up to this step, then the checkpoint that goes on behind them
 static void save_all(Trainer* t, Metrics* csv) {
     Error err;
-    if (!metrics_sync(csv, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    compare_parameters(t);
+    if (ranks_lead() && !metrics_sync(csv, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     save_last(t);
 }
 
@@ -107,23 +110,23 @@ static int train(Trainer* t) {
     Metrics csv;
     char path[PATH_SIZE];
     output_path(t, "metrics.csv", path);
-    if (!metrics_open(&csv, path, t->step, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    if (ranks_lead() && !metrics_open(&csv, path, t->step, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     output_outlives_reader();
     stop_on_signals();
     if (t->step == t->total_steps) {
         printf("finished   all %lld steps of this run are done; more --epochs or --steps make it longer\n",
                (long long)t->total_steps);
     }
-    loader_seek(&t->train_loader, t->step * t->model.config.grad_accum_steps);
+    loader_seek(&t->train_loader, t->step * own_share(t->model.config.grad_accum_steps).count);
     Clock clock = clock_start(t);
-    while (t->step < t->total_steps && !stop_requested) {
+    while (t->step < t->total_steps && !anybody(stop_requested)) {
         StepResult r = train_step(t);
         if (!step_finite(&r)) { stop_not_finite(t, &r); }
         after_step(t, &csv, &r, &clock);
     }
     bool stopped = t->step < t->total_steps;
     if (stopped) { save_all(t, &csv); }
-    if (!metrics_close(&csv, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    if (ranks_lead() && !metrics_close(&csv, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     if (stopped) {
         output_keep();
         printf("stopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);

@@ -6,8 +6,8 @@
 //     model_images, model_fetch_images          of a batch, made already or only drawn: as model_forward takes them, and
 //                                               on the host
 //     model_forward, model_loss                 of a batch, and nothing else
-//     model_zero_gradients, model_gradients     of the micro-batches of a step: forward, loss and backward
-//     model_update                              unless the norm of the gradients, or the loss, is not finite
+//     model_zero_gradients, model_gradients     of this rank's micro-batches of a step: forward, loss and backward
+//     model_update                              by those of all ranks, unless their norm, or the loss, is not finite
 //     model_step_sums                           of the step: the first of these three to wait for a GPU
 //     model_prefetch                            says which batch model_gradients or model_evaluate gets next
 //     model_evaluate                            logits and losses of a batch that was prefetched; it may be changed then
@@ -20,6 +20,7 @@
 #include "../data/open.h"
 #include "../model/parameters.h"
 #include "../runtime/log.h"
+#include "../runtime/ranks.h"
 #include "../runtime/schedule.h"
 #include "origin.h"
 #include "plan.h"
@@ -116,6 +117,9 @@ RUNS_ONCE static void open_loaders(Trainer* t, LoaderOutput output) {
     if (!config_augment(&train.augment, c, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     evaluate_as_configured(&train, t);
     LoaderConfig test = train;
+    Share own = own_share(c->grad_accum_steps);
+    train.first = own.first, train.run = own.count, train.stride = c->grad_accum_steps;
+    test.first = ranks.place, test.run = 1, test.stride = ranks.size;
     test.train = false;
     if (!loader_open(&t->train_loader, &t->train, &train, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     if (!loader_open(&t->test_loader, &t->test, &test, &err)) { fail(EXIT_USAGE, "%s", err.text); }

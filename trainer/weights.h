@@ -1,6 +1,7 @@
 // The weights that a run starts from: its own, or another file's.
 #pragma once
 #include "../model/foreign_weights.h"
+#include "../runtime/exchange.h"
 #include "checkpoints.h"
 #include "longer.h"
 
@@ -13,27 +14,42 @@ static void note_outputs(const Trainer* t, const SafeTensors* file) {
     }
 }
 
-RUNS_ONCE static void load_weights(Trainer* t) {
+// By rank 0
+RUNS_ONCE static void read_weights(Trainer* t) {
     Model* m = &t->model;
     Error err;
     const char* path = *m->config.eval ? m->config.eval : m->config.init_from;
     if (*m->config.resume) {
         load_resume(t, m->config.resume);
         change_length(t);
-        return;
-    }
-    float* params = model_fetch(m, m->params);
-    if (*path) {
+    } else if (*path) {
         SafeTensors file = open_or_fail(path);
-        bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, params, *m->config.eval,
+        bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, model_fetch(m, m->params), *m->config.eval,
                                        m->config.any_weights, &err);
         if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
         if (*m->config.eval) { note_outputs(t, &file); }
         safetensors_close(&file);
         model_store(m, m->params);
     }
-    if (m->ema) {
-        memcpy(model_fetch(m, m->ema), params, m->table.total * sizeof(float));
+}
+
+// What rank 0 read from files comes to all.
+static void share_weights(Trainer* t) {
+    const Config* c = &t->model.config;
+    if (ranks.size == 1 || !(*c->resume || *c->init_from || *c->eval)) { return; }
+    ResumeState state = resume_state(&t->model);
+    for (int i = 0; i < (*c->resume ? state.count : 1); i++) {
+        lead_tells(state.buffers[i].flat, t->model.table.total * sizeof(float));
+        model_store(&t->model, state.flat[i]);
+    }
+}
+
+static void load_weights(Trainer* t) {
+    Model* m = &t->model;
+    if (ranks_lead()) { read_weights(t); }
+    share_weights(t);
+    if (m->ema && !*m->config.resume) {
+        memcpy(model_fetch(m, m->ema), model_fetch(m, m->params), m->table.total * sizeof(float));
         model_store(m, m->ema);
     }
 }

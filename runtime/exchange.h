@@ -1,0 +1,70 @@
+// What ranks tell each other: a list of messages out and a list in, at a time. All that they do together is made of these,
+// in an order that they all know. A library's own sums are not used: they depend on how many ranks there are.
+#pragma once
+#include "memory.h"
+#include "ranks.h"
+
+typedef struct {
+    int place; // where it goes to, or comes from
+    void* data;
+    size_t bytes;
+} Message;
+
+#ifdef HAVE_MPI
+#include "ranks_mpi.h"
+#else
+static inline bool engine_begin(const char* program, Error* err) {
+    return set_error(err, "%d processes were started, but %s was built without MPI: install libopenmpi-dev and make it "
+                     "again", ranks.size, program);
+}
+static inline void engine_end(void) {}
+static inline const char* engine_name(void) { return "none"; }
+static inline void exchange(const Message* out, int outs, const Message* in, int ins) {
+    (void)out, (void)outs, (void)in, (void)ins; // one rank has nobody to talk to
+}
+#endif
+
+// Of bytes bound[p] ... bound[p+1] - 1 of base everybody at place p has told all others, who have told theirs
+static inline void gather_ranges(void* base, const size_t* bound) {
+    int own = ranks.place, count = 0;
+    if (ranks.size == 1) { return; }
+    Message *out = alloc_array(Message, 2 * ranks.size, "messages"), *in = out + ranks.size;
+    for (int p = 0; p < ranks.size; p++) {
+        if (p == own) { continue; }
+        out[count] = (Message){p, (char*)base + bound[own], bound[own + 1] - bound[own]};
+        in[count++] = (Message){p, (char*)base + bound[p], bound[p + 1] - bound[p]};
+    }
+    exchange(out, count, in, count);
+    free(out);
+}
+
+// all: (R, bytes), where the own ones are already
+static inline void gather_all(void* all, size_t bytes) {
+    size_t* bound = alloc_array(size_t, ranks.size + 1, "messages");
+    for (int p = 0; p <= ranks.size; p++) { bound[p] = (size_t)p * bytes; }
+    gather_ranges(all, bound);
+    free(bound);
+}
+
+// What rank 0 has at data comes to all others
+static inline void lead_tells(void* data, size_t bytes) {
+    if (ranks.size == 1) { return; }
+    Message* list = alloc_array(Message, ranks.size, "messages");
+    int count = 0;
+    for (int p = 1; p < ranks.size; p++) { list[count++] = (Message){p, data, bytes}; }
+    Message from_lead = {0, data, bytes};
+    if (ranks_lead()) { exchange(list, count, NULL, 0); } else { exchange(NULL, 0, &from_lead, 1); }
+    free(list);
+}
+
+// What somebody says who does not say 0: the same for all
+static inline int anybody(int value) {
+    if (ranks.size == 1) { return value; }
+    int* all = alloc_array(int, ranks.size, "messages");
+    all[ranks.place] = value;
+    gather_all(all, sizeof *all);
+    value = 0;
+    for (int p = 0; p < ranks.size && !value; p++) { value = all[p]; }
+    free(all);
+    return value;
+}

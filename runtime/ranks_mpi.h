@@ -1,0 +1,71 @@
+// Messages between ranks by MPI, whichever it is: point to point alone, and waits that sleep, so that ranks that share a
+// core leave it to who has work. To be included by exchange.h.
+#pragma once
+#include <mpi.h>
+
+enum { MPI_MOST_BYTES = 1 << 30 }; // of one of MPI's messages, which counts in int
+
+static bool engine_runs;
+static char engine_text[MPI_MAX_LIBRARY_VERSION_STRING];
+
+// "Open MPI v4.1.4", say
+static inline const char* engine_name(void) {
+    int length;
+    MPI_Get_library_version(engine_text, &length);
+    engine_text[strcspn(engine_text, ",\n")] = 0;
+    for (char* c = engine_text; *c; c++) { *c = *c == '\t' ? ' ' : *c; }
+    return engine_text;
+}
+
+static inline bool engine_begin(const char* program, Error* err) {
+    int level, size = 1, rank = 0;
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) == MPI_SUCCESS) {
+        MPI_Comm_size(MPI_COMM_WORLD, &size);
+        MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+        engine_runs = true;
+    }
+    if (size != ranks.size || rank != ranks.rank) {
+        return set_error(err, "%d processes were started by %s, but %s is built with %s, which finds %d: use its mpirun",
+                         ranks.size, ranks.launcher, program, engine_name(), size);
+    }
+    return true;
+}
+
+static inline void engine_end(void) {
+    if (engine_runs) { MPI_Finalize(); }
+    engine_runs = false;
+}
+
+static inline int mpi_messages(const Message* list, int count) {
+    size_t messages = 0;
+    for (int i = 0; i < count; i++) { messages += (list[i].bytes + MPI_MOST_BYTES - 1) / MPI_MOST_BYTES; }
+    return (int)messages;
+}
+
+// Those between two ranks come in the order of their lists. Returns what is behind its requests.
+static inline MPI_Request* mpi_post(const Message* list, int count, bool out, MPI_Request* request) {
+    for (int i = 0; i < count; i++) {
+        int rank = ranks.at_place[list[i].place];
+        for (size_t at = 0; at < list[i].bytes; at += MPI_MOST_BYTES) {
+            size_t rest = list[i].bytes - at;
+            char* data = (char*)list[i].data + at;
+            int bytes = (int)(rest < MPI_MOST_BYTES ? rest : MPI_MOST_BYTES);
+            if (out) {
+                MPI_Isend(data, bytes, MPI_BYTE, rank, 0, MPI_COMM_WORLD, request++);
+            } else {
+                MPI_Irecv(data, bytes, MPI_BYTE, rank, 0, MPI_COMM_WORLD, request++);
+            }
+        }
+    }
+    return request;
+}
+
+static inline void exchange(const Message* out, int outs, const Message* in, int ins) {
+    int count = mpi_messages(out, outs) + mpi_messages(in, ins), done = 0;
+    MPI_Request* requests = alloc_array(MPI_Request, count, "messages");
+    MPI_Status* statuses = alloc_array(MPI_Status, count, "messages");
+    mpi_post(out, outs, true, mpi_post(in, ins, false, requests));
+    while (MPI_Testall(count, requests, &done, statuses) == MPI_SUCCESS && !done) { usleep(50); }
+    free(requests);
+    free(statuses);
+}

@@ -1,0 +1,61 @@
+// What the ranks of a run hold in common, and what becomes of one that does not: the same position, the same parameters.
+#pragma once
+#include "../runtime/exchange.h"
+#include "trainer.h"
+
+// Rank 0 says why none can go on; the launcher ends the others, or else they do.
+__attribute__((noreturn)) static void leave_together(int exit_code, const char* why) {
+    if (ranks_lead()) { fail(exit_code, "%s", why); }
+    sleep(5);
+    _exit(exit_code);
+}
+
+// Of a program that works in one process
+NEVER_INLINE void require_one_process(void) {
+    Error err;
+    if (!ranks_from_environment(&ranks, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    if (ranks.size == 1) { return; }
+    set_error(&err, "%d processes were started, and %s works in one: start it without %s", ranks.size, program_name,
+              ranks.launcher);
+    leave_together(EXIT_USAGE, err.text);
+}
+
+// FNV-1a, a float at a time
+static const uint64_t hash_start = 14695981039346656037u;
+
+static uint64_t hash_floats(uint64_t hash, const float* x, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        hash = (hash ^ bits) * 1099511628211u;
+    }
+    return hash;
+}
+
+// Where in the run they are, as rank 0 read it
+RUNS_ONCE static void share_position(Trainer* t) {
+    struct { int64_t step, best_step, hits, seen; double best_top1; Running loss; } at = {
+        t->step, t->best_step, t->hits, t->seen, t->best_top1, t->loss};
+    if (ranks.size == 1) { return; }
+    lead_tells(&at, sizeof at);
+    t->step = at.step, t->best_step = at.best_step, t->hits = at.hits, t->seen = at.seen;
+    t->best_top1 = at.best_top1, t->loss = at.loss;
+}
+
+// Before a checkpoint: all hold the same parameters and the same running mean, or one is at fault, and nothing is written.
+static void compare_parameters(Trainer* t) {
+    Error err;
+    if (ranks.size == 1) { return; }
+    Model* m = &t->model;
+    uint64_t* all = alloc_array(uint64_t, ranks.size, "checksums");
+    all[ranks.place] = hash_floats(hash_start, model_fetch(m, m->params), m->table.total);
+    if (m->ema) { all[ranks.place] = hash_floats(all[ranks.place], model_fetch(m, m->ema), m->table.total); }
+    gather_all(all, sizeof *all);
+    for (int p = 1; p < ranks.size; p++) {
+        if (all[p] == all[0]) { continue; }
+        set_error(&err, "rank %d holds other parameters than rank 0 at step %lld: its memory is faulty; the checkpoint "
+                  "before is good", ranks.at_place[p], (long long)t->step);
+        leave_together(EXIT_RUN_TIME, err.text);
+    }
+    free(all);
+}
