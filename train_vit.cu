@@ -1253,6 +1253,7 @@ int main(int argc, char** argv) {
     static Trainer t;
     Error err;
     output_guard();
+    require_one_process();
     Config config = configure(argc, argv, &t.origin);
     if (config.device == DEVICE_CPU) { fail(EXIT_USAGE, "--device cpu is not for %s: use ./train_kat", program_name); }
     require_gpu();
