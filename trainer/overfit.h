@@ -9,7 +9,10 @@ RUNS_ONCE static int overfit(Trainer* t) {
         long long step = t->step;
         StepResult r = train_step(t);
         if (!step_finite(&r)) { fail(EXIT_RUN_TIME, "step %lld is not finite", step + 1); }
-        if (due(step, t->model.config.log_every) || r.loss < goal) { printf("step %lld: loss %.6f\n", step, r.loss); }
+        if (due(step, t->model.config.log_every) || r.loss < goal) {
+            printf("step %lld: loss %.6f\n", step, r.loss);
+            output_flush();
+        }
         if (r.loss < goal) {
             printf("the first batch is learned: loss below %g\n", goal);
             return 0;

@@ -43,6 +43,10 @@ foreign_log() {
 }
 check "a log of others is not replaced" foreign_log
 
+# ---- a reader has each line at once: the first of a run without end comes
+first_step() { timeout 20 "$train" "${tiny[@]}" --overfit-batch --log-every 50 --steps 1000000 --lr 1e-9 | grep -m 1 -q "^step 50:"; }
+check "the first line of --overfit-batch" first_step
+
 # ---- notes
 notes() { # notes PATTERN ARGUMENTS...: the one note is this; an empty pattern: there is none
     local pattern=$1
