@@ -197,7 +197,7 @@ static void time_ends(Operations* o) {
 
 static Operations operations_of(Bench* b, Timed* timed) {
     b->stream = timed->trainer.model.stream;
-    timed->trainer.model.config.cuda_graph = false; // rows are graphs, and no graph is launched within another
+    timed->trainer.model.graphs = false; // rows are graphs, and no graph is launched within another
     printf("\n%-28s %5s %10s %9s %9s   %5s %8s\n", timed->name, "times", "us", "TB/s", "TFLOP/s", "floor", "share");
     return (Operations){.b = b, .m = &timed->trainer.model, .model = timed->name, .covered = 0};
 }
