@@ -4,17 +4,16 @@
 #pragma once
 #include "cuda_common.cuh"
 
-// 16 bytes; zeros unless inside
-__device__ inline void copy_async(uint4* to, const uint4* from, bool inside) {
+__device__ inline void copy_async(uint4* to, const uint4* from) {
 #ifdef CUDA_EMU
-    emu_copy_async(to, from, 16, inside);
+    emu_copy_async(to, from, 16, true);
 #else
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-                 : : "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)), "r"(inside ? 16 : 0)
-                 : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                 : : "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)) : "memory");
 #endif
 }
 
+// Zero unless inside
 __device__ inline void copy_async(float* to, const float* from, bool inside) {
 #ifdef CUDA_EMU
     emu_copy_async(to, from, 4, inside);

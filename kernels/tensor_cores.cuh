@@ -102,7 +102,7 @@ __device__ void load_rows(bf16* tile, const bf16* matrix, size_t ld, int tile_ro
         bool inside = row < rows && column < columns;
         bf16* to = tile + row * (WIDTH + 8) + column;
         if (ASYNC && inside) {
-            copy_async((uint4*)to, (const uint4*)(matrix + row * ld + column), true);
+            copy_async((uint4*)to, (const uint4*)(matrix + row * ld + column));
         } else {
             uint4 value = !ASYNC && inside ? *(const uint4*)(matrix + row * ld + column) : make_uint4(0, 0, 0, 0);
             *(uint4*)to = value;

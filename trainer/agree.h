@@ -1,6 +1,7 @@
 // What the ranks of a run hold in common, and what becomes of one that does not: the same position, the same parameters.
 #pragma once
 #include "../runtime/exchange.h"
+#include "../runtime/hash.h"
 #include "trainer.h"
 
 // Rank 0 says why none can go on; the launcher ends the others, or else they do.
@@ -18,18 +19,6 @@ NEVER_INLINE void require_one_process(void) {
     set_error(&err, "%d processes were started, and %s works in one: start it without %s", ranks.size, program_name,
               ranks.launcher);
     leave_together(EXIT_USAGE, err.text);
-}
-
-// FNV-1a, a float at a time
-static const uint64_t hash_start = 14695981039346656037u;
-
-static uint64_t hash_floats(uint64_t hash, const float* x, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        hash = (hash ^ bits) * 1099511628211u;
-    }
-    return hash;
 }
 
 // Where in the run they are, as rank 0 read it

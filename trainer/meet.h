@@ -2,6 +2,7 @@
 // what rank 0 read. It alone reads flags and the files of runs, prints, and writes. One process by itself does nothing here.
 #pragma once
 #include "../runtime/exchange.h"
+#include "../runtime/hash.h"
 #include "../runtime/threads.h"
 #include "../runtime/tree.h"
 #include "agree.h"
@@ -59,12 +60,6 @@ typedef struct {
     uint64_t version, program, arguments, cores; // but for the version, hashes; cores: those that it may run on
     char node[NODE_NAME], processor[64];
 } Greeting;
-
-// FNV-1a
-static uint64_t hash_bytes(uint64_t hash, const void* bytes, size_t count) {
-    for (size_t i = 0; i < count; i++) { hash = (hash ^ ((const uint8_t*)bytes)[i]) * 1099511628211u; }
-    return hash;
-}
 
 static uint64_t hash_of_program(void) {
     static char room[READ_BYTES];
