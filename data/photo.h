@@ -36,7 +36,7 @@ static inline void photo_reader_close(PhotoReader* r) {
 static inline bool photo_decode(PhotoReader* r, const char* path, Error* err) {
     uint8_t* bytes;
     size_t count = 0;
-    ImageInfo info = {0};
+    ImageInfo info = {};
     bool ok = read_image_file(path, &bytes, &count, err) && image_info(&info, bytes, count, err);
     if (ok) {
         r->set.height = info.height;
