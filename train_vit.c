@@ -401,7 +401,7 @@ static void qkv_forward(const Model* m, Params p, Acts a, int B, int NQ) {
 // a.proj = attention(a.x), the branch before its residual
 static void attention_branch_forward(Model* m, Params p, Acts a, int B, int NQ) {
     int N = m->dims.N, C = m->dims.C, H = m->dims.H;
-    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, B * N, C);
+    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, LAYERNORM_EPS, B * N, C);
     lap(m, PART_NORM);
     qkv_forward(m, p, a, B, NQ);
     lap(m, PART_QKV);
@@ -419,7 +419,7 @@ static void attention_branch_forward(Model* m, Params p, Acts a, int B, int NQ) 
 static void mlp_branch_forward(Model* m, Params p, Acts a, int rows) {
     int C = m->dims.C, F = m->dims.F;
     const float* inp = a.ln2;
-    layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, rows, C);
+    layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, LAYERNORM_EPS, rows, C);
     lap(m, PART_NORM);
     if (m->config.mlp == MLP_KAN) {
         kan_mlp_forward(m, p, a, rows);
@@ -469,7 +469,7 @@ static void model_forward(Model* m, float* flat, const float* images, int B, con
     lap(m, PART_PATCH_EMBED);
     for (int l = 0; l < L; l++) { block_forward(m, flat, l, B, keep); }
     a = acts_of_block(&m->acts_table, m->acts, m->B, L);
-    layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, a.x, p.norm_weight, p.norm_bias, B * NQ, C);
+    layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, a.x, p.norm_weight, p.norm_bias, LAYERNORM_EPS, B * NQ, C);
     lap(m, PART_NORM);
     pool_forward(a.pooled, a.norm, m->config.pool == POOL_AVG, p.cls_token != NULL, B, NQ, C);
     linear_forward(a.logits, a.pooled, p.head_weight, p.head_bias, B, C, m->dims.K);

@@ -671,8 +671,8 @@ template <class T> static void take_batch(Model* m, int B, bool has_facts) {
 
 // a.ln1 = norm1(a.x), where no join has left it: in the first block, and in one that is calculated again
 template <class T> static void norm1_forward(Model* m, Params p, Acts<T> a, int B) {
-    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, B * m->dims.N, m->dims.C,
-                      m->stream);
+    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, LAYERNORM_EPS, B * m->dims.N,
+                      m->dims.C, m->stream);
     lap(m, PART_NORM);
 }
 
@@ -720,11 +720,11 @@ static void join_and_normalise(Model* m, Params p, Acts<T> a, int B, int NQ, con
     if (NQ < N) { pool_forward(a.x_mid, a.x, false, true, B, N, C, m->stream); } // class tokens; the others end here
     if (m->config.mlp == MLP_GR_KAN) {
         residual_layernorm_rational_forward(a.x_mid, a.ln2, a.act1, a.ln2_mean, a.ln2_rstd, x, a.proj, p.ls1, keep,
-                                            p.norm2_weight, p.norm2_bias, p.numerator1, p.denominator1, B, NQ, C,
-                                            rational_shape(&m->config), m->stream);
+                                            p.norm2_weight, p.norm2_bias, LAYERNORM_EPS, p.numerator1,
+                                            p.denominator1, B, NQ, C, rational_shape(&m->config), m->stream);
     } else {
         residual_layernorm_forward(a.x_mid, a.ln2, a.ln2_mean, a.ln2_rstd, x, a.proj, p.ls1, keep, p.norm2_weight,
-                                   p.norm2_bias, B, NQ, C, m->stream);
+                                   p.norm2_bias, LAYERNORM_EPS, B, NQ, C, m->stream);
     }
     lap(m, PART_NORM);
 }
@@ -769,8 +769,8 @@ template <class T> static void block_output(Model* m, float* flat, int l, int B,
     Acts<T> a = acts_at<T>(m, l), b = acts_at<T>(m, l + 1);
     residual_layernorm_forward(b.x, last ? b.norm : b.ln1, last ? b.norm_mean : b.ln1_mean,
                                last ? b.norm_rstd : b.ln1_rstd, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B),
-                               last ? p.norm_weight : next.norm1_weight, last ? p.norm_bias : next.norm1_bias, B,
-                               queries_of(m, l), m->dims.C, m->stream);
+                               last ? p.norm_weight : next.norm1_weight, last ? p.norm_bias : next.norm1_bias,
+                               LAYERNORM_EPS, B, queries_of(m, l), m->dims.C, m->stream);
     lap(m, PART_NORM);
 }
 

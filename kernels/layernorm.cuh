@@ -18,7 +18,7 @@
 #pragma once
 #include "rational.cuh"
 
-#define LAYERNORM_EPS 1e-6f
+#define LAYERNORM_EPS 1e-6f // of a ViT's
 
 // At most so many warps in a block and on a multiprocessor, and so many bytes of shared memory in a block
 enum { LAYERNORM_WARPS = 8, LAYERNORM_WARPS_RESIDENT = 32, LAYERNORM_SHARED = 48 << 10 };
@@ -83,7 +83,7 @@ template <RationalForm FORM, class T> struct RationalBehind {
 template <int W, class R, class T, class Row, class Behind>
 __global__ void __launch_bounds__(LAYERNORM_WARPS * WARP, LAYERNORM_WARPS_RESIDENT / LAYERNORM_WARPS)
 layernorm_forward_kernel(T* out, float* mean, float* rstd, Row inp, const float* weight, const float* bias,
-                         Behind behind, int rows, int C) {
+                         Behind behind, float eps, int rows, int C) {
     wait_for_kernel_in_front();
     extern __shared__ float4 layernorm_shared[];
     float *weight_here = (float*)layernorm_shared, *bias_here = weight_here + C; // (C) each, as shared_place has them
@@ -106,7 +106,7 @@ layernorm_forward_kernel(T* out, float* mean, float* rstd, Row inp, const float*
             load_shared(v, x, c, C);
             for (int i = 0; i < W; i++) { squares += (v[i] - m) * (v[i] - m); }
         }
-        float s = 1 / sqrtf(warp_sum(squares) / C + LAYERNORM_EPS);
+        float s = 1 / sqrtf(warp_sum(squares) / C + eps);
         for (int c = lane * W; c < C; c += WARP * W) {
             load_shared(v, x, c, C);
             load_shared(w, weight_here, c, C);
@@ -124,21 +124,21 @@ layernorm_forward_kernel(T* out, float* mean, float* rstd, Row inp, const float*
 
 template <int W, class R, class T, class Row, class Behind>
 inline void layernorm_forward_launch(T* out, float* mean, float* rstd, Row inp, const float* weight, const float* bias,
-                                     Behind behind, int rows, int C, cudaStream_t stream) {
+                                     Behind behind, float eps, int rows, int C, cudaStream_t stream) {
     size_t of_warp = C * sizeof(float), of_block = 2 * of_warp;
     int warps = layernorm_warps(of_block, of_warp, C);
     size_t shared = of_block + warps * of_warp;
     dim3 block(WARP, warps);
     launch_early(layernorm_forward_kernel<W, R, T, Row, Behind>, layernorm_blocks(rows, warps, shared), block, shared,
-                 stream, out, mean, rstd, inp, weight, bias, behind, rows, C);
+                 stream, out, mean, rstd, inp, weight, bias, behind, eps, rows, C);
 }
 
 template <class R, class T>
 inline void layernorm_forward(T* out, float* mean, float* rstd, const R* inp, const float* weight, const float* bias,
-                              int rows, int C, cudaStream_t stream) {
+                              float eps, int rows, int C, cudaStream_t stream) {
     with_width(vectorises(C, out, inp), [=](auto width) {
-        layernorm_forward_launch<width.value, R>(out, mean, rstd, StreamRow<R>{inp}, weight, bias, NoRational(), rows,
-                                                 C, stream);
+        layernorm_forward_launch<width.value, R>(out, mean, rstd, StreamRow<R>{inp}, weight, bias, NoRational(), eps,
+                                                 rows, C, stream);
     });
 }
 
@@ -146,10 +146,11 @@ inline void layernorm_forward(T* out, float* mean, float* rstd, const R* inp, co
 template <class R, class T>
 inline void residual_layernorm_forward(R* x_out, T* out, float* mean, float* rstd, const R* x, const T* branch,
                                        const float* layer_scale, const float* keep, const float* weight,
-                                       const float* bias, int B, int N, int C, cudaStream_t stream) {
+                                       const float* bias, float eps, int B, int N, int C, cudaStream_t stream) {
     JoinedRow<R, T> joined = {x_out, x, branch, layer_scale, keep, N};
     with_width(vectorises(C, x_out, out, x, branch, layer_scale), [=](auto width) {
-        layernorm_forward_launch<width.value, R>(out, mean, rstd, joined, weight, bias, NoRational(), B * N, C, stream);
+        layernorm_forward_launch<width.value, R>(out, mean, rstd, joined, weight, bias, NoRational(), eps, B * N, C,
+                                                 stream);
     });
 }
 
@@ -157,18 +158,19 @@ inline void residual_layernorm_forward(R* x_out, T* out, float* mean, float* rst
 template <class R, class T>
 inline void residual_layernorm_rational_forward(R* x_out, T* out, T* rational_out, float* mean, float* rstd, const R* x,
                                                 const T* branch, const float* layer_scale, const float* keep,
-                                                const float* weight, const float* bias, const float* numerator,
-                                                const float* denominator, int B, int N, int C, RationalShape s,
-                                                cudaStream_t stream) {
+                                                const float* weight, const float* bias, float eps,
+                                                const float* numerator, const float* denominator, int B,
+                                                int N, int C, RationalShape s, cudaStream_t stream) {
     bool fits = vectorises(C / s.groups, x_out, out, rational_out, x, branch, layer_scale) && s.m <= 5 && s.n <= 4;
     if (!fits) {
-        residual_layernorm_forward(x_out, out, mean, rstd, x, branch, layer_scale, keep, weight, bias, B, N, C, stream);
+        residual_layernorm_forward(x_out, out, mean, rstd, x, branch, layer_scale, keep, weight, bias, eps, B, N, C,
+                                   stream);
         rational_forward(rational_out, out, numerator, denominator, B * N, C, s, stream);
         return;
     }
     JoinedRow<R, T> joined = {x_out, x, branch, layer_scale, keep, N};
     auto launch = [=](auto behind) {
-        layernorm_forward_launch<VECTOR, R>(out, mean, rstd, joined, weight, bias, behind, B * N, C, stream);
+        layernorm_forward_launch<VECTOR, R>(out, mean, rstd, joined, weight, bias, behind, eps, B * N, C, stream);
     };
     if (s.form == RATIONAL_FORM_A) {
         launch(RationalBehind<RATIONAL_FORM_A, T>{rational_out, numerator, denominator, s});

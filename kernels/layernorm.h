@@ -1,16 +1,16 @@
 // Layer normalisation over the channels of each row of inp (rows, C) (Ba et al., arXiv 1607.06450):
-//     out = norm * weight + bias,   norm = (inp - mean) * rstd
+//     out = norm * weight + bias,   norm = (inp - mean) * rstd,   rstd = 1 / sqrt(variance + eps)
 // The variance is taken about the mean in a second pass, so that a large mean costs no digits.
 #pragma once
 #include "partials.h"
 #include <math.h>
 #include <string.h>
 
-#define LAYERNORM_EPS 1e-6f
+#define LAYERNORM_EPS 1e-6f // of a ViT's
 
 // out (rows, C), mean and rstd (rows) are kept for the backward
 static inline void layernorm_forward(float* out, float* mean, float* rstd, const float* inp, const float* weight,
-                                     const float* bias, int rows, int C) {
+                                     const float* bias, float eps, int rows, int C) {
     #pragma omp parallel for schedule(static)
     for (int row = 0; row < rows; row++) {
         const float* x = inp + (size_t)row * C;
@@ -21,7 +21,7 @@ static inline void layernorm_forward(float* out, float* mean, float* rstd, const
         float m = sum / C;
         #pragma omp simd reduction(+:squares)
         for (int c = 0; c < C; c++) { squares += (x[c] - m) * (x[c] - m); }
-        float s = 1.0f / sqrtf(squares / C + LAYERNORM_EPS);
+        float s = 1.0f / sqrtf(squares / C + eps);
         for (int c = 0; c < C; c++) { y[c] = (x[c] - m) * s * weight[c] + bias[c]; }
         mean[row] = m;
         rstd[row] = s;

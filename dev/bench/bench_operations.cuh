@@ -114,7 +114,8 @@ static void time_stream(Operations* o) {
     double n = (double)B * N * C;
     cudaStream_t s = m->stream;
     operation(o, "layernorm", 1, n * (S + E), 0, [=](BlockTensors t, int) {
-        layernorm_forward(t.a.ln1, t.a.ln1_mean, t.a.ln1_rstd, t.a.x, t.p.norm1_weight, t.p.norm1_bias, B * N, C, s);
+        layernorm_forward(t.a.ln1, t.a.ln1_mean, t.a.ln1_rstd, t.a.x, t.p.norm1_weight, t.p.norm1_bias, LAYERNORM_EPS,
+                          B * N, C, s);
     });
     operation(o, "residual, next norm", L, n * (2 * S + 2 * E), 0, [=](BlockTensors, int l) {
         block_output<bf16>(m, m->params, l, B, NULL);

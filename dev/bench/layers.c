@@ -22,7 +22,8 @@ static void patches(Block s) {
                         s.m->scratch, s.B, s.S, s.P, s.C);
 }
 static void layernorm(Block s) {
-    layernorm_forward(s.a.ln1, s.a.ln1_mean, s.a.ln1_rstd, s.a.x, s.p.norm1_weight, s.p.norm1_bias, s.rows, s.C);
+    layernorm_forward(s.a.ln1, s.a.ln1_mean, s.a.ln1_rstd, s.a.x, s.p.norm1_weight, s.p.norm1_bias, LAYERNORM_EPS,
+                      s.rows, s.C);
 }
 static void qkv(Block s) {
     linear_forward(s.a.qkv, s.a.ln1, s.p.qkv_weight, s.p.qkv_bias, s.rows, s.C, 3 * s.C);

@@ -79,11 +79,11 @@ static void test_activations(void) {
 
 // The oracle of one row: out, and the gradients of Σ dout out
 static void oracle_layernorm(double* out, double* dx, double* dweight, double* dbias, const float* x,
-                             const float* weight, const float* bias, const float* dout, int C) {
+                             const float* weight, const float* bias, const float* dout, double eps, int C) {
     double mean = 0, variance = 0, sum = 0, sum_norm = 0;
     for (int c = 0; c < C; c++) { mean += x[c] / (double)C; }
     for (int c = 0; c < C; c++) { variance += (x[c] - mean) * (x[c] - mean) / C; }
-    double rstd = 1 / sqrt(variance + 1e-6);
+    double rstd = 1 / sqrt(variance + eps);
     for (int c = 0; c < C; c++) {
         double norm = (x[c] - mean) * rstd, dnorm = (double)dout[c] * weight[c];
         out[c] = norm * weight[c] + bias[c];
@@ -97,7 +97,7 @@ static void oracle_layernorm(double* out, double* dx, double* dweight, double* d
     }
 }
 
-static void check_layernorm(int rows, int C, float offset) {
+static void check_layernorm(int rows, int C, float offset, float eps) {
     size_t n = (size_t)rows * C, S = layernorm_scratch(rows, C);
     float *inp = random_floats(n, 1), *dout = random_floats(n, 2), *weight = random_floats(C, 3);
     float *bias = random_floats(C, 4), *dinp = random_floats(n, 5), *dweight = random_floats(C, 6);
@@ -108,9 +108,9 @@ static void check_layernorm(int rows, int C, float offset) {
     for (int c = 0; c < C; c++) { dw[c] = dweight[c]; db[c] = dbias[c]; }
     for (int r = 0; r < rows; r++) {
         size_t at = (size_t)r * C;
-        oracle_layernorm(want + at, dx + at, dw, db, inp + at, weight, bias, dout + at, C);
+        oracle_layernorm(want + at, dx + at, dw, db, inp + at, weight, bias, dout + at, eps, C);
     }
-    layernorm_forward(out, mean, rstd, inp, weight, bias, rows, C);
+    layernorm_forward(out, mean, rstd, inp, weight, bias, eps, rows, C);
     layernorm_backward(dinp, dweight, dbias, dout, inp, weight, mean, rstd, scratch, rows, C);
     double limit = 1e-6 + fabs(offset) * 2e-7; // the mean's rounding grows with the offset
     CHECK_TENSOR(out, want, n, limit, "layernorm (observed 2e-7, with an offset of 100 6e-6)");
@@ -131,13 +131,13 @@ static void check_layernorm_oracle(void) {
     float x[C], weight[C], bias[C], dout[C];
     double out[C], dx[C] = {0}, unused[C], dw[C] = {0}, db[C] = {0}, h = 1e-3;
     fill_normal(x, C, 1); fill_normal(weight, C, 2); fill_normal(bias, C, 3); fill_normal(dout, C, 4);
-    oracle_layernorm(out, dx, dw, db, x, weight, bias, dout, C);
+    oracle_layernorm(out, dx, dw, db, x, weight, bias, dout, LAYERNORM_EPS, C);
     for (int i = 0; i < C; i++) {
         double loss[2], kept = x[i], at[2];
         for (int side = 0; side < 2; side++) {
             x[i] = (float)(kept + (side ? h : -h));
             at[side] = x[i];
-            oracle_layernorm(out, unused, dw, db, x, weight, bias, dout, C);
+            oracle_layernorm(out, unused, dw, db, x, weight, bias, dout, LAYERNORM_EPS, C);
             loss[side] = 0;
             for (int c = 0; c < C; c++) { loss[side] += dout[c] * out[c]; }
         }
@@ -148,8 +148,9 @@ static void check_layernorm_oracle(void) {
 
 static void test_layernorm(void) {
     int shapes[][2] = {{1, 24}, {17, 40}, {65, 24}, {131, 192}, {3, 5}}; // rows, C
-    for (int i = 0; i < 5; i++) { check_layernorm(shapes[i][0], shapes[i][1], 0); }
-    check_layernorm(17, 40, 100); // a one-pass variance would lose its digits here
+    for (int i = 0; i < 5; i++) { check_layernorm(shapes[i][0], shapes[i][1], 0, LAYERNORM_EPS); }
+    check_layernorm(33, 40, 0, 0.25f);
+    check_layernorm(17, 40, 100, LAYERNORM_EPS); // a one-pass variance would lose its digits here
     check_layernorm_oracle();
 }
 
@@ -352,7 +353,7 @@ static void test_threads(void) {
         float *dweight = r + 3 * COUNT, *dpos = dweight + C * K, *dbias = dpos + N * C; // then 5 C + 1 more
         use_threads(threads);
         patch_embed_forward(x, patches, images, weight, bias, bias, pos, scratch, B, S, P, C);
-        layernorm_forward(y, mean, rstd, x, weight, bias, ROWS, C);
+        layernorm_forward(y, mean, rstd, x, weight, bias, LAYERNORM_EPS, ROWS, C);
         activation_forward(r, y, ACTIVATION_GELU, COUNT);
         residual_forward(r + COUNT, x, r, weight, NULL, B, N, C);
         residual_backward(dx, dbias + C, dout, r, weight, NULL, scratch, B, N, C);

@@ -23,7 +23,7 @@ typedef struct {
     size_t (*rational_scratch)(int rows, int C, RationalShape s);
 
     void (*layernorm_forward)(float* out, float* mean, float* rstd, const float* inp, const float* weight,
-                              const float* bias, int rows, int C);
+                              const float* bias, float eps, int rows, int C);
     void (*layernorm_backward)(float* dinp, float* dweight, float* dbias, const float* dout, const float* inp,
                                const float* weight, const float* mean, const float* rstd, float* scratch, int rows,
                                int C);

@@ -18,7 +18,9 @@ template <class T> static Floats rounded_to(Floats values) {
     return values;
 }
 
-template <class G, class R, class T> static void test_layernorm(int rows, int C, float mean) {
+static const float EPS = LAYERNORM_EPS;
+
+template <class G, class R, class T> static void test_layernorm(int rows, int C, float mean, float eps) {
     size_t n = (size_t)rows * C;
     Floats x = random_values<R>(n, 2), weight = random_values<float>(C), bias = random_values<float>(C);
     for (float& value : x) { value += mean; }
@@ -31,8 +33,8 @@ template <class G, class R, class T> static void test_layernorm(int rows, int C,
     Device<float> d_weight(weight), d_bias(bias), d_mean(rows), d_rstd(rows), d_dweight(dweight), d_dbias(dbias);
     Device<float> scratch(layernorm_scratch(rows, C));
 
-    cpu.layernorm_forward(out.data(), means.data(), rstds.data(), x.data(), weight.data(), bias.data(), rows, C);
-    layernorm_forward<R, T>(d_out, d_mean, d_rstd, d_x, d_weight, d_bias, rows, C, 0);
+    cpu.layernorm_forward(out.data(), means.data(), rstds.data(), x.data(), weight.data(), bias.data(), eps, rows, C);
+    layernorm_forward<R, T>(d_out, d_mean, d_rstd, d_x, d_weight, d_bias, eps, rows, C, 0);
     check<T>("layernorm_forward", d_out, out, VALUES);
     check<T>("mean", d_mean, means, STATISTICS);
     check<T>("rstd", d_rstd, rstds, STATISTICS);
@@ -63,10 +65,11 @@ template <class R, class T> static void test_fused(int B, int N, int C, bool sca
                          drops ? keep.data() : nullptr, B, N, C);
     residual_layernorm_rational_forward<R, T>(d_x, d_out, d_rational_out, d_mean, d_rstd, d_x, d_branch,
                                               scales ? d_scale.data : nullptr, drops ? d_keep.data : nullptr, d_weight,
-                                              d_bias, d_a, d_b, B, N, C, s, 0);
+                                              d_bias, EPS, d_a, d_b, B, N, C, s, 0);
     check<R>("fused x_out", d_x, x_out, STREAM);
     x_out = d_x.host(); // one ulp of bf16 apart where the sum lay halfway: go on from the same
-    cpu.layernorm_forward(out.data(), means.data(), rstds.data(), x_out.data(), weight.data(), bias.data(), B * N, C);
+    cpu.layernorm_forward(out.data(), means.data(), rstds.data(), x_out.data(), weight.data(), bias.data(), EPS, B * N,
+                          C);
     check<T>("fused out", d_out, out, VALUES);
     out = d_out.host();
     cpu.rational_forward(rational_out.data(), out.data(), a.data(), b.data(), B * N, C, s);
@@ -85,7 +88,7 @@ static void test_fused_backward(int B, int N, int C, bool scales, bool drops, bo
     Floats dweight = random_values<float>(C), dbias = random_values<float>(C), out(n), means(B * N), rstds(B * N);
     Floats dbranch_bias(C, 0.5f);
     for (int i = 0; i < B; i++) { keep[i] = i % 3 == 1 ? 0 : 1.25f; }
-    cpu.layernorm_forward(out.data(), means.data(), rstds.data(), x.data(), weight.data(), bias.data(), B * N, C);
+    cpu.layernorm_forward(out.data(), means.data(), rstds.data(), x.data(), weight.data(), bias.data(), EPS, B * N, C);
     Device<R> d_x(x);
     Device<G> d_dx(dx), d_sum(n);
     Device<T> d_dout(dout), d_dbranch(n);
@@ -113,11 +116,11 @@ static void test_fused_backward(int B, int N, int C, bool scales, bool drops, bo
 }
 
 template <class G, class R, class T> static void test_norms() {
-    test_layernorm<G, R, T>(1, 8, 0);
-    test_layernorm<G, R, T>(3, 65, 10);
-    test_layernorm<G, R, T>(65, 192, 0);
-    test_layernorm<G, R, T>(197, 40, 100);
-    test_layernorm<G, R, T>(65, 768, 1); // four warps a block in the backward
+    test_layernorm<G, R, T>(1, 8, 0, EPS);
+    test_layernorm<G, R, T>(3, 65, 10, 0.25f);
+    test_layernorm<G, R, T>(65, 192, 0, 0.25f);
+    test_layernorm<G, R, T>(197, 40, 100, EPS);
+    test_layernorm<G, R, T>(65, 768, 1, EPS); // four warps a block in the backward
 }
 
 template <class G, class R, class T> static void test_fused_backwards() {
