@@ -3,6 +3,7 @@
 // Nothing of size N x N is kept: the forward saves the row's log-sum-exp, from which the backward computes P again as
 // exp(S - lse) (Dao et al., "FlashAttention", 2022). A tile of rows of S lives in a thread's scratch at a time.
 //     qkv (B,N,3,H,D), as timm lays out its qkv product     out (B,NQ,C)     lse (B,H,NQ)
+// A bias (NQ,N) can be added to S, its rows attention_stride(N) apart (attention_window.h); NULL: none.
 // As all attention here, it takes NQ queries, those of the first NQ tokens, to the keys and values of all N; the other
 // places of queries in qkv and dqkv are neither read nor written.
 #pragma once
@@ -34,14 +35,22 @@ static inline float softmax_row(float* row, int N) {
     return high + logf(sum);
 }
 
+// S of rows n.. before products are added to it: the bias. Returns what S counts in the sum, 0 without a bias.
+static inline float attention_start_logits(float* S, const float* bias, int n, int count, int lds) {
+    if (!bias) { return 0; }
+    memcpy(S, bias + (size_t)n * lds, (size_t)count * lds * sizeof *S);
+    return 1;
+}
+
 // One sample and head: rows of q and k are 3C apart, v's ldv, out's C
 static inline void attention_head_forward(float* out, float* lse, const float* q, const float* v, int ldv,
-                                          float* scratch, int N, int NQ, int C, int D) {
+                                          const float* bias, float* scratch, int N, int NQ, int C, int D) {
     const float* k = q + C;
     int rows = attention_rows(N), lds = attention_stride(N);
     for (int n = 0; n < NQ; n += rows) {
         int count = min_int(rows, NQ - n);
-        gemm(false, true, count, N, D, 1 / sqrtf(D), q + (size_t)n * 3 * C, 3 * C, k, 3 * C, 0, scratch, lds);
+        float with_bias = attention_start_logits(scratch, bias, n, count, lds);
+        gemm(false, true, count, N, D, 1 / sqrtf(D), q + (size_t)n * 3 * C, 3 * C, k, 3 * C, with_bias, scratch, lds);
         for (int i = 0; i < count; i++) { lse[n + i] = softmax_row(scratch + (size_t)i * lds, N); }
         gemm(false, false, count, D, N, 1, scratch, lds, v, ldv, 0, out + (size_t)n * C, C);
     }
@@ -55,7 +64,7 @@ static inline void attention_forward(float* out, float* lse, const float* qkv, f
     for (int bh = 0; bh < B * H; bh++) {
         int b = bh / H, h = bh % H;
         const float* q = qkv + (size_t)b * N * 3 * C + h * D;
-        attention_head_forward(out + (size_t)b * NQ * C + h * D, lse + (size_t)bh * NQ, q, q + 2 * C, 3 * C,
+        attention_head_forward(out + (size_t)b * NQ * C + h * D, lse + (size_t)bh * NQ, q, q + 2 * C, 3 * C, NULL,
                                scratch + thread_number() * tiles, N, NQ, C, D);
     }
 }
@@ -67,10 +76,11 @@ static inline void softmax_row_backward(float* dp, const float* p, const float* 
     for (int i = 0; i < attention_stride(N); i++) { dp[i] = p[i] * (dp[i] - delta); }
 }
 
-// The forward lines: S = Q K^T / sqrt(D); P = exp(S - lse); out = P V. Strides are the forward's, dv's is v's.
-static inline void attention_head_backward(float* dq, float* dv, const float* dout, const float* out, const float* lse,
-                                           const float* q, const float* v, int ldv, float* scratch, int N, int NQ,
-                                           int C, int D) {
+// The forward lines: S = Q K^T / sqrt(D) + bias; P = exp(S - lse); out = P V. Strides are the forward's, dv's is v's,
+// dbias's bias's; it is added to.
+static inline void attention_head_backward(float* dq, float* dv, float* dbias, const float* dout, const float* out,
+                                           const float* lse, const float* q, const float* v, int ldv,
+                                           const float* bias, float* scratch, int N, int NQ, int C, int D) {
     const float* k = q + C;
     float *dk = dq + C, scale = 1 / sqrtf(D);
     int rows = attention_rows(N), ld = 3 * C, lds = attention_stride(N);
@@ -79,7 +89,8 @@ static inline void attention_head_backward(float* dq, float* dv, const float* do
         int count = min_int(rows, NQ - n);
         const float *q_tile = q + (size_t)n * ld, *dout_tile = dout + (size_t)n * C, *out_tile = out + (size_t)n * C;
         float keep = n > 0; // dk and dv are set by the first tile, added to by the others
-        gemm(false, true, count, N, D, scale, q_tile, ld, k, ld, 0, P, lds);
+        float with_bias = attention_start_logits(P, bias, n, count, lds);
+        gemm(false, true, count, N, D, scale, q_tile, ld, k, ld, with_bias, P, lds);
         for (int i = 0; i < count; i++) {
             float* p = P + (size_t)i * lds;
             for (int j = 0; j < lds; j++) { p[j] = vm_exp_negative(p[j] - lse[n + i]); }
@@ -90,6 +101,7 @@ static inline void attention_head_backward(float* dq, float* dv, const float* do
             softmax_row_backward(dP + (size_t)i * lds, P + (size_t)i * lds, dout_tile + (size_t)i * C,
                                  out_tile + (size_t)i * C, N, D);
         }
+        for (int i = 0; dbias && i < count * lds; i++) { dbias[(size_t)n * lds + i] += dP[i]; }
         gemm(false, false, count, D, N, scale, dP, lds, k, ld, 0, dq + (size_t)n * ld, ld);
         gemm(true, false, N, D, count, scale, dP, lds, q_tile, ld, keep, dk, ld);
     }
@@ -104,7 +116,7 @@ static inline void attention_backward(float* dqkv, const float* dout, const floa
         size_t at = (size_t)b * NQ * C + h * D, at_q = 3 * (size_t)b * N * C + h * D;
         const float* q = qkv + at_q;
         float* dq = dqkv + at_q;
-        attention_head_backward(dq, dq + 2 * C, dout + at, out + at, lse + (size_t)bh * NQ, q, q + 2 * C, 3 * C,
-                                scratch + thread_number() * tiles, N, NQ, C, D);
+        attention_head_backward(dq, dq + 2 * C, NULL, dout + at, out + at, lse + (size_t)bh * NQ, q, q + 2 * C, 3 * C,
+                                NULL, scratch + thread_number() * tiles, N, NQ, C, D);
     }
 }

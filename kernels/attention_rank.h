@@ -43,7 +43,8 @@ static inline void rank_forward(float* out, float* lse, const float* qkv, const 
         const float* q = qkv + 3 * b * N * C + h * D;
         float *T = scratch + thread_number() * work, *values = T + R * D, *tiles = values + (size_t)N * D;
         rank_values(values, T, q + 2 * C, down + h * size, W + h * size, N, C, D, R);
-        attention_head_forward(out + b * NQ * C + h * D, lse + (size_t)bh * NQ, q, values, D, tiles, N, NQ, C, D);
+        attention_head_forward(out + b * NQ * C + h * D, lse + (size_t)bh * NQ, q, values, D, NULL, tiles, N, NQ, C,
+                               D);
     }
 }
 
@@ -54,7 +55,8 @@ static inline void rank_head_backward(float* dq, float* ddown, float* dW, const 
     const float* v = q + 2 * C;
     float *T = scratch, *dT = T + R * D, *values = dT + R * D, *dvalues = values + (size_t)N * D;
     rank_values(values, T, v, down, W, N, C, D, R);
-    attention_head_backward(dq, dvalues, dout, out, lse, q, values, D, dvalues + (size_t)N * D, N, NQ, C, D);
+    attention_head_backward(dq, dvalues, NULL, dout, out, lse, q, values, D, NULL, dvalues + (size_t)N * D, N, NQ, C,
+                            D);
     gemm(false, true, R, N, D, 1, T, D, dvalues, D, 1, ddown, N);
     gemm(false, false, R, D, N, 1, down, N, dvalues, D, 0, dT, D);
     gemm(false, true, N, R, D, 1, v, 3 * C, dT, D, 1, dW, R);
