@@ -121,9 +121,9 @@ static inline void gpsa_head_backward(float* dq, float* slot, const float* dout,
     }
 }
 
-// One head, from the sums over all images. The forward lines: place = softmax(w . offsets); A = patch + g (place -
-// patch). Both gradients are added to.
-static inline void gpsa_place_backward(float* dposition, float* dgating, const float* dA, double patch_dA,
+// One head, from the sums over all images. The forward lines: place = softmax(w . offsets);
+// A = patch + g (place - patch). Both gradients are added to.
+static inline void gpsa_place_backward(float* dposition, float* dgating, const float* dA, float patch_dA,
                                        const float* place, float g, int N) {
     int S = (int)lroundf(sqrtf(N)), lds = attention_stride(N);
     double place_dA = 0, dw[3] = {0};
