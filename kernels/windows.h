@@ -25,17 +25,18 @@ WINDOWS_FUNCTION int window_token(Windows w, int n, int i) {
 }
 
 // The mask of window n: 0: nothing is masked; 1: that of the last column of windows, 2: of the last row, 3: both
-enum { WINDOW_KINDS = 4, WINDOW_REGIONS = 4 };
+enum { WINDOW_KINDS = 4, WINDOW_REGIONS = 4 }; // at most
 WINDOWS_FUNCTION int window_kinds(Windows w) { return w.shift ? WINDOW_KINDS : 1; }
 WINDOWS_FUNCTION int window_kind(Windows w, int n) {
     int across = w.grid / w.size;
     return w.shift ? (n / across == across - 1) * 2 + (n % across == across - 1) : 0;
 }
 
-// Which of up to four regions place i of such a window is in
+// Which region of such a window place i is in, of 1, 2, 2 or 4
+WINDOWS_FUNCTION int window_regions(int kind) { return (1 + kind / 2) * (1 + kind % 2); }
 WINDOWS_FUNCTION int window_region(Windows w, int kind, int i) {
-    int edge = w.size - w.shift;
-    return (kind / 2 && i / w.size >= edge) * 2 + (kind % 2 && i % w.size >= edge);
+    int edge = w.size - w.shift, below = kind / 2 && i / w.size >= edge, right = kind % 2 && i % w.size >= edge;
+    return below * (1 + kind % 2) + right;
 }
 
 // The relative position bias: a learned number for each offset between two places and each head,
