@@ -11,6 +11,7 @@
 #include "attention.h"
 #include "partials.h"
 #include "window_bias.h"
+#include "window_rows.h"
 #include <stdint.h>
 
 enum { WINDOW_SLOTS = 16 };
@@ -41,21 +42,6 @@ static inline size_t window_attention_scratch(int B, Windows w, int H, int D) {
            max_threads() * window_work_size(window_tokens(w), D);
 }
 
-// to (N,parts,D) = a head's D columns of each of the parts, step apart, of a window's rows of x (T,ld)
-static inline void window_gather(float* to, const float* x, Windows w, int n, int parts, int step, int ld, int D) {
-    for (int i = 0; i < window_tokens(w); i++) {
-        const float* row = x + (size_t)window_token(w, n, i) * ld;
-        for (int part = 0; part < parts; part++, to += D) { memcpy(to, row + part * step, D * sizeof *to); }
-    }
-}
-
-static inline void window_scatter(float* x, const float* from, Windows w, int n, int parts, int step, int ld, int D) {
-    for (int i = 0; i < window_tokens(w); i++) {
-        float* row = x + (size_t)window_token(w, n, i) * ld;
-        for (int part = 0; part < parts; part++, from += D) { memcpy(row + part * step, from, D * sizeof *from); }
-    }
-}
-
 typedef struct { float *bias, *slots, *works; } WindowScratch;
 
 static inline WindowScratch window_scratch_cut(float* scratch, int B, Windows w, int H) {
@@ -68,7 +54,7 @@ static inline void window_attention_forward(float* out, float* lse, const float*
                                             float* scratch, int B, Windows w, int C, int H, int D) {
     int N = window_tokens(w), T = w.grid * w.grid, windows = windows_of_image(w), lds = attention_stride(N);
     WindowScratch s = window_scratch_cut(scratch, B, w, H);
-    window_bias_forward(s.bias, table, w, WINDOW_MASK, C / D, H, lds);
+    window_bias_forward(s.bias, table, w, WINDOW_MASK, false, C / D, H, N, lds);
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < B * windows * H; task++) {
         int h = task % H, n = task / H % windows;
@@ -102,7 +88,7 @@ static inline void window_attention_backward(float* dqkv, float* dtable, const f
     int slots = window_slots(B, w);
     size_t size = (size_t)N * lds; // of a head's bias
     WindowScratch s = window_scratch_cut(scratch, B, w, H);
-    window_bias_forward(s.bias, table, w, WINDOW_MASK, C / D, H, lds);
+    window_bias_forward(s.bias, table, w, WINDOW_MASK, false, C / D, H, N, lds);
     memset(s.slots, 0, slots * H * size * sizeof(float));
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < slots * H; task++) {
@@ -116,5 +102,5 @@ static inline void window_attention_backward(float* dqkv, float* dtable, const f
         }
     }
     add_partials(s.slots, s.slots + H * size, slots - 1, (int)(H * size));
-    window_bias_backward(dtable, s.slots, w, C / D, H, lds);
+    window_bias_backward(dtable, s.slots, w, C / D, H, N, lds);
 }

@@ -15,7 +15,10 @@
 // the batch in up to KARAT_SLOTS slots, each a fixed set of samples, and the slots in order: no result depends on the
 // number of threads.
 #pragma once
+#include "karat_regions.h"
 #include "karat_sigma.h"
+#include "window_bias.h"
+#include "window_rows.h"
 #include <assert.h> // static_assert
 
 enum { KARAT_ROWS = 48, KARAT_SLOTS = 8 };
@@ -99,6 +102,11 @@ typedef struct {                // of one thread
     KaratUnitsWork units;       // of the per-unit form, in place of the tile and of what it is made from
     float *z_used, *dz_used;    // the projections of z, their gradients (NQ,R)
     KaratSigmaWork sigma;       // where sigma is formed or z projected
+    const float *bias, *meet;   // of the window at hand, by the tiles' rows and lanes: what is added to its logits, and
+    int kind;                   // which of them its regions let meet. NULL: nothing, and all
+    KaratRegionsWork regions;
+    float *qkv, *dqkv;          // its rows of one head, gathered: (N,3,D)
+    float *out, *dout;          // (N,D)
 } KaratWork;
 
 // Cuts a thread's scratch from base (NULL: only counts); returns its size in floats
@@ -113,6 +121,11 @@ static inline size_t karat_work(KaratWork* w, float* base, KaratDims d) {
     at = karat_take(&w->z_used, base, at, d.project_z ? (size_t)d.NQ * d.R : 0);
     at = karat_take(&w->dz_used, base, at, d.project_z ? (size_t)d.NQ * d.R : 0);
     at = karat_sigma_work(&w->sigma, base, at, d);
+    at = karat_regions_work(&w->regions, base, at, d);
+    at = karat_take(&w->qkv, base, at, karat_in_windows(d) ? 3 * d.N * D : 0);
+    at = karat_take(&w->dqkv, base, at, karat_in_windows(d) ? 3 * d.N * D : 0);
+    at = karat_take(&w->out, base, at, karat_in_windows(d) ? d.N * D : 0);
+    at = karat_take(&w->dout, base, at, karat_in_windows(d) ? d.N * D : 0);
     if (!karat_has_inner(d)) { return at; }
     if (!basis_is_linear(d.basis)) { return karat_units_work(&w->units, base, at, d); }
     at = karat_take(&w->last_rows, base, at, TILE_ROWS * D);
@@ -125,13 +138,15 @@ static inline size_t karat_work(KaratWork* w, float* base, KaratDims d) {
     return karat_take(&w->dA, base, at, NQ_rows * karat_columns(d.N));
 }
 
-// One (head, slot)'s gradients: of the folded coefficients, inner and outer, of W (N,R) and of beta (N)
+// One (head, slot)'s gradients: of the folded coefficients, inner and outer, of W (N,R), of beta (N) and of the logits'
+// bias
 static inline size_t karat_slot_size(KaratDims d) {
-    return karat_backward_coefs(d) + karat_outer_coefs(d) + (size_t)d.N * d.R + d.N;
+    return karat_backward_coefs(d) + karat_outer_coefs(d) + (size_t)d.N * d.R + d.N + karat_bias_size(d);
 }
 
 typedef struct {                         // the workspace, cut
     float *inner, *outer, *works, *slots;
+    float *bias, *meet;                  // (kinds,H) and (kinds) of karat_bias_size
     size_t coefs, outer_coefs, work;     // floats of one head's, of one thread's
 } KaratScratch;
 
@@ -142,7 +157,9 @@ static inline KaratScratch karat_scratch_cut(float* scratch, size_t coefs, Karat
                       .work = karat_work(&unused, NULL, d)};
     s.outer = s.inner + d.H * coefs;
     s.works = s.outer + d.H * s.outer_coefs;
-    s.slots = s.works + max_threads() * s.work;
+    s.bias = s.works + max_threads() * s.work;
+    s.meet = s.bias + window_kinds(d.windows) * d.H * karat_bias_size(d);
+    s.slots = s.meet + (karat_has_regions(d) ? WINDOW_KINDS * karat_bias_size(d) : 0);
     return s;
 }
 
@@ -150,7 +167,9 @@ static inline size_t karat_scratch(KaratDims d) {
     KaratWork unused;
     size_t forward = karat_forward_coefs(d), backward = karat_backward_coefs(d);
     size_t coefs = (forward > backward ? forward : backward) + karat_outer_coefs(d);
-    return d.H * coefs + max_threads() * karat_work(&unused, NULL, d) + d.H * karat_slots(d) * karat_slot_size(d);
+    size_t bias = (window_kinds(d.windows) * d.H + (karat_has_regions(d) ? WINDOW_KINDS : 0)) * karat_bias_size(d);
+    return d.H * coefs + bias + max_threads() * karat_work(&unused, NULL, d) +
+           d.H * karat_slots(d) * karat_slot_size(d);
 }
 
 typedef void (*KaratFold)(float* to, KaratOperator w, KaratDims d, int h);
@@ -187,17 +206,21 @@ static inline int karat_lanes(int first, int count, KaratDims d) {
     return d.basis == BASIS_FOURIER ? min_int(TILE_COLS, count - first) : TILE_COLS;
 }
 
-// x (rows, TILE_COLS) = the products of the rows from first on with the lanes of a panel, / sqrt(D)
-static inline void karat_logits(KaratWork w, int first, const float* lane_panel, int lanes, int rows, KaratDims d) {
-    float scale = 1 / sqrtf(d.D), *x = w.x;
+// x (rows, TILE_COLS) = the products of the rows from first on with the lanes of a panel, / sqrt(D) + bias
+static inline void karat_logits(KaratWork w, int first, int first_lane, int lanes, int rows, KaratDims d) {
+    const float* lane_panel = w.lane_panels + (size_t)first_lane * d.D;
+    float scale = 1 / sqrtf(d.D), with_bias = w.bias ? 1 : 0, *x = w.x;
+    for (int r = 0; w.bias && r < rows; r++) {
+        memcpy(x + r * TILE_COLS, w.bias + (size_t)(first + r) * karat_bias_ld(d) + first_lane, TILE_COLS * sizeof *x);
+    }
     for (int r = 0; r < rows; r += TILE_ROWS, x += TILE_ROWS * TILE_COLS) {
         bool whole = first + r + TILE_ROWS <= w.row_count;
         size_t step = whole ? 3 * (size_t)d.C : (size_t)d.D;
         const float* a = whole ? w.rows + (first + r) * step : w.last_rows;
         if (lanes <= VEC_LANES) {
-            register_tile(x, TILE_COLS, d.D, a, step, 1, lane_panel, scale, 0, HALF_WIDE_TILE);
+            register_tile(x, TILE_COLS, d.D, a, step, 1, lane_panel, scale, with_bias, HALF_WIDE_TILE);
         } else {
-            register_tile(x, TILE_COLS, d.D, a, step, 1, lane_panel, scale, 0, WHOLE_TILE);
+            register_tile(x, TILE_COLS, d.D, a, step, 1, lane_panel, scale, with_bias, WHOLE_TILE);
         }
     }
 }
@@ -219,16 +242,28 @@ static inline void karat_harmonics(float* features, const float* x, int count, i
     }
 }
 
+// x (rows, TILE_COLS), ld apart, is 0 where its rows first.. and lanes may not meet
+static inline void karat_keep_met(float* x, int ld, const float* meet, int first, int first_lane, int rows,
+                                  KaratDims d) {
+    for (int r = 0; r < rows; r++) {
+        const float* row = meet + (size_t)(first + r) * karat_bias_ld(d) + first_lane;
+        for (int lane = 0; lane < TILE_COLS; lane++) { x[(size_t)r * ld + lane] *= row[lane]; }
+    }
+}
+
 // The tile's logits and features, rows of q0.. or k0.. on; returns its number of rows, a whole number of TILE_ROWS
 static inline int karat_tile(KaratWork w, int first_row, int first_lane, int lanes, KaratDims d) {
     int rows = round_up(min_int(KARAT_ROWS, w.row_count - first_row), TILE_ROWS);
-    karat_logits(w, first_row, w.lane_panels + (size_t)first_lane * d.D, lanes, rows, d);
+    karat_logits(w, first_row, first_lane, lanes, rows, d);
     if (d.basis == BASIS_FOURIER) {
         karat_harmonics(w.features, w.x, rows * TILE_COLS, d.G);
     } else {
         basis_features(w.features, w.x, rows * TILE_COLS, karat_basis(d));
     }
     karat_base_forward(w.features + (size_t)karat_coefficients(d) * rows * TILE_COLS, w.x, rows * TILE_COLS, d.base);
+    for (int m = 0; w.meet && m < karat_features_count(d); m++) {
+        karat_keep_met(w.features + (size_t)m * rows * TILE_COLS, TILE_COLS, w.meet, first_row, first_lane, rows, d);
+    }
     return rows;
 }
 
@@ -359,22 +394,62 @@ static inline void karat_head_forward(float* out, float* z, const float* q, Kara
     const float* used = karat_used_z(z, w, d);
     if (karat_forms_sigma(d)) {
         karat_sigma_out(out, used, q + 2 * d.C, head, w.sigma, d);
+    } else if (w.meet) {
+        karat_regions_out(out, used, q + 2 * d.C, head, w.regions, w.kind, d);
     } else {
         karat_head_out(out, used, q + 2 * d.C, head, w, d);
     }
+}
+
+// How windows begin for one direction: their bias, transposed where tiles have lanes of k, and which places meet
+static inline void karat_start_windows(KaratScratch s, KaratParams params, bool transposed, KaratDims d) {
+    if (!karat_in_windows(d)) { return; }
+    float mask = d.mask == KARAT_MASK_LITERAL ? karat_literal_mask(d) : 0;
+    int rows = karat_bias_rows(d), ld = karat_bias_ld(d);
+    window_bias_forward(s.bias, params.bias_table, d.windows, mask, transposed, d.C / d.D, d.H, rows, ld);
+    if (karat_has_regions(d)) { window_meetings(s.meet, d.windows, rows, ld); }
+}
+
+// Window b of all images' and head h: w takes its bias, and its rows of qkv; returns the first row of its image
+static inline size_t karat_enter_window(KaratWork* w, KaratScratch s, const float* qkv, int b, int h, KaratDims d) {
+    int windows = windows_of_image(d.windows), n = b % windows;
+    size_t first = (size_t)(b / windows) * d.windows.grid * d.windows.grid;
+    w->kind = window_kind(d.windows, n);
+    w->bias = w->units.bias = s.bias + (w->kind * d.H + h) * karat_bias_size(d);
+    w->meet = karat_has_regions(d) && w->kind > 0 ? s.meet + w->kind * karat_bias_size(d) : NULL;
+    window_gather(w->qkv, qkv + first * 3 * d.C + h * d.D, d.windows, n, 3, d.C, 3 * d.C, d.D);
+    return first;
+}
+
+static inline KaratDims karat_gathered(KaratDims d) { // a head's rows lie together
+    d.C = d.D;
+    return d;
+}
+
+static inline void karat_window_forward(float* out, float* z, const float* qkv, KaratHead head, KaratWork w,
+                                        KaratScratch s, int b, int h, KaratDims d) {
+    size_t first = karat_enter_window(&w, s, qkv, b, h, d);
+    karat_head_forward(w.out, z, w.qkv, head, w, karat_gathered(d));
+    window_scatter(out + first * d.C + h * d.D, w.out, d.windows, b % windows_of_image(d.windows), 1, 0, d.C, d.D);
 }
 
 static inline void karat_forward(float* out, float* z, const float* qkv, KaratParams params, float* scratch,
                                  KaratDims d) {
     KaratScratch s = karat_scratch_cut(scratch, karat_forward_coefs(d), d);
     karat_fold(s, params, basis_is_linear(d.basis) ? karat_pack_rows : karat_units_fold, d);
+    karat_start_windows(s, params, basis_is_linear(d.basis), d);
     #pragma omp parallel for schedule(dynamic)
     for (int bh = 0; bh < d.B * d.H; bh++) {
         int b = bh / d.H, h = bh % d.H;
         size_t at = (size_t)b * d.NQ * d.C + h * d.D, at_q = 3 * (size_t)b * d.N * d.C + h * d.D;
+        float* z_head = z + (size_t)bh * d.NQ * d.R;
         KaratWork w;
         karat_work(&w, s.works + thread_number() * s.work, d);
-        karat_head_forward(out + at, z + (size_t)bh * d.NQ * d.R, qkv + at_q, karat_head(s, params, d, h), w, d);
+        if (karat_in_windows(d)) {
+            karat_window_forward(out, z_head, qkv, karat_head(s, params, d, h), w, s, b, h, d);
+        } else {
+            karat_head_forward(out + at, z_head, qkv + at_q, karat_head(s, params, d, h), w, d);
+        }
     }
 }
 
@@ -383,7 +458,8 @@ static inline void karat_forward(float* out, float* z, const float* qkv, KaratPa
 static inline KaratSlot karat_slot(float* slots, KaratDims d, int h, int slot) {
     float* inner = slots + (size_t)(h * karat_slots(d) + slot) * karat_slot_size(d);
     float *outer = inner + karat_backward_coefs(d), *W = outer + karat_outer_coefs(d);
-    return (KaratSlot){inner, outer, W, W + (size_t)d.N * d.R};
+    float* beta = W + (size_t)d.N * d.R;
+    return (KaratSlot){inner, outer, W, beta, beta + d.N};
 }
 
 // The forward lines: U = W^T V; out = z U + 1 (beta^T V). Gives dz, dV and adds to dW and dbeta.
@@ -417,11 +493,13 @@ static inline void karat_panel_backward(float* dA, int ld, float* dcoefs, const 
             }
         }
         karat_tile_backward(dA + (size_t)k0 * ld, ld, w, w.dz + (size_t)k0 * d.R, coefs, lanes, rows, d);
+        if (w.meet) { karat_keep_met(dA + (size_t)k0 * ld, ld, w.meet, k0, q0, rows, d); }
     }
 }
 
-// The forward lines: A = Q K^T / sqrt(D); z = features(A) C. dQ, dK from dz in w, a block of columns of dA at a time.
-static inline void karat_head_z_backward(float* dq, float* dcoefs, const float* q, const float* coefs, KaratWork w,
+// The forward lines: A = Q K^T / sqrt(D) + bias; z = features(A) C. dQ, dK from dz in w, a block of columns of dA at a
+// time.
+static inline void karat_head_z_backward(float* dq, KaratSlot slot, const float* q, const float* coefs, KaratWork w,
                                          KaratDims d) {
     int D = d.D, N = d.N, NQ = d.NQ, ld = 3 * d.C, columns = karat_columns(N);
     size_t panel_coefs = (size_t)karat_features_count(d) * round_up(d.R, TILE_ROWS); // a lane's
@@ -434,9 +512,10 @@ static inline void karat_head_z_backward(float* dq, float* dcoefs, const float* 
     for (int first = 0; first < N; first += columns) {
         int count = min_int(columns, N - first);
         for (int q0 = first; q0 < first + count; q0 += TILE_COLS) {
-            karat_panel_backward(w.dA + q0 - first, columns, dcoefs + q0 * panel_coefs, coefs + q0 * panel_coefs, q0,
-                                 w, d);
+            karat_panel_backward(w.dA + q0 - first, columns, slot.inner + q0 * panel_coefs, coefs + q0 * panel_coefs,
+                                 q0, w, d);
         }
+        if (w.bias) { karat_add_to_bias(slot.bias + first, w.dA, columns, 0, NQ, count, d); }
         gemm(false, false, NQ, D, count, scale, w.dA, columns, k + (size_t)first * ld, ld, first > 0, dq, ld);
         gemm(true, false, count, D, NQ, scale, w.dA, columns, q, ld, 0, dk + (size_t)first * ld, ld);
     }
@@ -489,6 +568,8 @@ static inline void karat_head_behind_z_backward(KaratSlot slot, float* dv, const
     float* dused = d.project_z ? w.dz_used : w.dz;
     if (karat_forms_sigma(d)) {
         karat_sigma_out_backward(dused, dv, slot, dout, used, v, head, w.sigma, d);
+    } else if (w.meet) {
+        karat_regions_out_backward(dused, dv, slot, dout, used, v, head, w.regions, w.kind, d);
     } else {
         karat_head_out_backward(dused, dv, slot, dout, used, v, head, w, d);
     }
@@ -505,10 +586,30 @@ static inline void karat_head_backward(KaratSlot slot, float* dq, const float* d
     if (!karat_has_inner(d)) {
         karat_reduced_z_backward(dq, slot.W, w.dz, q, head.W, w.U, w.dU, d);
     } else if (basis_is_linear(d.basis)) {
-        karat_head_z_backward(dq, slot.inner, q, head.inner, w, d);
+        karat_head_z_backward(dq, slot, q, head.inner, w, d);
     } else {
-        karat_units_z_backward(dq, slot.inner, w.dz, q, head.inner, w.units, d);
+        karat_units_z_backward(dq, slot, w.dz, q, head.inner, w.units, d);
     }
+}
+
+static inline void karat_window_backward(KaratSlot slot, float* dqkv, const float* dout, const float* z,
+                                         const float* qkv, KaratHead head, KaratWork w, KaratScratch s, int b, int h,
+                                         KaratDims d) {
+    int n = b % windows_of_image(d.windows);
+    size_t first = karat_enter_window(&w, s, qkv, b, h, d);
+    window_gather(w.dout, dout + first * d.C + h * d.D, d.windows, n, 1, 0, d.C, d.D);
+    karat_head_backward(slot, w.dqkv, w.dout, z, w.qkv, head, w, karat_gathered(d));
+    window_scatter(dqkv + first * 3 * d.C + h * d.D, w.dqkv, d.windows, n, 3, d.C, 3 * d.C, d.D);
+}
+
+// Of one head; its slots' gradients of the bias are added up in the first
+static inline void karat_reduce_bias(KaratGrads grads, float* slots, KaratDims d, int h) {
+    float* sum = karat_slot(slots, d, h, 0).bias;
+    for (int s = 1; s < karat_slots(d); s++) {
+        const float* bias = karat_slot(slots, d, h, s).bias;
+        for (size_t i = 0; i < karat_bias_size(d); i++) { sum[i] += bias[i]; }
+    }
+    window_bias_backward(grads.bias_table + h, sum, d.windows, d.C / d.D, 1, karat_bias_rows(d), karat_bias_ld(d));
 }
 
 static inline void karat_backward(float* dqkv, KaratGrads grads, const float* dout, const float* z, const float* qkv,
@@ -516,6 +617,7 @@ static inline void karat_backward(float* dqkv, KaratGrads grads, const float* do
     int slots = karat_slots(d);
     KaratScratch s = karat_scratch_cut(scratch, karat_backward_coefs(d), d);
     karat_fold(s, params, basis_is_linear(d.basis) ? karat_pack_lanes : karat_units_fold, d);
+    karat_start_windows(s, params, false, d);
     #pragma omp parallel for schedule(dynamic)
     for (int task = 0; task < d.H * slots; task++) {
         int h = task / slots, part = task % slots;
@@ -525,8 +627,13 @@ static inline void karat_backward(float* dqkv, KaratGrads grads, const float* do
         memset(slot.inner, 0, karat_slot_size(d) * sizeof(float));
         for (int b = (int)((int64_t)part * d.B / slots); b < (int)((int64_t)(part + 1) * d.B / slots); b++) {
             size_t at = (size_t)b * d.NQ * d.C + h * d.D, at_q = 3 * (size_t)b * d.N * d.C + h * d.D;
-            karat_head_backward(slot, dqkv + at_q, dout + at, z + (size_t)(b * d.H + h) * d.NQ * d.R, qkv + at_q,
-                                karat_head(s, params, d, h), w, d);
+            const float* z_head = z + (size_t)(b * d.H + h) * d.NQ * d.R;
+            KaratHead head = karat_head(s, params, d, h);
+            if (karat_in_windows(d)) {
+                karat_window_backward(slot, dqkv, dout, z_head, qkv, head, w, s, b, h, d);
+            } else {
+                karat_head_backward(slot, dqkv + at_q, dout + at, z_head, qkv + at_q, head, w, d);
+            }
         }
     }
     #pragma omp parallel for schedule(static)
@@ -534,4 +641,6 @@ static inline void karat_backward(float* dqkv, KaratGrads grads, const float* do
         karat_reduce_unit(grads, params, s.slots, d, unit / d.R, unit % d.R);
     }
     karat_reduce_projection(grads, s.slots, d);
+    #pragma omp parallel for schedule(static)
+    for (int h = 0; h < (karat_in_windows(d) ? d.H : 0); h++) { karat_reduce_bias(grads, s.slots, d, h); }
 }

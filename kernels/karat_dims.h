@@ -3,6 +3,7 @@
 #pragma once
 #include "basis.h"
 #include "simplex.h"
+#include "windows.h"
 #include "../runtime/choices.h"
 #include <stddef.h>
 
@@ -17,7 +18,16 @@ X(KARAT_PHI_W, "phi-w", "Φ(W A_k): a matrix N to r, then functions to N") \
 X(KARAT_PHI_PHI, "phi-phi", "Φ Φ(A_k): functions both ways")
 typedef enum { KARAT_ORDERS(CHOICE_CONSTANT) } KaratOrder;
 
-// NQ rows k, the queries of the first tokens, meet the keys and values of all N (attention.h).
+// What a mask is where a grid is rolled (windows.h): -100 in a logit keeps tokens apart behind softmax; to KArAt it is a
+// number as any other.
+#define KARAT_MASKS(X) \
+X(KARAT_MASK_REGION, "region", "z and out leave out the tokens of other regions") \
+X(KARAT_MASK_LITERAL, "literal", "-100 is added to the logits, as in front of softmax")
+typedef enum { KARAT_MASKS(CHOICE_CONSTANT) } KaratMask;
+
+// NQ rows k, the queries of the first tokens, meet the keys and values of all N (attention.h). In windows B counts those
+// of all images, N = NQ is the tokens of one, qkv and out are in the order of the grid, and A has the relative position
+// bias in it.
 typedef struct {
     int B, N, NQ, C, H, D, R, G; // H heads of width D; C: the width of all heads of the layer, others' included
     KaratBase base;
@@ -28,6 +38,8 @@ typedef struct {
     bool full_rank;          // N x N functions: R = N, sigma = z, no W
     Projection projection;   // of the rows of sigma, or of z
     bool project_z;
+    Windows windows;         // grid 0: none
+    KaratMask mask;
 } KaratDims;
 
 typedef struct {              // an operator Phi, all heads together
@@ -41,12 +53,13 @@ typedef struct {
     KaratOperator outer;      // from z to sigma; unused in the order KARAT_W_PHI
     const float* proj_weight; // (H,N,R), W; unused without one
     const float* proj_bias;   // (N), beta of karat.h, or NULL: 0
+    const float* bias_table;  // of windows: ((2 size - 1)^2, heads of the layer), from these heads' first column on
 } KaratParams;
 
 typedef struct { float *coef, *scale_basis, *scale_base; } KaratOperatorGrads;
 typedef struct { // the parameters' gradients, all +=; NULL where the parameter is
     KaratOperatorGrads inner, outer;
-    float *proj_weight, *proj_bias;
+    float *proj_weight, *proj_bias, *bias_table;
 } KaratGrads;
 
 BASIS_FUNCTION Basis karat_basis(KaratDims d) { return (Basis){d.basis, d.G, d.spline_order, d.spline_range}; }
@@ -61,6 +74,22 @@ BASIS_FUNCTION bool karat_projects_sigma(KaratDims d) { return d.projection != P
 // Whether sigma is formed, a tile of rows at a time (karat_sigma.h), or out = z (W^T V) at once
 static inline bool karat_forms_sigma(KaratDims d) {
     return karat_has_outer(d) || d.full_rank || karat_projects_sigma(d);
+}
+
+BASIS_FUNCTION bool karat_in_windows(KaratDims d) { return d.windows.grid > 0; }
+BASIS_FUNCTION bool karat_has_regions(KaratDims d) {
+    return karat_in_windows(d) && d.windows.shift > 0 && d.mask == KARAT_MASK_REGION;
+}
+
+// Which forms there are in windows: those that have logits; with regions those that go on to out = z (W^T V)
+static inline bool karat_takes_windows(KaratDims d) {
+    if (!karat_has_inner(d)) { return false; }
+    return !karat_has_regions(d) || (basis_is_linear(d.basis) && !karat_forms_sigma(d) && !d.project_z);
+}
+
+// What a literal mask adds to logits. Harmonics do not tell -100 from -100 + 32 pi, which leaves fp32 more digits of A.
+BASIS_FUNCTION float karat_literal_mask(KaratDims d) {
+    return d.basis == BASIS_FOURIER && d.base == KARAT_BASE_ZERO ? 0.530964915f : WINDOW_MASK;
 }
 
 // A coefficient of a unit with its scale folded in: scale_basis_pq coef_pmq, and scale_base_pq for the base's feature,
@@ -96,4 +125,4 @@ typedef struct {               // what one head reads: its folded coefficients, 
     const float *W, *beta;     // (N,R), (N)
 } KaratHead;
 
-typedef struct { float *inner, *outer, *W, *beta; } KaratSlot; // the gradients of one head's, over some of the samples
+typedef struct { float *inner, *outer, *W, *beta, *bias; } KaratSlot; // one head's gradients, over some of the samples

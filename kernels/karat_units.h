@@ -15,7 +15,15 @@ typedef struct {                  // of one thread
     float *x, *dx, *b, *db;       // logits of UNITS_ROWS rows k, b of them, and gradients, each (UNITS_ROWS, N)
     float *shifted, *psi, *slope; // of one row and p: (x - tau) / s, and the wavelet there, each (N)
     float* dphi;                  // gradients of its units (N)
+    const float* bias;            // added to the logits, rows karat_bias_ld apart; NULL: none
 } KaratUnitsWork;
+
+// A head's bias of the logits in windows (window_bias.h), as both forms want it: whole register tiles
+static inline int karat_bias_rows(KaratDims d) { return round_up(d.N, TILE_ROWS); }
+static inline int karat_bias_ld(KaratDims d) { return round_up(d.N, TILE_COLS); }
+static inline size_t karat_bias_size(KaratDims d) {
+    return karat_in_windows(d) ? (size_t)karat_bias_rows(d) * karat_bias_ld(d) : 0;
+}
 
 static inline size_t karat_units_work(KaratUnitsWork* w, float* base, size_t at, KaratDims d) {
     size_t rows = (size_t)UNITS_ROWS * d.N;
@@ -120,7 +128,10 @@ static inline void karat_units_one_backward(float* dx, float* dtheta, const floa
 // Logits of rows first.., b of them; returns how many rows
 static inline int karat_units_logits(const float* q, int first, KaratUnitsWork w, KaratDims d) {
     int D = d.D, ld = 3 * d.C, rows = min_int(UNITS_ROWS, d.NQ - first);
-    gemm(false, true, rows, d.N, D, 1 / sqrtf(D), q + (size_t)first * ld, ld, q + d.C, ld, 0, w.x, d.N);
+    for (int r = 0; w.bias && r < rows; r++) {
+        memcpy(w.x + (size_t)r * d.N, w.bias + (size_t)(first + r) * karat_bias_ld(d), d.N * sizeof *w.x);
+    }
+    gemm(false, true, rows, d.N, D, 1 / sqrtf(D), q + (size_t)first * ld, ld, q + d.C, ld, w.bias ? 1 : 0, w.x, d.N);
     karat_base_forward(w.b, w.x, rows * d.N, d.base);
     return rows;
 }
@@ -160,15 +171,25 @@ static inline void karat_units_rows_backward(float* dcoefs, const float* dz, con
     karat_base_backward(w.dx, w.db, w.x, rows * N, d.base);
 }
 
-// The forward lines: A = Q K^T / sqrt(D); z. Gives dQ and dK, adds to dcoefs.
-static inline void karat_units_z_backward(float* dq, float* dcoefs, const float* dz, const float* q,
+// dbias += dA of rows first.. on
+static inline void karat_add_to_bias(float* dbias, const float* dA, int ld, int first, int rows, int columns,
+                                     KaratDims d) {
+    for (int r = 0; r < rows; r++) {
+        float* to = dbias + (size_t)(first + r) * karat_bias_ld(d);
+        for (int c = 0; c < columns; c++) { to[c] += dA[(size_t)r * ld + c]; }
+    }
+}
+
+// The forward lines: A = Q K^T / sqrt(D) + bias; z. Gives dQ and dK, adds to the slot's gradients.
+static inline void karat_units_z_backward(float* dq, KaratSlot slot, const float* dz, const float* q,
                                           const float* coefs, KaratUnitsWork w, KaratDims d) {
     int D = d.D, N = d.N, ld = 3 * d.C;
     float scale = 1 / sqrtf(D);
     for (int first = 0; first < d.NQ; first += UNITS_ROWS) {
         int rows = karat_units_logits(q, first, w, d);
         size_t at = (size_t)first * ld;
-        karat_units_rows_backward(dcoefs, dz + (size_t)first * d.R, coefs, rows, w, d);
+        karat_units_rows_backward(slot.inner, dz + (size_t)first * d.R, coefs, rows, w, d);
+        if (w.bias) { karat_add_to_bias(slot.bias, w.dx, N, first, rows, N, d); }
         gemm(false, false, rows, D, N, scale, w.dx, N, q + d.C, ld, 0, dq + at, ld);
         gemm(true, false, N, D, rows, scale, w.dx, N, q + at, ld, first > 0, dq + d.C, ld);
     }

@@ -1,35 +1,49 @@
 // The relative position bias of windows (windows.h) as a matrix to be added to the logits, and the mask with it: for
 // each kind of window and head
 //     bias_ij = table[window_bias_row(i, j)] + (mask where i and j are of different regions)
-//     table (offsets, heads of the layer), from these H heads' first column on     bias (kinds,H,N,ld)
-// The mask does not depend on the table: the gradient of bias, of every kind together, is dbias (H,N,ld).
+//     table (offsets, heads of the layer), from these H heads' first column on     bias (kinds,H,rows,ld)
+// with zeros beyond N rows and columns. The gradient of bias, of every kind of window together, is dbias (H,rows,ld).
 #pragma once
 #include "windows.h"
 #include <stdbool.h>
 #include <stddef.h>
 
-static inline void window_bias_forward(float* bias, const float* table, Windows w, float mask, int heads, int H,
-                                       int ld) {
+// transposed: bias_ij is at (j,i)
+static inline void window_bias_forward(float* bias, const float* table, Windows w, float mask, bool transposed,
+                                       int heads, int H, int rows, int ld) {
     int N = window_tokens(w);
     #pragma omp parallel for schedule(static)
-    for (int row = 0; row < window_kinds(w) * H * N; row++) {
-        int i = row % N, h = row / N % H, kind = row / N / H;
+    for (int row = 0; row < window_kinds(w) * H * rows; row++) {
+        int x = row % rows, h = row / rows % H, kind = row / rows / H;
         float* to = bias + (size_t)row * ld;
-        for (int j = 0; j < N; j++) {
-            bool meet = window_region(w, kind, i) == window_region(w, kind, j);
-            to[j] = table[(size_t)window_bias_row(w, i, j) * heads + h] + (meet ? 0 : mask);
+        for (int y = 0; y < ld; y++) {
+            int i = transposed ? y : x, j = transposed ? x : y;
+            bool inside = x < N && y < N, meet = window_region(w, kind, i) == window_region(w, kind, j);
+            to[y] = inside ? table[(size_t)window_bias_row(w, i, j) * heads + h] + (meet ? 0 : mask) : 0;
         }
-        for (int j = N; j < ld; j++) { to[j] = 0; }
+    }
+}
+
+// meet (kinds,rows,ld): 1 where two places are of the same region, else 0
+static inline void window_meetings(float* meet, Windows w, int rows, int ld) {
+    int N = window_tokens(w);
+    for (int row = 0; row < window_kinds(w) * rows; row++) {
+        int i = row % rows, kind = row / rows;
+        for (int j = 0; j < ld; j++) {
+            bool inside = i < N && j < N;
+            meet[(size_t)row * ld + j] = inside && window_region(w, kind, i) == window_region(w, kind, j);
+        }
     }
 }
 
 // dtable is added to, pairs in order
-static inline void window_bias_backward(float* dtable, const float* dbias, Windows w, int heads, int H, int ld) {
+static inline void window_bias_backward(float* dtable, const float* dbias, Windows w, int heads, int H, int rows,
+                                        int ld) {
     int N = window_tokens(w);
     #pragma omp parallel for schedule(static)
     for (int h = 0; h < H; h++) {
         for (int i = 0; i < N; i++) {
-            const float* row = dbias + ((size_t)h * N + i) * ld;
+            const float* row = dbias + ((size_t)h * rows + i) * ld;
             for (int j = 0; j < N; j++) { dtable[(size_t)window_bias_row(w, i, j) * heads + h] += row[j]; }
         }
     }

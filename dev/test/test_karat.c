@@ -11,10 +11,11 @@ typedef struct { bool scales, bias; float logit_scale; } Options;
 typedef struct { // one problem: inputs, outputs (guarded by sentinels), and what they should be
     KaratDims d;
     Options o;
-    size_t activations, gradients, tokens, coefs, units, weights; // sizes; gradients: of dqkv
-    float *qkv, *dout, *coef, *scale_basis, *scale_base, *W, *beta;
-    float *out, *z, *dqkv, *dcoef, *dscale_basis, *dscale_base, *dW, *dbeta;
+    size_t activations, gradients, tokens, coefs, units, weights, offsets; // sizes; gradients: of dqkv
+    float *qkv, *dout, *coef, *scale_basis, *scale_base, *W, *beta, *table;
+    float *out, *z, *dqkv, *dcoef, *dscale_basis, *dscale_base, *dW, *dbeta, *dtable;
     double *want_out, *want_z, *want_dqkv, *want_dcoef, *want_dscale_basis, *want_dscale_base, *want_dW, *want_dbeta;
+    double* want_dtable;
 } Problem;
 
 static float* normals(size_t n, float scale, uint64_t seed) {
@@ -41,6 +42,12 @@ static KaratDims with_basis(KaratDims d, KaratBasis basis) {
     return d;
 }
 
+static KaratDims with_windows(KaratDims d, int shift, KaratMask mask) { // of a grid of 2 x 2 for each image
+    int size = (int)(sqrt(d.N) + 0.5);
+    d.windows = (Windows){2 * size, size, shift}, d.mask = mask, d.B *= 4;
+    return d;
+}
+
 // |s| to 0.5 and above: of a wavelet as narrow as a random s can be, fp32 cannot follow the derivatives
 static void widen_wavelets(float* coef, KaratDims d) {
     if (!basis_is_wavelet(d.basis)) { return; }
@@ -60,6 +67,9 @@ static Problem problem_new(KaratDims d, Options o) {
     p.units = (size_t)d.H * d.R * d.N;
     p.coefs = p.units * karat_coefficients(d);
     p.weights = (size_t)d.H * d.N * d.R;
+    p.offsets = karat_in_windows(d) ? (size_t)window_offsets(d.windows) * d.H : 0;
+    p.table = normals(p.offsets, 1, 8);
+    p.dtable = guarded(p.offsets), p.want_dtable = doubles(p.offsets);
     p.qkv = normals(p.gradients, o.logit_scale, 1);
     fill_unused_queries(p.qkv, NAN, d.B, d.N, d.NQ, d.C);
     p.dout = normals(p.activations, 1, 2);
@@ -83,7 +93,7 @@ static Problem problem_new(KaratDims d, Options o) {
 static void problem_free(Problem* p) {
     void* all[] = {p->qkv, p->dout, p->coef, p->scale_basis, p->scale_base, p->W, p->beta, p->out, p->z, p->dqkv,
         p->dcoef, p->dscale_basis, p->dscale_base, p->dW, p->dbeta, p->want_out, p->want_z, p->want_dqkv, p->want_dcoef,
-        p->want_dscale_basis, p->want_dscale_base, p->want_dW, p->want_dbeta};
+        p->want_dscale_basis, p->want_dscale_base, p->want_dW, p->want_dbeta, p->table, p->dtable, p->want_dtable};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) { free(all[i]); }
 }
 
@@ -97,14 +107,14 @@ static void run(Problem* p) {
     bool scales = p->o.scales;
     KaratParams params = {
         .inner = {p->coef, scales ? p->scale_basis : NULL, scales ? p->scale_base : NULL},
-        .proj_weight = p->W, .proj_bias = p->o.bias ? p->beta : NULL};
+        .proj_weight = p->W, .proj_bias = p->o.bias ? p->beta : NULL, .bias_table = p->table};
     KaratGrads grads = {
         .inner = {p->dcoef, scales ? p->dscale_basis : NULL, scales ? p->dscale_base : NULL},
-        .proj_weight = p->dW, .proj_bias = p->o.bias ? p->dbeta : NULL};
+        .proj_weight = p->dW, .proj_bias = p->o.bias ? p->dbeta : NULL, .bias_table = p->dtable};
     reset(p->out, p->activations, NAN), reset(p->z, p->tokens, NAN), reset(p->dqkv, p->gradients, NAN);
     reset(p->dcoef, p->coefs, gradient_start), reset(p->dscale_basis, p->units, gradient_start);
     reset(p->dscale_base, p->units, gradient_start), reset(p->dW, p->weights, gradient_start);
-    reset(p->dbeta, p->d.N, gradient_start);
+    reset(p->dbeta, p->d.N, gradient_start), reset(p->dtable, p->offsets, gradient_start);
     size_t scratch_size = karat_scratch(p->d);
     float* scratch = guarded(scratch_size);
     reset(scratch, scratch_size, NAN);
@@ -156,32 +166,66 @@ static double oracle_phi(Problem* P, size_t unit, int q, double x, double* slope
     return scale_base * b + scale_basis * sum;
 }
 
-static double logit(Problem* P, const float* q, int k, int n) {
-    int D = P->d.C / P->d.H;
+// Place n of sequence b: where on the rolled grid, if that is what it is a window of; and its row among all tokens
+static void place_of(const Problem* P, int b, int n, int* y, int* x) {
+    int size = P->d.windows.size, across = P->d.windows.grid / size, window = b % (across * across);
+    *y = window / across * size + n / size, *x = window % across * size + n % size;
+}
+
+static size_t row_of(const Problem* P, int b, int n, int tokens) {
+    int y, x, grid = P->d.windows.grid, shift = P->d.windows.shift;
+    if (!karat_in_windows(P->d)) { return (size_t)b * tokens + n; }
+    place_of(P, b, n, &y, &x);
+    return (size_t)b / windows_of_image(P->d.windows) * grid * grid + (y + shift) % grid * grid + (x + shift) % grid;
+}
+
+static bool of_one_region(const Problem* P, int b, int k, int n) {
+    int y[2], x[2], edge = P->d.windows.grid - P->d.windows.shift;
+    if (!karat_in_windows(P->d) || P->d.windows.shift == 0) { return true; }
+    place_of(P, b, k, &y[0], &x[0]), place_of(P, b, n, &y[1], &x[1]);
+    return (y[0] >= edge) == (y[1] >= edge) && (x[0] >= edge) == (x[1] >= edge);
+}
+
+static size_t table_row(const Problem* P, int k, int n) {
+    int w = P->d.windows.size;
+    return (size_t)(k / w - n / w + w - 1) * (2 * w - 1) + k % w - n % w + w - 1;
+}
+
+static double logit(Problem* P, int b, int h, int k, int n) {
+    int D = P->d.C / P->d.H, N = P->d.N;
     double sum = 0;
-    size_t query = (size_t)k * 3 * P->d.C, key = (size_t)n * 3 * P->d.C + P->d.C;
-    for (int i = 0; i < D; i++) { sum += (double)q[query + i] * q[key + i]; }
-    return sum / sqrt(D);
+    const float* query = P->qkv + row_of(P, b, k, N) * 3 * P->d.C + h * D;
+    const float* key = P->qkv + row_of(P, b, n, N) * 3 * P->d.C + P->d.C + h * D;
+    for (int i = 0; i < D; i++) { sum += (double)query[i] * key[i] / sqrt(D); }
+    if (karat_in_windows(P->d)) { sum += P->table[table_row(P, k, n) * P->d.H + h]; }
+    return P->d.mask == KARAT_MASK_LITERAL && !of_one_region(P, b, k, n) ? sum - 100 : sum;
+}
+
+static bool may_meet(const Problem* P, int b, int k, int n) {
+    return P->d.mask == KARAT_MASK_LITERAL || of_one_region(P, b, k, n);
 }
 
 // One row k of one sample and head: z, sigma, out, and every gradient
 static void oracle_row(Problem* P, int b, int h, int k) {
     int N = P->d.N, C = P->d.C, D = C / P->d.H, R = P->d.R;
-    size_t at = (size_t)b * P->d.NQ * C + h * D, ld = 3 * (size_t)C;
-    const float *q = P->qkv + (size_t)b * N * ld + h * D, *v = q + 2 * C, *dout = P->dout + at + (size_t)k * C;
-    double *dq = P->want_dqkv + (q - P->qkv), *dk = dq + C, *dv = dq + 2 * C;
+    size_t at = row_of(P, b, k, P->d.NQ) * C + h * D, at_q = 3 * row_of(P, b, k, N) * C + h * D;
+    const float *q = P->qkv + at_q, *dout = P->dout + at;
     double *z = P->want_z + ((size_t)(b * P->d.H + h) * P->d.NQ + k) * R, *dz = doubles(R), slope;
     for (int p = 0; p < R; p++) {
-        for (int n = 0; n < N; n++) { z[p] += oracle_phi(P, h * R + p, n, logit(P, q, k, n), &slope, 0); }
+        for (int n = 0; n < N; n++) {
+            if (may_meet(P, b, k, n)) { z[p] += oracle_phi(P, h * R + p, n, logit(P, b, h, k, n), &slope, 0); }
+        }
     }
     for (int n = 0; n < N; n++) {
+        if (!may_meet(P, b, k, n)) { continue; }
         const float* W = P->W + ((size_t)h * N + n) * R;
+        size_t at_v = (3 * row_of(P, b, n, N) + 2) * C + h * D;
         double sigma = P->o.bias ? P->beta[n] : 0, dsigma = 0;
         for (int p = 0; p < R; p++) { sigma += W[p] * z[p]; }
         for (int i = 0; i < D; i++) {
-            P->want_out[at + (size_t)k * C + i] += sigma * v[n * ld + i];
-            dv[n * ld + i] += sigma * dout[i];
-            dsigma += dout[i] * (double)v[n * ld + i];
+            P->want_out[at + i] += sigma * P->qkv[at_v + i];
+            P->want_dqkv[at_v + i] += sigma * dout[i];
+            dsigma += dout[i] * (double)P->qkv[at_v + i];
         }
         P->want_dbeta[n] += dsigma;
         for (int p = 0; p < R; p++) {
@@ -190,15 +234,18 @@ static void oracle_row(Problem* P, int b, int h, int k) {
         }
     }
     for (int n = 0; n < N; n++) {
-        double dA = 0, A = logit(P, q, k, n);
+        if (!may_meet(P, b, k, n)) { continue; }
+        double dA = 0, A = logit(P, b, h, k, n);
+        size_t at_k = (3 * row_of(P, b, n, N) + 1) * C + h * D;
         for (int p = 0; p < R; p++) {
             oracle_phi(P, h * R + p, n, A, &slope, dz[p]);
             dA += slope * dz[p];
         }
         for (int i = 0; i < D; i++) {
-            dq[k * ld + i] += dA * q[n * ld + C + i] / sqrt(D);
-            dk[n * ld + i] += dA * q[k * ld + i] / sqrt(D);
+            P->want_dqkv[at_q + i] += dA * P->qkv[at_k + i] / sqrt(D);
+            P->want_dqkv[at_k + i] += dA * q[i] / sqrt(D);
         }
+        if (karat_in_windows(P->d)) { P->want_dtable[table_row(P, k, n) * P->d.H + h] += dA; }
     }
     free(dz);
 }
@@ -209,9 +256,9 @@ static void check(Problem* P, const char* what, const float* got, double* want, 
                   bool accumulates) {
     for (size_t i = 0; accumulates && i < n; i++) { want[i] += gradient_start; }
     double e = relative_error(got, want, n);
-    CHECK(e <= limit, "basis %d B=%d N=%d NQ=%d C=%d H=%d R=%d G=%d base %d scales %d bias %d: %s relative error %.3g, "
-          "limit %.2g", P->d.basis, P->d.B, P->d.N, P->d.NQ, P->d.C, P->d.H, P->d.R, P->d.G, P->d.base, P->o.scales,
-          P->o.bias, what, e, limit);
+    CHECK(e <= limit, "basis %d B=%d N=%d NQ=%d C=%d H=%d R=%d G=%d base %d scales %d bias %d, grid of %d shifted by %d, "
+          "mask %d: %s relative error %.3g, limit %.2g", P->d.basis, P->d.B, P->d.N, P->d.NQ, P->d.C, P->d.H, P->d.R,
+          P->d.G, P->d.base, P->o.scales, P->o.bias, P->d.windows.grid, P->d.windows.shift, P->d.mask, what, e, limit);
     int intact = 1;
     for (int i = 0; i < GUARD; i++) { intact &= got[n + i] == sentinel; }
     CHECK(intact, "%s is overrun", what);
@@ -243,12 +290,12 @@ static void test_problem(KaratDims d, Options o, double limit) {
         untouched("dscale_base", P.dscale_base, P.units);
     }
     if (o.bias) { check(&P, "dbeta", P.dbeta, P.want_dbeta, d.N, limit, true); }
+    check(&P, "dtable", P.dtable, P.want_dtable, P.offsets, limit, true);
     problem_free(&P);
 }
 
 // The same bits from 1, 2 and 3 threads, and from two runs
-static void test_threads(KaratBasis basis) {
-    KaratDims d = with_basis(dims(11, 37, 60, 3, 12, 3, KARAT_BASE_SILU), basis);
+static void test_threads(KaratDims d) {
     const int threads[] = {2, 1, 2, 3};
     Problem P[4];
     for (int i = 0; i < 4; i++) {
@@ -258,13 +305,15 @@ static void test_threads(KaratBasis basis) {
     }
     for (int i = 1; i < 4; i++) {
         Problem *a = &P[i], *b = &P[0];
-        const float* ours[] = {a->out, a->z, a->dqkv, a->dcoef, a->dscale_basis, a->dscale_base, a->dW, a->dbeta};
-        const float* first[] = {b->out, b->z, b->dqkv, b->dcoef, b->dscale_basis, b->dscale_base, b->dW, b->dbeta};
+        const float* ours[] = {a->out, a->z, a->dqkv, a->dcoef, a->dscale_basis, a->dscale_base, a->dW, a->dbeta,
+                               a->dtable};
+        const float* first[] = {b->out, b->z, b->dqkv, b->dcoef, b->dscale_basis, b->dscale_base, b->dW, b->dbeta,
+                                b->dtable};
         size_t sizes[] = {P[0].activations, P[0].tokens, P[0].gradients, P[0].coefs, P[0].units, P[0].units,
-                          P[0].weights, d.N};
-        for (int t = 0; t < 8; t++) {
+                          P[0].weights, d.N, P[0].offsets};
+        for (int t = 0; t < 9; t++) {
             bool same = !memcmp(ours[t], first[t], sizes[t] * sizeof(float));
-            CHECK(same, "basis %d, tensor %d: other bits with %d threads", basis, t, threads[i]);
+            CHECK(same, "basis %d, tensor %d: other bits with %d threads", d.basis, t, threads[i]);
         }
     }
     for (int i = 0; i < 4; i++) { problem_free(&P[i]); }
@@ -332,6 +381,20 @@ static void test_basis(KaratBasis basis) {
     test_problem(wide, (Options){true, false, 1}, limit);
 }
 
+// Windows, cut where they lie and of a rolled grid, both masks; without the units of a basis that has no regions
+static void test_windows(KaratBasis basis) {
+    const Options full = {true, true, 1};
+    const double limit = 2e-5;
+    for (int mask = 0; mask < 2; mask++) {
+        for (int shift = 0; shift < 3; shift++) {
+            KaratDims d = with_windows(with_basis(dims(2, 16, 21, 3, 5, 3, KARAT_BASE_SILU), basis), shift, mask);
+            if (karat_takes_windows(d)) { test_problem(d, full, limit); }
+            d.base = KARAT_BASE_ZERO;
+            if (karat_takes_windows(d)) { test_problem(d, (Options){true, false, 1}, limit); }
+        }
+    }
+}
+
 int main(void) {
     matmul_init();
     use_threads(2);
@@ -350,9 +413,15 @@ int main(void) {
     test_problem(with_queries(dims(2, 65, 20, 2, 12, 3, KARAT_BASE_ZERO), 51), full, limit);
     test_problem(dims(2, 17, 64, 2, 12, 3, KARAT_BASE_SILU), large, limit_large);
     for (int basis = 0; basis < BASIS_COUNT; basis++) {
-        test_threads(basis);
+        test_threads(with_basis(dims(11, 37, 60, 3, 12, 3, KARAT_BASE_SILU), basis));
         test_basis(basis);
+        test_windows(basis);
     }
+    test_problem(with_windows(dims(1, 49, 64, 2, 12, 3, KARAT_BASE_ZERO), 3, KARAT_MASK_REGION), full, limit);
+    test_problem(with_windows(dims(1, 49, 64, 2, 12, 3, KARAT_BASE_ZERO), 3, KARAT_MASK_LITERAL), full, limit);
+    test_problem(with_windows(dims(1, 9, 5, 1, 1, 2, KARAT_BASE_IDENTITY), 1, KARAT_MASK_REGION), full, limit);
+    test_threads(with_windows(dims(3, 16, 60, 3, 12, 3, KARAT_BASE_SILU), 2, KARAT_MASK_REGION));
+    test_threads(with_windows(dims(3, 16, 60, 3, 12, 3, KARAT_BASE_ZERO), 0, KARAT_MASK_LITERAL));
     test_rank();
     return tests_finish();
 }
