@@ -153,6 +153,17 @@ template <int D> __device__ inline void attention_dots(float* S, const uint32_t 
     }
 }
 
+// The same with the left rows in shared memory
+template <int D> __device__ inline void attention_dots(float* S, const bf16* left_rows, const bf16* rows) {
+    #pragma unroll
+    for (int i = 0; i < D / 16; i++) {
+        uint32_t left[4], right[4];
+        load_left(left, left_rows + i * 16, D + 8);
+        load_right_transposed(right, rows + i * 16, D + 8);
+        block_multiply(S, left, right);
+    }
+}
+
 // sums (16, D) += left (16,16) rows (16, D)
 template <int D> __device__ inline void attention_sums(float sums[][8], const uint32_t* left, const bf16* rows) {
     #pragma unroll
@@ -428,13 +439,7 @@ attention_backward_key_tensor(bf16* dqkv, float* partials, const bf16* dout, con
             float P[8] = {}, dS[8] = {};
             uint32_t factor[4];
             attention_dots<D>(P, keys, queries);
-            #pragma unroll
-            for (int i = 0; i < D / 16; i++) {
-                uint32_t right[4];
-                load_left(factor, values + i * 16, LD);
-                load_right_transposed(right, dout_rows + i * 16, LD);
-                block_multiply(dS, factor, right);
-            }
+            attention_dots<D>(dS, values, dout_rows);
             for (int e = 0; e < 8; e++) {
                 int column = j + block_column(e);
                 P[e] = __expf(scale * P[e] - s->lse[buffer][column]);
