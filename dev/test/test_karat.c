@@ -256,7 +256,7 @@ static void check(Problem* P, const char* what, const float* got, double* want, 
                   bool accumulates) {
     for (size_t i = 0; accumulates && i < n; i++) { want[i] += gradient_start; }
     double e = relative_error(got, want, n);
-    CHECK(e <= limit, "basis %d B=%d N=%d NQ=%d C=%d H=%d R=%d G=%d base %d scales %d bias %d, grid of %d shifted by %d, "
+    CHECK(e <= limit, "basis %d B=%d N=%d NQ=%d C=%d H=%d R=%d G=%d base %d scales %d bias %d, grid %d shifted by %d, "
           "mask %d: %s relative error %.3g, limit %.2g", P->d.basis, P->d.B, P->d.N, P->d.NQ, P->d.C, P->d.H, P->d.R,
           P->d.G, P->d.base, P->o.scales, P->o.bias, P->d.windows.grid, P->d.windows.shift, P->d.mask, what, e, limit);
     int intact = 1;
