@@ -29,7 +29,9 @@ static size_t parameters_of(const char* model, int classes) {
     Error err;
     snprintf(flags, sizeof flags, "--model %s", model);
     Config c = config_from(flags);
-    return model_plan(&m, &c, classes, c.batch_size, &err) ? m.table.total : 0;
+    size_t count = model_plan(&m, &c, classes, c.batch_size, &err) ? m.table.count : 0;
+    model_free(&m);
+    return count;
 }
 
 static void test_parameter_counts(void) {
@@ -73,9 +75,11 @@ static void test_variant_counts(void) {
         snprintf(flags, sizeof flags, "%s %s", sizes, rows[i].flags);
         c = config_from(flags);
         model_plan(&variant, &c, 10, c.batch_size, &err);
-        long more = (long)(variant.table.total - softmax.table.total);
+        long more = (long)(variant.table.count - softmax.table.count);
         CHECK(more == rows[i].more, "%s: %ld parameters more than softmax, not %ld", rows[i].flags, more, rows[i].more);
+        model_free(&variant);
     }
+    model_free(&softmax);
 }
 
 static void test_operation_counts(void) {
@@ -519,33 +523,30 @@ static void take_steps(Trainer* t, int steps, double* losses) {
 }
 
 // How far each parameter moves in one step without decay
-static float* first_move(const char* flags, ParameterTable* table) {
-    static Trainer t;
+static float* first_move(Trainer* t, const char* flags) {
     double loss;
-    open_trainer(&t, flags);
-    size_t total = t.model.table.total;
+    open_trainer(t, flags);
+    size_t total = t->model.table.total;
     float* moved = alloc_floats(total, "test");
-    memcpy(moved, t.model.params, total * sizeof *moved);
-    take_steps(&t, 1, &loss);
-    for (size_t i = 0; i < total; i++) { moved[i] = t.model.params[i] - moved[i]; }
-    *table = t.model.table;
-    close_trainer(&t);
+    memcpy(moved, t->model.params, total * sizeof *moved);
+    take_steps(t, 1, &loss);
+    for (size_t i = 0; i < total; i++) { moved[i] = t->model.params[i] - moved[i]; }
     return moved;
 }
 
 // --rational-lr-scale moves the rationals by so much further, and nothing else
 static void test_rational_lr_scale(double scale) {
+    static Trainer t[2];
     char flags[512];
-    ParameterTable table;
     snprintf(flags, sizeof flags, "%s --weight-decay 0 --rational-lr-scale %g", small_kat, scale);
-    float* scaled = first_move(flags, &table);
+    float* scaled = first_move(&t[0], flags);
     snprintf(flags, sizeof flags, "%s --weight-decay 0", small_kat);
-    float* moved = first_move(flags, &table);
-    for (int i = 0; i < PARAMETER_ROWS; i++) {
-        const Parameter* p = &table.row[i];
+    float* moved = first_move(&t[1], flags);
+    for (int i = 0; i < t[0].model.tensor_count; i++) {
+        const NamedTensor* p = &t[0].model.tensors[i];
         double factor = strstr(p->name, "weight_numerator") || strstr(p->name, "weight_denominator") ? scale : 1;
         double worst = 0;
-        for (size_t k = p->offset; k < p->offset + p->size * (size_t)p->copies; k++) {
+        for (size_t k = p->offset; k < p->offset + p->size; k++) {
             worst = fmax(worst, fabs(scaled[k] - factor * moved[k]));
         }
         CHECK(factor == 1 ? worst == 0 : worst < 1e-6, "--rational-lr-scale %g: %s is off by %g", scale, p->name,
@@ -553,6 +554,7 @@ static void test_rational_lr_scale(double scale) {
     }
     free(moved);
     free(scaled);
+    for (int i = 0; i < 2; i++) { close_trainer(&t[i]); }
 }
 
 // One batch drawn once, learned to a loss below 0.01
@@ -781,10 +783,11 @@ static void test_denominator_start(const char* flag, double deviation) {
     double squares[2] = {0};
     snprintf(flags, sizeof flags, "--basis rational --image-size 32 --depth 2 --batch-size 1 %s", flag);
     build_model(&m, flags, 10);
-    const float* coef = params_of(&m.table, m.params).karat_coef;
     int N = m.dims.N, M = m.dims.M, units = m.dims.L * m.dims.H * m.dims.R;
     for (int i = 0; i < units * M * N; i++) {
-        squares[i / N % M >= RATIONAL_UNIT_NUMERATOR] += (double)coef[i] * coef[i];
+        int block = m.dims.H * m.dims.R * M * N;
+        float coef = params_of_block(&m.table, m.params, i / block).karat_coef[i % block];
+        squares[i / N % M >= RATIONAL_UNIT_NUMERATOR] += (double)coef * coef;
     }
     CHECK_NEAR(sqrt(squares[0] / (units * N * RATIONAL_UNIT_NUMERATOR)), 1, 0.02, "numerators");
     CHECK_NEAR(sqrt(squares[1] / (units * N * RATIONAL_UNIT_DENOMINATOR)), deviation, 0.02 * deviation, "denominators");
@@ -796,7 +799,10 @@ static void test_init(void) {
     build_model(&m, "--model kat-tiny-g3b --image-size 32 --patch 4 --batch-size 1 --mlp-init variance-preserving", 10);
     Params p = params_of(&m.table, m.params);
     double squares = 0, n = (double)m.dims.L * m.dims.F * m.dims.C;
-    for (int i = 0; i < (int)n; i++) { squares += (double)p.fc2_weight[i] * p.fc2_weight[i]; }
+    for (int l = 0; l < m.dims.L; l++) {
+        const float* weight = params_of_block(&m.table, m.params, l).fc2_weight;
+        for (int i = 0; i < m.dims.F * m.dims.C; i++) { squares += (double)weight[i] * weight[i]; }
+    }
     CHECK_NEAR(sqrt(squares / n), sqrt(2.81076 / m.dims.F), 1.3e-4, "variance-preserving deviation of fc2 after swish");
     double sum = 0, count = (double)m.dims.H * m.dims.R * 2 * m.dims.G * m.dims.N;
     for (int i = 0; i < (int)count; i++) { sum += (double)p.karat_coef[i] * p.karat_coef[i]; }

@@ -156,6 +156,8 @@ typedef struct {
     NamedTensor* tensors;
     int tensor_count;
     float *params, *grads, *exp_avg, *exp_avg_sq, *ema; // flat, (table.total); ema NULL when off
+    uint8_t* groups;                                    // the UpdateGroup of each GROUP_FLOATS of these
+    double* squares;                                    // Σ grads² of each granule
     ActivationTable acts_table;
     float* acts;
     float* scratch;
@@ -332,7 +334,7 @@ static size_t model_scratch(const Model* m) {
     return largest(most, attend_scratch(m));
 }
 
-// Sizes only: nothing is allocated, so that --dry-run can tell what a run would need. B: images that a batch holds at most
+// Sizes only: no buffer is there yet, so that --dry-run can tell what a run would need. B: images a batch holds at most
 RUNS_ONCE static bool model_plan(Model* m, const Config* config, int classes, int B, Error* err) {
     if (config->precision == PRECISION_TF32) {
         return set_error(err, "--precision tf32 is for the GPU: use ./train_katcu, or leave it out");
@@ -358,6 +360,8 @@ static bool model_allocate(Model* m, Error* err) {
     m->exp_avg = alloc_floats(total, "AdamW's first moment");
     m->exp_avg_sq = alloc_floats(total, "AdamW's second moment");
     m->ema = m->config.model_ema_decay > 0 ? alloc_floats(total, "the running mean of the weights") : NULL;
+    m->groups = update_groups(&m->table);
+    m->squares = alloc_array(double, granules_of(total), "the gradient norm");
     m->acts = alloc_floats(m->acts_table.total, "activations");
     m->scratch = alloc_floats(model_scratch(m), "workspace");
     m->keep = m->config.drop_path > 0 ? alloc_floats((size_t)m->dims.L * 2 * m->B, "drop path") : NULL;
@@ -368,9 +372,11 @@ static bool model_allocate(Model* m, Error* err) {
 }
 
 static void model_free(Model* m) {
-    float* buffers[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->acts, m->scratch, m->keep};
+    void* buffers[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->groups, m->squares, m->acts, m->scratch,
+                       m->keep};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) { free(buffers[i]); }
     gradient_sum_free(&m->sum);
+    parameter_table_free(&m->table);
     free(m->tensors);
 }
 
@@ -621,30 +627,24 @@ static void model_gradients(Model* m, const Batch* batch, const float* keep, flo
 // ---------------------------------------------------------------------------------------------------------------------
 // Update
 
-static bool same_rule(UpdateRule a, UpdateRule b) { return a.rate == b.rate && a.decay == b.decay; }
-
-// t: number of this update, from 1. Rows of the table that lie together and agree on their rule are one span.
+// t: number of this update, from 1
 static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) {
     const Config* c = &m->config;
-    for (int i = 0; i < PARAMETER_ROWS;) {
-        const Parameter* first = &m->table.row[i];
-        UpdateRule rule = update_rule(c, first->group);
-        size_t count = 0;
-        for (; i < PARAMETER_ROWS && same_rule(rule, update_rule(c, m->table.row[i].group)); i++) {
-            count += m->table.row[i].size * (size_t)m->table.row[i].copies;
-        }
-        size_t at = first->offset;
-        adamw_update(m->params + at, m->exp_avg + at, m->exp_avg_sq + at, m->grads + at, count,
-                     (float)(rule.rate * lr), (float)c->opt_betas[0], (float)c->opt_betas[1], (float)c->opt_eps,
-                     (float)rule.decay, grad_scale, t);
+    AdamW constants = {(float)c->opt_betas[0], (float)c->opt_betas[1], (float)c->opt_eps, (float)c->model_ema_decay};
+    AdamWStep steps[UPDATE_GROUPS];
+    for (int group = 0; group < UPDATE_GROUPS; group++) {
+        UpdateRule rule = update_rule(c, (UpdateGroup)group);
+        steps[group] = adamw_step((float)(rule.rate * lr), constants.beta1, constants.beta2, (float)rule.decay, t);
     }
-    if (m->ema) { ema_update(m->ema, m->params, m->table.total, (float)c->model_ema_decay); }
+    adamw_update(m->params, m->exp_avg, m->exp_avg_sq, m->ema, m->grads, m->groups, m->table.total, constants, steps,
+                 grad_scale);
 }
 
 // By the gradients of the step's micro-batches, brought down to --clip-grad; not where they or the loss are not finite
 static void model_update(Model* m, double lr, int64_t t) {
     gradient_sum_end(&m->sum, m->grads, &m->sums);
-    double clip = m->config.clip_grad, norm = global_norm(m->grads, m->table.total);
+    granule_squares(m->squares, m->grads, m->table.total);
+    double clip = m->config.clip_grad, norm = norm_of_granules(m->squares, granules_of(m->table.total));
     m->sums.norm = norm;
     if (isfinite(norm) && isfinite(m->sums.loss)) {
         update_parameters(m, lr, clip > 0 && norm > clip ? (float)(clip / norm) : 1, t);

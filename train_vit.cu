@@ -163,32 +163,18 @@ template <class T> static Acts<T> acts_of_block(const ActivationTable* table, ch
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The parameters on the device: the rows of the parameter table, every copy of a tensor on an aligned place. What lies
-// between them is zero and stays so.
-
-typedef struct { size_t offset[PARAMETER_ROWS], stride[PARAMETER_ROWS], total; } DeviceLayout; // elements
-
-static DeviceLayout device_layout(const ParameterTable* table) {
-    DeviceLayout layout = {};
-    for (int i = 0; i < PARAMETER_ROWS; i++) {
-        const Parameter* p = &table->row[i];
-        layout.stride[i] = ceil_div(p->size, (size_t)ALIGNMENT) * ALIGNMENT;
-        layout.offset[i] = layout.total;
-        layout.total += layout.stride[i] * p->copies;
-    }
-    return layout;
-}
+// The parameters on the device lie as on the host
 
 // What products read: Params with another type. Both have a pointer a row, in table order.
 #define WEIGHT_FIELD(field, ...) const T* field;
 template <class T> struct Weights { PARAMETER_TABLE(WEIGHT_FIELD) };
 
 template <class Pointers, class T>
-static Pointers tensors_of_block(const ParameterTable* table, const DeviceLayout* layout, T* flat, int l) {
+static Pointers tensors_of_block(const ParameterTable* table, T* flat, int l) {
     T* pointers[PARAMETER_ROWS];
     for (int i = 0; i < PARAMETER_ROWS; i++) {
-        const Parameter* p = &table->row[i];
-        pointers[i] = p->size ? flat + layout->offset[i] + (p->copies > 1 ? l * layout->stride[i] : 0) : NULL;
+        const Parameter* p = &table->row[l][i];
+        pointers[i] = p->size ? flat + p->offset : NULL;
     }
     Pointers tensors;
     static_assert(sizeof tensors == sizeof pointers, "one pointer a row");
@@ -211,11 +197,10 @@ typedef struct {
 typedef struct {
     Config config;
     Dims dims;
-    ParameterTable table; // as files and the host have it
-    DeviceLayout layout;  // as the device has it
+    ParameterTable table;
     NamedTensor* tensors;
     int tensor_count;
-    float *params, *grads, *exp_avg, *exp_avg_sq, *ema; // flat, on the device, (layout.total); ema NULL when off
+    float *params, *grads, *exp_avg, *exp_avg_sq, *ema; // flat, on the device, (table.total); ema NULL when off
     bf16 *low, *low_ema;                                // with bf16: params, and ema, as products read them
     float* mirrors[FLAT_BUFFERS];                       // the five on the host, (table.total), once they were asked for
     ActivationTable acts_table;
@@ -229,7 +214,7 @@ typedef struct {
     float* keep;                  // of facts_host
     StepSums *sums, *host_sums;   // of the step so far; pinned
     AdamWStep *adamw, *host_adamw; // of this step, each group's; pinned: the host writes it once the last has ended
-    uint8_t* groups;              // the UpdateGroup of each BLOCK parameters
+    uint8_t* groups;              // the UpdateGroup of each GROUP_FLOATS parameters
     double* norm_scratch;
     float* grad_scale;            // what clips the gradients
     bool grads_zero;
@@ -256,15 +241,15 @@ template <class T> static Acts<T> acts_at(const Model* m, int l) {
 }
 
 static Params params_at(const Model* m, float* flat, int l) {
-    return tensors_of_block<Params>(&m->table, &m->layout, flat, l);
+    return params_of_block(&m->table, flat, l);
 }
 
 // Of parameters, or of their running mean
 template <class T> static Weights<T> weights_at(const Model* m, float* flat, int l) {
     if constexpr (sizeof(T) == sizeof(bf16)) {
-        return tensors_of_block<Weights<T>>(&m->table, &m->layout, flat == m->params ? m->low : m->low_ema, l);
+        return tensors_of_block<Weights<T>>(&m->table, flat == m->params ? m->low : m->low_ema, l);
     } else {
-        return tensors_of_block<Weights<T>>(&m->table, &m->layout, flat, l);
+        return tensors_of_block<Weights<T>>(&m->table, flat, l);
     }
 }
 
@@ -468,14 +453,13 @@ static size_t model_scratch(const Model* m) {
     return largest(most, attend_scratch(m));
 }
 
-// Sizes only: nothing is allocated, so that --dry-run can tell what a run would need
+// Sizes only: no buffer is there yet, so that --dry-run can tell what a run would need
 static bool model_plan(Model* m, const Config* config, int classes, int B, Error* err) {
     *m = Model{};
     m->config = *config;
     m->dims = dims_of(config, classes);
     m->B = B;
     if (!kernels_check(config, m->dims, err) || !parameter_table(&m->table, config, m->dims, err)) { return false; }
-    m->layout = device_layout(&m->table);
     m->acts_table = config->precision == PRECISION_BF16 ? activation_table<bf16>(config, m->dims, m->B)
                                                         : activation_table<float>(config, m->dims, m->B);
     return true;
@@ -523,7 +507,7 @@ static bool shared_check(const Model* m, Error* err) {
 }
 
 static void allocate_parameters(Model* m) {
-    size_t total = m->layout.total;
+    size_t total = m->table.total;
     m->tensors = named_tensors(&m->table);
     m->tensor_count = tensor_count(&m->table);
     m->params = device_zeros<float>(total, "parameters");
@@ -551,21 +535,18 @@ static void allocate_batch(Model* m) {
     m->host_losses = pinned_array<float>(B);
 }
 
-static_assert((int)ALIGNMENT % BLOCK == 0, "a tensor begins where a block of the update does");
-
 static void allocate_update(Model* m) {
     m->sums = device_zeros<StepSums>(1, "the sums of a step");
     m->adamw = device_array<AdamWStep>(UPDATE_GROUPS, "AdamW");
     m->grad_scale = device_array<float>(1, "the gradient norm");
-    m->norm_scratch = device_array<double>(global_norm_scratch(m->layout.total), "workspace");
+    m->norm_scratch = device_array<double>(global_norm_scratch(m->table.total), "workspace");
     m->host_sums = pinned_array<StepSums>(1);
     m->host_adamw = pinned_array<AdamWStep>(UPDATE_GROUPS);
-    m->groups = device_zeros<uint8_t>(m->layout.total / BLOCK, "AdamW");
-    for (int i = 0; i < PARAMETER_ROWS; i++) {
-        const Parameter* p = &m->table.row[i];
-        size_t blocks = m->layout.stride[i] * p->copies / BLOCK;
-        CUDA_CHECK(cudaMemset(m->groups + m->layout.offset[i] / BLOCK, p->group, blocks));
-    }
+    size_t groups = m->table.total / GROUP_FLOATS;
+    uint8_t* host_groups = update_groups(&m->table);
+    m->groups = device_array<uint8_t>(groups, "AdamW");
+    CUDA_CHECK(cudaMemcpy(m->groups, host_groups, groups, cudaMemcpyHostToDevice));
+    free(host_groups);
 }
 
 static float* model_fetch(Model* m, float* flat);
@@ -609,6 +590,7 @@ static void model_free(Model* m) {
     for (float* p : m->mirrors) { free(p); }
     free(m->host_images);
     free(m->tensors);
+    parameter_table_free(&m->table);
     matmul_free();
     for (cudaEvent_t event : {m->copied, m->taken}) { CUDA_CHECK(cudaEventDestroy(event)); }
     for (cudaStream_t stream : {m->stream, m->copies}) { CUDA_CHECK(cudaStreamDestroy(stream)); }
@@ -801,7 +783,7 @@ template <class T> static void forward(Model* m, float* flat, int B, const float
 // What products read of the running mean, once it has changed
 static void round_ema(Model* m) {
     if (!m->low_ema || !m->low_ema_old) { return; }
-    bf16_copy(m->low_ema, m->ema, m->layout.total, m->stream);
+    bf16_copy(m->low_ema, m->ema, m->table.total, m->stream);
     m->low_ema_old = false;
 }
 
@@ -1058,8 +1040,8 @@ static void model_update(Model* m, double lr, int64_t t) {
     }
     repeat(m, &m->update_graph, [=] {
         copy(m->adamw, m->host_adamw, UPDATE_GROUPS * sizeof(AdamWStep), cudaMemcpyHostToDevice, m->stream);
-        global_norm(&m->sums->norm, m->grad_scale, m->grads, m->norm_scratch, m->layout.total, c->clip_grad, m->stream);
-        adamw_update(m->params, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->grads, m->groups, m->layout.total,
+        global_norm(&m->sums->norm, m->grad_scale, m->grads, m->norm_scratch, m->table.total, c->clip_grad, m->stream);
+        adamw_update(m->params, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->grads, m->groups, m->table.total,
                      constants, m->adamw, m->grad_scale, m->stream);
         lap(m, PART_UPDATE);
     });
@@ -1077,14 +1059,14 @@ static StepSums model_step_sums(Model* m) {
 
 static void model_zero_gradients(Model* m) {
     if (m->grads_zero) { return; }
-    CUDA_CHECK(cudaMemsetAsync(m->grads, 0, m->layout.total * sizeof(float), m->stream));
+    CUDA_CHECK(cudaMemsetAsync(m->grads, 0, m->table.total * sizeof(float), m->stream));
     m->grads_zero = true;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What trainer/run.h needs besides
 
-// The host's copy of a flat buffer, in the order of the parameter table
+// The host's copy of a flat buffer
 static float* mirror_of(Model* m, const float* flat) {
     const float* const flats[FLAT_BUFFERS] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema};
     int i = 0;
@@ -1093,28 +1075,17 @@ static float* mirror_of(Model* m, const float* flat) {
     return m->mirrors[i];
 }
 
-static void copy_tensors(Model* m, float* flat, float* mirror, cudaMemcpyKind kind) {
-    for (int i = 0; i < PARAMETER_ROWS; i++) {
-        const Parameter* p = &m->table.row[i];
-        for (int l = 0; l < p->copies; l++) {
-            float* device = flat + m->layout.offset[i] + l * m->layout.stride[i];
-            float* host = mirror + p->offset + l * p->size;
-            bool fetch = kind == cudaMemcpyDeviceToHost;
-            copy(fetch ? host : device, fetch ? device : host, p->size * sizeof(float), kind, m->stream);
-        }
-    }
-    CUDA_CHECK(cudaStreamSynchronize(m->stream));
-}
-
 // A flat buffer as the host reads and writes it, and back
 static float* model_fetch(Model* m, float* flat) {
     float* mirror = mirror_of(m, flat);
-    copy_tensors(m, flat, mirror, cudaMemcpyDeviceToHost);
+    copy(mirror, flat, m->table.total * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
+    CUDA_CHECK(cudaStreamSynchronize(m->stream));
     return mirror;
 }
 static void model_store(Model* m, float* flat) {
-    copy_tensors(m, flat, mirror_of(m, flat), cudaMemcpyHostToDevice);
-    if (m->low && flat == m->params) { bf16_copy(m->low, flat, m->layout.total, m->stream); }
+    copy(flat, mirror_of(m, flat), m->table.total * sizeof(float), cudaMemcpyHostToDevice, m->stream);
+    CUDA_CHECK(cudaStreamSynchronize(m->stream));
+    if (m->low && flat == m->params) { bf16_copy(m->low, flat, m->table.total, m->stream); }
     if (flat == m->ema) { m->low_ema_old = true; }
 }
 
@@ -1163,7 +1134,7 @@ typedef struct { double params, grads, moments, saved, workspace, batch, total; 
 
 static DeviceMemory device_memory(const Model* m) {
     bool ema = m->config.model_ema_decay > 0, low = m->config.precision == PRECISION_BF16;
-    double total = 1e-6 * (double)m->layout.total;
+    double total = 1e-6 * (double)m->table.total;
     DeviceMemory plan = {};
     plan.params = total * (low ? 6 : 4);
     plan.grads = total * 4;

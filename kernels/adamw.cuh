@@ -6,10 +6,12 @@
 //
 // All but that copy is fp32. Bytes moved a parameter: norm 4; update 32, with the average 8 more, with the copy 2.
 #pragma once
+#include "adamw_step.h"
 #include "cuda_common.cuh"
 #include <math.h>
 
 enum { NORM_BLOCKS = 8 }; // on a multiprocessor
+static_assert((int)BLOCK == (int)GROUP_FLOATS, "a block updates what it treats alike");
 
 // partials[blockIdx.x] = Σ grads² of the elements the block's threads meet
 __global__ void sum_of_squares_kernel(double* partials, const float* grads, size_t n) {
@@ -42,20 +44,6 @@ static inline void global_norm(double* norm, float* grad_scale, const float* gra
     CUDA_CHECK_LAUNCH();
     norm_and_scale_kernel<<<1, BLOCK, 0, stream>>>(norm, grad_scale, scratch, blocks, clip);
     CUDA_CHECK_LAUNCH();
-}
-
-// What a step has of its own, for a group of parameters. It lies on the device: a captured launch keeps its arguments.
-typedef struct {
-    float step, v_scale, decay; // lr / (1-β1^t), 1 / √(1-β2^t), 1 - lr wd
-} AdamWStep;
-
-typedef struct {
-    float beta1, beta2, eps, ema_decay;
-} AdamW;
-
-static inline AdamWStep adamw_step(float lr, float beta1, float beta2, float weight_decay, int64_t t) {
-    return {(float)(lr / (1 - pow(beta1, (double)t))), (float)(1 / sqrt(1 - pow(beta2, (double)t))),
-            (float)(1 - (double)lr * weight_decay)};
 }
 
 __global__ void adamw_kernel(float* params, float* m, float* v, float* ema, bf16* low, float* grads,

@@ -11,7 +11,9 @@ static inline size_t count_parameters(const char* model, int classes, Error* err
     ParameterTable table;
     bool ok = options_defaults(&c, config_table, CONFIG_OPTIONS, err) && config_apply_model(&c, model, err) &&
               parameter_table(&table, &c, dims_of(&c, classes), err);
-    return ok ? table.total : 0;
+    size_t count = ok ? table.count : 0;
+    if (ok) { parameter_table_free(&table); }
+    return count;
 }
 
 static inline void list_models(FILE* out) {

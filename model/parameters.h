@@ -2,10 +2,18 @@
 // offsets in the one flat buffer, the initial values, how each is updated, the names in checkpoints, the count, and
 // the tensors that a gradient check visits. Adding a tensor is one line.
 //
-// The flat buffer holds the tensors in table order; a tensor whose name contains "%d" exists once a block and has the
-// blocks as its outermost dimension, (L, ...). Gradients, Adam's moments and the EMA are further buffers of this
-// layout. Names and shapes are timm's, so that files interchange.
+// A row whose name contains "%d" stands for a tensor in every block. The table is asked for each block l, so that a row
+// may be there in some blocks alone, or in another shape in each. The flat buffer is block-major: what a step learns of
+// a block lies together, and can go to other ranks while the backward goes on.
+//
+//     front | block 0 | block 1 | ... | block L-1 | back
+//
+// The front has what all blocks share and what stands in the table before them, the back what comes behind. Gradients,
+// Adam's moments and the EMA are further buffers of this layout. Every tensor starts at a multiple of GROUP_FLOATS; what
+// lies between them is zero and stays so. Files have the tensors row by row, whatever their place here. Names and shapes
+// are timm's, so that files interchange.
 #pragma once
+#include "../kernels/adamw_step.h"
 #include "../kernels/rational_start.h"
 #include "../runtime/checkpoint.h"
 #include "../runtime/memory.h"
@@ -72,10 +80,11 @@ typedef struct {
     InitKind init;
     double init_value;
     int rank;
-    int64_t shape[4];  // of one block's tensor
-    int copies;        // L or 1
-    size_t size;       // elements of one copy
-    size_t offset;     // of the first copy in the flat buffer
+    int64_t shape[4];
+    bool per_block;
+    size_t size;   // elements; 0: there is no such tensor
+    size_t offset; // in the flat buffer
+    size_t draw;   // elements of this row in the blocks before: the tensors of a row are drawn as one
 } Parameter;
 
 #define SHAPE(...) __VA_ARGS__
@@ -96,7 +105,8 @@ typedef struct {
 #define RATIONAL_2(name) (WHEN_GR_KAN ? "blocks.%d.mlp.act2." name : "blocks.%d.mlp.act." name)
 #define WHEN_LS (c->layer_scale > 0)
 
-// T(field, name, present, update group, init kind, init value, shape)    c: const Config*, d: Dims, r: RationalShape
+// T(field, name, present, update group, init kind, init value, shape)    c: const Config*, d: Dims, r: RationalShape,
+// l: the block
 #define PARAMETER_TABLE(T) \
 T(cls_token,    "cls_token",                  WHEN_TOKEN,  UPDATE_PLAIN,   INIT_NORMAL,       1e-6,           SHAPE(1, 1, d.C)) \
 T(pos_embed,    "pos_embed",                  true,        UPDATE_PLAIN,   INIT_TRUNC_NORMAL, 0.02,           SHAPE(1, d.N, d.C)) \
@@ -147,8 +157,10 @@ typedef struct { PARAMETER_TABLE(POINTER_FIELD) } Params;
 enum { PARAMETER_ROWS = 0 PARAMETER_TABLE(COUNT_ROW) };
 
 typedef struct {
-    Parameter row[PARAMETER_ROWS]; // size 0: the model has no such tensor
-    size_t total;
+    int blocks;                       // L
+    Parameter (*row)[PARAMETER_ROWS]; // (L, rows), as block l has them; what is not a block's is the same in all
+    size_t* segment;                  // (L + 3): where front, every block and back begin in a flat buffer, and its end
+    size_t count, total;              // elements of all tensors; floats of a flat buffer
 } ParameterTable;
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -254,6 +266,62 @@ static inline KaratStart karat_start(const Config* c, Dims d) {
     return start;
 }
 
+static inline void parameter_table_free(ParameterTable* table) {
+    free(table->row);
+    free(table->segment);
+    *table = (ParameterTable){0};
+}
+
+// How many tensors a row stands for, some of which may not be there
+static inline int row_copies(const ParameterTable* table, int i) {
+    return table->row[0][i].per_block ? table->blocks : 1;
+}
+
+// From shapes: sizes and draws. Returns the number of all elements, which does not wrap round.
+static inline double size_tensors(ParameterTable* table) {
+    double elements = 0;
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        size_t draw = 0;
+        for (int l = 0; l < table->blocks; l++) {
+            Parameter* p = &table->row[l][i];
+            double size = (double)p->size;
+            p->per_block = strstr(p->name, "%d") != NULL;
+            for (int k = 0; k < p->rank; k++) {
+                p->size *= (size_t)p->shape[k];
+                size *= (double)p->shape[k];
+            }
+            p->draw = p->per_block ? draw : 0;
+            draw += p->size;
+            elements += p->per_block || l == 0 ? size : 0;
+        }
+    }
+    return elements;
+}
+
+// The tensors of block l, or those that all share, of rows first ... end - 1. Returns where the next may begin.
+static inline size_t place_rows(ParameterTable* table, int l, bool per_block, int first, int end, size_t at) {
+    for (int i = first; i < end; i++) {
+        Parameter* p = &table->row[l][i];
+        if (p->per_block != per_block) { continue; }
+        p->offset = at;
+        at += (p->size + GROUP_FLOATS - 1) / GROUP_FLOATS * GROUP_FLOATS;
+    }
+    return at;
+}
+
+static inline void place_tensors(ParameterTable* table) {
+    int L = table->blocks, behind = PARAMETER_ROWS;
+    while (!table->row[0][behind - 1].per_block) { behind--; }
+    size_t* segment = table->segment;
+    segment[1] = place_rows(table, 0, false, 0, behind, segment[0] = 0);
+    for (int l = 0; l < L; l++) { segment[l + 2] = place_rows(table, l, true, 0, behind, segment[l + 1]); }
+    table->total = segment[L + 2] = place_rows(table, 0, false, behind, PARAMETER_ROWS, segment[L + 1]);
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        bool per_block = table->row[0][i].per_block;
+        for (int l = 1; l < L && !per_block; l++) { table->row[l][i].offset = table->row[0][i].offset; }
+    }
+}
+
 static inline bool parameter_table(ParameterTable* table, const Config* c, Dims d, Error* err) {
     double patch_bound = 1 / sqrt(3.0 * d.P * d.P), fc1_deviation = 0.02, fc2_deviation = 0.02;
     RationalShape r = rational_shape(c);
@@ -266,39 +334,33 @@ static inline bool parameter_table(ParameterTable* table, const Config* c, Dims 
 #define TABLE_ROW(field, row_name, present, row_group, kind, value, row_shape) \
     {.name = row_name, .group = row_group, .init = kind, .init_value = value, \
      .rank = (int)(sizeof((int64_t[]){row_shape}) / sizeof(int64_t)), .shape = {row_shape}, \
-     .copies = (present) ? 1 : 0},
-    Parameter rows[] = {PARAMETER_TABLE(TABLE_ROW)};
-    size_t offset = 0;
-    double total = 0; // does not wrap round
-    for (int i = 0; i < PARAMETER_ROWS; i++) {
-        Parameter* p = &rows[i];
-        if (p->copies && strstr(p->name, "%d")) { p->copies = d.L; }
-        double size = p->copies;
-        p->size = p->copies ? 1 : 0;
-        for (int k = 0; k < p->rank; k++) {
-            p->size *= (size_t)p->shape[k];
-            size *= (double)p->shape[k];
-        }
-        p->offset = offset;
-        offset += p->size * (size_t)p->copies;
-        total += size;
+     .size = (size_t)((present) ? 1 : 0)},
+    *table = (ParameterTable){.blocks = d.L};
+    size_t places = (size_t)d.L * PARAMETER_ROWS;
+    table->row = (Parameter(*)[PARAMETER_ROWS])alloc_array(Parameter, places, "the parameters' table");
+    table->segment = alloc_array(size_t, d.L + 3, "the parameters' table");
+    for (int l = 0; l < d.L; l++) {
+        const Parameter rows[] = {PARAMETER_TABLE(TABLE_ROW)};
+        memcpy(table->row[l], rows, sizeof rows);
     }
-    if (total > 0x1p60) {
+    double elements = size_tensors(table);
+    if (elements > 0x1p60) {
+        parameter_table_free(table);
         return set_error(err, "%.3g parameters are beyond any memory: use a smaller --dim, --depth, --heads or "
-                         "--image-size", total);
+                         "--image-size", elements);
     }
-    memcpy(table->row, rows, sizeof rows);
-    table->total = offset;
+    table->count = (size_t)elements;
+    place_tensors(table);
     return true;
 }
 
-// The struct of pointers into a flat buffer, every per-block tensor at block l. Its fields stand in table order, so it
-// is filled as an array.
+// The struct of pointers into a flat buffer, with the tensors of block l. Its fields stand in table order, so it is
+// filled as an array.
 static inline Params params_of_block(const ParameterTable* table, float* flat, int l) {
     float* pointers[PARAMETER_ROWS];
     for (int i = 0; i < PARAMETER_ROWS; i++) {
-        const Parameter* p = &table->row[i];
-        pointers[i] = p->size ? flat + p->offset + (p->copies > 1 ? (size_t)l * p->size : 0) : NULL;
+        const Parameter* p = &table->row[l][i];
+        pointers[i] = p->size ? flat + p->offset : NULL;
     }
     Params params;
     static_assert(sizeof params == sizeof pointers, "Params has one pointer a row");
@@ -306,8 +368,20 @@ static inline Params params_of_block(const ParameterTable* table, float* flat, i
     return params;
 }
 
-// The same with the whole of every tensor, (L, ...) where there is one a block.
+// Where it matters for none
 static inline Params params_of(const ParameterTable* table, float* flat) { return params_of_block(table, flat, 0); }
+
+// The group of each GROUP_FLOATS of a flat buffer, (total / GROUP_FLOATS), to be freed
+static inline uint8_t* update_groups(const ParameterTable* table) {
+    uint8_t* groups = alloc_array(uint8_t, table->total / GROUP_FLOATS, "AdamW");
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        for (int l = 0; l < row_copies(table, i); l++) {
+            const Parameter* p = &table->row[l][i];
+            memset(groups + p->offset / GROUP_FLOATS, p->group, (p->size + GROUP_FLOATS - 1) / GROUP_FLOATS);
+        }
+    }
+    return groups;
+}
 
 // Normal draws outside ±2 absolute are drawn again, as timm's trunc_normal_ cuts at ±2 (not ±2 deviations).
 static inline float trunc_normal(uint64_t seed, uint32_t tensor, uint64_t element, double deviation) {
@@ -328,33 +402,39 @@ static inline void init_random(const Parameter* p, uint64_t seed, float* out) {
     double value = p->init_value;
     uint32_t tensor = name_hash(p->name);
     #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < (int64_t)(p->size * (size_t)p->copies); i++) {
+    for (int64_t i = 0; i < (int64_t)p->size; i++) {
+        uint64_t draw = p->draw + (uint64_t)i;
         switch (p->init) {
-        case INIT_TRUNC_NORMAL: out[i] = trunc_normal(seed, tensor, i, value); break;
-        case INIT_NORMAL: out[i] = (float)(value * random_normal(seed, STREAM_INIT, tensor, i)); break;
-        case INIT_UNIFORM: out[i] = (float)(value * (2 * random_uniform(seed, STREAM_INIT, tensor, i) - 1)); break;
+        case INIT_TRUNC_NORMAL: out[i] = trunc_normal(seed, tensor, draw, value); break;
+        case INIT_NORMAL: out[i] = (float)(value * random_normal(seed, STREAM_INIT, tensor, draw)); break;
+        case INIT_UNIFORM: out[i] = (float)(value * (2 * random_uniform(seed, STREAM_INIT, tensor, draw) - 1)); break;
         default: out[i] = (float)value;
         }
     }
 }
 
-// coef (H,R,M,N), of every block
+// coef (H,R,M,N)
 static inline void init_coefficients(const Config* c, const Parameter* p, float* out) {
     uint32_t tensor = name_hash(p->name);
     #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < (int64_t)(p->size * (size_t)p->copies); i++) {
+    for (int64_t i = 0; i < (int64_t)p->size; i++) {
         CoefficientStart start = coefficient_start(c, (int)(i / p->shape[3] % p->shape[2]));
         double deviation = start.deviation * (start.scales ? p->init_value : 1);
-        out[i] = (float)(start.mean + deviation * random_normal((uint64_t)c->seed, STREAM_INIT, tensor, i));
+        double draw = random_normal((uint64_t)c->seed, STREAM_INIT, tensor, p->draw + (uint64_t)i);
+        out[i] = (float)(start.mean + deviation * draw);
     }
 }
 
-static inline bool init_rational(const Config* c, const Parameter* p, float* out, Error* err) {
+// A row of coefficients, of all blocks
+static inline bool init_rational(const Config* c, const ParameterTable* table, int row, float* flat, Error* err) {
     float numerator[RATIONAL_MAX_ORDER + 1];
     float* denominator = alloc_floats((size_t)c->rational_groups * (c->rational_n + 1), "starting coefficients");
-    bool ok = rational_begin(c, (int)p->init_value, numerator, denominator, err);
-    for (int l = 0; ok && l < p->copies; l++) {
-        memcpy(out + (size_t)l * p->size, p->init == INIT_NUMERATOR ? numerator : denominator, p->size * sizeof(float));
+    const Parameter* first = &table->row[0][row];
+    const float* start = first->init == INIT_NUMERATOR ? numerator : denominator;
+    bool ok = rational_begin(c, (int)first->init_value, numerator, denominator, err);
+    for (int l = 0; ok && l < table->blocks; l++) {
+        const Parameter* p = &table->row[l][row];
+        memcpy(flat + p->offset, start, p->size * sizeof(float));
     }
     free(denominator);
     return ok;
@@ -362,15 +442,16 @@ static inline bool init_rational(const Config* c, const Parameter* p, float* out
 
 static inline bool params_init(const ParameterTable* table, const Config* c, float* flat, Error* err) {
     for (int i = 0; i < PARAMETER_ROWS; i++) {
-        const Parameter* p = &table->row[i];
-        float* out = flat + p->offset;
-        if (!p->size) { continue; }
-        if (p->init == INIT_NUMERATOR || p->init == INIT_DENOMINATOR) {
-            if (!init_rational(c, p, out, err)) { return false; }
-        } else if (p->init == INIT_COEFFICIENTS) {
-            init_coefficients(c, p, out);
-        } else {
-            init_random(p, (uint64_t)c->seed, out);
+        InitKind kind = table->row[0][i].init;
+        bool rational = (kind == INIT_NUMERATOR || kind == INIT_DENOMINATOR) && table->row[0][i].size;
+        if (rational && !init_rational(c, table, i, flat, err)) { return false; }
+        for (int l = 0; !rational && l < row_copies(table, i); l++) {
+            const Parameter* p = &table->row[l][i];
+            if (kind == INIT_COEFFICIENTS) {
+                init_coefficients(c, p, flat + p->offset);
+            } else {
+                init_random(p, (uint64_t)c->seed, flat + p->offset);
+            }
         }
     }
     return true;
@@ -381,7 +462,9 @@ static inline bool params_init(const ParameterTable* table, const Config* c, flo
 
 static inline int tensor_count(const ParameterTable* table) {
     int count = 0;
-    for (int i = 0; i < PARAMETER_ROWS; i++) { count += table->row[i].size ? table->row[i].copies : 0; }
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        for (int l = 0; l < row_copies(table, i); l++) { count += table->row[l][i].size > 0; }
+    }
     return count;
 }
 
@@ -390,8 +473,9 @@ static inline NamedTensor* named_tensors(const ParameterTable* table) {
     NamedTensor* tensors = alloc_array(NamedTensor, tensor_count(table), "tensor names");
     int at = 0;
     for (int i = 0; i < PARAMETER_ROWS; i++) {
-        const Parameter* p = &table->row[i];
-        for (int l = 0; p->size && l < p->copies; l++) {
+        for (int l = 0; l < row_copies(table, i); l++) {
+            const Parameter* p = &table->row[l][i];
+            if (!p->size) { continue; }
             NamedTensor* t = &tensors[at++];
             const char* mark = strstr(p->name, "%d");
             if (mark) {
@@ -402,7 +486,7 @@ static inline NamedTensor* named_tensors(const ParameterTable* table) {
             t->rank = p->rank;
             memcpy(t->shape, p->shape, sizeof t->shape);
             t->size = p->size;
-            t->offset = p->offset + (size_t)l * p->size;
+            t->offset = p->offset;
         }
     }
     return tensors;

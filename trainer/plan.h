@@ -30,7 +30,7 @@ RUNS_ONCE static void print_plan(const Model* m, size_t data_bytes) {
     printf("model      %s: C %d, %d blocks, %d heads, %d tokens, %d classes; attention %s, mlp %s\n",
            c->model, d.C, d.L, d.H, d.N, d.K, choice_name(config_option("attn")->choices, c->attn),
            choice_name(config_option("mlp")->choices, c->mlp));
-    printf("parameters %zu in %d tensors\n", m->table.total, tensor_count(&m->table));
+    printf("parameters %zu in %d tensors\n", m->table.count, tensor_count(&m->table));
     print_memory(m, data_bytes);
     printf("compute    %.4f GMAC an image forward, %.3f GFLOP to train on it\n", 1e-9 * model_macs(c, d),
            1e-9 * train_flops(m));

@@ -25,11 +25,12 @@ static inline void scale_filter(float* d, const float* theta, size_t n) {
 // direction, theta: flat. which: two of one seed are drawn apart
 static inline void filter_direction(float* direction, const float* theta, const NamedTensor* tensors, int count,
                                     uint64_t seed, uint32_t which) {
-    for (int k = 0; k < count; k++) {
+    size_t before = 0; // elements of the tensors in front of t, wherever they lie
+    for (int k = 0; k < count; before += tensors[k++].size) {
         const NamedTensor* t = &tensors[k];
         float* d = direction + t->offset;
         for (size_t i = 0; i < t->size; i++) {
-            d[i] = t->rank == 1 ? 0 : (float)random_normal(seed, STREAM_CHECK, which, t->offset + i);
+            d[i] = t->rank == 1 ? 0 : (float)random_normal(seed, STREAM_CHECK, which, before + i);
         }
         if (t->rank == 1) { continue; }
         size_t n = filter_size(t);

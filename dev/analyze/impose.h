@@ -13,28 +13,35 @@ typedef struct {
     float* mean;      // (L,H,N,N), maps that are the same for all images; NULL: those of each image
 } Imposed;
 
-static size_t imposed_size(const Model* m) { return (size_t)m->dims.L * m->dims.H * m->dims.N * m->dims.N; }
+static size_t map_size(const Model* m) { return (size_t)m->dims.H * m->dims.N * m->dims.N; } // of a block
+static size_t imposed_size(const Model* m) { return (size_t)m->dims.L * map_size(m); }
+
+// Where the student has what is imposed on block l, (H,N,N)
+static float* imposed_map(const Model* student, float* flat, int l) {
+    return params_of_block(&student->table, flat, l).mixing;
+}
 
 // Images that have one map: of a batch of so many
 static int imposed_chunk(const Imposed* s, int count) { return s->mean ? count : 1; }
 
-// The weights of every block's attention for one image (3,S,S): maps (L,H,N,N)
-static void teacher_maps(Model* teacher, float* maps, const float* image) {
-    model_forward(teacher, teacher->params, image, 1, NULL);
-    for (int l = 0; l < teacher->dims.L; l++) {
-        attention_weights(maps + l * (imposed_size(teacher) / (size_t)teacher->dims.L), teacher,
-                          params_of_block(&teacher->table, teacher->params, l),
-                          acts_of_block(&teacher->acts_table, teacher->acts, teacher->B, l), 1);
-    }
+// The weights of block l's attention for the one image of the last forward: map (H,N,N)
+static void teacher_map(Model* teacher, float* map, int l) {
+    attention_weights(map, teacher, params_of_block(&teacher->table, teacher->params, l),
+                      acts_of_block(&teacher->acts_table, teacher->acts, teacher->B, l), 1);
 }
 
 // Before a forward of the student with the weights `flat`
 static void impose(Imposed* s, float* flat, const float* image) {
-    float* maps = params_of(&s->student.model.table, flat).mixing;
-    if (s->mean) {
-        memcpy(maps, s->mean, imposed_size(&s->student.model) * sizeof(float));
-    } else {
-        teacher_maps(s->teacher, maps, image);
+    const Model* m = &s->student.model;
+    size_t size = map_size(m);
+    if (!s->mean) { model_forward(s->teacher, s->teacher->params, image, 1, NULL); }
+    for (int l = 0; l < m->dims.L; l++) {
+        float* map = imposed_map(m, flat, l);
+        if (s->mean) {
+            memcpy(map, s->mean + (size_t)l * size, size * sizeof(float));
+        } else {
+            teacher_map(s->teacher, map, l);
+        }
     }
 }
 
@@ -76,7 +83,7 @@ static StepResult imposed_step(Imposed* s) {
         result.images += batch->count;
         imposed_gradients(s, batch, 1.0f / (float)(batch->count * micro_batches));
     }
-    memset(params_of(&m->table, m->grads).mixing, 0, imposed_size(m) * sizeof(float));
+    for (int l = 0; l < m->dims.L; l++) { memset(imposed_map(m, m->grads, l), 0, map_size(m) * sizeof(float)); }
     model_update(m, result.lr, t->step + 1);
     return step_counted(t, result);
 }
@@ -110,7 +117,10 @@ static void mean_maps(Imposed* s, int images) {
     for (int seen = 0; seen < images;) {
         const Batch* batch = loader_next(&t->train_loader);
         for (int b = 0; b < batch->count && seen < images; b++, seen++) {
-            teacher_maps(s->teacher, maps, model_images(&t->model, batch) + (size_t)b * pixels);
+            model_forward(s->teacher, s->teacher->params, model_images(&t->model, batch) + (size_t)b * pixels, 1, NULL);
+            for (int l = 0; l < s->teacher->dims.L; l++) {
+                teacher_map(s->teacher, maps + (size_t)l * map_size(s->teacher), l);
+            }
             for (size_t i = 0; i < size; i++) { sum[i] += (double)maps[i] / images; }
         }
     }

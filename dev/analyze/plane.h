@@ -87,7 +87,7 @@ static bool plane_evaluate(Plane* p, Run* r, const char* path, const char* what,
     Trainer* t = &r->t;
     char key[256];
     long end;
-    plane_key(p, t->test.count, t->model.table.total, key);
+    plane_key(p, t->test.count, t->model.table.count, key);
     if (!results_may_replace(path, PLANE_MARK, err)) { return false; }
     int known = plane_known(p, path, key, &end);
     FILE* out = plane_file(path, key, end);

@@ -75,6 +75,7 @@ typedef struct {
     size_t count;            // checkpoints
     WeightGroup* groups;
     size_t group_count, room;
+    Part* parts;             // (tensors), of one group
     Moments* moments;        // (count, group_count)
     double* density;         // (count, group_count, MOST_BINS)
     double* reach;           // (group_count)
@@ -109,15 +110,22 @@ static bool row_has_heads(int row) {
 
 // Chosen blocks, of a tensor that each block has; the one that they share, else
 static bool add_heads(WeightStudy* s, int row, const char* label, Error* err) {
-    const Parameter* p = &s->run->t.model.table.row[row];
-    bool ok = true;
-    for (int i = 0; ok && i < (p->copies > 1 ? s->block_count : 1); i++) {
+    const ParameterTable* table = &s->run->t.model.table;
+    bool per_block = table->row[0][row].per_block, ok = true;
+    for (int i = 0; ok && i < (per_block ? s->block_count : 1); i++) {
+        const Parameter* p = &table->row[s->blocks[i]][row];
         for (int k = 0; ok && k < s->head_count; k++) {
             int h = s->heads[k];
-            if (h < p->shape[0]) { ok = add_group(s, label, row, p->copies > 1 ? s->blocks[i] : -1, h, err); }
+            if (p->size && h < p->shape[0]) { ok = add_group(s, label, row, per_block ? s->blocks[i] : -1, h, err); }
         }
     }
     return ok;
+}
+
+static size_t row_elements(const ParameterTable* table, int row) {
+    size_t elements = 0;
+    for (int l = 0; l < row_copies(table, row); l++) { elements += table->row[l][row].size; }
+    return elements;
 }
 
 // All, each kind of tensor large enough for a histogram, and the heads of those that have them
@@ -127,10 +135,10 @@ static bool choose_groups(WeightStudy* s, Error* err) {
     bool ok = add_group(s, "all weights", -1, -1, -1, err);
     for (int pass = 0; pass < 2; pass++) { // kinds, then heads
         for (int row = 0; ok && row < PARAMETER_ROWS; row++) {
-            const Parameter* p = &table->row[row];
+            const Parameter* p = &table->row[0][row];
             char label[64];
             row_label(p, label);
-            if (p->size * (size_t)p->copies < ENOUGH || p->rank < 2) { continue; }
+            if (row_elements(table, row) < ENOUGH || p->rank < 2) { continue; }
             if (pass == 0) { ok = add_group(s, label, row, -1, -1, err); }
             if (pass == 1 && row_has_heads(row)) { ok = add_heads(s, row, label, err); }
         }
@@ -138,13 +146,26 @@ static bool choose_groups(WeightStudy* s, Error* err) {
     return ok;
 }
 
-static Part part_of(const Model* m, const float* flat, const WeightGroup* g) {
-    if (g->row < 0) { return (Part){flat, m->table.total}; }
-    const Parameter* p = &m->table.row[g->row];
-    if (g->block < 0 && g->head < 0) { return (Part){flat + p->offset, p->size * (size_t)p->copies}; }
-    size_t size = g->head < 0 ? p->size : p->size / (size_t)p->shape[0];
-    size_t skipped = g->head < 0 ? 0 : (size_t)g->head * size;
-    return (Part){row_of_block(m, flat, g->row, g->block < 0 ? 0 : g->block) + skipped, size};
+static Part head_of(const float* flat, const Parameter* p, int head) {
+    size_t size = p->size / (size_t)p->shape[0];
+    return (Part){flat + p->offset + (size_t)head * size, size};
+}
+
+// parts: room for all tensors; returns how many there are
+static int parts_of(Part* parts, const Model* m, const float* flat, const WeightGroup* g) {
+    const ParameterTable* table = &m->table;
+    int count = 0;
+    if (g->head >= 0) {
+        parts[0] = head_of(flat, &table->row[g->block < 0 ? 0 : g->block][g->row], g->head);
+        return 1;
+    }
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        for (int l = 0; (g->row < 0 || g->row == i) && l < row_copies(table, i); l++) {
+            const Parameter* p = &table->row[l][i];
+            if (p->size) { parts[count++] = (Part){flat + p->offset, p->size}; }
+        }
+    }
+    return count;
 }
 
 // ---- Two passes over the checkpoints: moments, then, in bins that all of them share, densities
@@ -154,9 +175,8 @@ static bool study_moments(WeightStudy* s, float* flat, Error* err) {
     for (size_t c = 0; c < s->count; c++) {
         if (!run_weights(s->run, s->list[c].name, flat, &s->list[c].step, err)) { return false; }
         for (size_t g = 0; g < s->group_count; g++) {
-            Part part = part_of(m, flat, &s->groups[g]);
             Moments* moments = &s->moments[c * s->group_count + g];
-            *moments = moments_of(&part, 1);
+            *moments = moments_of(s->parts, parts_of(s->parts, m, flat, &s->groups[g]));
             double farthest = fmax(-moments->low, moments->high), usual = fabs(moments->mean) + 6 * moments->sd;
             s->reach[g] = fmax(s->reach[g], fmin(farthest, usual));
         }
@@ -170,8 +190,8 @@ static bool study_densities(WeightStudy* s, float* flat, Error* err) {
     for (size_t c = 0; c < s->count; c++) {
         if (!run_weights(s->run, s->list[c].name, flat, &s->list[c].step, err)) { return false; }
         for (size_t g = 0; g < s->group_count; g++) {
-            Part part = part_of(m, flat, &s->groups[g]);
-            density_of(&part, 1, part.count, s->reach[g], density_at(s, c, g));
+            int parts = parts_of(s->parts, m, flat, &s->groups[g]);
+            density_of(s->parts, parts, s->moments[g].count, s->reach[g], density_at(s, c, g));
         }
     }
     return true;
@@ -310,6 +330,7 @@ static bool weights_begin(WeightStudy* s, Analysis* a, Error* err) {
                   number_list(heads, d.H, "head", s->heads, &s->head_count, err) && choose_groups(s, err);
     if (!chosen) { return false; }
     size_t cells = s->count * s->group_count;
+    s->parts = alloc_array(Part, s->run->t.model.tensor_count, "moments");
     s->moments = alloc_array(Moments, cells, "moments");
     s->density = alloc_array(double, cells * MOST_BINS, "histograms");
     s->reach = alloc_array(double, s->group_count, "histograms");
@@ -327,6 +348,7 @@ static bool weights(Analysis* a, Error* err) {
     free(flat);
     free(s->list);
     free(s->groups);
+    free(s->parts);
     free(s->moments);
     free(s->density);
     free(s->reach);

@@ -181,7 +181,7 @@ static void time_attention(Operations* o) {
 static void time_ends(Operations* o) {
     Model* m = o->m;
     int B = m->B, C = m->dims.C, K = m->dims.K;
-    double params = (double)m->layout.total;
+    double params = (double)m->table.total;
     cudaStream_t s = m->stream;
     operation(o, "pool, head", 1, E * ((double)B * C + (double)C * K), 2.0 * B * C * K, [=](BlockTensors t, int) {
         pool_forward(t.a.pooled, t.a.norm, false, t.p.cls_token != NULL, B, m->dims.NQ, C, s);

@@ -49,11 +49,15 @@ static void check_parameters(const Config* c) {
     if (!parameter_table(&table, c, dims_of(c, c->classes ? c->classes : 2), &err)) { return; }
     double total = 0;
     for (int i = 0; i < PARAMETER_ROWS; i++) {
-        double size = table.row[i].copies;
-        for (int k = 0; k < table.row[i].rank; k++) { size *= (double)table.row[i].shape[k]; }
-        total += size;
+        for (int l = 0; l < row_copies(&table, i); l++) {
+            const Parameter* p = &table.row[l][i];
+            double size = p->size > 0;
+            for (int k = 0; k < p->rank; k++) { size *= (double)p->shape[k]; }
+            total += size;
+        }
     }
-    FUZZ_CHECK(fabs((double)table.total - total) <= 1e-9 * total, "the number of parameters overflows");
+    FUZZ_CHECK(fabs((double)table.count - total) <= 1e-9 * total, "the number of parameters overflows");
+    parameter_table_free(&table);
 }
 
 static void read_config_txt(char* text, size_t size) {

@@ -16,7 +16,10 @@ typedef struct { ParameterTable table; NamedTensor* tensors; int count; float* p
 static bool fuzz_model_open(FuzzModel* m, const Config* c) {
     Error err;
     if (!parameter_table(&m->table, c, dims_of(c, c->classes ? c->classes : 10), &err)) { return false; }
-    if (m->table.total > FUZZ_PARAMETERS) { return false; }
+    if (m->table.count > FUZZ_PARAMETERS) {
+        parameter_table_free(&m->table);
+        return false;
+    }
     m->tensors = named_tensors(&m->table);
     m->count = tensor_count(&m->table);
     m->params = alloc_floats(m->table.total, "parameters");
@@ -24,6 +27,7 @@ static bool fuzz_model_open(FuzzModel* m, const Config* c) {
 }
 
 static void fuzz_model_close(FuzzModel* m) {
+    parameter_table_free(&m->table);
     free(m->tensors);
     free(m->params);
 }

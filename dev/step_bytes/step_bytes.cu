@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
     run_step(&m, &batch);
     emu_skip(skipped);
     model_prefetch(&m, &batch);
-    emu_note("step\t%d\t%d\t%d\t%zu\t%zu\t%.6g", m.dims.N, m.dims.C, whole.dims.L, whole.layout.total, m.layout.total,
+    emu_note("step\t%d\t%d\t%d\t%zu\t%zu\t%.6g", m.dims.N, m.dims.C, whole.dims.L, whole.table.total, m.table.total,
              train_flops(&whole));
     run_step(&m, &batch);
     return 0;

@@ -72,14 +72,21 @@ static void test_head_parts(void) {
     if (!model_plan(&m, &c, 10, 2, &err) || !model_allocate(&m, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     KaratDims d = karat_dims(&m, 1, m.dims.N);
     Params p = params_of_block(&m.table, m.params, 1);
-    Part part = part_of(&m, m.params, &(WeightGroup){.row = ROW_karat_coef, .block = 1, .head = 2});
-    CHECK(part.count == (size_t)d.R * karat_coefficients(d) * d.N && part.values == p.karat_coef + 2 * part.count,
-          "coefficients of block 1, head 2: %zu from %td", part.count, part.values - p.karat_coef);
-    part = part_of(&m, m.params, &(WeightGroup){.row = ROW_karat_weight, .block = 0, .head = 1});
-    CHECK(part.count == (size_t)d.N * d.R && part.values == params_of(&m.table, m.params).karat_weight + part.count,
-          "W of block 0, head 1: %zu", part.count);
-    part = part_of(&m, m.params, &(WeightGroup){.row = -1, .block = -1, .head = -1});
-    CHECK(part.count == m.table.total && part.values == m.params, "all weights are all");
+    Part* parts = alloc_array(Part, m.tensor_count, "test");
+    int count = parts_of(parts, &m, m.params, &(WeightGroup){.row = ROW_karat_coef, .block = 1, .head = 2});
+    size_t size = (size_t)d.R * karat_coefficients(d) * d.N;
+    CHECK(count == 1 && parts->count == size && parts->values == p.karat_coef + 2 * size,
+          "coefficients of block 1, head 2: %zu from %td", parts->count, parts->values - p.karat_coef);
+    count = parts_of(parts, &m, m.params, &(WeightGroup){.row = ROW_karat_weight, .block = 0, .head = 1});
+    size = (size_t)d.N * d.R;
+    CHECK(count == 1 && parts->count == size && parts->values == params_of(&m.table, m.params).karat_weight + size,
+          "W of block 0, head 1: %zu", parts->count);
+    count = parts_of(parts, &m, m.params, &(WeightGroup){.row = ROW_karat_weight, .block = -1, .head = -1});
+    CHECK(count == 2 && parts[1].values == p.karat_weight && parts[1].count == 3 * size, "W of both blocks");
+    count = parts_of(parts, &m, m.params, &(WeightGroup){.row = -1, .block = -1, .head = -1});
+    for (int i = size = 0; i < count; i++) { size += parts[i].count; }
+    CHECK(count == m.tensor_count && size == m.table.count, "all weights are all");
+    free(parts);
     model_free(&m);
 }
 

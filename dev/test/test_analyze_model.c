@@ -180,7 +180,7 @@ static void test_resumed_plane(Run* r, Plane* p) {
     double* whole = zero_doubles(n);
     CHECK(plane_evaluate(p, r, path, "test", &err), "%s", err.text);
     memcpy(whole, p->loss, n * sizeof *whole);
-    plane_key(p, r->t.test.count, r->t.model.table.total, key);
+    plane_key(p, r->t.test.count, r->t.model.table.count, key);
     snprintf(made_up, sizeof made_up, "%s0,123.5,50\n1,%.17g,%.17g\n2,7.2", key, whole[1], p->top1[1]);
     write_file(path, made_up, strlen(made_up));
     memset(p->loss, 0, n * sizeof *p->loss);
@@ -260,6 +260,12 @@ static void test_imposed_logits(const char* attention) {
     free(s);
 }
 
+static void set_maps(Model* m, const float* maps /* (L,H,N,N) */) {
+    for (int l = 0; l < m->dims.L; l++) {
+        memcpy(imposed_map(m, m->params, l), maps + (size_t)l * map_size(m), map_size(m) * sizeof(float));
+    }
+}
+
 // Where the teacher has one map for all images, images one by one give the gradients of the batch, drop path and all.
 static void test_imposed_gradients(void) {
     Model teacher;
@@ -271,11 +277,12 @@ static void test_imposed_gradients(void) {
     snprintf(flags, sizeof flags, "%s --attn mixing", imposed_flags);
     build_whole_model(m, flags, 5);
     Batch batch = random_batch(m, 4);
-    fill_normal(params_of(&teacher.table, teacher.params).mixing, imposed_size(&teacher), 9);
+    float* maps = alloc_floats(imposed_size(m), "test");
+    fill_normal(maps, imposed_size(m), 9);
+    set_maps(&teacher, maps);
+    set_maps(m, maps);
     s->teacher = &teacher;
     draw_drop_path(m, 1);
-    memcpy(params_of(&m->table, m->params).mixing, params_of(&teacher.table, teacher.params).mixing,
-           imposed_size(m) * sizeof(float));
     size_t total = m->table.total;
     double* want = zero_doubles(total);
     model_zero_gradients(m);
@@ -283,8 +290,8 @@ static void test_imposed_gradients(void) {
     StepSums sums = model_step_sums(m);
     for (size_t i = 0; i < total; i++) { want[i] = m->grads[i]; }
     for (int mean = 0; mean < 2; mean++) {
-        s->mean = mean ? params_of(&teacher.table, teacher.params).mixing : NULL;
-        fill_normal(params_of(&m->table, m->params).mixing, imposed_size(m), 10);
+        s->mean = mean ? maps : NULL;
+        fill_normal(imposed_map(m, m->params, 1), map_size(m), 10);
         model_zero_gradients(m);
         imposed_gradients(s, &batch, 0.25f);
         StepSums own = model_step_sums(m);
@@ -292,6 +299,7 @@ static void test_imposed_gradients(void) {
         CHECK_NEAR(own.loss, sums.loss, 1e-5, "loss");
     }
     free(want);
+    free(maps);
     drop_batch(&batch);
     model_free(&teacher);
     model_free(m);

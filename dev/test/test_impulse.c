@@ -22,6 +22,11 @@ static Start start_of(const char* init, const char* dim, const char* heads, cons
     return s;
 }
 
+static void free_start(Start* s) {
+    free(s->flat);
+    parameter_table_free(&s->table);
+}
+
 // P of the start
 static double* codes_of(const Start* s, int n) {
     double* P = zero_doubles((size_t)n * s->dims.C);
@@ -165,7 +170,7 @@ static void test_heads(const char* dim, const char* heads) {
                     !memcmp(p.proj_weight, m.proj_weight, C * C * sizeof(float));
         CHECK(same, "values and projection of block %d are not mimetic.h's", l);
     }
-    free(P), free(s.flat), free(mimetic.flat);
+    free(P), free_start(&s), free_start(&mimetic);
 }
 
 // Every offset once, none beyond the border
@@ -194,7 +199,7 @@ static void test_small(void) {
         CHECK_NEAR(norm_of(weight, rank * 40), IMPULSE_NORM, 1e-5, "norm of few directions");
         CHECK(!memcmp(weight + rank * 40, random + rank * 40, (20 - rank) * 40 * sizeof(float)),
               "image size %s: rows without a direction have changed", sizes[i]);
-        free(s.flat), free(plain.flat);
+        free_start(&s), free_start(&plain);
     }
 }
 
@@ -205,9 +210,9 @@ static void test_threads(void) {
         Start s = start_of("impulse", "40", "5", "32");
         if (threads == 1) { one = s; }
         CHECK(!memcmp(one.flat, s.flat, s.table.total * sizeof *s.flat), "the same bits with %d threads", threads);
-        if (threads > 1) { free(s.flat); }
+        if (threads > 1) { free_start(&s); }
     }
-    free(one.flat);
+    free_start(&one);
 }
 
 int main(void) {

@@ -113,6 +113,7 @@ static void check_start(int threads, float* kept, size_t kept_size) {
     if (threads == 1) { memcpy(kept, flat, table.total * sizeof *flat); }
     CHECK(!memcmp(kept, flat, table.total * sizeof *flat), "the same bits with %d threads", threads);
     free(flat); free(A);
+    parameter_table_free(&table);
 }
 
 static void test_target(void) {

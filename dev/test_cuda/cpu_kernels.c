@@ -18,5 +18,5 @@ const CpuKernels cpu = {
     ENTRY(pool_backward),
     ENTRY(extract_patches), ENTRY(patch_embed_backward), ENTRY(patch_embed_scratch),
     ENTRY(cross_entropy_forward), ENTRY(cross_entropy_backward), ENTRY(rank_of_label),
-    ENTRY(adamw_update), ENTRY(ema_update), ENTRY(global_norm),
+    ENTRY(adamw_update), ENTRY(granule_squares), ENTRY(norm_of_granules),
 };

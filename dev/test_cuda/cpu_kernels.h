@@ -2,6 +2,7 @@
 // cpu_kernels.c is compiled by the C compiler and hands them over in this table.
 #pragma once
 #include "../../kernels/activation_kind.h"
+#include "../../kernels/adamw_step.h"
 #include "../../kernels/rational_shape.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -46,10 +47,10 @@ typedef struct {
     void (*cross_entropy_backward)(float* dlogits, const float* probs, const float* targets, float dloss, int B, int K);
     int (*rank_of_label)(const float* logits, int K, int label);
 
-    void (*adamw_update)(float* params, float* m, float* v, const float* grads, size_t n, float lr, float beta1,
-                         float beta2, float eps, float weight_decay, float grad_scale, int64_t t);
-    void (*ema_update)(float* ema, const float* params, size_t n, float decay);
-    double (*global_norm)(const float* grads, size_t n);
+    void (*adamw_update)(float* params, float* m, float* v, float* ema, const float* grads, const uint8_t* groups,
+                         size_t n, AdamW c, const AdamWStep* steps, float grad_scale);
+    void (*granule_squares)(double* squares, const float* grads, size_t n);
+    double (*norm_of_granules)(const double* squares, size_t granules);
 } CpuKernels;
 
 #ifdef __cplusplus

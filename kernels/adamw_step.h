@@ -1,0 +1,26 @@
+// What AdamW on the CPU and on the GPU have in common: into which parts a flat buffer is cut, and the numbers of a step.
+#pragma once
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    GROUP_FLOATS = 256,   // that AdamW treats alike: every tensor starts at a multiple of these
+    GRANULE_FLOATS = 2048 // whose squares are summed at a time
+};
+
+static inline size_t granules_of(size_t n) { return (n + GRANULE_FLOATS - 1) / GRANULE_FLOATS; }
+
+// What a step has of its own, for a group of parameters
+typedef struct {
+    float step, v_scale, decay; // lr / (1-β1^t), 1 / √(1-β2^t), 1 - lr wd
+} AdamWStep;
+
+typedef struct {
+    float beta1, beta2, eps, ema_decay;
+} AdamW;
+
+static inline AdamWStep adamw_step(float lr, float beta1, float beta2, float weight_decay, int64_t t) {
+    return (AdamWStep){(float)(lr / (1 - pow(beta1, (double)t))), (float)(1 / sqrt(1 - pow(beta2, (double)t))),
+                       (float)(1 - (double)lr * weight_decay)};
+}
