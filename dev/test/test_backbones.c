@@ -1,0 +1,198 @@
+// Whole models against float64: timm's ViT with its variants, ConViT and Swin, with softmax and with KArAt in its place.
+// dev/test/backbone_fixtures.txt, whose head says what it holds, has logits, loss and gradients of each; parameters and
+// images are made from names, so that both start from the same numbers.
+#pragma GCC diagnostic ignored "-Wunused-function" // what only main calls
+#define TESTING
+#include "../../train_vit.c"
+#include "model_test.h"
+
+enum { IMAGES = 2, CLASSES = 5 }; // of every case
+static const char* const path = "dev/test/backbone_fixtures.txt";
+
+// The models in this program's flags
+#define VIT "--model vit-mini --image-size 32 --patch 8 --dim 24 --depth 2 --heads 4"
+#define KARAT " --attn karat --karat-rank 3 --grid 2"
+static const struct { const char *name, *flags; } cases[] = {
+    {"vit-token", VIT},
+    {"vit-karat-block", VIT KARAT},
+    {"vit-karat-universal", VIT KARAT " --karat-mode universal"},
+};
+
+// ---- Values from names
+
+// k of element i, -32768 to 32767; hash: name_hash of what the values are of
+static int whole_number(uint32_t hash, size_t i) {
+    uint32_t x = hash + (uint32_t)i * 0x9E3779B1u;
+    x ^= x >> 16, x *= 0x85EBCA6Bu;
+    x ^= x >> 13, x *= 0xC2B2AE35u;
+    x ^= x >> 16;
+    return (int)(x >> 16) - 32768;
+}
+
+// Returns their sum
+static double fill_from_name(float* values, size_t n, const char* name, double base, double amplitude) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        values[i] = (float)(base + amplitude * whole_number(name_hash(name), i) / 32768);
+        sum += values[i];
+    }
+    return sum;
+}
+
+// ---- The file
+
+enum { PROBES = 5, MOST_TENSORS = 128 };
+
+typedef struct {
+    char name[96], shape[64];
+    double base, amplitude, values; // the last: their sum
+    double sum, sum_abs, dot, probe[PROBES]; // of the gradient
+} Tensor;
+
+typedef struct {
+    char name[64];
+    int parameters, tensor_count;
+    double logits[IMAGES][CLASSES], loss;
+    Tensor tensor[MOST_TENSORS];
+} Case;
+
+static bool read_line(Case* c, const char* line) {
+    int b;
+    double v[CLASSES];
+    Tensor* t = &c->tensor[c->tensor_count];
+    if (sscanf(line, "logits %d %lf %lf %lf %lf %lf", &b, v, v + 1, v + 2, v + 3, v + 4) == 6 && b >= 0 && b < IMAGES) {
+        memcpy(c->logits[b], v, sizeof v);
+        return true;
+    }
+    if (sscanf(line, "tensor %95s shape %63s base %lf amplitude %lf values %lf grad %lf abs %lf dot %lf at "
+               "%lf %lf %lf %lf %lf", t->name, t->shape, &t->base, &t->amplitude, &t->values, &t->sum, &t->sum_abs,
+               &t->dot, t->probe, t->probe + 1, t->probe + 2, t->probe + 3, t->probe + 4) == 13) {
+        return ++c->tensor_count < MOST_TENSORS;
+    }
+    return sscanf(line, "parameters %d", &c->parameters) == 1 || sscanf(line, "loss %lf", &c->loss) == 1 ||
+           strncmp(line, "flags ", 6) == 0 || strncmp(line, "trace ", 6) == 0 || *line == '#';
+}
+
+static bool read_case(Case* c, FILE* in) {
+    char line[1024];
+    *c = (Case){0};
+    while (fgets(line, sizeof line, in)) {
+        if (sscanf(line, "case %63s", c->name) == 1) { break; }
+    }
+    while (*c->name && fgets(line, sizeof line, in) && strcmp(line, "end\n") != 0) {
+        CHECK(read_line(c, line), "%s: cannot read %s", c->name, line);
+    }
+    return *c->name != 0;
+}
+
+// ---- The comparison. Tolerances: observed are 6e-6 of logits, of gradients 2e-5 of their tensor's mean size.
+
+static const NamedTensor* own_tensor(const Model* m, const char* name) {
+    for (int i = 0; i < m->tensor_count; i++) {
+        if (strcmp(m->tensors[i].name, name) == 0) { return &m->tensors[i]; }
+    }
+    return NULL;
+}
+
+// Every tensor of the case with its values
+static bool take_parameters(Model* m, const Case* c) {
+    bool all = CHECK(m->tensor_count == c->tensor_count && (int)m->table.count == c->parameters,
+                     "%s: %zu parameters in %d tensors, not %d in %d", c->name, m->table.count, m->tensor_count,
+                     c->parameters, c->tensor_count);
+    for (int i = 0; i < c->tensor_count; i++) {
+        const Tensor* t = &c->tensor[i];
+        const NamedTensor* own = own_tensor(m, t->name);
+        char shape[128], want[70];
+        all &= CHECK(own != NULL, "%s: there is no tensor %s", c->name, t->name);
+        if (!own) { continue; }
+        snprintf(want, sizeof want, "(%s)", t->shape);
+        for (char* x = want; *x; x++) { *x = *x == 'x' ? ',' : *x; }
+        all &= CHECK(strcmp(shape_text(own->rank, own->shape, shape), want) == 0, "%s: %s is %s, not %s", c->name,
+                     t->name, shape, want);
+        double sum = fill_from_name(m->params + own->offset, own->size, t->name, t->base, t->amplitude);
+        CHECK_NEAR(sum, t->values, 1e-12 * (1 + fabs(t->values)), t->name);
+    }
+    return all;
+}
+
+static double mean_size(const Tensor* t, const NamedTensor* own) { return t->sum_abs / (double)own->size; }
+
+// noise: what may be left of a gradient that is exactly 0
+static void check_gradient(const Case* c, const Tensor* t, const NamedTensor* own, const float* grad, double noise) {
+    size_t n = own->size;
+    double limit = 1e-4 * mean_size(t, own) + noise, dot = 0;
+    char full[128];
+    snprintf(full, sizeof full, "grad.%s", t->name);
+    for (size_t i = 0; i < n; i++) { dot += grad[i] * whole_number(name_hash(full), i) / 32768.0; }
+    CHECK(fabs(dot - t->dot) <= limit * sqrt((double)n), "%s: gradient of %s, dot product %.9g, not %.9g", c->name,
+          t->name, dot, t->dot);
+    for (size_t i = 0; i < PROBES; i++) {
+        size_t at = i < PROBES - 1 ? i * n / 4 : n - 1;
+        CHECK(fabs(grad[at] - t->probe[i]) <= limit, "%s: gradient of %s at %zu: %.9g, not %.9g", c->name, t->name, at,
+              grad[at], t->probe[i]);
+    }
+}
+
+static void check_gradients(const Model* m, const Case* c) {
+    double largest = 0;
+    for (int i = 0; i < c->tensor_count; i++) {
+        double size = mean_size(&c->tensor[i], own_tensor(m, c->tensor[i].name));
+        largest = size > largest ? size : largest;
+    }
+    for (int i = 0; i < c->tensor_count; i++) {
+        const NamedTensor* own = own_tensor(m, c->tensor[i].name);
+        check_gradient(c, &c->tensor[i], own, m->grads + own->offset, 1e-6 * largest);
+    }
+}
+
+static void check_forward(Model* m, const Case* c, const float* images, const float* targets) {
+    model_forward(m, m->params, images, IMAGES, NULL);
+    CHECK_NEAR(model_loss(m, targets, IMAGES), c->loss, 2e-5, c->name);
+    for (int b = 0; b < IMAGES; b++) {
+        for (int k = 0; k < CLASSES; k++) {
+            CHECK_NEAR(model_logits(m)[b * CLASSES + k], c->logits[b][k], 2e-5, c->name);
+        }
+    }
+}
+
+static void check_case(const Case* c, const char* flags) {
+    Model m;
+    char all[512];
+    snprintf(all, sizeof all, "%s --batch-size %d", flags, IMAGES);
+    build_model(&m, all, CLASSES);
+    int S = m.dims.S;
+    float *images = guarded_floats((size_t)IMAGES * 3 * S * S), targets[IMAGES * CLASSES] = {0};
+    fill_from_name(images, (size_t)IMAGES * 3 * S * S, "input", 0, 2);
+    for (int b = 0; b < IMAGES; b++) { targets[b * CLASSES + (3 * b + 1) % CLASSES] = 1; }
+    if (take_parameters(&m, c)) {
+        check_forward(&m, c, images, targets);
+        model_zero_gradients(&m);
+        model_backward(&m, targets, IMAGES, NULL, 1.0f / IMAGES);
+        check_gradients(&m, c);
+    }
+    free(images);
+    model_free(&m);
+}
+
+static const char* flags_of(const char* name) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (strcmp(cases[i].name, name) == 0) { return cases[i].flags; }
+    }
+    return NULL;
+}
+
+int main(void) {
+    static Case c;
+    FILE* in = fopen(path, "r");
+    int checked = 0;
+    if (!in) { perror(path); return 1; }
+    while (read_case(&c, in)) {
+        const char* flags = flags_of(c.name);
+        if (!flags) { continue; }
+        check_case(&c, flags);
+        checked++;
+    }
+    fclose(in);
+    CHECK(checked == (int)(sizeof cases / sizeof cases[0]), "%d cases are not in %s", checked, path);
+    return tests_finish();
+}
