@@ -240,7 +240,7 @@ static void test_forward(const char* flags) {
     double* want = malloc(sizeof(double) * (size_t)B * K);
     model_forward(&m, m.params, batch.images, B, NULL);
     for (int b = 0; b < B; b++) { plain_logits(want + b * K, batch.images + (size_t)b * 3 * S * S, &m); }
-    const float* logits = acts_of_block(&m.acts_table, m.acts, m.B, 0).logits;
+    const float* logits = acts_of_block(&m.acts_table, m.acts, 0).logits;
     CHECK_TENSOR(logits, want, (size_t)B * K, 1e-4, flags); // observed: at most 2e-5
     free(want);
     drop_batch(&batch);
@@ -471,7 +471,7 @@ static void test_unit_start(void) {
         build_whole_model(&m, flags, 7);
         Batch batch = random_batch(&m, 4);
         model_forward(&m, m.params, batch.images, 4, NULL);
-        Acts a = acts_of_block(&m.acts_table, m.acts, m.B, 0);
+        Acts a = acts_of_block(&m.acts_table, m.acts, 0);
         double mix = 0, values = 0, n = 4.0 * m.dims.N * m.dims.C;
         for (int i = 0; i < 4 * m.dims.N; i++) {
             for (int c = 0; c < m.dims.C; c++) {
@@ -653,13 +653,13 @@ static void test_kat_from_vit(void) {
     Batch batch = random_batch(&t.model, 3);
     model_forward(&t.model, t.model.params, batch.images, 3, NULL);
     double want[30];
-    for (int i = 0; i < 30; i++) { want[i] = acts_of_block(&t.model.acts_table, t.model.acts, 3, 0).logits[i]; }
+    for (int i = 0; i < 30; i++) { want[i] = acts_of_block(&t.model.acts_table, t.model.acts, 0).logits[i]; }
     close_trainer(&t);
     snprintf(flags, sizeof flags, "--model kat-mini %s 2 --rational-m 7 --rational-n 6 --rational-init gelu "
              "--init-from %s/vit.safetensors", sizes, folder);
     open_trainer(&t, flags);
     model_forward(&t.model, t.model.params, batch.images, 3, NULL);
-    CHECK_TENSOR(acts_of_block(&t.model.acts_table, t.model.acts, 3, 0).logits, want, 30, 3e-5,
+    CHECK_TENSOR(acts_of_block(&t.model.acts_table, t.model.acts, 0).logits, want, 30, 3e-5,
                  "KAT from a ViT: logits"); // observed: 8e-6; with --rational-init swish 7e-2
     drop_batch(&batch);
     close_trainer(&t);
@@ -708,7 +708,7 @@ static void test_not_finite(void) {
     build_model(&m, "--model kat-mini-g3b --image-size 8 --dim 24 --depth 2 --batch-size 2", 3);
     Batch batch = random_batch(&m, 2);
     model_forward(&m, m.params, batch.images, 2, NULL);
-    acts_of_block(&m.acts_table, m.acts, m.B, 1).qkv[5] = NAN;
+    acts_of_block(&m.acts_table, m.acts, 1).qkv[5] = NAN;
     name_not_finite(&m, 2, name);
     CHECK(strcmp(name, "activation qkv of block 1") == 0, "a NaN in qkv of block 1 is called %s", name);
     params_of_block(&m.table, m.params, 1).fc1_weight[3] = INFINITY;

@@ -28,8 +28,10 @@
 #include "kernels/loss.h"
 #include "kernels/matmul.h"
 #include "kernels/patch_embed.h"
+#include "kernels/prefix.h"
 #include "kernels/rational.h"
 #include "kernels/residual.h"
+#include "model/activations.h"
 #include "model/attention_start.h"
 #include "model/config.h"
 #include "model/cost.h"
@@ -42,103 +44,90 @@
 #include <unistd.h>
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Activations: one table (field, present, copies, floats an image), as for the parameters. A buffer with a copy a block
-// is (copies, B, ...): what the backward needs. The others are overwritten by every block. Behind keys and values a
-// block is calculated for `rows` tokens: for all N, and in the last block for NQ.
+// Activations: one table (field, present, kept, floats an image), as for the parameters; d: the sizes of a block. What is
+// kept for each block is what the backward needs. Behind keys and values a block is calculated for NQ tokens: for all, or
+// in the last block for the class token alone.
 
 #define SAVED_TABLE(A) \
-A(patches,   true, 1,       (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
-A(x,         true, d.L + 1, (size_t)rows * d.C)        /* input of each block; the last one is the stack's output */ \
+A(patches,   true, ONCE,    (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
+A(before,    d.entry != ENTRY_NONE, ENTRIES, entering_size(d))    /* the residual stream, in front of a stage */ \
+A(x,         true, INPUTS,  (size_t)d.N * d.C)         /* input of each block; the last one is the stack's output */ \
 A(ln1,       true, kept,    (size_t)d.N * d.C) \
 A(ln1_mean,  true, kept,    (size_t)d.N) \
 A(ln1_rstd,  true, kept,    (size_t)d.N) \
-A(qkv,       true, kept,    (size_t)d.N * 3 * d.C)     /* queries of `rows` tokens alone */ \
-A(lse,       softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * rows) \
-A(z,         c->attn == ATTN_KARAT,   kept, (size_t)d.HK * rows * d.R) \
-A(mix,       true, kept,    (size_t)rows * d.C)        /* the values, weighted by attention */ \
-A(gate,      c->attn_gate, kept, (size_t)rows * d.H)   /* before the sigmoid */ \
-A(gated,     c->attn_gate, kept, (size_t)rows * d.C)   /* mix, each head by its gate */ \
-A(proj,      true, c->layer_scale > 0 ? kept : 1, (size_t)rows * d.C) \
-A(x_mid,     true, kept,    (size_t)rows * d.C)        /* the residual stream between attention and MLP */ \
-A(ln2,       true, kept,    (size_t)rows * d.C) \
-A(ln2_mean,  true, kept,    (size_t)rows) \
-A(ln2_rstd,  true, kept,    (size_t)rows) \
-A(act1,      c->mlp == MLP_GR_KAN, kept, (size_t)rows * d.C) \
-A(fc1,       true, kept,    (size_t)rows * d.F) \
-A(act2,      c->mlp != MLP_KAN, kept, (size_t)rows * d.F) \
-A(fc2,       true, c->layer_scale > 0 ? kept : 1, (size_t)rows * d.C) \
-A(norm,      true, 1,       (size_t)d.NQ * d.C) \
-A(norm_mean, true, 1,       (size_t)d.NQ) \
-A(norm_rstd, true, 1,       (size_t)d.NQ) \
-A(pooled,    true, 1,       (size_t)d.C) \
-A(logits,    true, 1,       (size_t)d.K) \
-A(probs,     true, 1,       (size_t)d.K) \
-A(losses,    true, 1,       1)
+A(qkv,       true, kept,    (size_t)d.N * 3 * d.C)     /* queries of NQ tokens alone */ \
+A(lse,       softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * d.NQ) \
+A(z,         c->attn == ATTN_KARAT && !d.local, kept, (size_t)d.HK * d.NQ * d.R) \
+A(mix,       true, kept,    (size_t)d.NQ * d.C)        /* the values, weighted by attention */ \
+A(gate,      c->attn_gate, kept, (size_t)d.NQ * d.H)   /* before the sigmoid */ \
+A(gated,     c->attn_gate, kept, (size_t)d.NQ * d.C)   /* mix, each head by its gate */ \
+A(proj,      true, c->layer_scale > 0 ? kept : PASSING, (size_t)d.NQ * d.C) \
+A(x_mid,     true, kept,    (size_t)d.NQ * d.C)        /* the residual stream between attention and MLP */ \
+A(ln2,       true, kept,    (size_t)d.NQ * d.C) \
+A(ln2_mean,  true, kept,    (size_t)d.NQ) \
+A(ln2_rstd,  true, kept,    (size_t)d.NQ) \
+A(act1,      c->mlp == MLP_GR_KAN, kept, (size_t)d.NQ * d.C) \
+A(fc1,       true, kept,    (size_t)d.NQ * d.F) \
+A(act2,      c->mlp != MLP_KAN, kept, (size_t)d.NQ * d.F) \
+A(fc2,       true, c->layer_scale > 0 ? kept : PASSING, (size_t)d.NQ * d.C) \
+A(norm,      true, ONCE,    (size_t)d.N * d.C) \
+A(norm_mean, true, ONCE,    (size_t)d.N) \
+A(norm_rstd, true, ONCE,    (size_t)d.N) \
+A(pooled,    true, ONCE,    (size_t)d.C) \
+A(logits,    true, ONCE,    (size_t)d.K) \
+A(probs,     true, ONCE,    (size_t)d.K) \
+A(losses,    true, ONCE,    1)
 
 #define BACKWARD_TABLE(A) \
-A(dx,        true, 1, (size_t)d.N * d.C)               /* gradient of the residual stream */ \
-A(dx_token,  d.NQ < d.N, 1, (size_t)d.C)               /* of the class token's, where it alone goes on */ \
-A(dbranch,   true, 1, (size_t)d.N * d.C)               /* of what attention or MLP adds to it */ \
-A(dln,       true, 1, (size_t)d.N * d.C) \
-A(dmix,      true, 1, (size_t)d.N * d.C) \
-A(dgate,     c->attn_gate, 1, (size_t)d.N * d.H) \
-A(dqkv,      true, 1, (size_t)d.N * 3 * d.C) \
-A(dhidden,   true, 1, (size_t)d.N * d.F) \
-A(dpooled,   true, 1, (size_t)d.C) \
-A(dlogits,   true, 1, (size_t)d.K)
+A(dx,        true, PASSING, (size_t)d.N * d.C)         /* gradient of the residual stream */ \
+A(dx_token,  d.NQ < d.N, PASSING, (size_t)d.C)         /* of the class token's, where it alone goes on */ \
+A(dbranch,   true, PASSING, (size_t)d.N * d.C)         /* of what attention or MLP adds to it */ \
+A(dln,       true, PASSING, (size_t)d.N * d.C) \
+A(dmix,      true, PASSING, (size_t)d.N * d.C) \
+A(dgate,     c->attn_gate, PASSING, (size_t)d.N * d.H) \
+A(dqkv,      true, PASSING, (size_t)d.N * 3 * d.C) \
+A(dhidden,   true, PASSING, (size_t)d.N * d.F) \
+A(dpooled,   true, ONCE,    (size_t)d.C) \
+A(dlogits,   true, ONCE,    (size_t)d.K)
 
 #define ACTIVATION_TABLE(A) SAVED_TABLE(A) BACKWARD_TABLE(A)
 typedef struct { ACTIVATION_TABLE(POINTER_FIELD) } Acts;
 enum { SAVED_ROWS = 0 SAVED_TABLE(COUNT_ROW), ACTIVATION_ROWS = SAVED_ROWS BACKWARD_TABLE(COUNT_ROW) };
 
 typedef struct {
-    const char* name;
-    size_t copies, per_image, last; // floats an image; in the last copy
-    size_t offset;                  // in floats, for the batch size that the table was made for
-} Activation;
-
-typedef struct {
     Activation row[ACTIVATION_ROWS];
-    size_t saved, total; // floats: of the saved ones, of all
+    Ints depths;         // blocks of each stage
+    size_t saved, total; // bytes: of the saved ones, of all
 } ActivationTable;
 
 // Heads whose softmax the backward recomputes from its log-sum-exp
 static int softmax_heads(const Config* c, Dims d) {
-    return c->attn == ATTN_SOFTMAX || c->attn == ATTN_SOFTMAX_RANK ? d.H : c->softmax_heads;
+    return d.local || c->attn == ATTN_SOFTMAX || c->attn == ATTN_SOFTMAX_RANK ? d.H : c->softmax_heads;
 }
 
-// The table's rows with every copy as large
-static void activation_rows(Activation row[ACTIVATION_ROWS], const Config* c, Dims d, int rows) {
-    int kept = c->recompute ? 1 : d.L; // blocks whose inner activations are there at a time
-#define ACTIVATION_ROW(field, present, row_copies, floats) \
-    {#field, (present) ? (size_t)(row_copies) : 0, floats, floats, 0},
-    const Activation table[] = {ACTIVATION_TABLE(ACTIVATION_ROW)};
-    memcpy(row, table, sizeof table);
+static void activation_sizes(size_t* elements, const Config* c, Dims d) {
+#define ACTIVATION_SIZE(field, present, kept, floats) (present) ? floats : 0,
+    const size_t sizes[] = {ACTIVATION_TABLE(ACTIVATION_SIZE)};
+    memcpy(elements, sizes, sizeof sizes);
 }
 
 static ActivationTable activation_table(const Config* c, Dims d, int B) {
-    ActivationTable table = {0};
-    Activation of_last[ACTIVATION_ROWS];
-    activation_rows(table.row, c, d, d.N);
-    activation_rows(of_last, c, d, d.NQ);
-    for (int i = 0; i < ACTIVATION_ROWS; i++) {
-        Activation* a = &table.row[i];
-        if (a->copies > 1 || d.L == 1) { a->last = of_last[i].last; } // the last block has the last copy for itself
-        size_t floats = a->copies ? (a->copies - 1) * a->per_image + a->last : 0;
-        a->offset = table.total;
-        table.total += (floats * (size_t)B + 15) / 16 * 16; // each starts on a cache line
-        if (i < SAVED_ROWS) { table.saved = table.total; }
-    }
+    Keeping kept = c->recompute ? PASSING : KEPT;
+#define ACTIVATION_ROW(field, present, kept, floats) {.name = #field, .keeping = kept, .size = sizeof(float)},
+    ActivationTable table = {.row = {ACTIVATION_TABLE(ACTIVATION_ROW)}, .depths = stage_depths(c)};
+    enum { CACHE_LINE = 64 }; // bytes
+    table.total = place_activations(table.row, ACTIVATION_ROWS, activation_sizes, c, d, B, CACHE_LINE);
+    table.saved = table.row[SAVED_ROWS].offset[0];
     return table;
 }
 
-// Pointers into the buffer, every per-block one at block l.
-static Acts acts_of_block(const ActivationTable* table, float* flat, int B, int l) {
+// Pointers into the buffer, every per-block one at block l
+static Acts acts_of_block(const ActivationTable* table, float* flat, int l) {
     float* pointers[ACTIVATION_ROWS];
+    BlockPlace at = place_in(table->depths, l);
     for (int i = 0; i < ACTIVATION_ROWS; i++) {
         const Activation* a = &table->row[i];
-        size_t skip = a->copies > 1 ? (size_t)l * (size_t)B * a->per_image : 0;
-        pointers[i] = a->copies ? flat + a->offset + skip : NULL;
+        pointers[i] = activation_exists(a, at) ? flat + activation_offset(a, at) / sizeof(float) : NULL;
     }
     Acts acts;
     static_assert(sizeof acts == sizeof pointers, "Acts has one pointer a row");
@@ -173,14 +162,18 @@ static void lap(Model* m, int part) { profile_lap(&m->profile, part); }
 
 static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 
+// The sizes of block l, or of what is behind the blocks, l = L
+static Dims dims_at(const Model* m, int l) { return dims_of_block(&m->config, m->dims, l); }
+
+static Acts acts_at(const Model* m, int l) { return acts_of_block(&m->acts_table, m->acts, l); }
+
 // ---------------------------------------------------------------------------------------------------------------------
 // What can be chosen: how the logits of attention become weights (--attn), and the MLP's activation (--mlp)
 
-static KaratDims karat_dims(const Model* m, int B, int NQ) {
+static KaratDims karat_dims(const Model* m, Dims d, int B) {
     const Config* c = &m->config;
-    Dims d = m->dims;
     Basis basis = config_basis(c);
-    return (KaratDims){.B = B, .N = d.N, .NQ = NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
+    return (KaratDims){.B = B, .N = d.N, .NQ = d.NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
                        .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
                        .spline_range = basis.range, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full != 0,
                        .projection = (Projection)c->karat_projection,
@@ -202,11 +195,10 @@ static KaratGrads karat_grads(Params p, KaratDims d) {
 }
 
 // Workspace in floats for attend_forward and attend_backward
-static size_t attend_scratch(const Model* m) {
-    Dims d = m->dims;
+static size_t attend_scratch(const Model* m, Dims d) {
     size_t hybrid = m->config.softmax_heads ? attention_scratch(d.N) : 0;
     switch ((Attention)m->config.attn) {
-    case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B, d.N)), hybrid);
+    case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, d, m->B)), hybrid);
     case ATTN_MIXING: return mixing_scratch(m->B, d.N, d.H);
     case ATTN_SOFTMAX_RANK: return rank_scratch(m->B, d.N, d.C, d.H, d.R);
     case ATTN_LINEAR: return linear_attention_scratch(d.N, d.C, d.H);
@@ -216,10 +208,10 @@ static size_t attend_scratch(const Model* m) {
     return 0;
 }
 
-// a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens
-static void attend_forward(const Model* m, Params p, Acts a, int B, int NQ) {
-    int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, first = m->config.softmax_heads * D;
-    KaratDims k = karat_dims(m, B, NQ);
+// a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens. s, here and below: the sizes of the block
+static void attend_forward(const Model* m, Params p, Acts a, Dims s, int B) {
+    int N = s.N, NQ = s.NQ, C = s.C, H = s.H, D = s.D, first = m->config.softmax_heads * D;
+    KaratDims k = karat_dims(m, s, B);
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT: // softmax heads, if any, stand first
         attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, m->config.softmax_heads, D);
@@ -228,7 +220,7 @@ static void attend_forward(const Model* m, Params p, Acts a, int B, int NQ) {
     case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, H, D); break;
     case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, NQ, C, H); break;
     case ATTN_SOFTMAX_RANK:
-        rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, NQ, C, H, m->dims.R);
+        rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, NQ, C, H, s.R);
         break;
     case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, NQ, C, H); break;
     case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
@@ -237,9 +229,9 @@ static void attend_forward(const Model* m, Params p, Acts a, int B, int NQ) {
 }
 
 // a.dqkv from a.dmix
-static void attend_backward(const Model* m, Params p, Params d, Acts a, int B, int NQ) {
-    int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, first = m->config.softmax_heads * D;
-    KaratDims k = karat_dims(m, B, NQ);
+static void attend_backward(const Model* m, Params p, Params d, Acts a, Dims s, int B) {
+    int N = s.N, NQ = s.NQ, C = s.C, H = s.H, D = s.D, first = m->config.softmax_heads * D;
+    KaratDims k = karat_dims(m, s, B);
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT:
         attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, m->config.softmax_heads, D);
@@ -250,7 +242,7 @@ static void attend_backward(const Model* m, Params p, Params d, Acts a, int B, i
     case ATTN_MIXING: mixing_backward(a.dqkv, d.mixing, a.dmix, a.qkv, p.mixing, m->scratch, B, N, NQ, C, H); break;
     case ATTN_SOFTMAX_RANK:
         rank_backward(a.dqkv, d.rank_down, d.rank_up, a.dmix, a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch,
-                      B, N, NQ, C, H, m->dims.R);
+                      B, N, NQ, C, H, s.R);
         break;
     case ATTN_LINEAR: linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, NQ, C, H); break;
     case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
@@ -259,8 +251,8 @@ static void attend_backward(const Model* m, Params p, Params d, Acts a, int B, i
 }
 
 // a.act2 = activation(a.fc1), rows of F
-static void mlp_activation_forward(const Model* m, Params p, Acts a, int rows) {
-    int F = m->dims.F, mlp = m->config.mlp;
+static void mlp_activation_forward(const Model* m, Params p, Acts a, Dims s, int rows) {
+    int F = s.F, mlp = m->config.mlp;
     size_t n = (size_t)rows * F;
     if (mlp < ACTIVATION_COUNT) {
         activation_forward(a.act2, a.fc1, (ActivationKind)mlp, n);
@@ -272,8 +264,8 @@ static void mlp_activation_forward(const Model* m, Params p, Acts a, int rows) {
 }
 
 // act2 = activation(fc1): a.dhidden becomes d(fc1) from d(act2)
-static void mlp_activation_backward(const Model* m, Params p, Params d, Acts a, int rows) {
-    int F = m->dims.F, mlp = m->config.mlp;
+static void mlp_activation_backward(const Model* m, Params p, Params d, Acts a, Dims s, int rows) {
+    int F = s.F, mlp = m->config.mlp;
     size_t n = (size_t)rows * F;
     if (mlp < ACTIVATION_COUNT) {
         activation_backward(a.dhidden, a.dhidden, a.fc1, (ActivationKind)mlp, n);
@@ -286,8 +278,8 @@ static void mlp_activation_backward(const Model* m, Params p, Params d, Acts a, 
 }
 
 // a.fc2 = two KAN layers of a.ln2, in the place of the MLP
-static void kan_mlp_forward(Model* m, Params p, Acts a, int rows) {
-    int C = m->dims.C, F = m->dims.F;
+static void kan_mlp_forward(Model* m, Params p, Acts a, Dims s, int rows) {
+    int C = s.C, F = s.F;
     Basis basis = kan_basis(&m->config);
     kan_forward(a.fc1, a.ln2, p.fc1_weight, p.fc1_spline, p.fc1_bias, m->scratch, rows, C, F, basis);
     lap(m, PART_FC1);
@@ -296,8 +288,8 @@ static void kan_mlp_forward(Model* m, Params p, Acts a, int rows) {
 }
 
 // a.dln from a.dbranch = d(a.fc2)
-static void kan_mlp_backward(Model* m, Params p, Params d, Acts a, int rows) {
-    int C = m->dims.C, F = m->dims.F;
+static void kan_mlp_backward(Model* m, Params p, Params d, Acts a, Dims s, int rows) {
+    int C = s.C, F = s.F;
     Basis basis = kan_basis(&m->config);
     kan_backward(a.dhidden, d.fc2_weight, d.fc2_spline, d.fc2_bias, a.dbranch, a.fc1, p.fc2_weight, p.fc2_spline,
                  m->scratch, rows, F, C, basis);
@@ -310,9 +302,8 @@ static void kan_mlp_backward(Model* m, Params p, Params d, Acts a, int rows) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Planning and allocation
 
-// Workspace in floats that the hungriest kernel wants.
-static size_t model_scratch(const Model* m) {
-    Dims d = m->dims;
+// Workspace in floats that the hungriest kernel of a block wants, and of what is around the blocks
+static size_t block_scratch(const Model* m, Dims d) {
     int B = m->B, rows = B * d.N;
     size_t most = patch_embed_scratch(B, d.S, d.P, d.C);
     most = largest(most, linear_backward_scratch(rows, d.C, 3 * d.C));
@@ -331,7 +322,13 @@ static size_t model_scratch(const Model* m) {
         most = largest(most, kan_scratch(d.C, d.F, kan_basis(&m->config)));
         most = largest(most, kan_scratch(d.F, d.C, kan_basis(&m->config)));
     }
-    return largest(most, attend_scratch(m));
+    return largest(most, attend_scratch(m, d));
+}
+
+static size_t model_scratch(const Model* m) {
+    size_t most = 0;
+    for (int l = 0; l < m->dims.L; l++) { most = largest(most, block_scratch(m, dims_at(m, l))); }
+    return most;
 }
 
 // Sizes only: no buffer is there yet, so that --dry-run can tell what a run would need. B: images a batch holds at most
@@ -341,6 +338,9 @@ RUNS_ONCE static bool model_plan(Model* m, const Config* config, int classes, in
     }
     if (config->precision == PRECISION_BF16 && config->gradcheck) {
         return set_error(err, "--gradcheck takes differences of the loss that are lost in bf16: leave --precision out");
+    }
+    if (config->window || config->local_blocks) {
+        return set_error(err, "--window-size and --local-blocks are not there yet: leave them out");
     }
     *m = (Model){.config = *config, .dims = dims_of(config, classes), .B = B};
     if (!parameter_table(&m->table, config, m->dims, err)) { return false; }
@@ -362,7 +362,7 @@ static bool model_allocate(Model* m, Error* err) {
     m->ema = m->config.model_ema_decay > 0 ? alloc_floats(total, "the running mean of the weights") : NULL;
     m->groups = update_groups(&m->table);
     m->squares = alloc_array(double, granules_of(total), "the gradient norm");
-    m->acts = alloc_floats(m->acts_table.total, "activations");
+    m->acts = alloc_floats(m->acts_table.total / sizeof(float), "activations");
     m->scratch = alloc_floats(model_scratch(m), "workspace");
     m->keep = m->config.drop_path > 0 ? alloc_floats((size_t)m->dims.L * 2 * m->B, "drop path") : NULL;
     if (!params_init(&m->table, &m->config, m->params, err)) { return false; }
@@ -383,37 +383,36 @@ static void model_free(Model* m) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward
 
-// Tokens that block l is calculated for behind its keys and values: the first NQ, N or 1 of them
-static int queries_of(const Model* m, int l) { return l == m->dims.L - 1 ? m->dims.NQ : m->dims.N; }
-
-// Their rows of ln1, as a linear layer's input
-static LinearShape query_rows(const Model* m, int B, int NQ, int OC, int ld_out) {
-    int C = m->dims.C;
-    return (LinearShape){B * NQ, C, OC, NQ < m->dims.N ? m->dims.N * C : C, ld_out};
+// The rows of ln1 that have queries, as a linear layer's input
+static LinearShape query_rows(Dims s, int B, int OC, int ld_out) {
+    return (LinearShape){B * s.NQ, s.C, OC, s.NQ < s.N ? s.N * s.C : s.C, ld_out};
 }
 
+// The part of a bias from i on, which there need not be
+static float* bias_from(float* bias, int i) { return bias ? bias + i : NULL; }
+
 // a.qkv: queries of the first NQ tokens, keys and values of all
-static void qkv_forward(const Model* m, Params p, Acts a, int B, int NQ) {
-    int N = m->dims.N, C = m->dims.C;
-    if (NQ == N) {
+static void qkv_forward(Params p, Acts a, Dims s, int B) {
+    int N = s.N, C = s.C;
+    if (s.NQ == N) {
         linear_forward(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, B * N, C, 3 * C);
     } else {
-        linear_forward_strided(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, query_rows(m, B, NQ, C, N * 3 * C));
-        linear_forward_strided(a.qkv + C, a.ln1, p.qkv_weight + (size_t)C * C, p.qkv_bias + C,
+        linear_forward_strided(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, query_rows(s, B, C, N * 3 * C));
+        linear_forward_strided(a.qkv + C, a.ln1, p.qkv_weight + (size_t)C * C, bias_from(p.qkv_bias, C),
                                (LinearShape){B * N, C, 2 * C, C, 3 * C});
     }
 }
 
 // a.proj = attention(a.x), the branch before its residual
-static void attention_branch_forward(Model* m, Params p, Acts a, int B, int NQ) {
-    int N = m->dims.N, C = m->dims.C, H = m->dims.H;
+static void attention_branch_forward(Model* m, Params p, Acts a, Dims s, int B) {
+    int N = s.N, NQ = s.NQ, C = s.C, H = s.H;
     layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, LAYERNORM_EPS, B * N, C);
     lap(m, PART_NORM);
-    qkv_forward(m, p, a, B, NQ);
+    qkv_forward(p, a, s, B);
     lap(m, PART_QKV);
-    attend_forward(m, p, a, B, NQ);
+    attend_forward(m, p, a, s, B);
     if (p.gate_weight) {
-        linear_forward_strided(a.gate, a.ln1, p.gate_weight, NULL, query_rows(m, B, NQ, H, H));
+        linear_forward_strided(a.gate, a.ln1, p.gate_weight, NULL, query_rows(s, B, H, H));
         gate_forward(a.gated, a.gate, a.mix, B * NQ, C, H);
     }
     lap(m, PART_ATTENTION);
@@ -422,13 +421,13 @@ static void attention_branch_forward(Model* m, Params p, Acts a, int B, int NQ) 
 }
 
 // a.fc2 = mlp(a.x_mid)
-static void mlp_branch_forward(Model* m, Params p, Acts a, int rows) {
-    int C = m->dims.C, F = m->dims.F;
+static void mlp_branch_forward(Model* m, Params p, Acts a, Dims s, int rows) {
+    int C = s.C, F = s.F;
     const float* inp = a.ln2;
     layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, LAYERNORM_EPS, rows, C);
     lap(m, PART_NORM);
     if (m->config.mlp == MLP_KAN) {
-        kan_mlp_forward(m, p, a, rows);
+        kan_mlp_forward(m, p, a, s, rows);
         return;
     }
     if (m->config.mlp == MLP_GR_KAN) {
@@ -438,7 +437,7 @@ static void mlp_branch_forward(Model* m, Params p, Acts a, int rows) {
     }
     linear_forward(a.fc1, inp, p.fc1_weight, p.fc1_bias, rows, C, F);
     lap(m, PART_FC1);
-    mlp_activation_forward(m, p, a, rows);
+    mlp_activation_forward(m, p, a, s, rows);
     lap(m, PART_ACTIVATION);
     linear_forward(a.fc2, a.act2, p.fc2_weight, p.fc2_bias, rows, F, C);
     lap(m, PART_FC2);
@@ -448,38 +447,68 @@ static const float* keep_of(const float* keep, int l, int branch, int B) {
     return keep ? keep + ((size_t)l * 2 + branch) * B : NULL;
 }
 
-// The input of block l + 1 from that of block l, in a.x; keep: drop path, or NULL. Where the head reads the class token
-// alone, so does all of the last block but attention's keys and values.
+// a.x of block l from a.before, what the stream was
+static void enter_stage_forward(Params p, Acts a, Dims s, int B) {
+    switch (s.entry) {
+    case ENTRY_JOIN: prefix_forward(a.x, a.before, p.cls_token, p.reg_token, B, s.N, s.prefix, s.C); break;
+    case ENTRY_NONE: break;
+    }
+}
+
+// Where the stream goes that block l reads, or what is behind the blocks
+static float* stream_into(const Model* m, int l) {
+    Acts a = acts_at(m, l);
+    return l < m->dims.L && dims_at(m, l).entry != ENTRY_NONE ? a.before : a.x;
+}
+
+// From a.x of block l what the next one reads; keep: drop path, or NULL. Where the head reads the class token alone, so
+// does all of the last block but attention's keys and values.
 static void block_forward(Model* m, float* flat, int l, int B, const float* keep) {
-    int N = m->dims.N, C = m->dims.C, NQ = queries_of(m, l);
+    Dims s = dims_at(m, l);
+    int N = s.N, NQ = s.NQ, C = s.C;
     Params p = params_of_block(&m->table, flat, l);
-    Acts a = acts_of_block(&m->acts_table, m->acts, m->B, l);
-    float* x_next = acts_of_block(&m->acts_table, m->acts, m->B, l + 1).x;
-    attention_branch_forward(m, p, a, B, NQ);
-    if (NQ < N) { pool_forward(a.x_mid, a.x, false, true, B, N, C); } // the class tokens; the others end here
+    Acts a = acts_at(m, l);
+    attention_branch_forward(m, p, a, s, B);
+    if (NQ < N) { pool_forward(a.x_mid, a.x, false, 1, B, N, C); } // the class tokens; the others end here
     residual_forward(a.x_mid, NQ < N ? a.x_mid : a.x, a.proj, p.ls1, keep_of(keep, l, 0, m->B), B, NQ, C);
     lap(m, PART_RESIDUAL);
-    mlp_branch_forward(m, p, a, B * NQ);
-    residual_forward(x_next, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), B, NQ, C);
+    mlp_branch_forward(m, p, a, s, B * NQ);
+    residual_forward(stream_into(m, l + 1), a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), B, NQ, C);
     lap(m, PART_RESIDUAL);
+}
+
+// The residual stream's start
+static void embed_forward(Model* m, Params p, const float* images, int B) {
+    Dims s = dims_at(m, 0);
+    bool joined = s.prefix && s.entry != ENTRY_JOIN; // class tokens are there from the start, and have positions
+    patch_embed_forward(stream_into(m, 0), acts_at(m, 0).patches, images, p.patch_weight, p.patch_bias,
+                        joined ? p.cls_token : NULL, p.pos_embed, m->scratch, B, s.S, s.P, s.C);
+    lap(m, PART_PATCH_EMBED);
+}
+
+// a.logits from a.x, what the blocks have made: a norm and a mean over tokens, in either order, and the head
+static void head_forward(Model* m, Params p, Acts a, Dims s, int B) {
+    bool mean = m->config.pool == POOL_AVG, mean_first = m->config.fc_norm;
+    if (mean_first) { pool_forward(a.pooled, a.x, mean, s.prefix, B, s.N, s.C); }
+    layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, mean_first ? a.pooled : a.x, p.norm_weight, p.norm_bias,
+                      LAYERNORM_EPS, mean_first ? B : B * s.N, s.C);
+    lap(m, PART_NORM);
+    if (!mean_first) { pool_forward(a.pooled, a.norm, mean, s.prefix, B, s.N, s.C); }
+    linear_forward(a.logits, mean_first ? a.norm : a.pooled, p.head_weight, p.head_bias, B, s.C, s.K);
+    lap(m, PART_HEAD);
 }
 
 // Logits (B,K) of images (B,3,S,S). flat: the parameters or their running mean; keep: drop path, or NULL.
 static void model_forward(Model* m, float* flat, const float* images, int B, const float* keep) {
-    int NQ = m->dims.NQ, C = m->dims.C, L = m->dims.L;
+    int L = m->dims.L;
     Params p = params_of(&m->table, flat);
-    Acts a = acts_of_block(&m->acts_table, m->acts, m->B, 0);
     m->profile.direction = PROFILE_FORWARD;
-    patch_embed_forward(a.x, a.patches, images, p.patch_weight, p.patch_bias, p.cls_token, p.pos_embed, m->scratch,
-                        B, m->dims.S, m->dims.P, C);
-    lap(m, PART_PATCH_EMBED);
-    for (int l = 0; l < L; l++) { block_forward(m, flat, l, B, keep); }
-    a = acts_of_block(&m->acts_table, m->acts, m->B, L);
-    layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, a.x, p.norm_weight, p.norm_bias, LAYERNORM_EPS, B * NQ, C);
-    lap(m, PART_NORM);
-    pool_forward(a.pooled, a.norm, m->config.pool == POOL_AVG, p.cls_token != NULL, B, NQ, C);
-    linear_forward(a.logits, a.pooled, p.head_weight, p.head_bias, B, C, m->dims.K);
-    lap(m, PART_HEAD);
+    embed_forward(m, p, images, B);
+    for (int l = 0; l < L; l++) {
+        enter_stage_forward(params_of_block(&m->table, flat, l), acts_at(m, l), dims_at(m, l), B);
+        block_forward(m, flat, l, B, keep);
+    }
+    head_forward(m, p, acts_at(m, L), dims_at(m, L), B);
 }
 
 // The loader makes them.
@@ -491,7 +520,7 @@ static const float* model_fetch_images(Model* m, const Batch* batch) { return mo
 
 // Mean loss over B images with soft targets (B,K), after model_forward
 static double model_loss(Model* m, const float* targets, int B) {
-    Acts a = acts_of_block(&m->acts_table, m->acts, m->B, 0);
+    Acts a = acts_at(m, 0);
     cross_entropy_forward(a.losses, a.probs, a.logits, targets, B, m->dims.K);
     double sum = 0;
     for (int b = 0; b < B; b++) { sum += a.losses[b]; }
@@ -503,23 +532,22 @@ static double model_loss(Model* m, const float* targets, int B) {
 
 // dx += what comes through a norm of x (rows, C) from dln. Where --stream-grad stores dx in bf16, here it is rounded.
 static void norm_backward(Model* m, float* dx, float* dweight, float* dbias, const float* dln, const float* x,
-                          const float* weight, const float* mean, const float* rstd, int rows) {
-    int C = m->dims.C;
+                          const float* weight, const float* mean, const float* rstd, int rows, int C) {
     layernorm_backward(dx, dweight, dbias, dln, x, weight, mean, rstd, m->scratch, rows, C);
     if (m->config.stream_grad == STREAM_GRAD_BF16) { round_to_bf16(dx, (size_t)rows * C); }
     lap(m, PART_NORM);
 }
 
 // dx += d(mlp(x_mid)) given dbranch = d(fc2 output)
-static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, float* dx, int rows) {
-    int C = m->dims.C, F = m->dims.F;
+static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, float* dx, Dims s, int rows) {
+    int C = s.C, F = s.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
     if (m->config.mlp == MLP_KAN) {
-        kan_mlp_backward(m, p, d, a, rows);
+        kan_mlp_backward(m, p, d, a, s, rows);
     } else {
         linear_backward(a.dhidden, d.fc2_weight, d.fc2_bias, a.dbranch, a.act2, p.fc2_weight, m->scratch, rows, F, C);
         lap(m, PART_FC2);
-        mlp_activation_backward(m, p, d, a, rows);
+        mlp_activation_backward(m, p, d, a, s, rows);
         lap(m, PART_ACTIVATION);
         linear_backward(a.dln, d.fc1_weight, d.fc1_bias, a.dhidden, gr_kan ? a.act1 : a.ln2, p.fc1_weight, m->scratch,
                         rows, C, F);
@@ -530,82 +558,116 @@ static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, float* dx,
                           m->scratch, rows, C, rational_shape(&m->config));
         lap(m, PART_ACTIVATION);
     }
-    norm_backward(m, dx, d.norm2_weight, d.norm2_bias, a.dln, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd, rows);
+    norm_backward(m, dx, d.norm2_weight, d.norm2_bias, a.dln, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd, rows, C);
 }
 
 // dln1 from a.dqkv
-static void qkv_backward(const Model* m, Params p, Params d, Acts a, int B, int NQ) {
-    int N = m->dims.N, C = m->dims.C;
-    if (NQ == N) {
+static void qkv_backward(const Model* m, Params p, Params d, Acts a, Dims s, int B) {
+    int N = s.N, C = s.C;
+    if (s.NQ == N) {
         linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, p.qkv_weight, m->scratch, B * N, C, 3 * C);
     } else {
         size_t at = (size_t)C * C; // where the keys' weight begins
-        linear_backward_strided(a.dln, 0, d.qkv_weight + at, d.qkv_bias + C, a.dqkv + C, a.ln1, p.qkv_weight + at,
-                                m->scratch, (LinearShape){B * N, C, 2 * C, C, 3 * C});
+        linear_backward_strided(a.dln, 0, d.qkv_weight + at, bias_from(d.qkv_bias, C), a.dqkv + C, a.ln1,
+                                p.qkv_weight + at, m->scratch, (LinearShape){B * N, C, 2 * C, C, 3 * C});
         linear_backward_strided(a.dln, 1, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, p.qkv_weight, m->scratch,
-                                query_rows(m, B, NQ, C, N * 3 * C));
+                                query_rows(s, B, C, N * 3 * C));
     }
 }
 
 // dx += d(attention(x)) given dbranch = d(proj output)
-static void attention_branch_backward(Model* m, Params p, Params d, Acts a, int B, int NQ) {
-    int N = m->dims.N, C = m->dims.C, H = m->dims.H;
+static void attention_branch_backward(Model* m, Params p, Params d, Acts a, Dims s, int B) {
+    int N = s.N, NQ = s.NQ, C = s.C, H = s.H;
     linear_backward(a.dmix, d.proj_weight, d.proj_bias, a.dbranch, p.gate_weight ? a.gated : a.mix, p.proj_weight,
                     m->scratch, B * NQ, C, C);
     lap(m, PART_PROJ);
     if (p.gate_weight) { gate_backward(a.dmix, a.dgate, a.dmix, a.gate, a.mix, B * NQ, C, H); }
-    attend_backward(m, p, d, a, B, NQ);
+    attend_backward(m, p, d, a, s, B);
     lap(m, PART_ATTENTION);
-    qkv_backward(m, p, d, a, B, NQ);
+    qkv_backward(m, p, d, a, s, B);
     if (p.gate_weight) { // which has the same input
         linear_backward_strided(a.dln, 1, d.gate_weight, NULL, a.dgate, a.ln1, p.gate_weight, m->scratch,
-                                query_rows(m, B, NQ, H, H));
+                                query_rows(s, B, H, H));
     }
     lap(m, PART_QKV);
-    norm_backward(m, a.dx, d.norm1_weight, d.norm1_bias, a.dln, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd, B * N);
+    norm_backward(m, a.dx, d.norm1_weight, d.norm1_bias, a.dln, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd, B * N,
+                  C);
 }
 
 // The gradient of the stream where NQ tokens go on, (B,NQ,C)
-static float* stream_gradient(const Model* m, Acts a, int NQ) { return NQ < m->dims.N ? a.dx_token : a.dx; }
+static float* stream_gradient(Acts a, Dims s) { return s.NQ < s.N ? a.dx_token : a.dx; }
 
 // Block l, given the stream's gradient at its output: a.dx of its input
 static void block_backward(Model* m, int l, int B, const float* keep) {
-    int N = m->dims.N, C = m->dims.C, NQ = queries_of(m, l);
+    Dims s = dims_at(m, l);
+    int N = s.N, NQ = s.NQ, C = s.C;
     Params p = params_of_block(&m->table, m->params, l), d = params_of_block(&m->table, m->grads, l);
-    Acts a = acts_of_block(&m->acts_table, m->acts, m->B, l);
-    float* dx = stream_gradient(m, a, NQ);
+    Acts a = acts_at(m, l);
+    float* dx = stream_gradient(a, s);
     if (m->config.recompute && l < m->dims.L - 1) { block_forward(m, m->params, l, B, keep); } // the last is still there
     residual_backward(a.dbranch, d.ls2, dx, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), m->scratch, B, NQ, C);
     lap(m, PART_RESIDUAL);
-    mlp_branch_backward(m, p, d, a, dx, B * NQ);
+    mlp_branch_backward(m, p, d, a, dx, s, B * NQ);
     residual_backward(a.dbranch, d.ls1, dx, a.proj, p.ls1, keep_of(keep, l, 0, m->B), m->scratch, B, NQ, C);
-    if (NQ < N) { pool_backward(a.dx, dx, false, true, B, N, C); } // zero for the tokens that end here
+    if (NQ < N) { pool_backward(a.dx, dx, false, 1, B, N, C); } // zero for the tokens that end here
     lap(m, PART_RESIDUAL);
-    attention_branch_backward(m, p, d, a, B, NQ);
+    attention_branch_backward(m, p, d, a, s, B);
+}
+
+// a.dx of a.before from that of a.x
+static void enter_stage_backward(Params d, Acts a, Dims s, int B) {
+    int C = s.C;
+    switch (s.entry) {
+    case ENTRY_JOIN:
+        prefix_backward(a.dbranch, d.cls_token, d.reg_token, a.dx, B, s.N, s.prefix, C);
+        memcpy(a.dx, a.dbranch, (size_t)B * (s.N - s.prefix) * C * sizeof(float));
+        break;
+    case ENTRY_NONE: break;
+    }
+}
+
+static void embed_backward(Model* m, Params d, int B) {
+    Dims s = dims_at(m, 0);
+    Acts a = acts_at(m, 0);
+    bool joined = s.prefix && s.entry != ENTRY_JOIN;
+    patch_embed_backward(d.patch_weight, d.patch_bias, joined ? d.cls_token : NULL, d.pos_embed, a.dx, a.patches,
+                         m->scratch, B, s.S, s.P, s.C);
+    lap(m, PART_PATCH_EMBED);
+}
+
+// The stream's gradient behind the blocks, dx, from a.dlogits
+static void head_backward(Model* m, Params p, Params d, Acts a, float* dx, Dims s, int B) {
+    bool mean = m->config.pool == POOL_AVG, mean_first = m->config.fc_norm;
+    int rows = mean_first ? B : B * s.N;
+    float* dnorm_input = mean_first ? a.dbranch : dx;
+    linear_backward(mean_first ? a.dln : a.dpooled, d.head_weight, d.head_bias, a.dlogits, mean_first ? a.norm : a.pooled,
+                    p.head_weight, m->scratch, B, s.C, s.K);
+    if (!mean_first) { pool_backward(a.dln, a.dpooled, mean, s.prefix, B, s.N, s.C); }
+    lap(m, PART_HEAD);
+    memset(dnorm_input, 0, (size_t)rows * s.C * sizeof(float));
+    norm_backward(m, dnorm_input, d.norm_weight, d.norm_bias, a.dln, mean_first ? a.pooled : a.x, p.norm_weight,
+                  a.norm_mean, a.norm_rstd, rows, s.C);
+    if (mean_first) { pool_backward(dx, dnorm_input, mean, s.prefix, B, s.N, s.C); }
 }
 
 // Adds to m->grads the gradient of dloss * Σ_b loss_b, after model_forward and model_loss with the same arguments.
 static void model_backward(Model* m, const float* targets, int B, const float* keep, float dloss) {
-    int NQ = m->dims.NQ, C = m->dims.C, L = m->dims.L, K = m->dims.K;
+    int L = m->dims.L;
     Params p = params_of(&m->table, m->params), d = params_of(&m->table, m->grads);
-    Acts a = acts_of_block(&m->acts_table, m->acts, m->B, L);
-    float* dx = stream_gradient(m, a, NQ);
+    Acts a = acts_at(m, L);
     m->profile.direction = PROFILE_BACKWARD;
-    cross_entropy_backward(a.dlogits, a.probs, targets, dloss, B, K);
-    linear_backward(a.dpooled, d.head_weight, d.head_bias, a.dlogits, a.pooled, p.head_weight, m->scratch, B, C, K);
-    pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, NQ, C);
-    lap(m, PART_HEAD);
-    memset(dx, 0, (size_t)B * NQ * C * sizeof(float));
-    norm_backward(m, dx, d.norm_weight, d.norm_bias, a.dln, a.x, p.norm_weight, a.norm_mean, a.norm_rstd, B * NQ);
-    for (int l = L - 1; l >= 0; l--) { block_backward(m, l, B, keep); }
-    patch_embed_backward(d.patch_weight, d.patch_bias, d.cls_token, d.pos_embed, a.dx, a.patches, m->scratch,
-                         B, m->dims.S, m->dims.P, C);
-    lap(m, PART_PATCH_EMBED);
+    cross_entropy_backward(a.dlogits, a.probs, targets, dloss, B, m->dims.K);
+    head_backward(m, p, d, a, stream_gradient(a, dims_at(m, L - 1)), dims_at(m, L), B);
+    for (int l = L - 1; l >= 0; l--) {
+        block_backward(m, l, B, keep);
+        enter_stage_backward(params_of_block(&m->table, m->grads, l), acts_at(m, l), dims_at(m, l), B);
+    }
+    embed_backward(m, d, B);
 }
 
 // Of the last batch, (B,K) and (B)
-static const float* model_logits(const Model* m) { return acts_of_block(&m->acts_table, m->acts, m->B, 0).logits; }
-static const float* model_losses(const Model* m) { return acts_of_block(&m->acts_table, m->acts, m->B, 0).losses; }
+static const float* model_logits(const Model* m) { return acts_at(m, 0).logits; }
+static const float* model_losses(const Model* m) { return acts_at(m, 0).losses; }
 
 // For both of these
 static void model_evaluate(Model* m, float* flat, const Batch* batch) {
@@ -677,17 +739,17 @@ static void model_store(Model* m, float* flat) { (void)m, (void)flat; }
 
 // Names the first activation of the last batch, in the order of the forward, that holds a NaN or Inf; false: none does
 static bool name_bad_activation(const Model* m, int B, char name[160]) {
-    // What has no copy a block comes after the blocks, but for the first row, the patches.
-    for (int l = 0; l <= m->dims.L; l++) {
+    int L = m->dims.L;
+    for (int l = 0; l <= L; l++) {
+        BlockPlace at = place_in(m->acts_table.depths, l);
         for (int i = 0; i < SAVED_ROWS; i++) {
             const Activation* a = &m->acts_table.row[i];
-            bool every_block = a->copies > 1;
-            bool here = every_block ? (size_t)l < a->copies : l == (i == 0 ? 0 : m->dims.L);
-            const float* values = m->acts + a->offset + (every_block ? (size_t)l * (size_t)m->B * a->per_image : 0);
-            size_t floats = (size_t)l + 1 < a->copies ? a->per_image : a->last;
-            if (!here || !a->copies || all_finite(values, (size_t)B * floats)) { continue; }
+            bool first = i == 0; // the patches, in front of the blocks
+            size_t floats = first ? (l == 0 ? a->of_end : 0) : activation_elements(a, at, l, L);
+            const float* values = m->acts + activation_offset(a, at) / sizeof(float);
+            if (!floats || all_finite(values, (size_t)B * floats)) { continue; }
             int used = snprintf(name, 160, "activation %s", a->name);
-            if (every_block) { snprintf(name + used, (size_t)(160 - used), " of block %d", l); }
+            if (a->keeping != ONCE) { snprintf(name + used, (size_t)(160 - used), " of block %d", l); }
             return true;
         }
     }
@@ -701,8 +763,8 @@ static void print_memory(const Model* m, size_t data_bytes) {
     double mb = 1e-6 * sizeof(float), pixels = 3.0 * m->dims.S * m->dims.S;
     double params = mb * (double)m->table.total, moments = (ema ? 3 : 2) * params;
     double grads = params + 1e-6 * (double)gradient_sum_bytes(&m->sum);
-    double saved = mb * (double)m->acts_table.saved;
-    double workspace = mb * (double)(m->acts_table.total - m->acts_table.saved + model_scratch(m));
+    double saved = 1e-6 * (double)m->acts_table.saved;
+    double workspace = 1e-6 * (double)(m->acts_table.total - m->acts_table.saved) + mb * (double)model_scratch(m);
     double batches = mb * 4 * m->B * (pixels + m->dims.K), images = 1e-6 * (double)data_bytes;
     double program = 8; // code, libraries and stacks, as measured
     double total = params + grads + moments + saved + workspace + batches + images + program;

@@ -294,6 +294,10 @@ static KaratGrads karat_grads(Params d, KaratDims k) {
 
 // Sizes that no kernel takes
 static bool kernels_check(const Config* c, Dims d, Error* err) {
+    if (c->window || c->local_blocks || c->no_embed_class || c->fc_norm || !c->qkv_bias) {
+        return set_error(err, "--window-size, --local-blocks, --no-embed-class, --fc-norm and --qkv-bias off are not there on "
+                         "the GPU yet: use ./train_kat --device cpu");
+    }
     if (c->precision == PRECISION_BF16 && (d.C % 8 || d.F % 8 || 3 * d.P * d.P % 8)) {
         return set_error(err, "with --precision bf16 --dim %d, the MLP's width %d and the values of a patch, %d, must "
                          "be multiples of 8: change them, or use --precision fp32", d.C, d.F, 3 * d.P * d.P);

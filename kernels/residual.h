@@ -53,9 +53,9 @@ static inline void residual_backward(float* dbranch, float* dlayer_scale, const 
     if (layer_scale) { add_partials(dlayer_scale, scratch, parts, C); }
 }
 
-// The head's input (B, C) out of x (B, N, C): token 0, or the mean over the tokens that are not the class token
-static inline void pool_forward(float* out, const float* x, bool average, bool has_cls, int B, int N, int C) {
-    int first = average && has_cls ? 1 : 0, last = average ? N : 1;
+// The head's input (B, C) out of x (B, N, C): token 0, or the mean over all but the first `prefix` tokens
+static inline void pool_forward(float* out, const float* x, bool average, int prefix, int B, int N, int C) {
+    int first = average ? prefix : 0, last = average ? N : 1;
     #pragma omp parallel for schedule(static)
     for (int b = 0; b < B; b++) {
         float* y = out + (size_t)b * C;
@@ -69,8 +69,8 @@ static inline void pool_forward(float* out, const float* x, bool average, bool h
 }
 
 // out = mean of tokens first..last-1: dx (B, N, C) =, zero for the tokens left out
-static inline void pool_backward(float* dx, const float* dout, bool average, bool has_cls, int B, int N, int C) {
-    int first = average && has_cls ? 1 : 0, last = average ? N : 1;
+static inline void pool_backward(float* dx, const float* dout, bool average, int prefix, int B, int N, int C) {
+    int first = average ? prefix : 0, last = average ? N : 1;
     #pragma omp parallel for schedule(static)
     for (int row = 0; row < B * N; row++) {
         const float* dy = dout + (size_t)(row / N) * C;

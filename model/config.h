@@ -12,19 +12,26 @@
 #define FREE RESUME_FREE
 
 //  GROUP(title)
-//  INT, REAL, PAIR(field, names, default, min, max, resume, help)   TEXT, SWITCH(field, names, default, resume, help)
+//  INT, INTS, REAL, PAIR(field, names, default, min, max, resume, help)   TEXT, SWITCH(field, names, default, resume, help)
 //  CHOICE(field, names, default, choices, resume, help)   WORDS(field, names, resume, help)
-#define CONFIG_TABLE(GROUP, INT, REAL, PAIR, TEXT, CHOICE, SWITCH, WORDS) \
+#define CONFIG_TABLE(GROUP, INT, INTS, REAL, PAIR, TEXT, CHOICE, SWITCH, WORDS) \
 GROUP("Model") \
-TEXT  (model, "model", "kat-mini-g3b", SAME, "vit|kat|kan - mini|tiny|small|base|large, then -gNb|-gNu for KArAt with grid N, blockwise|universal; or timm's name") \
+TEXT  (model, "model", "kat-mini-g3b", SAME, "vit|kat|kan|convit|swin - mini|tiny|small|base|large, then -gNb|-gNu for KArAt with grid N, blockwise|universal; or timm's name") \
 INT   (image_size, "image-size|img-size", "32", 1, 4096, SAME, "side of the square input") \
 INT   (patch, "patch|patch-size", "4", 1, 1024, SAME, "side P of a patch; divides the image size") \
 INT   (dim, "dim", "96", 1, 16384, SAME, "embedding width C") \
-INT   (depth, "depth", "4", 1, 1000, SAME, "number of blocks L") \
-INT   (heads, "heads", "3", 1, 1024, SAME, "attention heads H; divides the width") \
+INTS  (depth, "depth", "4", 1, 1000, SAME, "number of blocks L; with --window-size of each stage, where the width doubles: 2,2,6,2") \
+INTS  (heads, "heads", "3", 1, 1024, SAME, "attention heads H; divides the width; of each stage") \
+INT   (window, "window-size|window", "0", 0, 1024, SAME, "Swin: attention in windows of so many tokens a side, every second block shifted; 0: over all") \
+INT   (local_blocks, "local-blocks", "0", 0, 1000, SAME, "ConViT: the first N blocks have GPSA, the class token joins behind them; 0: none") \
+REAL  (locality_strength, "locality-strength", "1", 0, 1000, SAME, "ConViT: how sharply GPSA's heads look aside at the start") \
 REAL  (mlp_ratio, "mlp-ratio", "4", 0.01, 64, SAME, "hidden width of the MLP over C") \
 INT   (classes, "classes|num-classes", "0", 0, 65535, SAME, "outputs; 0: as many as the data set has") \
 CHOICE(pool, "pool|gp", "token", CHOICES(POOLS), SAME, "class token, or mean of the tokens without a class token") \
+SWITCH(fc_norm, "fc-norm", "off", SAME, "with --pool avg: the last norm behind the mean, not before it") \
+INT   (reg_tokens, "reg-tokens", "0", 0, 1024, SAME, "registers: so many tokens more, that the head does not read") \
+SWITCH(no_embed_class, "no-embed-class", "off", SAME, "positions for the patches alone, not for class token and registers") \
+SWITCH(qkv_bias, "qkv-bias", "on", SAME, "biases of queries, keys and values") \
 CHOICE(attn, "attn", "karat", CHOICES(ATTENTIONS), SAME, "what turns logits into weights") \
 INT   (softmax_heads, "softmax-heads", "0", 0, 1023, SAME, "hybrid: the first N heads keep softmax, the others KArAt") \
 SWITCH(attn_gate, "attn-gate", "off", SAME, "a gate on what each head gives, a sigmoid of the block's normalised input") \
@@ -42,6 +49,7 @@ SWITCH(karat_full, "karat-full", "off", SAME, "full rank: N x N functions and no
 CHOICE(karat_order, "karat-order", "w-phi", CHOICES(KARAT_ORDERS), SAME, "order of the operator: W Φ(A), Φ(W A), Φ Φ(A)") \
 CHOICE(karat_projection, "karat-projection", "none", CHOICES(PROJECTIONS), SAME, "rows projected on the simplex, or on the l1 unit ball") \
 CHOICE(karat_project, "karat-project", "sigma", CHOICES(KARAT_PROJECTED), SAME, "what is projected: the weights, or z before W") \
+CHOICE(karat_mask, "karat-mask", "region", CHOICES(KARAT_MASKS), SAME, "shifted windows: sums over a token's own region; literal: Φ(A - 100) elsewhere, as softmax has it") \
 CHOICE(karat_mode, "karat-mode", "block", CHOICES(KARAT_MODES), SAME, "an operator for each block, or one shared by all") \
 CHOICE(karat_base, "karat-base", "zero", CHOICES(KARAT_BASE_FUNCTIONS), SAME, "base activation b(x) beside the basis") \
 SWITCH(karat_scales, "karat-scales", "on", SAME, "two trained scalars a unit, as the paper's counts have them") \
@@ -147,18 +155,20 @@ SWITCH(help, "help|h", "off", FREE, "print this and stop")
 
 #define NO_FIELD(...)
 #define INT_FIELD(field, ...) int field;
+#define INTS_FIELD(field, ...) Ints field;
 #define REAL_FIELD(field, ...) double field;
 #define PAIR_FIELD(field, ...) double field[2];
 #define TEXT_FIELD(field, ...) char field[OPTION_TEXT_SIZE];
 #define WORDS_FIELD(field, ...) Words field;
 typedef struct {
-    CONFIG_TABLE(NO_FIELD, INT_FIELD, REAL_FIELD, PAIR_FIELD, TEXT_FIELD, INT_FIELD, INT_FIELD, WORDS_FIELD)
+    CONFIG_TABLE(NO_FIELD, INT_FIELD, INTS_FIELD, REAL_FIELD, PAIR_FIELD, TEXT_FIELD, INT_FIELD, INT_FIELD, WORDS_FIELD)
 } Config;
 
 #define GROUP_ROW(title) {OPTION_GROUP, "", 0, "", 0, 0, "", RESUME_FREE, title},
 #define NUMBER_ROW(type, field, names, initial, min, max, resume, help) \
     {type, names, offsetof(Config, field), initial, min, max, "", resume, help},
 #define INT_ROW(...) NUMBER_ROW(OPTION_INT, __VA_ARGS__)
+#define INTS_ROW(...) NUMBER_ROW(OPTION_INTS, __VA_ARGS__)
 #define REAL_ROW(...) NUMBER_ROW(OPTION_REAL, __VA_ARGS__)
 #define PAIR_ROW(...) NUMBER_ROW(OPTION_PAIR, __VA_ARGS__)
 #define TEXT_ROW(field, names, initial, resume, help) \
@@ -170,7 +180,7 @@ typedef struct {
 #define WORDS_ROW(field, names, resume, help) \
     {OPTION_WORDS, names, offsetof(Config, field), "", 0, 0, "", resume, help},
 static const Option config_table[] = {
-    CONFIG_TABLE(GROUP_ROW, INT_ROW, REAL_ROW, PAIR_ROW, TEXT_ROW, CHOICE_ROW, SWITCH_ROW, WORDS_ROW)
+    CONFIG_TABLE(GROUP_ROW, INT_ROW, INTS_ROW, REAL_ROW, PAIR_ROW, TEXT_ROW, CHOICE_ROW, SWITCH_ROW, WORDS_ROW)
 };
 enum { CONFIG_OPTIONS = sizeof config_table / sizeof config_table[0] };
 #undef SAME
@@ -180,14 +190,25 @@ enum { CONFIG_OPTIONS = sizeof config_table / sizeof config_table[0] };
 
 static inline const Option* config_option(const char* name) { return option_find(config_table, CONFIG_OPTIONS, name); }
 
+// A class token, if there is one, and registers
+static inline int tokens_in_front(const Config* c) { return (c->pool == POOL_TOKEN) + c->reg_tokens; }
+
+static inline int ints_sum(Ints ints) {
+    int sum = 0;
+    for (int i = 0; i < ints.count; i++) { sum += ints.value[i]; }
+    return sum;
+}
+
 // What KArAt's variants cannot be together
 static inline bool operator_check(const Config* c, Error* err) {
     if (c->attn != ATTN_KARAT && c->softmax_heads) {
         return set_error(err, "--softmax-heads %d makes a hybrid with KArAt: give --attn karat", c->softmax_heads);
     }
-    if (c->softmax_heads >= c->heads) {
-        return set_error(err, "--softmax-heads %d leaves none of --heads %d to KArAt: use --attn softmax, or fewer",
-                         c->softmax_heads, c->heads);
+    for (int i = 0; i < c->heads.count; i++) {
+        if (c->softmax_heads >= c->heads.value[i]) {
+            return set_error(err, "--softmax-heads %d leaves none of --heads %d to KArAt: use --attn softmax, or fewer",
+                             c->softmax_heads, c->heads.value[i]);
+        }
     }
     if (c->karat_full && c->karat_order != KARAT_W_PHI) {
         return set_error(err, "--karat-full has no W and no second operator: leave --karat-order out");
@@ -232,13 +253,93 @@ static inline bool classify_check(const Config* c, Error* err) {
     return true;
 }
 
+// The tokens in front of the patches, and what is made of all in the end
+static inline bool tokens_check(const Config* c, Error* err) {
+    if (c->fc_norm && c->pool != POOL_AVG) {
+        return set_error(err, "--fc-norm normalises the mean of the tokens: give --pool avg, or leave it out");
+    }
+    if (c->reg_tokens && !c->no_embed_class) {
+        return set_error(err, "registers have no positions: give --no-embed-class with --reg-tokens %d", c->reg_tokens);
+    }
+    return true;
+}
+
+// Of a Swin
+static inline bool windows_check(const Config* c, Error* err) {
+    int side = c->image_size / c->patch;
+    const struct { const char* flag; bool on; } others[] = {
+        {"local-blocks", c->local_blocks != 0}, {"reg-tokens", c->reg_tokens != 0}, {"fc-norm", c->fc_norm != 0},
+        {"attn-gate", c->attn_gate != 0}, {"softmax-heads", c->softmax_heads != 0},
+        {"karat-full", c->karat_full != 0}};
+    if (!c->window) {
+        return c->depth.count == 1 ||
+               set_error(err, "--depth with %d numbers is of a model in stages: give --window-size, or one number",
+                         c->depth.count);
+    }
+    if (c->pool != POOL_AVG) { return set_error(err, "with --window-size there is no class token: give --pool avg"); }
+    if (c->attn != ATTN_SOFTMAX && c->attn != ATTN_KARAT) {
+        return set_error(err, "attention in windows is softmax or KArAt: give --attn softmax or --attn karat");
+    }
+    if (c->attn_init != ATTN_INIT_TRUNC02) {
+        return set_error(err, "--attn-init %s is of attention over all tokens: leave it out, or --window-size",
+                         choice_name(config_option("attn-init")->choices, c->attn_init));
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (others[i].on) { return set_error(err, "--%s is not there with --window-size: leave one of them out", others[i].flag); }
+    }
+    if (c->attn == ATTN_KARAT && (c->karat_order != KARAT_W_PHI || c->karat_projection != PROJECT_NONE ||
+                                  c->karat_bias != KARAT_BIAS_OFF || c->basis != BASIS_FOURIER)) {
+        return set_error(err, "KArAt in windows is the paper's, W Φ(A) of sines and cosines: leave --basis, --karat-order, "
+                         "--karat-projection and --karat-bias out");
+    }
+    for (int stage = 0; stage < c->depth.count; stage++, side /= 2) {
+        int size = c->window < side ? c->window : side;
+        bool halves = stage == c->depth.count - 1 || side % 2 == 0;
+        if (size == 0 || side % size || !halves) {
+            return set_error(err, "the grid of %d x %d tokens of stage %d is not made of windows of %d, or cannot be halved: "
+                             "change --window-size, --patch or --image-size (32 in patches of 2: grids 16, 8, 4, --window-size 4)",
+                             side, side, stage, size);
+        }
+    }
+    return true;
+}
+
+// Of a ConViT
+static inline bool local_check(const Config* c, Error* err) {
+    if (!c->local_blocks) { return true; }
+    if (c->local_blocks >= ints_sum(c->depth)) {
+        return set_error(err, "--local-blocks %d of %d blocks leave none to the class token, which joins behind them: use "
+                         "fewer", c->local_blocks, ints_sum(c->depth));
+    }
+    if (c->pool != POOL_TOKEN) { return set_error(err, "--local-blocks is of models with a class token: leave --pool out"); }
+    if (c->reg_tokens || c->no_embed_class || c->attn_gate || c->attn_init != ATTN_INIT_TRUNC02) {
+        return set_error(err, "--local-blocks has neither registers nor --no-embed-class, --attn-gate or --attn-init: leave "
+                         "them out");
+    }
+    return true;
+}
+
+static inline bool heads_check(const Config* c, Error* err) {
+    if (c->heads.count != c->depth.count) {
+        return set_error(err, "--heads has %d numbers and --depth has %d: give one for each stage", c->heads.count,
+                         c->depth.count);
+    }
+    for (int stage = 0; stage < c->heads.count; stage++) {
+        int64_t C = (int64_t)c->dim << stage;
+        if (C % c->heads.value[stage]) {
+            return set_error(err, "--dim %lld is not a multiple of --heads %d", (long long)C, c->heads.value[stage]);
+        }
+    }
+    return true;
+}
+
 static inline bool config_check(const Config* c, Error* err) {
     Augment augment;
     int hidden = (int)lround(c->dim * c->mlp_ratio);
     if (c->image_size % c->patch) {
         return set_error(err, "--image-size %d is not a multiple of --patch %d", c->image_size, c->patch);
     }
-    if (c->dim % c->heads) { return set_error(err, "--dim %d is not a multiple of --heads %d", c->dim, c->heads); }
+    if (!heads_check(c, err) || !tokens_check(c, err) || !windows_check(c, err) || !local_check(c, err)) { return false; }
     if (hidden < 1) { return set_error(err, "--mlp-ratio %g of --dim %d leaves no hidden unit", c->mlp_ratio, c->dim); }
     if (c->mlp == MLP_GR_KAN && (c->dim % c->rational_groups || hidden % c->rational_groups)) {
         return set_error(err, "the widths of GR-KAN, %d and %d, must be multiples of --rational-groups %d: "

@@ -7,8 +7,8 @@
 
 // Multiply-adds of KArAt's NQ x N x R units of M coefficients, each one whatever the basis, and of what is around them;
 // one head
-static double karat_macs(const Config* c, Dims d, double NQ) {
-    double N = d.N, D = d.D, R = d.R, units = d.M * NQ * N * R, logits = NQ * N * D, values = NQ * N * D;
+static double karat_macs(const Config* c, Dims d, double N, double NQ) {
+    double D = d.D, R = d.R, units = d.M * NQ * N * R, logits = NQ * N * D, values = NQ * N * D;
     switch (c->karat_order) {
     case KARAT_PHI_W: return (N + NQ) * D * R + units + values;
     case KARAT_PHI_PHI: return logits + 2 * units + values;
@@ -19,11 +19,12 @@ static double karat_macs(const Config* c, Dims d, double NQ) {
     return logits + units + (forms_sigma ? NQ * N * R + values : (N + NQ) * D * R);
 }
 
-// Of what makes weights and takes the values by them, all heads
-static double weights_macs(const Config* c, Dims d, double NQ) {
-    double N = d.N, C = d.C, softmax = 2 * NQ * N * C;
+// Of what makes weights and takes the values by them, all heads, of NQ queries to N tokens
+static double weights_macs(const Config* c, Dims d, double N, double NQ) {
+    double C = d.C, softmax = 2 * NQ * N * C;
+    if (d.local) { return softmax; }
     switch ((Attention)c->attn) {
-    case ATTN_KARAT: return d.HK * karat_macs(c, d, NQ) + softmax * c->softmax_heads / d.H;
+    case ATTN_KARAT: return d.HK * karat_macs(c, d, N, NQ) + softmax * c->softmax_heads / d.H;
     case ATTN_MIXING: return NQ * N * C;
     case ATTN_SOFTMAX_RANK: return softmax + 2 * N * d.R * C;
     case ATTN_LINEAR: return (N + NQ) * C * d.D;
@@ -32,43 +33,53 @@ static double weights_macs(const Config* c, Dims d, double NQ) {
     return 0;
 }
 
-// Of attention between qkv and proj, for the queries of NQ tokens
-static double attention_macs(const Config* c, Dims d, double NQ) {
-    return weights_macs(c, d, NQ) + (c->attn_gate ? NQ * d.C * d.H : 0);
+// Of attention between qkv and proj: over all tokens, or in windows
+static double attention_macs(const Config* c, Dims d) {
+    double weights = d.NA < d.N ? (double)d.N / d.NA * weights_macs(c, d, d.NA, d.NA) : weights_macs(c, d, d.N, d.NQ);
+    return weights + (c->attn_gate ? (double)d.NQ * d.C * d.H : 0);
 }
 
-// Rows of queries, and of all that is behind attention, in all blocks
-static double query_rows_of_blocks(Dims d) { return (d.L - 1.0) * d.N + d.NQ; }
-
-// Of one of the MLP's two layers, in all blocks
+// Of one of the MLP's two layers
 static double fc_macs(const Config* c, Dims d) {
-    return query_rows_of_blocks(d) * d.C * d.F * (c->mlp == MLP_KAN ? 1 + d.MK : 1);
+    return (double)d.NQ * d.C * d.F * (c->mlp == MLP_KAN ? 1 + d.MK : 1);
 }
 
-// enum, name, multiply-adds
+// Of the linear map before the blocks
+static double embed_macs(Dims first) { return pow(first.S / first.P, 2) * 3 * first.P * first.P * first.C; }
+
+// enum, name, multiply-adds in a block of sizes d, and around the blocks, of which the first has sizes `first`
 #define PART_TABLE(ROW) \
-ROW(PART_DATA,        "data",        0) \
-ROW(PART_PATCH_EMBED, "patch embed", (double)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P * d.C) \
-ROW(PART_NORM,        "norm",        0) \
-ROW(PART_QKV,         "qkv",         (2.0 * d.L * d.N + query_rows_of_blocks(d)) * d.C * d.C) \
-ROW(PART_ATTENTION,   "attention",   (d.L - 1) * attention_macs(c, d, d.N) + attention_macs(c, d, d.NQ)) \
-ROW(PART_PROJ,        "proj",        query_rows_of_blocks(d) * d.C * d.C) \
-ROW(PART_RESIDUAL,    "residual",    0) \
-ROW(PART_FC1,         "fc1",         fc_macs(c, d)) \
-ROW(PART_ACTIVATION,  "activation",  0) \
-ROW(PART_FC2,         "fc2",         fc_macs(c, d)) \
-ROW(PART_HEAD,        "head, loss",  (double)d.C * d.K) \
-ROW(PART_UPDATE,      "update",      0)
+ROW(PART_DATA,        "data",        0, 0) \
+ROW(PART_PATCH_EMBED, "patch embed", 0, embed_macs(first)) \
+ROW(PART_NORM,        "norm",        0, 0) \
+ROW(PART_QKV,         "qkv",         (2.0 * d.N + d.NQ) * d.C * d.C, 0) \
+ROW(PART_ATTENTION,   "attention",   attention_macs(c, d), 0) \
+ROW(PART_PROJ,        "proj",        (double)d.NQ * d.C * d.C, 0) \
+ROW(PART_RESIDUAL,    "residual",    0, 0) \
+ROW(PART_FC1,         "fc1",         fc_macs(c, d), 0) \
+ROW(PART_ACTIVATION,  "activation",  0, 0) \
+ROW(PART_FC2,         "fc2",         fc_macs(c, d), 0) \
+ROW(PART_HEAD,        "head, loss",  0, (double)d.C * d.K) \
+ROW(PART_UPDATE,      "update",      0, 0)
 #define PART_ENUM(part, ...) part,
 enum { PART_TABLE(PART_ENUM) PARTS };
 #define PART_NAME(part, name, ...) name,
 static const char* const part_names[PARTS] = {PART_TABLE(PART_NAME)};
 static_assert((int)PARTS <= (int)PROFILE_PARTS, "runtime/profile.h has room for every part");
 
+static double block_macs(const Config* c, Dims d, int part) {
+#define PART_OF_BLOCK(name, text, of_block, around) of_block,
+    const double macs[] = {PART_TABLE(PART_OF_BLOCK)};
+    return macs[part];
+}
+
 static double part_macs(const Config* c, Dims d, int part) {
-#define PART_MACS(name, text, macs) macs,
-    double table[] = {PART_TABLE(PART_MACS)};
-    return table[part];
+#define PART_AROUND(name, text, of_block, around) around,
+    Dims first = dims_of_block(c, d, 0);
+    const double macs[] = {PART_TABLE(PART_AROUND)};
+    double sum = macs[part];
+    for (int l = 0; l < d.L; l++) { sum += block_macs(c, dims_of_block(c, d, l), part); }
+    return sum;
 }
 
 static double model_macs(const Config* c, Dims d) {

@@ -119,14 +119,15 @@ static inline void impulse_block(const ParameterTable* table, Dims d, uint64_t s
     free(Wq);
 }
 
-// Rows of queries and keys beyond the rank of P keep their random start.
-static inline void impulse_init(const ParameterTable* table, Dims d, uint64_t seed, float* flat) {
+// positions: rows of pos_embed, the last n of the patches. Rows of queries and keys beyond the rank of P keep their random
+// start.
+static inline void impulse_init(const ParameterTable* table, Dims d, int positions, uint64_t seed, float* flat) {
     int n = d.S / d.P * (d.S / d.P), C = d.C, D = d.D;
     double* P = alloc_array(double, (size_t)n * C + (size_t)D * (n + C), "an impulse start");
     double *U = P + (size_t)n * C, *Wk = U + (size_t)D * n;
     float* pos_embed = params_of(table, flat).pos_embed;
-    for (int i = 0; i < d.N * C; i++) { pos_embed[i] *= (float)IMPULSE_POSITIONS; }
-    impulse_codes(P, pos_embed + (size_t)(d.N - n) * C, n, C);
+    for (int i = 0; i < positions * C; i++) { pos_embed[i] *= (float)IMPULSE_POSITIONS; }
+    impulse_codes(P, pos_embed + (size_t)(positions - n) * C, n, C);
     int rank = impulse_keys(Wk, P, n, C, D);
     impulse_directions(U, P, Wk, rank, n, C);
     #pragma omp parallel for schedule(dynamic)

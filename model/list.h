@@ -16,16 +16,19 @@ static inline size_t count_parameters(const char* model, int classes, Error* err
     return count;
 }
 
+static inline void list_model(FILE* out, const char* family, const Preset* p) {
+    char name[32];
+    Error err;
+    snprintf(name, sizeof name, "%s-%s", family, p->name);
+    fprintf(out, "  %-15s %6d %10s %9s %7d, %-5d %24zu %13zu\n", name, p->dim, p->heads, p->depth, p->image_size, p->patch,
+            count_parameters(name, 1000, &err), count_parameters(name, 10, &err));
+}
+
 static inline void list_models(FILE* out) {
-    fprintf(out, "Models (--model)  width  heads  blocks  image, patch  parameters, 1000 classes    10 classes\n");
+    fprintf(out, "Models (--model)  width      heads    blocks  image, patch  parameters, 1000 classes    10 classes\n");
     for (int i = 0; i < FAMILIES; i++) {
         for (int k = 0; k < PRESETS; k++) {
-            const Preset* p = &presets[k];
-            char name[32];
-            Error err;
-            snprintf(name, sizeof name, "%s-%s", families[i].name, p->name);
-            fprintf(out, "  %-15s %6d %6d %7d %7d, %-5d %24zu %13zu\n", name, p->dim, p->heads, p->depth, p->image_size,
-                    p->patch, count_parameters(name, 1000, &err), count_parameters(name, 10, &err));
+            if (presets[k].backbone == families[i].backbone) { list_model(out, families[i].name, &presets[k]); }
         }
     }
     for (int i = 0; i < FAMILIES; i++) {
@@ -34,7 +37,7 @@ static inline void list_models(FILE* out) {
     fprintf(out, "  NAME-gNb        with KArAt attention, grid N, an operator for each block: vit-tiny-g3b\n"
                  "  NAME-gNu        with KArAt attention, grid N, one operator shared by all blocks: kat-small-g3u\n"
                  "  timm's names    vit_tiny_patch16_224, deit_small_patch16_224, deit3_base_patch16_384, kat_base_patch16_224,\n"
-                 "                  with other patches and image sizes; what follows a dot names weights and is passed over\n");
+                 "                  convit_tiny, swin_tiny_patch4_window7_224, with other patches and image sizes; what follows a dot names weights and is passed over\n");
 }
 
 static inline void list_choices(FILE* out, const char* title, const char* option, const char* const* notes) {

@@ -18,42 +18,8 @@
 #include "../runtime/checkpoint.h"
 #include "../runtime/memory.h"
 #include "../runtime/random.h"
-#include "config.h"
+#include "stages.h"
 #include <string.h>
-
-// The sizes every function speaks of. N = (S/P)² patches, + 1 with a class token.
-typedef struct {
-    int S, P;    // image side, patch side
-    int C, H, L; // width, heads, blocks
-    int N;       // tokens
-    int NQ;      // tokens whose queries, and all behind them, the last block calculates: the class token, if the head
-                 // reads no other
-    int D;       // width of a head
-    int F;       // hidden width of the MLP
-    int K;       // classes
-    int HK;      // heads with KArAt: all but the softmax ones
-    int G, R, M; // KArAt: grid, rank, coefficients a unit
-    int MK;      // splines an edge of a KAN layer
-} Dims;
-
-static inline Basis config_basis(const Config* c) {
-    return (Basis){.kind = (KaratBasis)c->basis, .grid = c->grid, .order = c->spline_order,
-                   .range = (float)c->spline_range};
-}
-
-static inline Basis kan_basis(const Config* c) {
-    return (Basis){.kind = BASIS_BSPLINE, .grid = c->kan_grid, .order = c->kan_order, .range = (float)c->kan_range};
-}
-
-static inline Dims dims_of(const Config* c, int classes) {
-    int patches = c->image_size / c->patch, N = patches * patches + (c->pool == POOL_TOKEN);
-    bool full = c->attn == ATTN_KARAT && c->karat_full;
-    return (Dims){.S = c->image_size, .P = c->patch, .C = c->dim, .H = c->heads, .L = c->depth, .N = N,
-                  .NQ = c->pool == POOL_TOKEN ? 1 : N, .D = c->dim / c->heads,
-                  .F = (int)lround(c->dim * c->mlp_ratio), .K = classes,
-                  .HK = c->heads - c->softmax_heads, .G = c->grid, .R = full ? N : c->karat_rank,
-                  .M = basis_coefficients(config_basis(c)), .MK = basis_coefficients(kan_basis(c))};
-}
 
 // How a tensor starts: TRUNC_NORMAL and NORMAL by deviation, UNIFORM by bound, CONSTANT by value; a rational's
 // coefficients from rational_start() (value 1 or 2: which rational of the block); KArAt's by coefficient_start() (value:
@@ -90,6 +56,9 @@ typedef struct {
 #define SHAPE(...) __VA_ARGS__
 #define OPERATOR(name) (c->karat_mode == KARAT_UNIVERSAL ? "karat." name : "blocks.%d.attn.karat." name)
 #define WHEN_TOKEN (c->pool == POOL_TOKEN)
+#define WHEN_REGISTERS (c->reg_tokens > 0)
+#define WHEN_QKV_BIAS (c->qkv_bias)
+#define NORM(name) (c->fc_norm ? "fc_norm." name : "norm." name)
 #define WHEN_KARAT (c->attn == ATTN_KARAT)
 #define WHEN_SCALES (WHEN_KARAT && c->karat_scales)
 #define WHEN_BIAS (WHEN_KARAT && c->karat_bias == KARAT_BIAS_BLOCK)
@@ -109,24 +78,25 @@ typedef struct {
 // l: the block
 #define PARAMETER_TABLE(T) \
 T(cls_token,    "cls_token",                  WHEN_TOKEN,  UPDATE_PLAIN,   INIT_NORMAL,       1e-6,           SHAPE(1, 1, d.C)) \
-T(pos_embed,    "pos_embed",                  true,        UPDATE_PLAIN,   INIT_TRUNC_NORMAL, 0.02,           SHAPE(1, d.N, d.C)) \
+T(reg_token,    "reg_token",                  WHEN_REGISTERS, UPDATE_PLAIN, INIT_NORMAL,      1e-6,           SHAPE(1, c->reg_tokens, d.C)) \
+T(pos_embed,    "pos_embed",                  true,        UPDATE_PLAIN,   INIT_TRUNC_NORMAL, 0.02,           SHAPE(1, positions_of(c, d), d.C)) \
 T(patch_weight, "patch_embed.proj.weight",    true,        UPDATE_DECAYED, INIT_UNIFORM,      patch_bound,    SHAPE(d.C, 3, d.P, d.P)) \
 T(patch_bias,   "patch_embed.proj.bias",      true,        UPDATE_PLAIN,   INIT_UNIFORM,      patch_bound,    SHAPE(d.C)) \
 T(norm1_weight, "blocks.%d.norm1.weight",     true,        UPDATE_PLAIN,   INIT_CONSTANT,     1,              SHAPE(d.C)) \
 T(norm1_bias,   "blocks.%d.norm1.bias",       true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
 T(qkv_weight,   "blocks.%d.attn.qkv.weight",  true,        UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(3 * d.C, d.C)) \
-T(qkv_bias,     "blocks.%d.attn.qkv.bias",    true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(3 * d.C)) \
-T(karat_coef,   OPERATOR("coef"),             WHEN_KARAT,  UPDATE_DECAYED, INIT_COEFFICIENTS, karat.coef,     SHAPE(d.HK, d.R, d.M, d.N)) \
-T(scale_basis,  OPERATOR("scale_basis"),      WHEN_SCALES, UPDATE_DECAYED, INIT_CONSTANT,     karat.basis,    SHAPE(d.HK, d.R, d.N)) \
-T(scale_base,   OPERATOR("scale_base"),       WHEN_SCALES, UPDATE_DECAYED, INIT_CONSTANT,     1,              SHAPE(d.HK, d.R, d.N)) \
-T(outer_coef,   OPERATOR("outer.coef"),       WHEN_OUTER,  UPDATE_DECAYED, INIT_COEFFICIENTS, outer.coef,     SHAPE(d.HK, d.R, d.M, d.N)) \
-T(outer_scale_basis, OPERATOR("outer.scale_basis"), WHEN_OUTER && c->karat_scales, UPDATE_DECAYED, INIT_CONSTANT, outer.basis, SHAPE(d.HK, d.R, d.N)) \
-T(outer_scale_base,  OPERATOR("outer.scale_base"),  WHEN_OUTER && c->karat_scales, UPDATE_DECAYED, INIT_CONSTANT, 1, SHAPE(d.HK, d.R, d.N)) \
-T(karat_weight, OPERATOR("proj.weight"),      WHEN_W,      UPDATE_DECAYED, INIT_TRUNC_NORMAL, karat.weight,   SHAPE(d.HK, d.N, d.R)) \
-T(karat_bias,   OPERATOR("proj.bias"),        WHEN_BIAS,   UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.N)) \
-T(mixing,       "blocks.%d.attn.mixing",      WHEN_MIXING, UPDATE_DECAYED, INIT_CONSTANT,     1.0 / d.N,      SHAPE(d.H, d.N, d.N)) \
-T(rank_down,    "blocks.%d.attn.rank.down",   WHEN_RANK,   UPDATE_DECAYED, INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.R, d.N)) \
-T(rank_up,      "blocks.%d.attn.rank.up",     WHEN_RANK,   UPDATE_DECAYED, INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.N, d.R)) \
+T(qkv_bias,     "blocks.%d.attn.qkv.bias",    WHEN_QKV_BIAS, UPDATE_PLAIN, INIT_CONSTANT,     0,              SHAPE(3 * d.C)) \
+T(karat_coef,   OPERATOR("coef"),             WHEN_KARAT,  UPDATE_DECAYED, INIT_COEFFICIENTS, karat.coef,     SHAPE(d.HK, d.R, d.M, d.NA)) \
+T(scale_basis,  OPERATOR("scale_basis"),      WHEN_SCALES, UPDATE_DECAYED, INIT_CONSTANT,     karat.basis,    SHAPE(d.HK, d.R, d.NA)) \
+T(scale_base,   OPERATOR("scale_base"),       WHEN_SCALES, UPDATE_DECAYED, INIT_CONSTANT,     1,              SHAPE(d.HK, d.R, d.NA)) \
+T(outer_coef,   OPERATOR("outer.coef"),       WHEN_OUTER,  UPDATE_DECAYED, INIT_COEFFICIENTS, outer.coef,     SHAPE(d.HK, d.R, d.M, d.NA)) \
+T(outer_scale_basis, OPERATOR("outer.scale_basis"), WHEN_OUTER && c->karat_scales, UPDATE_DECAYED, INIT_CONSTANT, outer.basis, SHAPE(d.HK, d.R, d.NA)) \
+T(outer_scale_base,  OPERATOR("outer.scale_base"),  WHEN_OUTER && c->karat_scales, UPDATE_DECAYED, INIT_CONSTANT, 1, SHAPE(d.HK, d.R, d.NA)) \
+T(karat_weight, OPERATOR("proj.weight"),      WHEN_W,      UPDATE_DECAYED, INIT_TRUNC_NORMAL, karat.weight,   SHAPE(d.HK, d.NA, d.R)) \
+T(karat_bias,   OPERATOR("proj.bias"),        WHEN_BIAS,   UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.NA)) \
+T(mixing,       "blocks.%d.attn.mixing",      WHEN_MIXING, UPDATE_DECAYED, INIT_CONSTANT,     1.0 / d.NA,      SHAPE(d.H, d.NA, d.NA)) \
+T(rank_down,    "blocks.%d.attn.rank.down",   WHEN_RANK,   UPDATE_DECAYED, INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.R, d.NA)) \
+T(rank_up,      "blocks.%d.attn.rank.up",     WHEN_RANK,   UPDATE_DECAYED, INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.NA, d.R)) \
 T(gate_weight,  "blocks.%d.attn.gate.weight", WHEN_GATE,   UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.H, d.C)) \
 T(proj_weight,  "blocks.%d.attn.proj.weight", true,        UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.C)) \
 T(proj_bias,    "blocks.%d.attn.proj.bias",   true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
@@ -145,8 +115,8 @@ T(fc2_weight,   "blocks.%d.mlp.fc2.weight",   true,        UPDATE_DECAYED, fc_in
 T(fc2_spline,   "blocks.%d.mlp.fc2.spline_weight", WHEN_KAN, UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.F, d.MK)) \
 T(fc2_bias,     "blocks.%d.mlp.fc2.bias",     true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
 T(ls2,          "blocks.%d.ls2.gamma",        WHEN_LS,     UPDATE_PLAIN,   INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
-T(norm_weight,  "norm.weight",                true,        UPDATE_PLAIN,   INIT_CONSTANT,     1,              SHAPE(d.C)) \
-T(norm_bias,    "norm.bias",                  true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(norm_weight,  NORM("weight"),               true,        UPDATE_PLAIN,   INIT_CONSTANT,     1,              SHAPE(d.C)) \
+T(norm_bias,    NORM("bias"),                 true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
 T(head_weight,  "head.weight",                true,        UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.K, d.C)) \
 T(head_bias,    "head.bias",                  true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.K))
 
@@ -233,7 +203,7 @@ static inline double basis_power(const Config* c, Dims d) {
         sum += weight * basis_squares((float)(u * 4e-4 * d.C), basis);
         weights += weight;
     }
-    for (int q = 0; q < d.N; q++) { window += pow(basis_shannon_window(q, d.N), 2) / d.N; }
+    for (int q = 0; q < d.NA; q++) { window += pow(basis_shannon_window(q, d.NA), 2) / d.NA; }
     return sum / weights * (basis.kind == BASIS_SHANNON ? window : 1);
 }
 
@@ -249,11 +219,11 @@ static inline KaratStart operator_start(const Config* c, Dims d, int n, bool mak
     KaratStart start = {.coef = c->karat_init_scale, .basis = 1 / sqrt(n), .weight = 0.02};
     if (c->karat_init == KARAT_INIT_PAPER) { return start; }
     if (makes_sigma) {
-        start.basis = 1 / (d.N * sqrt(n * basis_power(c, d)));
+        start.basis = 1 / (d.NA * sqrt(n * basis_power(c, d)));
         if (!c->karat_scales) { start.coef *= start.basis; }
     } else {
         double scale = c->karat_scales ? start.basis : 1;
-        start.weight = 1 / (d.N * sqrt(d.R * n * scale * scale * basis_power(c, d)));
+        start.weight = 1 / (d.NA * sqrt(d.R * n * scale * scale * basis_power(c, d)));
     }
     return start;
 }
@@ -261,7 +231,7 @@ static inline KaratStart operator_start(const Config* c, Dims d, int n, bool mak
 // Of the operator that the tensors "coef", "scale_basis" are of, and of W
 static inline KaratStart karat_start(const Config* c, Dims d) {
     bool after_W = c->karat_order == KARAT_PHI_W;
-    KaratStart start = operator_start(c, d, after_W ? d.R : d.N, after_W || c->karat_full);
+    KaratStart start = operator_start(c, d, after_W ? d.R : d.NA, after_W || c->karat_full);
     if (after_W) { start.weight = 0.02; }
     return start;
 }
@@ -322,11 +292,14 @@ static inline void place_tensors(ParameterTable* table) {
     }
 }
 
+// Rows of pos_embed
+static inline int positions_of(const Config* c, Dims d) { return c->no_embed_class ? d.N - d.prefix : d.N; }
+
 static inline bool parameter_table(ParameterTable* table, const Config* c, Dims d, Error* err) {
     double patch_bound = 1 / sqrt(3.0 * d.P * d.P), fc1_deviation = 0.02, fc2_deviation = 0.02;
     RationalShape r = rational_shape(c);
     KaratStart karat = karat_start(c, d), outer = operator_start(c, d, d.R, true);
-    double rank_deviation = pow((double)d.N * d.R, -0.25); // sigma as large as softmax's weights, both maps alike
+    double rank_deviation = pow((double)d.NA * d.R, -0.25); // sigma as large as softmax's weights, both maps alike
     bool preserving = c->mlp == MLP_GR_KAN && c->mlp_init == MLP_INIT_VARIANCE_PRESERVING;
     InitKind fc_init = preserving ? INIT_NORMAL : INIT_TRUNC_NORMAL;
     if (preserving && (!preserving_deviation(c, 1, d.C, &fc1_deviation, err) ||

@@ -114,30 +114,31 @@ static inline bool take_mlp(Config* c, const NamedFile* f, Error* err) {
 }
 
 static inline void assume_heads(Config* c) {
-    c->heads = c->dim % 64 == 0 && c->dim / 64 <= 1024 ? c->dim / 64 : 1;
+    c->heads = one_int(c->dim % 64 == 0 && c->dim / 64 <= 1024 ? c->dim / 64 : 1);
     for (int i = 0; i < PRESETS; i++) {
-        if (presets[i].dim == c->dim) { c->heads = presets[i].heads; }
+        if (presets[i].backbone == BACKBONE_VIT && presets[i].dim == c->dim) { c->heads = one_int(atoi(presets[i].heads)); }
     }
 }
 
 // "vit-tiny" where the model is one of the named, else "vit-8x1": width and blocks
 static inline void name_by_sizes(Config* c) {
     const char* family = c->mlp == MLP_GR_KAN ? "kat" : c->mlp == MLP_KAN ? "kan" : "vit";
-    snprintf(c->model, sizeof c->model, "%s-%dx%d", family, c->dim, c->depth);
+    snprintf(c->model, sizeof c->model, "%s-%dx%d", family, c->dim, ints_sum(c->depth));
     for (int i = 0; i < PRESETS; i++) {
         const Preset* p = &presets[i];
-        bool same = p->dim == c->dim && p->depth == c->depth && p->image_size == c->image_size && p->patch == c->patch;
+        bool same = p->backbone == BACKBONE_VIT && p->dim == c->dim && atoi(p->depth) == ints_sum(c->depth) &&
+                    p->image_size == c->image_size && p->patch == c->patch;
         if (same) { snprintf(c->model, sizeof c->model, "%s-%s", family, p->name); }
     }
 }
 
 static inline void print_sizes(const Config* c, const char* path) {
     printf("sizes      of %s, flags beside it win: C %d, %d blocks, patch %d, image %d, MLP %g C of %s, %s%s", path,
-           c->dim, c->depth, c->patch, c->image_size, c->mlp_ratio,
+           c->dim, ints_sum(c->depth), c->patch, c->image_size, c->mlp_ratio,
            choice_name(config_option("mlp")->choices, c->mlp),
            c->pool == POOL_TOKEN ? "class token" : "no class token", c->layer_scale > 0 ? ", LayerScale" : "");
     if (c->classes) { printf(", %d classes", c->classes); }
-    printf("; assumed: %d heads\n", c->heads);
+    printf("; assumed: %d heads\n", c->heads.value[0]);
 }
 
 // The outputs of the head, for an evaluation: they need not be as many as the data have classes.

@@ -2,7 +2,7 @@
 // and help: the parser, --help, the printed and the saved configuration, and the comparison on resume all read it.
 //
 // Accepted: --flag value, --flag=value; a name of one letter as -f too; a switch may stand alone (on); a pair takes two
-// values or "a,b"; a list takes the words up to the next flag.
+// values or "a,b"; numbers are one or several, "2,2,6,2"; a list takes the words up to the next flag.
 #pragma once
 #include "error.h"
 #include <ctype.h>
@@ -17,12 +17,17 @@ typedef enum {
     OPTION_INT,    // int
     OPTION_REAL,   // double
     OPTION_PAIR,   // double[2]
+    OPTION_INTS,   // Ints
     OPTION_TEXT,   // char[OPTION_TEXT_SIZE]
     OPTION_CHOICE, // int, the position in choices
     OPTION_SWITCH, // int, 0 or 1
     OPTION_WORDS,  // Words, of the command line alone: as a text they are none
 } OptionType;
-enum { OPTION_TEXT_SIZE = 512 };
+enum { OPTION_TEXT_SIZE = 512, OPTION_INTS_MOST = 4 };
+
+typedef struct { int count, value[OPTION_INTS_MOST]; } Ints; // those behind count are 0
+
+static inline Ints one_int(int value) { return (Ints){1, {value}}; }
 
 // A list in the command line, which it lies in; behind: characters of the first word that are in front of it, "--flag="
 typedef struct { char** word; int count, behind; } Words;
@@ -126,12 +131,26 @@ static inline bool parse_pair(const Option* option, const char* text, double* pa
     return parse_real(option, first, &pair[0], err) && parse_real(option, text + length + 1, &pair[1], err);
 }
 
+static inline bool parse_ints(const Option* option, const char* text, Ints* ints, Error* err) {
+    *ints = (Ints){0};
+    for (const char* at = text; ints->count < OPTION_INTS_MOST;) {
+        char one[64];
+        size_t length = strcspn(at, ",");
+        snprintf(one, sizeof one, "%.*s", (int)length, at);
+        if (!parse_int(option, one, &ints->value[ints->count++], err)) { return false; }
+        if (!at[length]) { return true; }
+        at += length + 1;
+    }
+    return set_error(err, "--%s %s has more than %d numbers", option_name(option), text, OPTION_INTS_MOST);
+}
+
 static inline bool option_set(void* config, const Option* option, const char* text, Error* err) {
     void* field = (char*)config + option->offset;
     switch (option->type) {
     case OPTION_INT: return parse_int(option, text, (int*)field, err);
     case OPTION_REAL: return parse_real(option, text, (double*)field, err);
     case OPTION_PAIR: return parse_pair(option, text, (double*)field, err);
+    case OPTION_INTS: return parse_ints(option, text, (Ints*)field, err);
     case OPTION_TEXT:
         if (strlen(text) >= OPTION_TEXT_SIZE) {
             return set_error(err, "--%s is longer than %d characters", option_name(option), OPTION_TEXT_SIZE - 1);
@@ -177,6 +196,12 @@ static inline const char* option_text(const void* config, const Option* option, 
         real_text(real[0], text);
         strcat(text, ",");
         real_text(real[1], text + strlen(text));
+        break;
+    case OPTION_INTS:
+        for (int i = 0, used = 0; i < ((const Ints*)field)->count; i++) {
+            used += snprintf(text + used, OPTION_TEXT_SIZE - (size_t)used, "%s%d", i ? "," : "",
+                             ((const Ints*)field)->value[i]);
+        }
         break;
     case OPTION_TEXT: snprintf(text, OPTION_TEXT_SIZE, "%s", (const char*)field); break;
     case OPTION_CHOICE: snprintf(text, OPTION_TEXT_SIZE, "%s", choice_name(option->choices, *whole)); break;
@@ -296,7 +321,7 @@ static inline bool options_peek(const Option* table, int count, int argc, char**
 
 // What --help puts in the place of the value
 static inline const char* option_value_name(const Option* o) {
-    return o->type == OPTION_INT ? "N" : o->type == OPTION_REAL ? "X" : o->type == OPTION_PAIR ? "X X"
+    return o->type == OPTION_INT ? "N" : o->type == OPTION_INTS ? "N[,N...]" : o->type == OPTION_REAL ? "X" : o->type == OPTION_PAIR ? "X X"
          : o->type == OPTION_TEXT ? "TEXT" : o->type == OPTION_CHOICE ? o->choices
          : o->type == OPTION_WORDS ? "TEXT..." : "[on|off]";
 }

@@ -133,7 +133,7 @@ static void add_image(AttentionMaps* s, const float* image, int b, const char* n
 static void make_maps(AttentionMaps* s, const float* images, int B) {
     Model* m = &s->run->t.model;
     model_forward(m, m->params, images, B, NULL);
-    Acts a = acts_of_block(&m->acts_table, m->acts, m->B, s->block);
+    Acts a = acts_of_block(&m->acts_table, m->acts, s->block);
     attention_logits(s->maps[0], m, a, B);
     attention_weights(s->maps[1], m, params_of_block(&m->table, m->params, s->block), a, B);
 }

@@ -34,7 +34,7 @@ static void attention_weights(float* sigma, const Model* m, Params p, Acts a, in
     for (int first = 0; first < N; first += D) {
         int count = N - first < D ? N - first : D;
         set_unit_values(unit.qkv, m, first, B);
-        attend_forward(m, p, unit, B, N);
+        attend_forward(m, p, unit, m->dims, B);
         for (size_t row = 0; row < tokens * H; row++) { // image, head, token
             size_t bh = row / N, token = bh / H * N + row % N;
             memcpy(sigma + row * N + first, unit.mix + token * C + bh % H * D, count * sizeof(float));

@@ -184,8 +184,8 @@ static bool add_units(FunctionStudy* s, int block, int h, const UnitInputs* in, 
 // Of a block, whose activations model_forward has left
 static bool add_operator(FunctionStudy* s, int block, int B, Csv* csv, Error* err) {
     Model* m = &s->run->t.model;
-    KaratDims d = karat_dims(m, B, m->dims.N);
-    Acts a = acts_of_block(&m->acts_table, m->acts, m->B, block);
+    KaratDims d = karat_dims(m, m->dims, B);
+    Acts a = acts_of_block(&m->acts_table, m->acts, block);
     KaratOperator w = first_operator(m, m->params, block, d);
     int softmax = m->config.softmax_heads;
     float* A = karat_has_inner(d) ? alloc_floats((size_t)B * m->dims.H * d.N * d.N, "logits of attention") : NULL;
@@ -205,7 +205,7 @@ static bool add_operator(FunctionStudy* s, int block, int B, Csv* csv, Error* er
 static bool add_rationals(FunctionStudy* s, int block, int B, Error* err) {
     enum { SOME = 1 << 15 };
     Model* m = &s->run->t.model;
-    Acts a = acts_of_block(&m->acts_table, m->acts, m->B, block);
+    Acts a = acts_of_block(&m->acts_table, m->acts, block);
     size_t rows = (size_t)B * m->dims.N;
     float* inputs = alloc_floats(SOME + 1, "inputs");
     bool ok = true;
@@ -275,7 +275,7 @@ static void evaluate_place(const FunctionStudy* s, size_t c, size_t k, const flo
         }
         return;
     }
-    KaratDims d = karat_dims(m, 1, m->dims.N);
+    KaratDims d = karat_dims(m, m->dims, 1);
     KaratOperator w = first_operator(m, flat, place->block, d);
     float* theta = folded_units(w, d, place->head);
     unit_values(values_at(s, c, k, 0), place->x, CURVE_POINTS, w, theta, d, place->head, place->p, place->q);
@@ -358,7 +358,7 @@ static void plot_place(Figure* f, const FunctionStudy* s, size_t k) {
 
 static void functions_panel(Figure* f, const FunctionStudy* s, size_t k, int rank) {
     const FunctionPlace* p = &s->places[k];
-    bool inner = karat_has_inner(karat_dims(&s->run->t.model, 1, s->run->t.model.dims.N));
+    bool inner = karat_has_inner(karat_dims(&s->run->t.model, s->run->t.model.dims, 1));
     char title[PLOT_TEXT];
     if (p->which) {
         snprintf(title, sizeof title, "block %d, rational %d", p->block, p->which);

@@ -27,7 +27,7 @@ static int imposed_chunk(const Imposed* s, int count) { return s->mean ? count :
 // The weights of block l's attention for the one image of the last forward: map (H,N,N)
 static void teacher_map(Model* teacher, float* map, int l) {
     attention_weights(map, teacher, params_of_block(&teacher->table, teacher->params, l),
-                      acts_of_block(&teacher->acts_table, teacher->acts, teacher->B, l), 1);
+                      acts_of_block(&teacher->acts_table, teacher->acts, l), 1);
 }
 
 // Before a forward of the student with the weights `flat`

@@ -59,7 +59,7 @@ static void spectrum_of_block(Spectrum* s, int l, WorkProgress* progress) {
         const Batch* batch = loader_next(&t->test_loader);
         int B = batch->count < s->images - first ? batch->count : s->images - first;
         model_forward(m, m->params, model_images(m, batch), B, NULL);
-        Acts a = acts_of_block(&m->acts_table, m->acts, m->B, l);
+        Acts a = acts_of_block(&m->acts_table, m->acts, l);
         attention_logits(maps, m, a, B);
         spectrum_of_maps(s, 0, maps, first, B);
         attention_weights(maps, m, params_of_block(&m->table, m->params, l), a, B);

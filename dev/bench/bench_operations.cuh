@@ -165,7 +165,7 @@ static void time_attention(Operations* o) {
     int B = m->B, L = whole_blocks(m);
     bool karat = m->config.attn == ATTN_KARAT;
     double n = (double)B * d.N * d.C, kept = 4.0 * B * d.H * d.N * (karat ? d.R : 1); // z, or the log-sum-exp
-    double forward = 2 * B * attention_macs(&m->config, d, d.N), logits = 2.0 * B * d.N * d.N * d.C;
+    double forward = 2 * B * attention_macs(&m->config, d), logits = 2.0 * B * d.N * d.N * d.C;
     char name[64], backward[80];
     snprintf(name, sizeof name, karat ? "karat, G = %d" : "attention", d.G);
     snprintf(backward, sizeof backward, "%s, backward", name);

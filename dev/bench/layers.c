@@ -11,6 +11,7 @@ typedef struct { // one block of the model, and what its operations are called w
     Model* m;
     Params p, d;
     Acts a;
+    Dims sizes;
     RationalShape shape;
     const float* images;
     int B, N, C, F, S, P, T, rows; // T patches an image, rows = B N
@@ -28,14 +29,14 @@ static void layernorm(Block s) {
 static void qkv(Block s) {
     linear_forward(s.a.qkv, s.a.ln1, s.p.qkv_weight, s.p.qkv_bias, s.rows, s.C, 3 * s.C);
 }
-static void attention(Block s) { attend_forward(s.m, s.p, s.a, s.B, s.N); }
+static void attention(Block s) { attend_forward(s.m, s.p, s.a, s.sizes, s.B); }
 static void proj(Block s) { linear_forward(s.a.proj, s.a.mix, s.p.proj_weight, s.p.proj_bias, s.rows, s.C, s.C); }
 static void residual(Block s) { residual_forward(s.a.x_mid, s.a.x, s.a.proj, s.p.ls1, NULL, s.B, s.N, s.C); }
 static void act1(Block s) {
     rational_forward(s.a.act1, s.a.ln2, s.p.numerator1, s.p.denominator1, s.rows, s.C, s.shape);
 }
 static void fc1(Block s) { linear_forward(s.a.fc1, s.a.ln2, s.p.fc1_weight, s.p.fc1_bias, s.rows, s.C, s.F); }
-static void act2(Block s) { mlp_activation_forward(s.m, s.p, s.a, s.rows); }
+static void act2(Block s) { mlp_activation_forward(s.m, s.p, s.a, s.sizes, s.rows); }
 static void fc2(Block s) { linear_forward(s.a.fc2, s.a.act2, s.p.fc2_weight, s.p.fc2_bias, s.rows, s.F, s.C); }
 
 static void dresidual(Block s) {
@@ -47,7 +48,7 @@ static void dfc2_input(Block s) {
 static void dfc2_weight(Block s) {
     linear_backward_weight(s.d.fc2_weight, s.d.fc2_bias, s.a.dbranch, s.a.act2, s.m->scratch, s.rows, s.F, s.C);
 }
-static void dact2(Block s) { mlp_activation_backward(s.m, s.p, s.d, s.a, s.rows); }
+static void dact2(Block s) { mlp_activation_backward(s.m, s.p, s.d, s.a, s.sizes, s.rows); }
 static void dfc1_input(Block s) { linear_backward_input(s.a.dln, 0, s.a.dhidden, s.p.fc1_weight, s.rows, s.C, s.F); }
 static void dfc1_weight(Block s) {
     linear_backward_weight(s.d.fc1_weight, s.d.fc1_bias, s.a.dhidden, s.a.ln2, s.m->scratch, s.rows, s.C, s.F);
@@ -64,7 +65,7 @@ static void dproj_input(Block s) { linear_backward_input(s.a.dmix, 0, s.a.dbranc
 static void dproj_weight(Block s) {
     linear_backward_weight(s.d.proj_weight, s.d.proj_bias, s.a.dbranch, s.a.mix, s.m->scratch, s.rows, s.C, s.C);
 }
-static void dattention(Block s) { attend_backward(s.m, s.p, s.d, s.a, s.B, s.N); }
+static void dattention(Block s) { attend_backward(s.m, s.p, s.d, s.a, s.sizes, s.B); }
 static void dqkv_input(Block s) { linear_backward_input(s.a.dln, 0, s.a.dqkv, s.p.qkv_weight, s.rows, s.C, 3 * s.C); }
 static void dqkv_weight(Block s) {
     linear_backward_weight(s.d.qkv_weight, s.d.qkv_bias, s.a.dqkv, s.a.ln1, s.m->scratch, s.rows, s.C, 3 * s.C);
@@ -116,7 +117,7 @@ static void list_operations(const Model* m, Block s) {
     int L = m->dims.L - (m->dims.NQ < m->dims.N); // without a last block that is calculated for the class token alone
     int C = s.C, F = s.F, gr_kan = s.a.act1 ? L : 0;
     double width = (double)s.rows * C, hidden = (double)s.rows * F;
-    double heads = 2 * s.B * attention_macs(&m->config, m->dims, s.N);
+    double heads = 2 * s.B * attention_macs(&m->config, s.sizes);
     add_product("patches", patches, 1, FORWARD, s.B * s.T, 3 * s.P * s.P, C);
     add_pass("layernorm", layernorm, L, 2, 0, 2 * width);
     add_product("qkv", qkv, L, FORWARD, s.rows, C, 3 * C);
@@ -146,9 +147,10 @@ static void list_operations(const Model* m, Block s) {
 
 // ---- Timing
 static Block block_of(Model* m, const float* images, int l) {
-    Dims d = m->dims;
+    Dims d = dims_at(m, l);
     return (Block){.m = m, .p = params_of_block(&m->table, m->params, l), .d = params_of_block(&m->table, m->grads, l),
-                   .a = acts_of_block(&m->acts_table, m->acts, m->B, l), .shape = rational_shape(&m->config),
+                   .a = acts_of_block(&m->acts_table, m->acts, l), .sizes = d,
+                   .shape = rational_shape(&m->config),
                    .images = images, .B = m->B, .N = d.N, .C = d.C, .F = d.F, .S = d.S, .P = d.P,
                    .T = (d.S / d.P) * (d.S / d.P), .rows = m->B * d.N};
 }
@@ -246,7 +248,7 @@ int main(int argc, char** argv) {
     for (int r = -1; r < rounds; r++) { // round -1 warms up and is overwritten
         for (int i = 0; i < operation_count; i++) {
             Operation* o = &operations[i];
-            Acts a = acts_of_block(&m->acts_table, m->acts, m->B, 0);
+            Acts a = acts_of_block(&m->acts_table, m->acts, 0);
             o->ms[r < 0 ? 0 : r] = time_operation(o, m, images);
             if (o->product != OTHER) { o->library_ms[r < 0 ? 0 : r] = time_library(o, a.fc1, a.act2, out); }
         }

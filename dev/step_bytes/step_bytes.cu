@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
     if (argc < 3) { fail(EXIT_USAGE, "give a model and a batch size"); }
     Config config = configuration(argc, argv);
     plan(&whole, &config);
-    config.depth = COUNTED_DEPTH;
+    config.depth = one_int(COUNTED_DEPTH);
     plan(&m, &config);
     if (!model_allocate(&m, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     Batch batch = blank_batch(&m);

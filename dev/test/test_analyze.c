@@ -70,7 +70,7 @@ static void test_head_parts(void) {
     Config c = config_from("--attn karat --dim 24 --heads 3 --depth 2 --image-size 8 --patch 4 --mlp gelu "
                            "--karat-rank 2");
     if (!model_plan(&m, &c, 10, 2, &err) || !model_allocate(&m, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-    KaratDims d = karat_dims(&m, 1, m.dims.N);
+    KaratDims d = karat_dims(&m, m.dims, 1);
     Params p = params_of_block(&m.table, m.params, 1);
     Part* parts = alloc_array(Part, m.tensor_count, "test");
     int count = parts_of(parts, &m, m.params, &(WeightGroup){.row = ROW_karat_coef, .block = 1, .head = 2});
@@ -178,7 +178,7 @@ static double plain_base(KaratBase base, double x) {
 
 // phi_pq of every basis, with its scales and base activation
 static void check_units(const Model* m, const char* flags) {
-    KaratDims d = karat_dims(m, 1, m->dims.N);
+    KaratDims d = karat_dims(m, m->dims, 1);
     KaratOperator w = first_operator(m, m->params, 1, d);
     int h = d.H - 1, p = d.R - 1, q = d.N - 2, M = karat_coefficients(d);
     size_t unit = ((size_t)h * d.R + p) * d.N + q;
@@ -198,9 +198,9 @@ static void check_units(const Model* m, const char* flags) {
 
 // The units are the model's: z_kp = Σ_q phi_pq(A_kq) from the logits that the inputs are taken from
 static void check_sum(const Model* m, const char* flags, int B) {
-    KaratDims d = karat_dims(m, B, m->dims.N);
+    KaratDims d = karat_dims(m, m->dims, B);
     int N = d.N, heads = m->dims.H, h = d.H - 1, b = B - 1, p = d.R - 1;
-    Acts a = acts_of_block(&m->acts_table, m->acts, m->B, 1);
+    Acts a = acts_of_block(&m->acts_table, m->acts, 1);
     KaratOperator w = first_operator(m, m->params, 1, d);
     float *A = alloc_floats((size_t)B * heads * N * N, "test"), *theta = folded_units(w, d, h);
     float inputs[64], values[64];

@@ -47,7 +47,7 @@ static void test_maps(const char* attention) {
     float *A = guarded_floats(size), *sigma = guarded_floats(size);
     for (int l = 0; l < 2; l++) {
         Params p = params_of_block(&m.table, m.params, l);
-        Acts a = acts_of_block(&m.acts_table, m.acts, m.B, l);
+        Acts a = acts_of_block(&m.acts_table, m.acts, l);
         double worst[2], scale;
         attention_logits(A, &m, a, 3);
         attention_weights(sigma, &m, p, a, 3);
@@ -86,7 +86,7 @@ static void test_ranks(const char* attention, int limit) {
     double* M = zero_doubles(size);
     for (int k = 0; k < 2 * 4 * H; k++) {
         int matrix = k / (4 * H), bh = k % (4 * H);
-        Acts a = acts_of_block(&m.acts_table, m.acts, m.B, 1);
+        Acts a = acts_of_block(&m.acts_table, m.acts, 1);
         if (bh == 0 && matrix == 0) { attention_logits(maps, &m, a, 4); }
         if (bh == 0 && matrix == 1) { attention_weights(maps, &m, params_of_block(&m.table, m.params, 1), a, 4); }
         for (size_t i = 0; i < size; i++) { M[i] = maps[bh * size + i]; }

@@ -16,6 +16,9 @@ static const struct { const char *name, *flags; } cases[] = {
     {"vit-token", VIT},
     {"vit-karat-block", VIT KARAT},
     {"vit-karat-universal", VIT KARAT " --karat-mode universal"},
+    {"vit-token-reg2", VIT " --reg-tokens 2 --no-embed-class --layer-scale 1"},
+    {"vit-gap-reg2", VIT " --reg-tokens 2 --no-embed-class --layer-scale 1 --pool avg --fc-norm"},
+    {"vit-gap", VIT " --qkv-bias off --layer-scale 1 --pool avg"},
 };
 
 // ---- Values from names

@@ -1,0 +1,102 @@
+// The sizes that every function speaks of, of a model and of each of its blocks. Blocks of the same sizes that follow one
+// another are a stage. A ViT is one; a ConViT is two, with the class token from the second on; a Swin has one for each
+// --depth, with half of the grid's side and twice the width of the one before.
+#pragma once
+#include "../kernels/windows.h"
+#include "config.h"
+
+// What becomes of the residual stream before a block
+typedef enum {
+    ENTRY_NONE,
+    ENTRY_JOIN, // class token and registers join, without positions
+} Entry;
+
+typedef struct {
+    int S, P;        // image side, patch side
+    int C, H, L;     // width, heads, blocks of the model
+    int N;           // tokens: a square of patches, and those in front of it
+    int prefix;      // of N, those in front: class token, registers
+    int NQ;          // tokens whose queries, and all behind them, the block calculates: all, but in the last block the
+                     // class token alone if the head reads no other
+    int NA;          // tokens that attend to one another: N, or those of a window
+    Windows windows; // size 0: there are none
+    bool local;      // attention is GPSA
+    Entry entry;
+    int D;           // width of a head
+    int F;           // hidden width of the MLP
+    int K;           // classes
+    int HK;          // heads with KArAt: all but the softmax ones
+    int G, R, M;     // KArAt: grid, rank, coefficients a unit
+    int MK;          // splines an edge of a KAN layer
+} Dims;
+
+static inline Basis config_basis(const Config* c) {
+    return (Basis){.kind = (KaratBasis)c->basis, .grid = c->grid, .order = c->spline_order,
+                   .range = (float)c->spline_range};
+}
+
+static inline Basis kan_basis(const Config* c) {
+    return (Basis){.kind = BASIS_BSPLINE, .grid = c->kan_grid, .order = c->kan_order, .range = (float)c->kan_range};
+}
+
+enum { STAGES_MOST = OPTION_INTS_MOST };
+
+// Blocks of each stage
+static inline Ints stage_depths(const Config* c) {
+    int L = ints_sum(c->depth);
+    return c->local_blocks ? (Ints){2, {c->local_blocks, L - c->local_blocks}} : c->depth;
+}
+
+// Which stage block l is of, and its number there; of l = L: one behind the last
+typedef struct { int stage, block; } BlockPlace;
+
+static inline BlockPlace place_in(Ints depths, int l) {
+    BlockPlace at = {0, l};
+    while (at.stage < depths.count - 1 && at.block >= depths.value[at.stage]) { at.block -= depths.value[at.stage++]; }
+    return at;
+}
+
+// The block that the tokens in front join before, without positions; -1: they have positions and are there from the start
+static inline int joining_block(const Config* c) {
+    return c->local_blocks ? c->local_blocks : c->no_embed_class && tokens_in_front(c) ? 0 : -1;
+}
+
+// The windows of a grid, shifted in every second block
+static inline Windows windows_of_grid(const Config* c, int side, int block) {
+    int size = c->window < side ? c->window : side;
+    return (Windows){.grid = side, .size = size, .shift = block % 2 && side > size ? size / 2 : 0};
+}
+
+// Of block l, which is calculated for all tokens
+static inline Dims whole_block(const Config* c, int classes, int l) {
+    BlockPlace at = place_in(stage_depths(c), l);
+    int halvings = c->window ? at.stage : 0, side = c->image_size / c->patch >> halvings;
+    int C = c->dim << halvings, H = c->heads.value[halvings];
+    int prefix = l < joining_block(c) ? 0 : tokens_in_front(c), N = side * side + prefix;
+    Windows windows = c->window ? windows_of_grid(c, side, at.block) : (Windows){0};
+    int NA = c->window ? window_tokens(windows) : N;
+    bool full = c->attn == ATTN_KARAT && c->karat_full;
+    return (Dims){.S = c->image_size, .P = c->patch, .C = C, .H = H, .L = ints_sum(c->depth), .N = N, .prefix = prefix,
+                  .NQ = N, .NA = NA, .windows = windows, .local = l < c->local_blocks,
+                  .entry = l == joining_block(c) ? ENTRY_JOIN : ENTRY_NONE, .D = C / H,
+                  .F = (int)lround(C * c->mlp_ratio), .K = classes, .HK = H - c->softmax_heads, .G = c->grid,
+                  .R = full ? NA : c->karat_rank, .M = basis_coefficients(config_basis(c)),
+                  .MK = basis_coefficients(kan_basis(c))};
+}
+
+// Of the model: of its last block, which the head stands behind
+static inline Dims dims_of(const Config* c, int classes) {
+    Dims d = whole_block(c, classes, ints_sum(c->depth) - 1);
+    d.NQ = c->pool == POOL_TOKEN ? 1 : d.N;
+    return d;
+}
+
+// Of block l of a model of sizes d; l = L: of what is behind the blocks, where there are NQ tokens
+static inline Dims dims_of_block(const Config* c, Dims d, int l) {
+    if (l < d.L - 1) { return whole_block(c, d.K, l); }
+    if (l == d.L) { d.N = d.NQ; }
+    return d;
+}
+
+// Elements of an image's residual stream before what entry says has become of it
+static inline size_t entering_size(Dims d) { return (size_t)(d.N - (d.entry == ENTRY_JOIN ? d.prefix : 0)) * d.C; }
