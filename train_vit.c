@@ -18,16 +18,19 @@
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
 #include "kernels/attention_gate.h"
+#include "kernels/attention_gpsa.h"
 #include "kernels/attention_linear.h"
 #include "kernels/attention_mixing.h"
 #include "kernels/attention_pointwise.h"
 #include "kernels/attention_rank.h"
+#include "kernels/attention_window.h"
 #include "kernels/kan.h"
 #include "kernels/karat.h"
 #include "kernels/layernorm.h"
 #include "kernels/loss.h"
 #include "kernels/matmul.h"
 #include "kernels/patch_embed.h"
+#include "kernels/patch_merge.h"
 #include "kernels/prefix.h"
 #include "kernels/rational.h"
 #include "kernels/residual.h"
@@ -51,6 +54,10 @@
 #define SAVED_TABLE(A) \
 A(patches,   true, ONCE,    (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
 A(before,    d.entry != ENTRY_NONE, ENTRIES, entering_size(d))    /* the residual stream, in front of a stage */ \
+A(merged,    d.entry == ENTRY_MERGE, ENTRIES, (size_t)d.N * 2 * d.C) \
+A(merged_norm, d.entry == ENTRY_MERGE, ENTRIES, (size_t)d.N * 2 * d.C) \
+A(entry_mean, normalises(d.entry), ENTRIES, (size_t)d.N) /* of that norm, or of the patches' */ \
+A(entry_rstd, normalises(d.entry), ENTRIES, (size_t)d.N) \
 A(x,         true, INPUTS,  (size_t)d.N * d.C)         /* input of each block; the last one is the stack's output */ \
 A(ln1,       true, kept,    (size_t)d.N * d.C) \
 A(ln1_mean,  true, kept,    (size_t)d.N) \
@@ -196,6 +203,8 @@ static KaratGrads karat_grads(Params p, KaratDims d) {
 
 // Workspace in floats for attend_forward and attend_backward
 static size_t attend_scratch(const Model* m, Dims d) {
+    if (d.local) { return gpsa_scratch(m->B, d.N, d.H); }
+    if (d.windows.size) { return window_attention_scratch(m->B, d.windows, d.H, d.D); }
     size_t hybrid = m->config.softmax_heads ? attention_scratch(d.N) : 0;
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, d, m->B)), hybrid);
@@ -208,8 +217,7 @@ static size_t attend_scratch(const Model* m, Dims d) {
     return 0;
 }
 
-// a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens. s, here and below: the sizes of the block
-static void attend_forward(const Model* m, Params p, Acts a, Dims s, int B) {
+static void attend_to_all_forward(const Model* m, Params p, Acts a, Dims s, int B) {
     int N = s.N, NQ = s.NQ, C = s.C, H = s.H, D = s.D, first = m->config.softmax_heads * D;
     KaratDims k = karat_dims(m, s, B);
     switch ((Attention)m->config.attn) {
@@ -228,8 +236,18 @@ static void attend_forward(const Model* m, Params p, Acts a, Dims s, int B) {
     }
 }
 
-// a.dqkv from a.dmix
-static void attend_backward(const Model* m, Params p, Params d, Acts a, Dims s, int B) {
+// a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens. s, here and below: the sizes of the block
+static void attend_forward(const Model* m, Params p, Acts a, Dims s, int B) {
+    if (s.local) {
+        gpsa_forward(a.mix, a.lse, a.qkv, p.position, p.gating, m->scratch, B, s.N, s.C, s.H);
+    } else if (s.windows.size) {
+        window_attention_forward(a.mix, a.lse, a.qkv, p.window_table, m->scratch, B, s.windows, s.C, s.H, s.D);
+    } else {
+        attend_to_all_forward(m, p, a, s, B);
+    }
+}
+
+static void attend_to_all_backward(const Model* m, Params p, Params d, Acts a, Dims s, int B) {
     int N = s.N, NQ = s.NQ, C = s.C, H = s.H, D = s.D, first = m->config.softmax_heads * D;
     KaratDims k = karat_dims(m, s, B);
     switch ((Attention)m->config.attn) {
@@ -247,6 +265,19 @@ static void attend_backward(const Model* m, Params p, Params d, Acts a, Dims s, 
     case ATTN_LINEAR: linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, NQ, C, H); break;
     case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
         pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(m->config.attn), m->scratch, B, N, NQ, C, H);
+    }
+}
+
+// a.dqkv from a.dmix
+static void attend_backward(const Model* m, Params p, Params d, Acts a, Dims s, int B) {
+    if (s.local) {
+        gpsa_backward(a.dqkv, d.position, d.gating, a.dmix, a.lse, a.qkv, p.position, p.gating, m->scratch, B, s.N, s.C,
+                      s.H);
+    } else if (s.windows.size) {
+        window_attention_backward(a.dqkv, d.window_table, a.dmix, a.mix, a.lse, a.qkv, p.window_table, m->scratch, B,
+                                  s.windows, s.C, s.H, s.D);
+    } else {
+        attend_to_all_backward(m, p, d, a, s, B);
     }
 }
 
@@ -310,10 +341,11 @@ static size_t block_scratch(const Model* m, Dims d) {
     most = largest(most, linear_backward_scratch(rows, d.C, 2 * d.C));
     most = largest(most, linear_backward_scratch(rows, d.C, d.C));
     most = largest(most, linear_backward_scratch(rows, d.C, d.H));
+    most = largest(most, linear_backward_scratch(rows, 2 * d.C, d.C));
     most = largest(most, linear_backward_scratch(rows, d.C, d.F));
     most = largest(most, linear_backward_scratch(rows, d.F, d.C));
     most = largest(most, linear_backward_scratch(B, d.C, d.K));
-    most = largest(most, layernorm_scratch(rows, d.C));
+    most = largest(most, layernorm_scratch(rows, 2 * d.C));
     most = largest(most, residual_scratch(B, d.N, d.C));
     most = largest(most, rational_scratch(rows, d.F, rational_shape(&m->config)));
     most = largest(most, rational_scratch(rows, d.C, rational_shape(&m->config)));
@@ -339,8 +371,8 @@ RUNS_ONCE static bool model_plan(Model* m, const Config* config, int classes, in
     if (config->precision == PRECISION_BF16 && config->gradcheck) {
         return set_error(err, "--gradcheck takes differences of the loss that are lost in bf16: leave --precision out");
     }
-    if (config->window || config->local_blocks) {
-        return set_error(err, "--window-size and --local-blocks are not there yet: leave them out");
+    if (config->window && config->attn == ATTN_KARAT) {
+        return set_error(err, "KArAt in windows is not there yet: give --attn softmax");
     }
     *m = (Model){.config = *config, .dims = dims_of(config, classes), .B = B};
     if (!parameter_table(&m->table, config, m->dims, err)) { return false; }
@@ -394,7 +426,10 @@ static float* bias_from(float* bias, int i) { return bias ? bias + i : NULL; }
 // a.qkv: queries of the first NQ tokens, keys and values of all
 static void qkv_forward(Params p, Acts a, Dims s, int B) {
     int N = s.N, C = s.C;
-    if (s.NQ == N) {
+    if (s.local) { // values have a weight of their own
+        linear_forward_strided(a.qkv, a.ln1, p.qk_weight, p.qk_bias, (LinearShape){B * N, C, 2 * C, C, 3 * C});
+        linear_forward_strided(a.qkv + 2 * C, a.ln1, p.v_weight, p.v_bias, (LinearShape){B * N, C, C, C, 3 * C});
+    } else if (s.NQ == N) {
         linear_forward(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, B * N, C, 3 * C);
     } else {
         linear_forward_strided(a.qkv, a.ln1, p.qkv_weight, p.qkv_bias, query_rows(s, B, C, N * 3 * C));
@@ -406,7 +441,7 @@ static void qkv_forward(Params p, Acts a, Dims s, int B) {
 // a.proj = attention(a.x), the branch before its residual
 static void attention_branch_forward(Model* m, Params p, Acts a, Dims s, int B) {
     int N = s.N, NQ = s.NQ, C = s.C, H = s.H;
-    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, LAYERNORM_EPS, B * N, C);
+    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, norm_eps(&m->config), B * N, C);
     lap(m, PART_NORM);
     qkv_forward(p, a, s, B);
     lap(m, PART_QKV);
@@ -424,7 +459,7 @@ static void attention_branch_forward(Model* m, Params p, Acts a, Dims s, int B) 
 static void mlp_branch_forward(Model* m, Params p, Acts a, Dims s, int rows) {
     int C = s.C, F = s.F;
     const float* inp = a.ln2;
-    layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, LAYERNORM_EPS, rows, C);
+    layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, norm_eps(&m->config), rows, C);
     lap(m, PART_NORM);
     if (m->config.mlp == MLP_KAN) {
         kan_mlp_forward(m, p, a, s, rows);
@@ -447,12 +482,23 @@ static const float* keep_of(const float* keep, int l, int branch, int B) {
     return keep ? keep + ((size_t)l * 2 + branch) * B : NULL;
 }
 
-// a.x of block l from a.before, what the stream was
-static void enter_stage_forward(Params p, Acts a, Dims s, int B) {
+// a.x of a block from a.before, what the stream was
+static void enter_stage_forward(Model* m, Params p, Acts a, Dims s, int B) {
+    int rows = B * s.N, C = s.C;
+    float eps = norm_eps(&m->config);
     switch (s.entry) {
-    case ENTRY_JOIN: prefix_forward(a.x, a.before, p.cls_token, p.reg_token, B, s.N, s.prefix, s.C); break;
-    case ENTRY_NONE: break;
+    case ENTRY_NONE: return;
+    case ENTRY_JOIN: prefix_forward(a.x, a.before, p.cls_token, p.reg_token, B, s.N, s.prefix, C); break;
+    case ENTRY_NORM:
+        layernorm_forward(a.x, a.entry_mean, a.entry_rstd, a.before, p.patch_norm_weight, p.patch_norm_bias, eps, rows, C);
+        break;
+    case ENTRY_MERGE:
+        patch_merge_forward(a.merged, a.before, B, 2 * s.windows.grid, C / 2);
+        layernorm_forward(a.merged_norm, a.entry_mean, a.entry_rstd, a.merged, p.merge_norm_weight, p.merge_norm_bias, eps,
+                          rows, 2 * C);
+        linear_forward(a.x, a.merged_norm, p.merge_weight, NULL, rows, 2 * C, C);
     }
+    lap(m, PART_PATCH_EMBED);
 }
 
 // Where the stream goes that block l reads, or what is behind the blocks
@@ -491,7 +537,7 @@ static void head_forward(Model* m, Params p, Acts a, Dims s, int B) {
     bool mean = m->config.pool == POOL_AVG, mean_first = m->config.fc_norm;
     if (mean_first) { pool_forward(a.pooled, a.x, mean, s.prefix, B, s.N, s.C); }
     layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, mean_first ? a.pooled : a.x, p.norm_weight, p.norm_bias,
-                      LAYERNORM_EPS, mean_first ? B : B * s.N, s.C);
+                      norm_eps(&m->config), mean_first ? B : B * s.N, s.C);
     lap(m, PART_NORM);
     if (!mean_first) { pool_forward(a.pooled, a.norm, mean, s.prefix, B, s.N, s.C); }
     linear_forward(a.logits, mean_first ? a.norm : a.pooled, p.head_weight, p.head_bias, B, s.C, s.K);
@@ -505,7 +551,7 @@ static void model_forward(Model* m, float* flat, const float* images, int B, con
     m->profile.direction = PROFILE_FORWARD;
     embed_forward(m, p, images, B);
     for (int l = 0; l < L; l++) {
-        enter_stage_forward(params_of_block(&m->table, flat, l), acts_at(m, l), dims_at(m, l), B);
+        enter_stage_forward(m, params_of_block(&m->table, flat, l), acts_at(m, l), dims_at(m, l), B);
         block_forward(m, flat, l, B, keep);
     }
     head_forward(m, p, acts_at(m, L), dims_at(m, L), B);
@@ -564,7 +610,12 @@ static void mlp_branch_backward(Model* m, Params p, Params d, Acts a, float* dx,
 // dln1 from a.dqkv
 static void qkv_backward(const Model* m, Params p, Params d, Acts a, Dims s, int B) {
     int N = s.N, C = s.C;
-    if (s.NQ == N) {
+    if (s.local) {
+        linear_backward_strided(a.dln, 0, d.qk_weight, d.qk_bias, a.dqkv, a.ln1, p.qk_weight, m->scratch,
+                                (LinearShape){B * N, C, 2 * C, C, 3 * C});
+        linear_backward_strided(a.dln, 1, d.v_weight, d.v_bias, a.dqkv + 2 * C, a.ln1, p.v_weight, m->scratch,
+                                (LinearShape){B * N, C, C, C, 3 * C});
+    } else if (s.NQ == N) {
         linear_backward(a.dln, d.qkv_weight, d.qkv_bias, a.dqkv, a.ln1, p.qkv_weight, m->scratch, B * N, C, 3 * C);
     } else {
         size_t at = (size_t)C * C; // where the keys' weight begins
@@ -615,15 +666,29 @@ static void block_backward(Model* m, int l, int B, const float* keep) {
 }
 
 // a.dx of a.before from that of a.x
-static void enter_stage_backward(Params d, Acts a, Dims s, int B) {
-    int C = s.C;
+static void enter_stage_backward(Model* m, Params p, Params d, Acts a, Dims s, int B) {
+    int rows = B * s.N, C = s.C;
+    size_t elements = (size_t)rows * C;
     switch (s.entry) {
+    case ENTRY_NONE: return;
     case ENTRY_JOIN:
-        prefix_backward(a.dbranch, d.cls_token, d.reg_token, a.dx, B, s.N, s.prefix, C);
-        memcpy(a.dx, a.dbranch, (size_t)B * (s.N - s.prefix) * C * sizeof(float));
+        memcpy(a.dln, a.dx, elements * sizeof(float));
+        prefix_backward(a.dx, d.cls_token, d.reg_token, a.dln, B, s.N, s.prefix, C);
         break;
-    case ENTRY_NONE: break;
+    case ENTRY_NORM:
+        memcpy(a.dln, a.dx, elements * sizeof(float));
+        memset(a.dx, 0, elements * sizeof(float));
+        norm_backward(m, a.dx, d.patch_norm_weight, d.patch_norm_bias, a.dln, a.before, p.patch_norm_weight, a.entry_mean,
+                      a.entry_rstd, rows, C);
+        break;
+    case ENTRY_MERGE: // of twice the width
+        linear_backward(a.dln, d.merge_weight, NULL, a.dx, a.merged_norm, p.merge_weight, m->scratch, rows, 2 * C, C);
+        memset(a.dbranch, 0, 2 * elements * sizeof(float));
+        norm_backward(m, a.dbranch, d.merge_norm_weight, d.merge_norm_bias, a.dln, a.merged, p.merge_norm_weight,
+                      a.entry_mean, a.entry_rstd, rows, 2 * C);
+        patch_merge_backward(a.dx, a.dbranch, B, 2 * s.windows.grid, C / 2);
     }
+    lap(m, PART_PATCH_EMBED);
 }
 
 static void embed_backward(Model* m, Params d, int B) {
@@ -660,7 +725,8 @@ static void model_backward(Model* m, const float* targets, int B, const float* k
     head_backward(m, p, d, a, stream_gradient(a, dims_at(m, L - 1)), dims_at(m, L), B);
     for (int l = L - 1; l >= 0; l--) {
         block_backward(m, l, B, keep);
-        enter_stage_backward(params_of_block(&m->table, m->grads, l), acts_at(m, l), dims_at(m, l), B);
+        enter_stage_backward(m, params_of_block(&m->table, m->params, l), params_of_block(&m->table, m->grads, l),
+                             acts_at(m, l), dims_at(m, l), B);
     }
     embed_backward(m, d, B);
 }

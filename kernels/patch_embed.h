@@ -27,7 +27,7 @@ static inline size_t patch_embed_scratch(int B, int S, int P, int C) {
     return (size_t)B * T * C + linear_backward_scratch(B * T, 3 * P * P, C);
 }
 
-// out (B, N, C); patches (B, T, 3*P*P) is kept for the backward; cls_token (C) or NULL; pos_embed (N, C)
+// out (B, N, C); patches (B, T, 3*P*P) is kept for the backward; cls_token (C) or NULL; pos_embed (N, C) or NULL
 static inline void patch_embed_forward(float* out, float* patches, const float* images, const float* weight,
                                        const float* bias, const float* cls_token, const float* pos_embed,
                                        float* scratch, int B, int S, int P, int C) {
@@ -38,12 +38,14 @@ static inline void patch_embed_forward(float* out, float* patches, const float* 
     for (int row = 0; row < B * N; row++) {
         int b = row / N, n = row % N;
         const float* token = n < prefix ? cls_token : scratch + ((size_t)b * T + n - prefix) * C;
-        const float* position = pos_embed + (size_t)n * C;
-        for (int c = 0; c < C; c++) { out[(size_t)row * C + c] = token[c] + position[c]; }
+        float* to = out + (size_t)row * C;
+        memcpy(to, token, C * sizeof(float));
+        for (int c = 0; pos_embed && c < C; c++) { to[c] += pos_embed[(size_t)n * C + c]; }
     }
 }
 
-// out = [cls_token; patches weight^T + bias] + pos_embed: all gradients +=; dcls_token is NULL without a class token
+// out = [cls_token; patches weight^T + bias] + pos_embed: all gradients +=; dcls_token and dpos_embed are NULL
+// where there is none
 static inline void patch_embed_backward(float* dweight, float* dbias, float* dcls_token, float* dpos_embed,
                                         const float* dout, const float* patches, float* scratch,
                                         int B, int S, int P, int C) {
@@ -53,7 +55,7 @@ static inline void patch_embed_backward(float* dweight, float* dbias, float* dcl
     for (int n = 0; n < N; n++) { // a position is one thread's, images in order
         for (int b = 0; b < B; b++) {
             const float* d = dout + ((size_t)b * N + n) * C;
-            for (int c = 0; c < C; c++) { dpos_embed[(size_t)n * C + c] += d[c]; }
+            for (int c = 0; dpos_embed && c < C; c++) { dpos_embed[(size_t)n * C + c] += d[c]; }
             if (n < prefix) {
                 for (int c = 0; c < C; c++) { dcls_token[c] += d[c]; }
             } else {

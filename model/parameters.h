@@ -23,9 +23,10 @@
 
 // How a tensor starts: TRUNC_NORMAL and NORMAL by deviation, UNIFORM by bound, CONSTANT by value; a rational's
 // coefficients from rational_start() (value 1 or 2: which rational of the block); KArAt's by coefficient_start() (value:
-// their scale).
+// their scale); IDENTITY a matrix; LOCALITY by locality_start() (value: the strength).
 typedef enum {
-    INIT_CONSTANT, INIT_TRUNC_NORMAL, INIT_NORMAL, INIT_UNIFORM, INIT_NUMERATOR, INIT_DENOMINATOR, INIT_COEFFICIENTS
+    INIT_CONSTANT, INIT_TRUNC_NORMAL, INIT_NORMAL, INIT_UNIFORM, INIT_IDENTITY, INIT_LOCALITY, INIT_NUMERATOR,
+    INIT_DENOMINATOR, INIT_COEFFICIENTS
 } InitKind;
 
 // What the optimiser does with a tensor: with all of a group the same
@@ -41,32 +42,41 @@ static inline UpdateRule update_rule(const Config* c, UpdateGroup group) {
 }
 
 typedef struct {
-    const char* name; // "blocks.%d." stands for every block
+    const char* name; // "blocks.%d." stands for every block, "layers.%d." for every stage
     UpdateGroup group;
     InitKind init;
     double init_value;
     int rank;
     int64_t shape[4];
     bool per_block;
+    bool shared;   // the block has the tensor of an earlier one; size is 0 here
     size_t size;   // elements; 0: there is no such tensor
     size_t offset; // in the flat buffer
     size_t draw;   // elements of this row in the blocks before: the tensors of a row are drawn as one
 } Parameter;
 
 #define SHAPE(...) __VA_ARGS__
-#define OPERATOR(name) (c->karat_mode == KARAT_UNIVERSAL ? "karat." name : "blocks.%d.attn.karat." name)
+#define OPERATOR(name) \
+    (c->karat_mode == KARAT_BLOCK ? "blocks.%d.attn.karat." name : c->window ? "layers.%d.karat." name : "karat." name)
+#define HEAD(name) (c->window ? "head.fc." name : "head." name)
+#define WHEN_POSITIONS (!c->window)
+#define WHEN_WINDOWS (c->window > 0)
+#define WHEN_MERGED (d.entry == ENTRY_MERGE)
+#define WHEN_LOCAL (d.local)
+#define WHEN_LOCAL_BIAS (d.local && c->qkv_bias)
 #define WHEN_TOKEN (c->pool == POOL_TOKEN)
 #define WHEN_REGISTERS (c->reg_tokens > 0)
-#define WHEN_QKV_BIAS (c->qkv_bias)
+#define WHEN_QKV (!d.local)
+#define WHEN_QKV_BIAS (!d.local && c->qkv_bias)
 #define NORM(name) (c->fc_norm ? "fc_norm." name : "norm." name)
-#define WHEN_KARAT (c->attn == ATTN_KARAT)
+#define WHEN_KARAT (c->attn == ATTN_KARAT && !o.local)
 #define WHEN_SCALES (WHEN_KARAT && c->karat_scales)
 #define WHEN_BIAS (WHEN_KARAT && c->karat_bias == KARAT_BIAS_BLOCK)
 #define WHEN_OUTER (WHEN_KARAT && c->karat_order == KARAT_PHI_PHI)
 #define WHEN_W (WHEN_KARAT && !WHEN_OUTER && !c->karat_full)
 #define WHEN_GATE (c->attn_gate)
-#define WHEN_MIXING (c->attn == ATTN_MIXING)
-#define WHEN_RANK (c->attn == ATTN_SOFTMAX_RANK)
+#define WHEN_MIXING (c->attn == ATTN_MIXING && !d.local)
+#define WHEN_RANK (c->attn == ATTN_SOFTMAX_RANK && !d.local)
 #define WHEN_KAN (c->mlp == MLP_KAN)
 #define WHEN_PRELU (c->mlp == MLP_PRELU)
 #define WHEN_GR_KAN (c->mlp == MLP_GR_KAN)
@@ -74,26 +84,39 @@ typedef struct {
 #define RATIONAL_2(name) (WHEN_GR_KAN ? "blocks.%d.mlp.act2." name : "blocks.%d.mlp.act." name)
 #define WHEN_LS (c->layer_scale > 0)
 
-// T(field, name, present, update group, init kind, init value, shape)    c: const Config*, d: Dims, r: RationalShape,
-// l: the block
+// T(field, name, present, update group, init kind, init value, shape)    c: const Config*, r: RationalShape, Dims d: of the
+// block, o: of the blocks that have the operator, end: of what is behind all
 #define PARAMETER_TABLE(T) \
-T(cls_token,    "cls_token",                  WHEN_TOKEN,  UPDATE_PLAIN,   INIT_NORMAL,       1e-6,           SHAPE(1, 1, d.C)) \
+T(cls_token,    "cls_token",                  WHEN_TOKEN,  UPDATE_PLAIN,   token_init,        token_value,    SHAPE(1, 1, d.C)) \
 T(reg_token,    "reg_token",                  WHEN_REGISTERS, UPDATE_PLAIN, INIT_NORMAL,      1e-6,           SHAPE(1, c->reg_tokens, d.C)) \
-T(pos_embed,    "pos_embed",                  true,        UPDATE_PLAIN,   INIT_TRUNC_NORMAL, 0.02,           SHAPE(1, positions_of(c, d), d.C)) \
+T(pos_embed,    "pos_embed",                  WHEN_POSITIONS, UPDATE_PLAIN,   INIT_TRUNC_NORMAL, 0.02,           SHAPE(1, positions_of(c, d), d.C)) \
 T(patch_weight, "patch_embed.proj.weight",    true,        UPDATE_DECAYED, INIT_UNIFORM,      patch_bound,    SHAPE(d.C, 3, d.P, d.P)) \
 T(patch_bias,   "patch_embed.proj.bias",      true,        UPDATE_PLAIN,   INIT_UNIFORM,      patch_bound,    SHAPE(d.C)) \
+T(patch_norm_weight, "patch_embed.norm.weight", WHEN_WINDOWS, UPDATE_PLAIN,  INIT_CONSTANT,     1,              SHAPE(d.C)) \
+T(patch_norm_bias,   "patch_embed.norm.bias", WHEN_WINDOWS, UPDATE_PLAIN,    INIT_CONSTANT,     0,              SHAPE(d.C)) \
+T(merge_norm_weight, "layers.%d.downsample.norm.weight", WHEN_MERGED, UPDATE_PLAIN, INIT_CONSTANT, 1,           SHAPE(2 * d.C)) \
+T(merge_norm_bias,   "layers.%d.downsample.norm.bias",   WHEN_MERGED, UPDATE_PLAIN, INIT_CONSTANT, 0,           SHAPE(2 * d.C)) \
+T(merge_weight, "layers.%d.downsample.reduction.weight", WHEN_MERGED, UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,  SHAPE(d.C, 2 * d.C)) \
 T(norm1_weight, "blocks.%d.norm1.weight",     true,        UPDATE_PLAIN,   INIT_CONSTANT,     1,              SHAPE(d.C)) \
 T(norm1_bias,   "blocks.%d.norm1.bias",       true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
-T(qkv_weight,   "blocks.%d.attn.qkv.weight",  true,        UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(3 * d.C, d.C)) \
+T(qk_weight,    "blocks.%d.attn.qk.weight",   WHEN_LOCAL,  UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(2 * d.C, d.C)) \
+T(qk_bias,      "blocks.%d.attn.qk.bias",     WHEN_LOCAL_BIAS, UPDATE_PLAIN, INIT_CONSTANT,   0,              SHAPE(2 * d.C)) \
+T(v_weight,     "blocks.%d.attn.v.weight",    WHEN_LOCAL,  UPDATE_DECAYED, INIT_IDENTITY,     1,              SHAPE(d.C, d.C)) \
+T(v_bias,       "blocks.%d.attn.v.bias",      WHEN_LOCAL_BIAS, UPDATE_PLAIN, INIT_CONSTANT,   0,              SHAPE(d.C)) \
+T(position,     "blocks.%d.attn.pos_proj.weight", WHEN_LOCAL, UPDATE_DECAYED, INIT_LOCALITY, c->locality_strength, SHAPE(d.H, 3)) \
+T(position_bias, "blocks.%d.attn.pos_proj.bias", WHEN_LOCAL, UPDATE_PLAIN, INIT_CONSTANT,      0,              SHAPE(d.H)) \
+T(gating,       "blocks.%d.attn.gating_param", WHEN_LOCAL, UPDATE_PLAIN,   INIT_CONSTANT,     1,              SHAPE(d.H)) \
+T(window_table, "blocks.%d.attn.relative_position_bias_table", WHEN_WINDOWS, UPDATE_PLAIN, INIT_TRUNC_NORMAL, 0.02, SHAPE(window_offsets(d.windows), d.H)) \
+T(qkv_weight,   "blocks.%d.attn.qkv.weight",  WHEN_QKV,    UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(3 * d.C, d.C)) \
 T(qkv_bias,     "blocks.%d.attn.qkv.bias",    WHEN_QKV_BIAS, UPDATE_PLAIN, INIT_CONSTANT,     0,              SHAPE(3 * d.C)) \
-T(karat_coef,   OPERATOR("coef"),             WHEN_KARAT,  UPDATE_DECAYED, INIT_COEFFICIENTS, karat.coef,     SHAPE(d.HK, d.R, d.M, d.NA)) \
-T(scale_basis,  OPERATOR("scale_basis"),      WHEN_SCALES, UPDATE_DECAYED, INIT_CONSTANT,     karat.basis,    SHAPE(d.HK, d.R, d.NA)) \
-T(scale_base,   OPERATOR("scale_base"),       WHEN_SCALES, UPDATE_DECAYED, INIT_CONSTANT,     1,              SHAPE(d.HK, d.R, d.NA)) \
-T(outer_coef,   OPERATOR("outer.coef"),       WHEN_OUTER,  UPDATE_DECAYED, INIT_COEFFICIENTS, outer.coef,     SHAPE(d.HK, d.R, d.M, d.NA)) \
-T(outer_scale_basis, OPERATOR("outer.scale_basis"), WHEN_OUTER && c->karat_scales, UPDATE_DECAYED, INIT_CONSTANT, outer.basis, SHAPE(d.HK, d.R, d.NA)) \
-T(outer_scale_base,  OPERATOR("outer.scale_base"),  WHEN_OUTER && c->karat_scales, UPDATE_DECAYED, INIT_CONSTANT, 1, SHAPE(d.HK, d.R, d.NA)) \
-T(karat_weight, OPERATOR("proj.weight"),      WHEN_W,      UPDATE_DECAYED, INIT_TRUNC_NORMAL, karat.weight,   SHAPE(d.HK, d.NA, d.R)) \
-T(karat_bias,   OPERATOR("proj.bias"),        WHEN_BIAS,   UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.NA)) \
+T(karat_coef,   OPERATOR("coef"),             WHEN_KARAT,  UPDATE_DECAYED, INIT_COEFFICIENTS, karat.coef,     SHAPE(o.HK, o.R, o.M, o.NA)) \
+T(scale_basis,  OPERATOR("scale_basis"),      WHEN_SCALES, UPDATE_DECAYED, INIT_CONSTANT,     karat.basis,    SHAPE(o.HK, o.R, o.NA)) \
+T(scale_base,   OPERATOR("scale_base"),       WHEN_SCALES, UPDATE_DECAYED, INIT_CONSTANT,     1,              SHAPE(o.HK, o.R, o.NA)) \
+T(outer_coef,   OPERATOR("outer.coef"),       WHEN_OUTER,  UPDATE_DECAYED, INIT_COEFFICIENTS, outer.coef,     SHAPE(o.HK, o.R, o.M, o.NA)) \
+T(outer_scale_basis, OPERATOR("outer.scale_basis"), WHEN_OUTER && c->karat_scales, UPDATE_DECAYED, INIT_CONSTANT, outer.basis, SHAPE(o.HK, o.R, o.NA)) \
+T(outer_scale_base,  OPERATOR("outer.scale_base"),  WHEN_OUTER && c->karat_scales, UPDATE_DECAYED, INIT_CONSTANT, 1, SHAPE(o.HK, o.R, o.NA)) \
+T(karat_weight, OPERATOR("proj.weight"),      WHEN_W,      UPDATE_DECAYED, INIT_TRUNC_NORMAL, karat.weight,   SHAPE(o.HK, o.NA, o.R)) \
+T(karat_bias,   OPERATOR("proj.bias"),        WHEN_BIAS,   UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(o.NA)) \
 T(mixing,       "blocks.%d.attn.mixing",      WHEN_MIXING, UPDATE_DECAYED, INIT_CONSTANT,     1.0 / d.NA,      SHAPE(d.H, d.NA, d.NA)) \
 T(rank_down,    "blocks.%d.attn.rank.down",   WHEN_RANK,   UPDATE_DECAYED, INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.R, d.NA)) \
 T(rank_up,      "blocks.%d.attn.rank.up",     WHEN_RANK,   UPDATE_DECAYED, INIT_NORMAL,       rank_deviation, SHAPE(d.H, d.NA, d.R)) \
@@ -105,20 +128,20 @@ T(norm2_weight, "blocks.%d.norm2.weight",     true,        UPDATE_PLAIN,   INIT_
 T(norm2_bias,   "blocks.%d.norm2.bias",       true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
 T(numerator1,   "blocks.%d.mlp.act1.weight_numerator",   WHEN_GR_KAN, UPDATE_RATIONAL, INIT_NUMERATOR, 1,   SHAPE(1, r.m + 1)) \
 T(denominator1, "blocks.%d.mlp.act1.weight_denominator", WHEN_GR_KAN, UPDATE_RATIONAL, INIT_DENOMINATOR, 1, SHAPE(r.groups, r.n)) \
-T(fc1_weight,   "blocks.%d.mlp.fc1.weight",   true,        UPDATE_DECAYED, fc_init,           fc1_deviation,  SHAPE(d.F, d.C)) \
+T(fc1_weight,   "blocks.%d.mlp.fc1.weight",   true,        UPDATE_DECAYED, mlp.kind,          mlp.fc1,        SHAPE(d.F, d.C)) \
 T(fc1_spline,   "blocks.%d.mlp.fc1.spline_weight", WHEN_KAN, UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.F, d.C, d.MK)) \
 T(fc1_bias,     "blocks.%d.mlp.fc1.bias",     true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.F)) \
 T(prelu_weight, "blocks.%d.mlp.act.weight",   WHEN_PRELU,  UPDATE_PLAIN,   INIT_CONSTANT,     0.25,           SHAPE(1)) \
 T(numerator2,   RATIONAL_2("weight_numerator"),   WHEN_RATIONAL, UPDATE_RATIONAL, INIT_NUMERATOR, 2,   SHAPE(1, r.m + 1)) \
 T(denominator2, RATIONAL_2("weight_denominator"), WHEN_RATIONAL, UPDATE_RATIONAL, INIT_DENOMINATOR, 2, SHAPE(r.groups, r.n)) \
-T(fc2_weight,   "blocks.%d.mlp.fc2.weight",   true,        UPDATE_DECAYED, fc_init,           fc2_deviation,  SHAPE(d.C, d.F)) \
+T(fc2_weight,   "blocks.%d.mlp.fc2.weight",   true,        UPDATE_DECAYED, mlp.kind,          mlp.fc2,        SHAPE(d.C, d.F)) \
 T(fc2_spline,   "blocks.%d.mlp.fc2.spline_weight", WHEN_KAN, UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.C, d.F, d.MK)) \
 T(fc2_bias,     "blocks.%d.mlp.fc2.bias",     true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
 T(ls2,          "blocks.%d.ls2.gamma",        WHEN_LS,     UPDATE_PLAIN,   INIT_CONSTANT,     c->layer_scale, SHAPE(d.C)) \
-T(norm_weight,  NORM("weight"),               true,        UPDATE_PLAIN,   INIT_CONSTANT,     1,              SHAPE(d.C)) \
-T(norm_bias,    NORM("bias"),                 true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.C)) \
-T(head_weight,  "head.weight",                true,        UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(d.K, d.C)) \
-T(head_bias,    "head.bias",                  true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(d.K))
+T(norm_weight,  NORM("weight"),               true,        UPDATE_PLAIN,   INIT_CONSTANT,     1,              SHAPE(end.C)) \
+T(norm_bias,    NORM("bias"),                 true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(end.C)) \
+T(head_weight,  HEAD("weight"),               true,        UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(end.K, end.C)) \
+T(head_bias,    HEAD("bias"),                 true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(end.K))
 
 // Pointers into a flat buffer, NULL for tensors that the model lacks.
 #define POINTER_FIELD(field, ...) float* field;
@@ -128,6 +151,7 @@ enum { PARAMETER_ROWS = 0 PARAMETER_TABLE(COUNT_ROW) };
 
 typedef struct {
     int blocks;                       // L
+    Ints depths;                      // blocks of each stage; count 0: names have no stages
     Parameter (*row)[PARAMETER_ROWS]; // (L, rows), as block l has them; what is not a block's is the same in all
     size_t* segment;                  // (L + 3): where front, every block and back begin in a flat buffer, and its end
     size_t count, total;              // elements of all tensors; floats of a flat buffer
@@ -254,8 +278,11 @@ static inline double size_tensors(ParameterTable* table) {
         size_t draw = 0;
         for (int l = 0; l < table->blocks; l++) {
             Parameter* p = &table->row[l][i];
-            double size = (double)p->size;
+            bool per_stage = strncmp(p->name, "layers.%d.", 10) == 0;
             p->per_block = strstr(p->name, "%d") != NULL;
+            p->shared = p->size && per_stage && place_in(table->depths, l).block > 0;
+            if (p->shared) { p->size = 0; }
+            double size = (double)p->size;
             for (int k = 0; k < p->rank; k++) {
                 p->size *= (size_t)p->shape[k];
                 size *= (double)p->shape[k];
@@ -288,33 +315,58 @@ static inline void place_tensors(ParameterTable* table) {
     table->total = segment[L + 2] = place_rows(table, 0, false, behind, PARAMETER_ROWS, segment[L + 1]);
     for (int i = 0; i < PARAMETER_ROWS; i++) {
         bool per_block = table->row[0][i].per_block;
-        for (int l = 1; l < L && !per_block; l++) { table->row[l][i].offset = table->row[0][i].offset; }
+        for (int l = 1; l < L; l++) {
+            bool shared = table->row[l][i].shared || !per_block;
+            if (shared) { table->row[l][i].offset = table->row[l - 1][i].offset; }
+        }
     }
 }
 
-// Rows of pos_embed
+// Rows of pos_embed, d: the sizes of the first block
 static inline int positions_of(const Config* c, Dims d) { return c->no_embed_class ? d.N - d.prefix : d.N; }
 
-static inline bool parameter_table(ParameterTable* table, const Config* c, Dims d, Error* err) {
-    double patch_bound = 1 / sqrt(3.0 * d.P * d.P), fc1_deviation = 0.02, fc2_deviation = 0.02;
+// Deviations of the weights of fc1 and fc2
+typedef struct { InitKind kind; double fc1, fc2; } MlpStart;
+
+static inline bool mlp_start(MlpStart* start, const Config* c, Dims d, Error* err) {
+    *start = (MlpStart){INIT_TRUNC_NORMAL, 0.02, 0.02};
+    if (c->mlp != MLP_GR_KAN || c->mlp_init != MLP_INIT_VARIANCE_PRESERVING) { return true; }
+    start->kind = INIT_NORMAL;
+    return preserving_deviation(c, 1, d.C, &start->fc1, err) && preserving_deviation(c, 2, d.F, &start->fc2, err);
+}
+
+// Of block l of a model of sizes model
+static inline void block_rows(Parameter rows[PARAMETER_ROWS], const Config* c, Dims model, int l, MlpStart mlp) {
+    Dims d = dims_of_block(c, model, l), end = dims_of_block(c, model, model.L);
+    Dims o = c->karat_mode == KARAT_UNIVERSAL && !c->window ? end : d;
+    double patch_bound = 1 / sqrt(3.0 * d.P * d.P);
+    InitKind token_init = c->local_blocks ? INIT_TRUNC_NORMAL : INIT_NORMAL;
+    double token_value = c->local_blocks ? 0.02 : 1e-6;
     RationalShape r = rational_shape(c);
-    KaratStart karat = karat_start(c, d), outer = operator_start(c, d, d.R, true);
+    KaratStart karat = karat_start(c, o), outer = operator_start(c, o, o.R, true);
     double rank_deviation = pow((double)d.NA * d.R, -0.25); // sigma as large as softmax's weights, both maps alike
-    bool preserving = c->mlp == MLP_GR_KAN && c->mlp_init == MLP_INIT_VARIANCE_PRESERVING;
-    InitKind fc_init = preserving ? INIT_NORMAL : INIT_TRUNC_NORMAL;
-    if (preserving && (!preserving_deviation(c, 1, d.C, &fc1_deviation, err) ||
-                       !preserving_deviation(c, 2, d.F, &fc2_deviation, err))) { return false; }
 #define TABLE_ROW(field, row_name, present, row_group, kind, value, row_shape) \
     {.name = row_name, .group = row_group, .init = kind, .init_value = value, \
      .rank = (int)(sizeof((int64_t[]){row_shape}) / sizeof(int64_t)), .shape = {row_shape}, \
      .size = (size_t)((present) ? 1 : 0)},
-    *table = (ParameterTable){.blocks = d.L};
+    const Parameter table[] = {PARAMETER_TABLE(TABLE_ROW)};
+    memcpy(rows, table, sizeof table);
+}
+
+static inline bool parameter_table(ParameterTable* table, const Config* c, Dims d, Error* err) {
     size_t places = (size_t)d.L * PARAMETER_ROWS;
+    Ints depths = stage_depths(c);
+    MlpStart mlp = {0};
+    *table = (ParameterTable){.blocks = d.L, .depths = c->window ? depths : (Ints){0}};
     table->row = (Parameter(*)[PARAMETER_ROWS])alloc_array(Parameter, places, "the parameters' table");
     table->segment = alloc_array(size_t, d.L + 3, "the parameters' table");
     for (int l = 0; l < d.L; l++) {
-        const Parameter rows[] = {PARAMETER_TABLE(TABLE_ROW)};
-        memcpy(table->row[l], rows, sizeof rows);
+        bool begins = place_in(depths, l).block == 0;
+        if (begins && !mlp_start(&mlp, c, dims_of_block(c, d, l), err)) {
+            parameter_table_free(table);
+            return false;
+        }
+        block_rows(table->row[l], c, d, l, mlp);
     }
     double elements = size_tensors(table);
     if (elements > 0x1p60) {
@@ -333,7 +385,7 @@ static inline Params params_of_block(const ParameterTable* table, float* flat, i
     float* pointers[PARAMETER_ROWS];
     for (int i = 0; i < PARAMETER_ROWS; i++) {
         const Parameter* p = &table->row[l][i];
-        pointers[i] = p->size ? flat + p->offset : NULL;
+        pointers[i] = p->size || p->shared ? flat + p->offset : NULL;
     }
     Params params;
     static_assert(sizeof params == sizeof pointers, "Params has one pointer a row");
@@ -371,6 +423,14 @@ static inline uint32_t name_hash(const char* name) {
     return hash;
 }
 
+// Element i of pos_proj.weight (H,3): head h1 + a h2, a = floor(sqrt(H)), looks at the patch (h2, h1) - (a - 1) / 2 aside;
+// heads from a^2 on start like other weights.
+static inline float locality_start(const Parameter* p, uint64_t seed, uint32_t tensor, int64_t i) {
+    int a = (int)sqrt((double)p->shape[0]), head = (int)(i / 3);
+    double middle = (a - 1) / 2.0, look[3] = {2 * (head / a - middle), 2 * (head % a - middle), -1};
+    return head < a * a ? (float)(p->init_value * look[i % 3]) : trunc_normal(seed, tensor, p->draw + (uint64_t)i, 0.02);
+}
+
 static inline void init_random(const Parameter* p, uint64_t seed, float* out) {
     double value = p->init_value;
     uint32_t tensor = name_hash(p->name);
@@ -381,6 +441,8 @@ static inline void init_random(const Parameter* p, uint64_t seed, float* out) {
         case INIT_TRUNC_NORMAL: out[i] = trunc_normal(seed, tensor, draw, value); break;
         case INIT_NORMAL: out[i] = (float)(value * random_normal(seed, STREAM_INIT, tensor, draw)); break;
         case INIT_UNIFORM: out[i] = (float)(value * (2 * random_uniform(seed, STREAM_INIT, tensor, draw) - 1)); break;
+        case INIT_IDENTITY: out[i] = i / p->shape[1] == i % p->shape[1]; break;
+        case INIT_LOCALITY: out[i] = locality_start(p, seed, tensor, i); break;
         default: out[i] = (float)value;
         }
     }
@@ -441,6 +503,21 @@ static inline int tensor_count(const ParameterTable* table) {
     return count;
 }
 
+// The name of block l's tensor of a row: "blocks.%d." is "layers.S.blocks.B." where names have stages
+static inline void tensor_name(const ParameterTable* table, const char* row, int l, char name[NAME_SIZE]) {
+    const char* mark = strstr(row, "%d");
+    BlockPlace at = place_in(table->depths, l);
+    if (!mark) {
+        snprintf(name, NAME_SIZE, "%s", row);
+    } else if (!table->depths.count) {
+        snprintf(name, NAME_SIZE, "%.*s%d%s", (int)(mark - row), row, l, mark + 2);
+    } else if (*row == 'l') {
+        snprintf(name, NAME_SIZE, "layers.%d%s", at.stage, mark + 2);
+    } else {
+        snprintf(name, NAME_SIZE, "layers.%d.blocks.%d%s", at.stage, at.block, mark + 2);
+    }
+}
+
 // tensor_count() entries, to be freed: table order, blocks within a row
 static inline NamedTensor* named_tensors(const ParameterTable* table) {
     NamedTensor* tensors = alloc_array(NamedTensor, tensor_count(table), "tensor names");
@@ -450,12 +527,7 @@ static inline NamedTensor* named_tensors(const ParameterTable* table) {
             const Parameter* p = &table->row[l][i];
             if (!p->size) { continue; }
             NamedTensor* t = &tensors[at++];
-            const char* mark = strstr(p->name, "%d");
-            if (mark) {
-                snprintf(t->name, sizeof t->name, "%.*s%d%s", (int)(mark - p->name), p->name, l, mark + 2);
-            } else {
-                snprintf(t->name, sizeof t->name, "%s", p->name);
-            }
+            tensor_name(table, p->name, l, t->name);
             t->rank = p->rank;
             memcpy(t->shape, p->shape, sizeof t->shape);
             t->size = p->size;

@@ -8,7 +8,9 @@
 // What becomes of the residual stream before a block
 typedef enum {
     ENTRY_NONE,
-    ENTRY_JOIN, // class token and registers join, without positions
+    ENTRY_JOIN,  // class token and registers join, without positions
+    ENTRY_NORM,  // it is normalised
+    ENTRY_MERGE, // 2 x 2 tokens become one, of twice their width
 } Entry;
 
 typedef struct {
@@ -61,6 +63,12 @@ static inline int joining_block(const Config* c) {
     return c->local_blocks ? c->local_blocks : c->no_embed_class && tokens_in_front(c) ? 0 : -1;
 }
 
+static inline Entry entry_of(const Config* c, int l) {
+    BlockPlace at = place_in(stage_depths(c), l);
+    if (c->window) { return at.block ? ENTRY_NONE : at.stage ? ENTRY_MERGE : ENTRY_NORM; }
+    return l == joining_block(c) ? ENTRY_JOIN : ENTRY_NONE;
+}
+
 // The windows of a grid, shifted in every second block
 static inline Windows windows_of_grid(const Config* c, int side, int block) {
     int size = c->window < side ? c->window : side;
@@ -78,7 +86,7 @@ static inline Dims whole_block(const Config* c, int classes, int l) {
     bool full = c->attn == ATTN_KARAT && c->karat_full;
     return (Dims){.S = c->image_size, .P = c->patch, .C = C, .H = H, .L = ints_sum(c->depth), .N = N, .prefix = prefix,
                   .NQ = N, .NA = NA, .windows = windows, .local = l < c->local_blocks,
-                  .entry = l == joining_block(c) ? ENTRY_JOIN : ENTRY_NONE, .D = C / H,
+                  .entry = entry_of(c, l), .D = C / H,
                   .F = (int)lround(C * c->mlp_ratio), .K = classes, .HK = H - c->softmax_heads, .G = c->grid,
                   .R = full ? NA : c->karat_rank, .M = basis_coefficients(config_basis(c)),
                   .MK = basis_coefficients(kan_basis(c))};
@@ -98,5 +106,11 @@ static inline Dims dims_of_block(const Config* c, Dims d, int l) {
     return d;
 }
 
-// Elements of an image's residual stream before what entry says has become of it
-static inline size_t entering_size(Dims d) { return (size_t)(d.N - (d.entry == ENTRY_JOIN ? d.prefix : 0)) * d.C; }
+// Elements of an image's residual stream before what `entry` says has become of it
+static inline size_t entering_size(Dims d) {
+    return d.entry == ENTRY_JOIN ? (size_t)(d.N - d.prefix) * d.C : (size_t)d.N * d.C * (d.entry == ENTRY_MERGE ? 2 : 1);
+}
+
+static inline bool normalises(Entry entry) { return entry == ENTRY_NORM || entry == ENTRY_MERGE; }
+
+static inline float norm_eps(const Config* c) { return c->window ? 1e-5f : 1e-6f; } // timm's

@@ -11,8 +11,10 @@
 #include "metadata.h"
 #include "safetensors.h"
 
+enum { NAME_SIZE = 96 };
+
 typedef struct {
-    char name[96];
+    char name[NAME_SIZE];
     int rank;
     int64_t shape[4];
     size_t size, offset; // elements, and where they start in a flat buffer

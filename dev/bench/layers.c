@@ -23,7 +23,7 @@ static void patches(Block s) {
                         s.m->scratch, s.B, s.S, s.P, s.C);
 }
 static void layernorm(Block s) {
-    layernorm_forward(s.a.ln1, s.a.ln1_mean, s.a.ln1_rstd, s.a.x, s.p.norm1_weight, s.p.norm1_bias, LAYERNORM_EPS,
+    layernorm_forward(s.a.ln1, s.a.ln1_mean, s.a.ln1_rstd, s.a.x, s.p.norm1_weight, s.p.norm1_bias, norm_eps(&s.m->config),
                       s.rows, s.C);
 }
 static void qkv(Block s) {

@@ -11,6 +11,8 @@ static const char* const path = "dev/test/backbone_fixtures.txt";
 
 // The models in this program's flags
 #define VIT "--model vit-mini --image-size 32 --patch 8 --dim 24 --depth 2 --heads 4"
+#define CONVIT "--model convit-mini --image-size 32 --patch 8 --dim 24 --depth 4 --heads 4 --local-blocks 2"
+#define SWIN "--model swin-mini --image-size 32 --patch 2 --dim 8 --depth 2,2,2 --heads 2,2,4 --window-size 4"
 #define KARAT " --attn karat --karat-rank 3 --grid 2"
 static const struct { const char *name, *flags; } cases[] = {
     {"vit-token", VIT},
@@ -19,6 +21,10 @@ static const struct { const char *name, *flags; } cases[] = {
     {"vit-token-reg2", VIT " --reg-tokens 2 --no-embed-class --layer-scale 1"},
     {"vit-gap-reg2", VIT " --reg-tokens 2 --no-embed-class --layer-scale 1 --pool avg --fc-norm"},
     {"vit-gap", VIT " --qkv-bias off --layer-scale 1 --pool avg"},
+    {"convit", CONVIT},
+    {"convit-karat-block", CONVIT KARAT},
+    {"convit-karat-universal", CONVIT KARAT " --karat-mode universal"},
+    {"swin", SWIN},
 };
 
 // ---- Values from names
