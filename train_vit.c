@@ -180,31 +180,38 @@ static Acts acts_at(const Model* m, int l) { return acts_of_block(&m->acts_table
 static KaratDims karat_dims(const Model* m, Dims d, int B) {
     const Config* c = &m->config;
     Basis basis = config_basis(c);
-    return (KaratDims){.B = B, .N = d.N, .NQ = d.NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
+    int windows = d.windows.grid ? windows_of_image(d.windows) : 1;
+    return (KaratDims){.B = B * windows, .N = d.NA, .NQ = windows > 1 ? d.NA : d.NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
                        .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
                        .spline_range = basis.range, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full != 0,
                        .projection = (Projection)c->karat_projection,
-                       .project_z = c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_Z};
+                       .project_z = c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_Z,
+                       .windows = d.windows, .mask = (KaratMask)c->karat_mask};
 }
 
-static KaratParams karat_params(Params p, KaratDims d) {
+// bias_table: in windows, from KArAt's first head on
+static KaratParams karat_params(Params p, const float* bias_table, KaratDims d) {
     KaratOperator first = {p.karat_coef, p.scale_basis, p.scale_base};
     KaratOperator second = {p.outer_coef, p.outer_scale_basis, p.outer_scale_base};
-    return (KaratParams){.inner = first, .outer = d.order == KARAT_PHI_W ? first : second,
-                         .proj_weight = p.karat_weight, .proj_bias = p.karat_bias};
+    return (KaratParams){.inner = first, .outer = d.order == KARAT_PHI_W ? first : second, .proj_weight = p.karat_weight,
+                         .proj_bias = p.karat_bias, .bias_table = bias_table};
 }
 
-static KaratGrads karat_grads(Params p, KaratDims d) {
+static KaratGrads karat_grads(Params p, float* bias_table, KaratDims d) {
     KaratOperatorGrads first = {p.karat_coef, p.scale_basis, p.scale_base};
     KaratOperatorGrads second = {p.outer_coef, p.outer_scale_basis, p.outer_scale_base};
-    return (KaratGrads){.inner = first, .outer = d.order == KARAT_PHI_W ? first : second,
-                        .proj_weight = p.karat_weight, .proj_bias = p.karat_bias};
+    return (KaratGrads){.inner = first, .outer = d.order == KARAT_PHI_W ? first : second, .proj_weight = p.karat_weight,
+                        .proj_bias = p.karat_bias, .bias_table = bias_table};
 }
 
 // Workspace in floats for attend_forward and attend_backward
 static size_t attend_scratch(const Model* m, Dims d) {
     if (d.local) { return gpsa_scratch(m->B, d.N, d.H); }
-    if (d.windows.size) { return window_attention_scratch(m->B, d.windows, d.H, d.D); }
+    if (d.windows.grid) {
+        size_t softmax = window_attention_scratch(m->B, d.windows, softmax_heads(&m->config, d), d.D);
+        bool karat = m->config.attn == ATTN_KARAT;
+        return karat ? largest(softmax, karat_scratch(karat_dims(m, d, m->B))) : softmax;
+    }
     size_t hybrid = m->config.softmax_heads ? attention_scratch(d.N) : 0;
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, d, m->B)), hybrid);
@@ -223,7 +230,7 @@ static void attend_to_all_forward(const Model* m, Params p, Acts a, Dims s, int 
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT: // softmax heads, if any, stand first
         attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, m->config.softmax_heads, D);
-        karat_forward(a.mix + first, a.z, a.qkv + first, karat_params(p, k), m->scratch, k);
+        karat_forward(a.mix + first, a.z, a.qkv + first, karat_params(p, NULL, k), m->scratch, k);
         break;
     case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, H, D); break;
     case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, NQ, C, H); break;
@@ -236,12 +243,25 @@ static void attend_to_all_forward(const Model* m, Params p, Acts a, Dims s, int 
     }
 }
 
-// a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens. s, here and below: the sizes of the block
+// In windows: softmax of the first heads, perhaps of all, KArAt of the others
+static void attend_in_windows_forward(const Model* m, Params p, Acts a, Dims s, int B) {
+    int softmax = softmax_heads(&m->config, s), first = softmax * s.D;
+    KaratDims k = karat_dims(m, s, B);
+    if (softmax) {
+        window_attention_forward(a.mix, a.lse, a.qkv, p.window_table, m->scratch, B, s.windows, s.C, softmax, s.D);
+    }
+    if (m->config.attn == ATTN_KARAT) {
+        karat_forward(a.mix + first, a.z, a.qkv + first, karat_params(p, p.window_table + softmax, k), m->scratch, k);
+    }
+}
+
+// a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens. s, here and below: the sizes of the
+// block
 static void attend_forward(const Model* m, Params p, Acts a, Dims s, int B) {
     if (s.local) {
         gpsa_forward(a.mix, a.lse, a.qkv, p.position, p.gating, m->scratch, B, s.N, s.C, s.H);
-    } else if (s.windows.size) {
-        window_attention_forward(a.mix, a.lse, a.qkv, p.window_table, m->scratch, B, s.windows, s.C, s.H, s.D);
+    } else if (s.windows.grid) {
+        attend_in_windows_forward(m, p, a, s, B);
     } else {
         attend_to_all_forward(m, p, a, s, B);
     }
@@ -253,7 +273,7 @@ static void attend_to_all_backward(const Model* m, Params p, Params d, Acts a, D
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT:
         attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, m->config.softmax_heads, D);
-        karat_backward(a.dqkv + first, karat_grads(d, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, k),
+        karat_backward(a.dqkv + first, karat_grads(d, NULL, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, NULL, k),
                        m->scratch, k);
         break;
     case ATTN_SOFTMAX: attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, H, D); break;
@@ -268,14 +288,26 @@ static void attend_to_all_backward(const Model* m, Params p, Params d, Acts a, D
     }
 }
 
+static void attend_in_windows_backward(const Model* m, Params p, Params d, Acts a, Dims s, int B) {
+    int softmax = softmax_heads(&m->config, s), first = softmax * s.D;
+    KaratDims k = karat_dims(m, s, B);
+    if (softmax) {
+        window_attention_backward(a.dqkv, d.window_table, a.dmix, a.mix, a.lse, a.qkv, p.window_table, m->scratch, B,
+                                  s.windows, s.C, softmax, s.D);
+    }
+    if (m->config.attn == ATTN_KARAT) {
+        karat_backward(a.dqkv + first, karat_grads(d, d.window_table + softmax, k), a.dmix + first, a.z, a.qkv + first,
+                       karat_params(p, p.window_table + softmax, k), m->scratch, k);
+    }
+}
+
 // a.dqkv from a.dmix
 static void attend_backward(const Model* m, Params p, Params d, Acts a, Dims s, int B) {
     if (s.local) {
         gpsa_backward(a.dqkv, d.position, d.gating, a.dmix, a.lse, a.qkv, p.position, p.gating, m->scratch, B, s.N, s.C,
                       s.H);
-    } else if (s.windows.size) {
-        window_attention_backward(a.dqkv, d.window_table, a.dmix, a.mix, a.lse, a.qkv, p.window_table, m->scratch, B,
-                                  s.windows, s.C, s.H, s.D);
+    } else if (s.windows.grid) {
+        attend_in_windows_backward(m, p, d, a, s, B);
     } else {
         attend_to_all_backward(m, p, d, a, s, B);
     }
@@ -370,9 +402,6 @@ RUNS_ONCE static bool model_plan(Model* m, const Config* config, int classes, in
     }
     if (config->precision == PRECISION_BF16 && config->gradcheck) {
         return set_error(err, "--gradcheck takes differences of the loss that are lost in bf16: leave --precision out");
-    }
-    if (config->window && config->attn == ATTN_KARAT) {
-        return set_error(err, "KArAt in windows is not there yet: give --attn softmax");
     }
     *m = (Model){.config = *config, .dims = dims_of(config, classes), .B = B};
     if (!parameter_table(&m->table, config, m->dims, err)) { return false; }

@@ -264,13 +264,21 @@ static inline bool tokens_check(const Config* c, Error* err) {
     return true;
 }
 
+// What decides whether KArAt can be in a shifted window
+static inline KaratDims masked_karat(const Config* c) {
+    bool projects = c->karat_projection != PROJECT_NONE;
+    return (KaratDims){.basis = (KaratBasis)c->basis, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full != 0,
+                       .projection = (Projection)c->karat_projection,
+                       .project_z = projects && c->karat_project == KARAT_PROJECT_Z,
+                       .windows = {.grid = 2, .size = 2, .shift = 1}, .mask = (KaratMask)c->karat_mask};
+}
+
 // Of a Swin
 static inline bool windows_check(const Config* c, Error* err) {
     int side = c->image_size / c->patch;
     const struct { const char* flag; bool on; } others[] = {
         {"local-blocks", c->local_blocks != 0}, {"reg-tokens", c->reg_tokens != 0}, {"fc-norm", c->fc_norm != 0},
-        {"attn-gate", c->attn_gate != 0}, {"softmax-heads", c->softmax_heads != 0},
-        {"karat-full", c->karat_full != 0}};
+        {"attn-gate", c->attn_gate != 0}};
     if (!c->window) {
         return c->depth.count == 1 ||
                set_error(err, "--depth with %d numbers is of a model in stages: give --window-size, or one number",
@@ -287,10 +295,9 @@ static inline bool windows_check(const Config* c, Error* err) {
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         if (others[i].on) { return set_error(err, "--%s is not there with --window-size: leave one of them out", others[i].flag); }
     }
-    if (c->attn == ATTN_KARAT && (c->karat_order != KARAT_W_PHI || c->karat_projection != PROJECT_NONE ||
-                                  c->karat_bias != KARAT_BIAS_OFF || c->basis != BASIS_FOURIER)) {
-        return set_error(err, "KArAt in windows is the paper's, W Φ(A) of sines and cosines: leave --basis, --karat-order, "
-                         "--karat-projection and --karat-bias out");
+    if (c->attn == ATTN_KARAT && !karat_takes_windows(masked_karat(c))) {
+        return set_error(err, "there is no such KArAt in shifted windows: leave --basis, --karat-order, --karat-full and "
+                         "--karat-projection out; with --karat-mask literal there are more");
     }
     for (int stage = 0; stage < c->depth.count; stage++, side /= 2) {
         int size = c->window < side ? c->window : side;

@@ -65,7 +65,7 @@ static void unit_values(float* out, const float* x, int n, KaratOperator w, cons
 
 // The operator that is fed by logits, or, where W comes first, by z
 static KaratOperator first_operator(const Model* m, const float* flat, int l, KaratDims d) {
-    KaratParams params = karat_params(params_of_block(&m->table, (float*)flat, l), d);
+    KaratParams params = karat_params(params_of_block(&m->table, (float*)flat, l), NULL, d);
     return karat_has_inner(d) ? params.inner : params.outer;
 }
 

@@ -10,7 +10,8 @@ enum { PARAMETER_TABLE(ROW_CONSTANT) };
 
 static const char* const models[][8] = {
     {"vit-mini"}, {"kat-mini-g3b", "--layer-scale", "0.1"}, {"kat-mini-g3u", "--karat-order", "phi-phi"},
-    {"vit-mini", "--depth", "1", "--pool", "avg", "--mlp", "kan"}, {"vit-mini", "--attn", "softmax-rank", "--mlp", "prelu"}};
+    {"vit-mini", "--depth", "1", "--pool", "avg", "--mlp", "kan"}, {"vit-mini", "--attn", "softmax-rank", "--mlp", "prelu"},
+    {"convit-mini-g3u"}, {"swin-mini-g3u"}};
 enum { MODELS = sizeof models / sizeof models[0] };
 
 static Config config_of(int model) {
