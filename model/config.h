@@ -128,6 +128,7 @@ CHOICE(device, "device", "auto", CHOICES(DEVICES), FREE, "auto: ./train_katcu ta
 SWITCH(tune_products, "tune-products", "off", SAME, "on the GPU: products by the quickest kernels, timed; the bits are the run's own") \
 SWITCH(cuda_graph, "cuda-graph", "on", FREE, "on the GPU: a step is captured once, and launched as a whole from then on") \
 INT   (threads, "threads", "0", 0, 4096, FREE, "0: all cores; the result does not depend on it") \
+INT   (rank_timeout, "rank-timeout", "300", 1, 1000000, FREE, "seconds that one of several processes waits for another; at the start twice as many") \
 GROUP("Output") \
 TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under runs/") \
 SWITCH(overwrite, "overwrite", "off", FREE, "start anew in a folder that holds a run, and remove that run") \

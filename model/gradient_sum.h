@@ -164,6 +164,7 @@ static inline void gather_slices(float* flat, size_t n) {
 
 static inline void gradient_sum_share(GradientSum* s, float* grads, StepSums* sums) {
     if (!s->received) { s->received = alloc_floats(received_floats(s), "other ranks' gradients"); }
+    wait_on("gradients", -1);
     exchange_pieces(s, grads);
     merge_pieces(s, grads);
     gather_slices(grads, s->n);

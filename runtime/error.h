@@ -1,6 +1,7 @@
 // How errors travel. A function that can fail on input returns false and writes one sentence into an Error: what is
 // wrong, where, and one thing to do. Only the programs themselves (train_vit.c, data/convert.c) end the process:
-// exit 1 for run time, 2 for usage, 3 for a run that a signal stopped and that can go on.
+// exit 1 for run time, 2 for usage, 3 for a run that a signal stopped and that can go on, 75 where that signal asked it to
+// come again.
 #pragma once
 #include <stdarg.h>
 #include <stdbool.h>
@@ -8,7 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { EXIT_RUN_TIME = 1, EXIT_USAGE = 2, EXIT_STOPPED = 3 };
+enum { EXIT_RUN_TIME = 1, EXIT_USAGE = 2, EXIT_STOPPED = 3, EXIT_COME_AGAIN = 75 };
 
 typedef struct {
     char text[1024];
@@ -33,14 +34,15 @@ static inline bool set_error(Error* err, const char* format, ...) { // always fa
 
 static bool output_line_open; // on a terminal: a line without its end, which the next is to overwrite (output.h)
 static bool program_failed;
-static char program_rank[128]; // "rank 3 on node2: ": of several processes one that is not the first; else ""
+static char program_rank[128]; // "rank 3 on node2: ", of several processes; else ""
+static int program_patience;   // seconds in which the first of them may say it: its reason may be the same, and it ends all
 
 __attribute__((noreturn, format(printf, 2, 3)))
 static inline void fail(int exit_code, const char* format, ...) {
     va_list args;
     va_start(args, format);
     program_failed = true;
-    if (*program_rank) { sleep(5); } // the first, whose reason may be the same, says it and ends all
+    sleep((unsigned)program_patience);
     if (output_line_open) { fputc('\n', stdout); }
     fflush(stdout);
     fprintf(stderr, "error: %s", program_rank);

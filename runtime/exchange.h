@@ -3,6 +3,7 @@
 #pragma once
 #include "memory.h"
 #include "ranks.h"
+#include "watchdog.h"
 
 typedef struct {
     int place; // where it goes to, or comes from

@@ -20,8 +20,9 @@ typedef struct {
     const char* launcher;       // NULL: there is none
     char node[NODE_NAME];       // RANKS_NODE, or the host's name
     int sharers;                // ranks, this one included, that may run on its cores
-    int place, nodes;           // these three are known once the ranks have met
+    int place, nodes;           // these four are known once the ranks have met
     int* at_place;              // (size), the rank at each place
+    char (*node_of)[NODE_NAME]; // (size), each rank's node; NULL before
 } Ranks;
 
 static Ranks ranks = {.size = 1, .local_size = 1, .sharers = 1, .nodes = 1}; // who this process is

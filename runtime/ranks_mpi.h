@@ -19,11 +19,13 @@ static inline const char* engine_name(void) {
 
 static inline bool engine_begin(const char* program, Error* err) {
     int level, size = 1, rank = 0;
+    wait_begin();
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) == MPI_SUCCESS) {
         MPI_Comm_size(MPI_COMM_WORLD, &size);
         MPI_Comm_rank(MPI_COMM_WORLD, &rank);
         engine_runs = true;
     }
+    wait_end();
     if (size != ranks.size || rank != ranks.rank) {
         return set_error(err, "%d processes were started by %s, but %s is built with %s, which finds %d: use its mpirun",
                          ranks.size, ranks.launcher, program, engine_name(), size);
@@ -32,7 +34,10 @@ static inline bool engine_begin(const char* program, Error* err) {
 }
 
 static inline void engine_end(void) {
+    wait_on("the end of all", -1);
+    wait_begin();
     if (engine_runs) { MPI_Finalize(); }
+    wait_end();
     engine_runs = false;
 }
 
@@ -42,8 +47,9 @@ static inline int mpi_messages(const Message* list, int count) {
     return (int)messages;
 }
 
-// Those between two ranks come in the order of their lists. Returns what is behind its requests.
-static inline MPI_Request* mpi_post(const Message* list, int count, bool out, MPI_Request* request) {
+// Those between two ranks come in the order of their lists. Writes the rank of each request, and returns how many there are.
+static inline int mpi_post(const Message* list, int count, bool out, MPI_Request* request, int* with) {
+    int posted = 0;
     for (int i = 0; i < count; i++) {
         int rank = ranks.at_place[list[i].place];
         for (size_t at = 0; at < list[i].bytes; at += MPI_MOST_BYTES) {
@@ -51,21 +57,32 @@ static inline MPI_Request* mpi_post(const Message* list, int count, bool out, MP
             char* data = (char*)list[i].data + at;
             int bytes = (int)(rest < MPI_MOST_BYTES ? rest : MPI_MOST_BYTES);
             if (out) {
-                MPI_Isend(data, bytes, MPI_BYTE, rank, 0, MPI_COMM_WORLD, request++);
+                MPI_Isend(data, bytes, MPI_BYTE, rank, 0, MPI_COMM_WORLD, &request[posted]);
             } else {
-                MPI_Irecv(data, bytes, MPI_BYTE, rank, 0, MPI_COMM_WORLD, request++);
+                MPI_Irecv(data, bytes, MPI_BYTE, rank, 0, MPI_COMM_WORLD, &request[posted]);
             }
+            with[posted++] = rank;
+            wait_for(rank);
         }
     }
-    return request;
+    return posted;
 }
 
 static inline void exchange(const Message* out, int outs, const Message* in, int ins) {
-    int count = mpi_messages(out, outs) + mpi_messages(in, ins), done = 0;
+    int count = mpi_messages(out, outs) + mpi_messages(in, ins), left = count, some = 0;
     MPI_Request* requests = alloc_array(MPI_Request, count, "messages");
     MPI_Status* statuses = alloc_array(MPI_Status, count, "messages");
-    mpi_post(out, outs, true, mpi_post(in, ins, false, requests));
-    while (MPI_Testall(count, requests, &done, statuses) == MPI_SUCCESS && !done) { usleep(50); }
+    int *with = alloc_array(int, 2 * count, "messages"), *which = with + count;
+    wait_begin();
+    int posted = mpi_post(in, ins, false, requests, with);
+    mpi_post(out, outs, true, requests + posted, with + posted);
+    while (left > 0 && MPI_Testsome(count, requests, &some, which, statuses) == MPI_SUCCESS) {
+        for (int i = 0; i < some; i++) { wait_got(with[which[i]]); }
+        left -= some;
+        if (some == 0) { usleep(50); }
+    }
+    wait_end();
     free(requests);
     free(statuses);
+    free(with);
 }

@@ -1,7 +1,8 @@
-// Signals that end a run: SIGINT (Ctrl-C), SIGTERM (a batch system) and SIGHUP (a terminal that is closed) ask it to
-// stop after the step or evaluation under way, with a checkpoint. One more ends it at once, unless it comes within a
-// second: batch systems send a signal to the shell's whole group and to the process itself. A signal that was ignored
-// when the program began, as nohup and `&` leave them, stays ignored.
+// Signals that end a run: SIGINT (Ctrl-C), SIGTERM (a batch system), SIGHUP (a terminal that is closed) and SIGUSR1 (a
+// batch system, in good time: it is to come again) ask it to stop after the step or evaluation under way, with a
+// checkpoint. One more SIGINT ends it at once, unless it comes within a second: a shell's whole group gets it, and the
+// process itself. Batch systems repeat the others. A signal that was ignored when the program began, as nohup and `&`
+// leave them, stays ignored.
 #pragma once
 #include <signal.h>
 #include <stddef.h>
@@ -20,7 +21,7 @@ static inline double stop_age(void) {
 
 static inline void request_stop(int signal_number) {
     struct timespec now;
-    if (stop_requested && stop_age() > 1) {
+    if (stop_requested && signal_number == SIGINT && stop_age() > 1) {
         signal(signal_number, SIG_DFL);
         raise(signal_number);
     }
@@ -31,16 +32,18 @@ static inline void request_stop(int signal_number) {
     stop_requested = signal_number;
 }
 
-static inline void stop_on_signals(void) {
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
-        struct sigaction before, action;
-        memset(&action, 0, sizeof action);
-        action.sa_handler = request_stop;
-        action.sa_flags = SA_RESTART;
-        sigemptyset(&action.sa_mask);
-        if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
-            sigaction(signals[i], &action, NULL);
-        }
+static inline void stop_on_signal(int signal_number) {
+    struct sigaction before, action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = request_stop;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(signal_number, NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+        sigaction(signal_number, &action, NULL);
     }
+}
+
+static inline void stop_on_signals(void) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) { stop_on_signal(signals[i]); }
 }

@@ -6,6 +6,7 @@
 
 // Rank 0 says why none can go on; the launcher ends the others, or else they do.
 __attribute__((noreturn)) static void leave_together(int exit_code, const char* why) {
+    program_rank[0] = 0; // it is about all
     if (ranks_lead()) { fail(exit_code, "%s", why); }
     sleep(5);
     _exit(exit_code);
@@ -26,6 +27,7 @@ RUNS_ONCE static void share_position(Trainer* t) {
     struct { int64_t step, best_step, hits, seen; double best_top1; Running loss; } at = {
         t->step, t->best_step, t->hits, t->seen, t->best_top1, t->loss};
     if (ranks.size == 1) { return; }
+    wait_on("the files that rank 0 reads", -1);
     lead_tells(&at, sizeof at);
     t->step = at.step, t->best_step = at.best_step, t->hits = at.hits, t->seen = at.seen;
     t->best_top1 = at.best_top1, t->loss = at.loss;
@@ -35,6 +37,7 @@ RUNS_ONCE static void share_position(Trainer* t) {
 static void compare_parameters(Trainer* t) {
     Error err;
     if (ranks.size == 1) { return; }
+    wait_on("parameters before a checkpoint", -1);
     Model* m = &t->model;
     uint64_t* all = alloc_array(uint64_t, ranks.size, "checksums");
     all[ranks.place] = hash_floats(hash_start, model_fetch(m, m->params), m->table.total);

@@ -1,6 +1,7 @@
 // The files of a run that hold tensors: weights, and what a resumed run goes on with.
 #pragma once
 #include "../runtime/checkpoint.h"
+#include "../runtime/watchdog.h"
 #include "trainer.h"
 
 #define RESUME_FILE "last.resume.safetensors"
@@ -25,6 +26,7 @@ static void save_buffers(Trainer* t, const char* name, const TensorBuffer* buffe
                          const Metadata* metadata) {
     char path[PATH_SIZE];
     Error err;
+    watchdog_writes();
     if (!ranks_lead()) { return; }
     output_path(t, name, path);
     if (!checkpoint_save(path, t->model.tensors, t->model.tensor_count, buffers, count, metadata, &err)) {

@@ -58,6 +58,7 @@ static void evaluate_batches(Trainer* t, float* flat, Outcome* outcomes) {
 static void share_outcomes(const Trainer* t, Outcome* outcomes) {
     int64_t batches = t->test_loader.plan.steps_per_epoch, B = t->test_loader.plan.config.batch_size, N = t->test.count;
     if (ranks.size == 1) { return; }
+    wait_on("an evaluation", -1);
     Message *in = alloc_array(Message, batches * (ranks.size + 1), "messages"), *out = in + batches;
     int ins = 0, outs = 0;
     for (int64_t i = 0; i < batches; i++) {

@@ -14,13 +14,29 @@ static bool is_asked_for(int argc, char** argv, const char* name) {
     return options_peek(config_table, CONFIG_OPTIONS, argc, argv, name, given) && strcmp(given, "off") != 0;
 }
 
+// --rank-timeout, before flags are read, which says what is wrong with it
+static int given_timeout(int argc, char** argv) {
+    char given[OPTION_TEXT_SIZE];
+    bool is_given = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "rank-timeout", given);
+    int seconds = is_given ? count_of_text(given) : 0;
+    return seconds > 0 ? seconds : count_of_text(config_option("rank-timeout")->initial);
+}
+
 // Messages go from rank to rank until places are known.
-RUNS_ONCE static void get_in_touch(void) {
+RUNS_ONCE static void get_in_touch(int argc, char** argv) {
     Error err;
+    stop_on_signal(SIGUSR1); // which would end a rank that has not come to its training yet
+    watchdog_begin(given_timeout(argc, argv));
     ranks.at_place = alloc_array(int, ranks.size, "ranks");
     for (int r = 0; r < ranks.size; r++) { ranks.at_place[r] = r; }
     ranks.place = ranks.rank;
     if (!engine_begin(program_name, &err)) { leave_together(EXIT_USAGE, err.text); }
+    watchdog_meet();
+}
+
+// In front of what this process says of itself from here on
+static void name_rank(void) {
+    snprintf(program_rank, sizeof program_rank, "rank %d on %.40s: ", ranks.rank, ranks.node);
 }
 
 // Who this process is. Others than rank 0 are silent from here on, and end where it has only something to tell. Else they
@@ -35,9 +51,10 @@ RUNS_ONCE static void begin_rank(int argc, char** argv) {
     setenv("TERM", "dumb", 1);
     if (!ranks_lead()) {
         if (tells || !freopen("/dev/null", "w", stdout)) { exit(tells ? 0 : EXIT_RUN_TIME); }
-        snprintf(program_rank, sizeof program_rank, "rank %d on %.40s: ", ranks.rank, ranks.node);
+        program_patience = 5;
+        name_rank();
     }
-    if (!tells) { get_in_touch(); }
+    if (!tells) { get_in_touch(argc, argv); }
 }
 
 // What one process does as well as several
@@ -126,22 +143,25 @@ static void take_places(const Greeting* all) {
         ranks.local_size++;
         ranks.sharers += all[r].cores == all[ranks.rank].cores;
     }
-    free(node);
+    ranks.node_of = node;
 }
 
 // The ranks compare what they are, and go on with rank 0's configuration and what it read of its files.
 RUNS_ONCE static void meet(char** argv, Config* config, Origin* origin) {
     if (ranks.size == 1 || config->dry_run) { return; }
     if (ranks_lead()) { refuse_together(config); }
+    wait_on("what they are", -1);
     Greeting* all = alloc_array(Greeting, ranks.size, "ranks");
     all[ranks.rank] = greeting(argv);
     gather_all(all, sizeof *all);
     compare_greetings(all);
     take_places(all);
     free(all);
+    wait_on("what rank 0 has read", -1);
     lead_tells(config, sizeof *config);
     Origin told = *origin;
     lead_tells(&told, sizeof told);
+    name_rank();
     if (ranks_lead()) { return; }
     told.class_names = told.class_ids = NULL;
     told.knows_data = false; // rank 0 has compared them
@@ -190,6 +210,7 @@ RUNS_ONCE static void compare_data(const Trainer* t) {
     typedef struct { char train[FINGERPRINT_SIZE], test[FINGERPRINT_SIZE]; } Data;
     Error err;
     if (ranks.size == 1) { return; }
+    wait_on("what data they have", -1);
     Data* all = alloc_array(Data, ranks.size, "data sets");
     dataset_fingerprint(&t->train, all[ranks.place].train);
     dataset_fingerprint(&t->test, all[ranks.place].test);

@@ -48,6 +48,7 @@ RUNS_ONCE static void stop_not_finite(Trainer* t, const StepResult* r) {
     choose_name(name);
     save_last(t);
     char saved = 1;
+    wait_on("the files that rank 0 writes", -1);
     lead_tells(&saved, 1);
     if (!ranks_lead()) { leave_together(EXIT_RUN_TIME, ""); }
     fail(EXIT_RUN_TIME, "step %lld is not finite (loss %g, gradient norm %g): the first bad tensor is %s. "

@@ -105,6 +105,14 @@ static void print_result(const Trainer* t) {
     printf("\n");
 }
 
+// Before each step: the signal that has come to one of the ranks; 0: none has
+static int agree_to_stop(const Trainer* t) {
+    wait_on("whether to go on", -1);
+    int stop = anybody(stop_requested);
+    watchdog_at(t->step + 1);
+    return stop;
+}
+
 static int train(Trainer* t) {
     Error err;
     Metrics csv;
@@ -119,7 +127,8 @@ static int train(Trainer* t) {
     }
     loader_seek(&t->train_loader, t->step * own_share(t->model.config.grad_accum_steps).count);
     Clock clock = clock_start(t);
-    while (t->step < t->total_steps && !anybody(stop_requested)) {
+    int stop = 0; // the signal that all of them know of
+    while (t->step < t->total_steps && !(stop = agree_to_stop(t))) {
         StepResult r = train_step(t);
         if (!step_finite(&r)) { stop_not_finite(t, &r); }
         after_step(t, &csv, &r, &clock);
@@ -130,7 +139,7 @@ static int train(Trainer* t) {
     if (stopped) {
         output_keep();
         printf("stopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);
-        return EXIT_STOPPED;
+        return stop == SIGUSR1 ? EXIT_COME_AGAIN : EXIT_STOPPED;
     }
     note_bad_images(t);
     printf("peak memory %.1f MB\n", peak_memory());

@@ -1,0 +1,207 @@
+// Who waits for other ranks says so, and a thread looks on. It ends this process with a sentence where nothing has come
+// for too long; the launcher then ends the others. A rank that stands still cannot be told from one that is dead.
+//
+//     watchdog_begin(300);                                // seconds; twice as many until the first step is done
+//     watchdog_meet();                                    // the ranks are in touch
+//     wait_on("gradients of bucket", 4);                  // what comes next; -1: it has no number
+//     wait_for(rank);                                     // a message from or to it is on its way
+//     wait_begin(); ... wait_got(rank); ... wait_end();   // it is there
+//
+// Seconds are those that this process has seen pass: where all were stopped, and go on, nobody is blamed. After a signal
+// to end they are 10 more than any wait of a step took before, but where rank 0 writes files (watchdog_writes).
+#pragma once
+#include "memory.h"
+#include "ranks.h"
+#include "signals.h"
+#include <math.h>
+#include <pthread.h>
+
+enum {
+    LOOKS_A_SECOND = 10,
+    SIGNAL_PATIENCE = 10,    // seconds after a signal to end
+    SPEAKERS_APART = 5,      // seconds from one rank's sentence to the next one's, which the first should spare
+    NAMED_RANKS = 8,         // at most, in a sentence
+};
+
+typedef struct {
+    pthread_mutex_t lock;    // of all that is here
+    int timeout;             // seconds
+    bool settled, writes;    // the first step is done; rank 0 writes files
+    int64_t step;            // the one under way; 0: none yet
+    const char* what;        // is waited for; NULL: not said
+    int number;              // which of them, or -1
+    int* on_their_way;       // (size) messages from and to each rank; NULL: the ranks are not in touch yet
+    bool waits;
+    unsigned news, seen;     // counts what has begun, come or ended; and what of it the thread has seen
+    double silence, longest; // seconds without news in this wait; and in the one that had most of them, and went on
+    double after_signal;     // those of silence since a signal came
+} Watchdog;
+
+static Watchdog watchdog = {.lock = PTHREAD_MUTEX_INITIALIZER, .number = -1};
+
+// ---- What is said
+
+static inline bool is_missed(int rank) { return watchdog.on_their_way && watchdog.on_their_way[rank] > 0; }
+
+// Lower ranks that nobody misses here: they say first what they know.
+static inline int ranks_before(void) {
+    int before = 0;
+    for (int r = 0; r < ranks.rank; r++) { before += !is_missed(r); }
+    return before;
+}
+
+__attribute__((format(printf, 2, 3)))
+static inline void text_add(Error* text, const char* format, ...) {
+    size_t used = strlen(text->text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text->text + used, sizeof text->text - used, format, args);
+    va_end(args);
+}
+
+static inline bool same_node(int a, int b) { return !ranks.node_of || strcmp(ranks.node_of[a], ranks.node_of[b]) == 0; }
+
+// "rank 3 on node2", "ranks 3, 5 on node2", "ranks 3 on node2, 5 on node3"; returns how many they are
+static inline int add_missed(Error* text) {
+    int missed = 0, named = 0, before = -1;
+    for (int r = 0; r < ranks.size; r++) { missed += is_missed(r); }
+    text_add(text, missed == 0 ? "other ranks" : missed == 1 ? "rank" : "ranks");
+    for (int r = 0; r < ranks.size && named < NAMED_RANKS; r++) {
+        if (!is_missed(r)) { continue; }
+        if (before >= 0 && !same_node(before, r)) { text_add(text, " on %s", ranks.node_of[before]); }
+        text_add(text, "%s %d", named++ ? "," : "", r);
+        before = r;
+    }
+    if (missed > named) { text_add(text, " and %d more", missed - named); }
+    if (before >= 0 && ranks.node_of) { text_add(text, " on %s", ranks.node_of[before]); }
+    return missed;
+}
+
+static inline void add_place(Error* text) {
+    if (watchdog.step) {
+        text_add(text, " at step %lld", (long long)watchdog.step);
+    } else {
+        text_add(text, " at the start");
+    }
+    if (!watchdog.what) { return; }
+    text_add(text, " (%s", watchdog.what);
+    if (watchdog.number >= 0) { text_add(text, " %d", watchdog.number); }
+    text_add(text, ")");
+}
+
+static inline bool waits_after_signal(void) { return watchdog.after_signal > SIGNAL_PATIENCE; }
+
+static inline void watchdog_sentence(Error* text) {
+    double seconds = waits_after_signal() ? watchdog.after_signal : watchdog.silence;
+    text->text[0] = 0;
+    if (!watchdog.on_their_way) {
+        text_add(text, "not all of %d ranks have come within %.0f s: see what the others say, or give more --rank-timeout",
+                 ranks.size, seconds);
+        return;
+    }
+    text_add(text, "rank %d has waited %.0f s for ", ranks.rank, seconds);
+    int missed = add_missed(text);
+    add_place(text);
+    const char* why = missed == 1 ? ": it is dead, stuck, or --rank-timeout is too short"
+                                  : ": they are dead, stuck, or --rank-timeout is too short";
+    text_add(text, "%s", waits_after_signal() ? " after a signal to end" : why);
+}
+
+// ---- The thread
+
+// One look; true: this rank has waited for too long
+static inline bool watchdog_look(void) {
+    if (watchdog.news != watchdog.seen || !watchdog.waits) {
+        watchdog.longest = fmax(watchdog.longest, watchdog.silence);
+        watchdog.silence = watchdog.after_signal = 0;
+        watchdog.seen = watchdog.news;
+        return false;
+    }
+    watchdog.silence += 1.0 / LOOKS_A_SECOND;
+    bool hurries = stop_requested && stop_requested != SIGUSR1 && !watchdog.writes;
+    watchdog.after_signal += hurries ? 1.0 / LOOKS_A_SECOND : 0;
+    double later = SPEAKERS_APART * fmin(ranks_before(), 6);
+    double most = watchdog.timeout * (watchdog.settled ? 1 : 2);
+    return watchdog.silence > most + later || watchdog.after_signal > SIGNAL_PATIENCE + watchdog.longest + later;
+}
+
+static inline void* watchdog_loop(void* nothing) {
+    bool due = false;
+    while (!due) {
+        usleep(1000000 / LOOKS_A_SECOND);
+        pthread_mutex_lock(&watchdog.lock);
+        due = watchdog_look();
+        if (!due) { pthread_mutex_unlock(&watchdog.lock); } // else nothing goes on any more
+    }
+    Error text;
+    watchdog_sentence(&text);
+    dprintf(STDERR_FILENO, "error: %s\n", text.text);
+    _exit(EXIT_RUN_TIME);
+    return nothing;
+}
+
+// Signals stay with the thread that begins it.
+static inline void watchdog_begin(int timeout) {
+    pthread_t thread;
+    sigset_t all, before;
+    watchdog.timeout = timeout;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&thread, NULL, watchdog_loop, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error) { fail(EXIT_RUN_TIME, "no thread to look after waiting ranks: %s", strerror(error)); }
+    pthread_detach(thread);
+}
+
+// ---- What the others tell it
+
+static inline void watchdog_meet(void) {
+    int* none = alloc_array(int, ranks.size, "ranks");
+    pthread_mutex_lock(&watchdog.lock);
+    watchdog.on_their_way = none;
+    pthread_mutex_unlock(&watchdog.lock);
+}
+
+// Before each step. With the first one done, how long ranks waited at the start is forgotten.
+static inline void watchdog_at(int64_t step) {
+    pthread_mutex_lock(&watchdog.lock);
+    bool done = watchdog.step > 0;
+    if (done && !watchdog.settled) { watchdog.longest = 0; }
+    watchdog.settled = done;
+    watchdog.step = step;
+    watchdog.writes = false;
+    pthread_mutex_unlock(&watchdog.lock);
+}
+
+// From here to the next step the others wait for rank 0's files, which would be lost with it.
+static inline void watchdog_writes(void) {
+    pthread_mutex_lock(&watchdog.lock);
+    watchdog.writes = true;
+    pthread_mutex_unlock(&watchdog.lock);
+}
+
+static inline void wait_on(const char* what, int number) {
+    pthread_mutex_lock(&watchdog.lock);
+    watchdog.what = what, watchdog.number = number;
+    pthread_mutex_unlock(&watchdog.lock);
+}
+
+static inline void wait_count(int rank, int messages) {
+    pthread_mutex_lock(&watchdog.lock);
+    if (watchdog.on_their_way) { watchdog.on_their_way[rank] += messages; }
+    watchdog.news++;
+    pthread_mutex_unlock(&watchdog.lock);
+}
+
+static inline void wait_for(int rank) { wait_count(rank, 1); }
+static inline void wait_got(int rank) { wait_count(rank, -1); }
+
+static inline void wait_now(bool waits) {
+    pthread_mutex_lock(&watchdog.lock);
+    watchdog.waits = waits;
+    watchdog.news++;
+    pthread_mutex_unlock(&watchdog.lock);
+}
+
+static inline void wait_begin(void) { wait_now(true); }
+static inline void wait_end(void) { wait_now(false); }
