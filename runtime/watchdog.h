@@ -102,9 +102,12 @@ static inline void watchdog_sentence(Error* text) {
     text_add(text, "rank %d has waited %.0f s for ", ranks.rank, seconds);
     int missed = add_missed(text);
     add_place(text);
-    const char* why = missed == 1 ? ": it is dead, stuck, or --rank-timeout is too short"
-                                  : ": they are dead, stuck, or --rank-timeout is too short";
-    text_add(text, "%s", waits_after_signal() ? " after a signal to end" : why);
+    if (waits_after_signal()) {
+        text_add(text, " after a signal to end");
+    } else {
+        text_add(text, ": %s for one that is, or --rank-timeout is too short",
+                 missed == 1 ? "it is dead, stuck or waits" : "they are dead, stuck or wait");
+    }
 }
 
 // ---- The thread

@@ -45,8 +45,8 @@ static void compare_parameters(Trainer* t) {
     gather_all(all, sizeof *all);
     for (int p = 1; p < ranks.size; p++) {
         if (all[p] == all[0]) { continue; }
-        set_error(&err, "rank %d holds other parameters than rank 0 at step %lld: its memory is faulty; the checkpoint "
-                  "before is good", ranks.at_place[p], (long long)t->step);
+        set_error(&err, "rank %d on %s holds other parameters than rank 0 at step %lld: its memory is faulty; the "
+                  "checkpoint before is good", ranks.at_place[p], ranks.node_of[ranks.at_place[p]], (long long)t->step);
         leave_together(EXIT_RUN_TIME, err.text);
     }
     free(all);

@@ -217,8 +217,8 @@ RUNS_ONCE static void compare_data(const Trainer* t) {
     gather_all(all, sizeof *all);
     for (int p = 1; p < ranks.size; p++) {
         if (strcmp(all[p].train, all[0].train) == 0 && strcmp(all[p].test, all[0].test) == 0) { continue; }
-        set_error(&err, "rank %d has other images of --data %s than rank 0: copy the same files to every node",
-                  ranks.at_place[p], t->model.config.data);
+        set_error(&err, "rank %d on %s has other images of --data %s than rank 0: copy the same files to every node",
+                  ranks.at_place[p], ranks.node_of[ranks.at_place[p]], t->model.config.data);
         leave_together(EXIT_RUN_TIME, err.text);
     }
     free(all);

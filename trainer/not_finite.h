@@ -42,6 +42,7 @@ static void choose_name(char name[160]) {
 
 // All ranks come here in the same step. Rank 0 saves and says it, and then all end.
 RUNS_ONCE static void stop_not_finite(Trainer* t, const StepResult* r) {
+    Error err;
     char name[160] = "";
     int B = t->model.B < t->train.count ? t->model.B : t->train.count;
     name_not_finite(&t->model, B, name);
@@ -50,9 +51,9 @@ RUNS_ONCE static void stop_not_finite(Trainer* t, const StepResult* r) {
     char saved = 1;
     wait_on("the files that rank 0 writes", -1);
     lead_tells(&saved, 1);
-    if (!ranks_lead()) { leave_together(EXIT_RUN_TIME, ""); }
-    fail(EXIT_RUN_TIME, "step %lld is not finite (loss %g, gradient norm %g): the first bad tensor is %s. "
-         "The update was not applied and the state before it is saved in %s. "
-         "Try a smaller --lr, a longer --warmup-epochs or --clip-grad 1",
-         (long long)t->step + 1, r->loss, r->grad_norm, name, t->output);
+    set_error(&err, "step %lld is not finite (loss %g, gradient norm %g): the first bad tensor is %s. "
+              "The update was not applied and the state before it is saved in %s. "
+              "Try a smaller --lr, a longer --warmup-epochs or --clip-grad 1",
+              (long long)t->step + 1, r->loss, r->grad_norm, name, t->output);
+    leave_together(EXIT_RUN_TIME, err.text);
 }
