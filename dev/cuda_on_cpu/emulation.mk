@@ -9,6 +9,7 @@
 #
 #   EMU_CXXFLAGS=    added to the flags of what is compiled (-DNAME, -Wno-...)
 #   EMU_LDLIBS=      added to the link
+#   EMU_NCCL=yes     with ../nccl_on_cpu, and HAVE_NCCL set
 #   EMU_PRECOMPILED=yes   where many sources are compiled      EMU_OPTIMIZE=-O1   g++'s level
 #   EMU_CXX=g++      EMU_CLANG=clang++      EMU_BUILD=build/emu      EMU_OBJECTS=$(EMU_BUILD)/runtime, of the runtime itself
 #   CUDA_HOME=       the toolkit, for its headers; found beside nvcc if not given. No library of it is used.
@@ -32,7 +33,10 @@ EMU_NO_TOOLKIT = no CUDA toolkit: its headers are needed, found beside nvcc or i
 # -fno-strict-aliasing: float4 views of float arrays are CUDA's everyday idiom. -g1 and -O1: compiling takes longer than most
 # programs run; reports name lines, not variables.
 EMU_WARNINGS = -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function -Wno-sign-compare
-EMU_FLAGS = -std=c++17 -g1 -fno-strict-aliasing -isystem $(EMU_DIR)/include \
+EMU_NCCL ?= no
+EMU_NCCL_DIR = $(EMU_DIR)/../nccl_on_cpu
+EMU_NCCL_FLAGS = $(if $(filter yes,$(EMU_NCCL)),-DHAVE_NCCL -isystem $(EMU_NCCL_DIR)/include)
+EMU_FLAGS = -std=c++17 -g1 -fno-strict-aliasing -isystem $(EMU_DIR)/include $(EMU_NCCL_FLAGS) \
             $(if $(filter /usr/include/,$(EMU_HEADERS)),,-isystem $(EMU_HEADERS)) $(EMU_WARNINGS) $(EMU_CXXFLAGS)
 # What AddressSanitizer shows at the access, UBSan need not look for: a fourth of the compiler's time
 EMU_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined \
@@ -40,6 +44,9 @@ EMU_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 
 EMU_RUNTIME := $(patsubst $(EMU_DIR)/runtime/%.cpp,$(EMU_OBJECTS)/%.o, \
                 $(filter-out %/race.cpp %/race_calls.cpp %/race_none.cpp %/bytes.cpp,$(wildcard $(EMU_DIR)/runtime/*.cpp)))
+ifeq ($(EMU_NCCL),yes)
+EMU_RUNTIME += $(EMU_OBJECTS)/nccl.o $(EMU_OBJECTS)/segment.o
+endif
 EMU_UNWATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race_none.o
 EMU_WATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race.o $(EMU_OBJECTS)/race_calls.o
 EMU_COUNTED := $(EMU_RUNTIME) $(EMU_OBJECTS)/bytes.o $(EMU_OBJECTS)/race_calls.o
@@ -121,6 +128,10 @@ $(EMU_BUILD)/race/header/cuda_emu.h.pch: $(EMU_HEADER) $(EMU_INTERFACE)
 
 $(EMU_OBJECTS)/%.o: $(EMU_DIR)/runtime/%.cpp
 	@$(if $(EMU_HEADERS),,echo '$(EMU_NO_TOOLKIT)' >&2; exit 1;) mkdir -p $(@D)
+	$(EMU_CXX) $(EMU_FLAGS) -O3 -MMD -MP -c $< -o $@
+
+$(EMU_OBJECTS)/%.o: $(EMU_NCCL_DIR)/%.cpp
+	@mkdir -p $(@D)
 	$(EMU_CXX) $(EMU_FLAGS) -O3 -MMD -MP -c $< -o $@
 
 EMU_GOALS := $(filter-out $(EMU_BUILD)/%,$(filter %_emu,$(MAKECMDGOALS)))

@@ -1,22 +1,33 @@
 // The device that the emulation says it is: one of compute capability 9.0 with the limits of an H100, and unless told
-// otherwise few multiprocessors.
+// otherwise few multiprocessors. Of several devices, which are alike, a process uses one, and asks about no other.
 #include "internal.h"
 #include <stdlib.h>
 #include <string.h>
 
 static const int THREADS_PER_MULTIPROCESSOR = 2048;
 
+static int current_device;
+
+static cudaError_t check_device(int device) {
+    if (device < 0 || device >= emu::settings.devices) { return emu::remember_error(cudaErrorInvalidDevice); }
+    if (device != current_device) { emu::fail("device %d is asked about, and device %d is used", device, current_device); }
+    return cudaSuccess;
+}
+
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
-    *count = 1;
-    return cudaSuccess;
+    *count = emu::settings.devices;
+    return *count ? cudaSuccess : emu::remember_error(cudaErrorNoDevice);
 }
 cudaError_t cudaSetDevice(int device) {
-    return device == 0 ? cudaSuccess : emu::remember_error(cudaErrorInvalidDevice);
+    if (device < 0 || device >= emu::settings.devices) { return emu::remember_error(cudaErrorInvalidDevice); }
+    if (device != current_device && emu::bytes_allocated()) { emu::fail("one process on two devices is not emulated"); }
+    current_device = device;
+    return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-    *device = 0;
+    *device = current_device;
     return cudaSuccess;
 }
 cudaError_t cudaDeviceReset() { return cudaSuccess; }
@@ -30,7 +41,7 @@ cudaError_t cudaProfilerStart() { return cudaSuccess; }
 cudaError_t cudaProfilerStop() { return cudaSuccess; }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
-    if (device != 0) { return emu::remember_error(cudaErrorInvalidDevice); }
+    if (check_device(device) != cudaSuccess) { return cudaErrorInvalidDevice; }
     memset((void*)p, 0, sizeof *p);
     strcpy(p->name, "CPU emulation");
     p->major = 9;
@@ -49,7 +60,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
     return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+    if (check_device(device) != cudaSuccess) { return cudaErrorInvalidDevice; }
     switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
@@ -80,6 +92,7 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorInvalidValue: return "invalid argument";
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorNotReady: return "device not ready";
     case cudaErrorHostMemoryAlreadyRegistered: return "part or all of the requested memory range is already mapped";
     case cudaErrorInvalidResourceHandle: return "invalid resource handle";
@@ -96,6 +109,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
     case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
     case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorHostMemoryAlreadyRegistered: return "cudaErrorHostMemoryAlreadyRegistered";
     case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";

@@ -29,6 +29,7 @@ struct Settings {
     bool dry;      // nor is device memory there: the host's part alone, in any size
     bool products; // false: they are zeros, for who asks what kernels do and not what comes out
     int multiprocessors;
+    int devices;
 };
 extern Settings settings; // read once, before main
 bool random_order();

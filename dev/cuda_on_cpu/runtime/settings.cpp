@@ -9,6 +9,7 @@
 //   EMU_DRY=1       nothing runs, and device memory is address space alone: for a record of what would run, in any size
 //   EMU_PRODUCTS=0  cublasLt's products are zeros, and those of tensor cores
 //   EMU_MULTIPROCESSORS=N   of the device: 4 unless told
+//   EMU_DEVICES=N   that there are: 1 unless told
 #include "internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,8 @@ __attribute__((constructor)) static void read_environment() {
     settings.products = strcmp(environment("EMU_PRODUCTS"), "0") != 0;
     int multiprocessors = atoi(environment("EMU_MULTIPROCESSORS"));
     settings.multiprocessors = multiprocessors > 0 ? multiprocessors : FEW_MULTIPROCESSORS;
+    const char* devices = environment("EMU_DEVICES");
+    settings.devices = *devices ? atoi(devices) : 1;
 }
 
 bool random_order() { return settings.order == Order::random || settings.order == Order::priority; }
