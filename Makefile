@@ -86,7 +86,7 @@ help:
 	@echo 'make test-asan      all of them under AddressSanitizer and UBSan, with less work in each test'
 	@echo 'make stress         kills a run 100 times, and sets two on one folder 50 times: minutes'
 	@echo 'make -C dev/test_cuda emu trainer    the CUDA kernels and trainer, run on the CPU, against the CPU'"'"'s'
-	@echo 'make -C dev/cuda_on_cpu test         what runs them there, with planted defects'
+	@echo 'make -C dev/cuda_on_cpu test         what runs them there, with planted defects; dev/nccl_on_cpu: messages between several'
 	@echo 'make test-gpu-check                  scripts/gpu_check.sh with stand-ins for a GPU, and in tiny sizes on the CPU'
 	@echo 'make fuzz           looks for inputs that crash what reads files and flags, FUZZ_SECONDS=60 each: needs clang'
 	@echo 'make fuzz-kds       one of them: $(FUZZ_TARGETS)'

@@ -83,6 +83,7 @@ if [ "$(uname -m)" = x86_64 ]; then
 fi
 suite "a build in a folder with a space and an apostrophe in its name" test-folder
 suite "the emulation of CUDA on the CPU, with planted defects" -C dev/cuda_on_cpu test
+suite "the emulation of NCCL on the CPU, with planted defects" -C dev/nccl_on_cpu test
 suite "CUDA kernels against the CPU's, emulated, in five orders of threads" -C dev/test_cuda emu
 suite "the same under AddressSanitizer and UBSan, in one order" -C dev/test_cuda emu EMU=asan ORDERS=forward
 if command -v clang++ >/dev/null; then
