@@ -498,16 +498,14 @@ template <class T> static T* pinned_array(size_t count) { // on the host, where 
 
 // Whether attention's tiles fit into the shared memory of a multiprocessor
 static bool shared_check(const Model* m, Error* err) {
-    int limit = 0;
     Dims d = m->dims;
     KaratDims k = karat_dims(m, m->B, d.N);
     size_t bytes = 2 * PLAIN_ROWS * (size_t)(d.D + d.N) * sizeof(float);
     if (m->config.attn == ATTN_KARAT) { bytes = largest(bytes, karat_plain_shared(k)); }
     if (m->config.attn == ATTN_LINEAR) { bytes = linear_attention_shared(d.N, d.D); }
-    CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
-    return bytes + STATIC_SHARED <= (size_t)limit ||
-           set_error(err, "attention over %d tokens wants %zu bytes of the GPU's shared memory, which has %d: use a "
-                     "larger --patch, a smaller --grid, or ./train_kat --device cpu", d.N, bytes, limit);
+    return bytes + STATIC_SHARED <= shared_limit() ||
+           set_error(err, "attention over %d tokens wants %zu bytes of the GPU's shared memory, which has %zu: use a "
+                     "larger --patch, a smaller --grid, or ./train_kat --device cpu", d.N, bytes, shared_limit());
 }
 
 static void allocate_parameters(Model* m) {
@@ -1216,8 +1214,7 @@ static void allocate_and_compare(Model* m) {
 }
 
 static void print_machine(const Model* m) {
-    cudaDeviceProp device;
-    CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
+    cudaDeviceProp device = device_properties();
     printf("machine    %s, %d multiprocessors, %.0f GB; products by cublasLt in %s\n", device.name,
            device.multiProcessorCount, 1e-9 * (double)device.totalGlobalMem,
            choice_name(config_option("precision")->choices, m->config.precision));

@@ -33,9 +33,24 @@ static inline void cuda_check(cudaError_t error, const char* file, int line) {
 
 template <class A, class B> __host__ __device__ constexpr A ceil_div(A a, B b) { return (A)((a + b - 1) / b); }
 
+static inline int device_attribute(cudaDeviceAttr attribute) { // of the device that this process works on
+    int device = 0, value = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, device));
+    return value;
+}
+
+static inline cudaDeviceProp device_properties(void) {
+    int device = 0;
+    cudaDeviceProp properties;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+    return properties;
+}
+
 static inline int multiprocessors(void) {
     static int count = 0;
-    if (count == 0) { CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, 0)); }
+    if (count == 0) { count = device_attribute(cudaDevAttrMultiProcessorCount); }
     return count;
 }
 
@@ -43,8 +58,7 @@ static inline int multiprocessors(void) {
 static inline int blocks_in_shared(size_t bytes) {
     static size_t room = 0, reserved = 0;
     if (room == 0) {
-        cudaDeviceProp device;
-        CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
+        cudaDeviceProp device = device_properties();
         room = device.sharedMemPerMultiprocessor;
         reserved = device.reservedSharedMemPerBlock;
     }
@@ -83,7 +97,7 @@ static inline bool launches_early(void) {
     static int known = 0, driver = 0, major = 0;
     if (!known) {
         CUDA_CHECK(cudaDriverGetVersion(&driver));
-        CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+        major = device_attribute(cudaDevAttrComputeCapabilityMajor);
         known = 1;
     }
     return LAUNCH_EARLY && CUDART_VERSION >= 12030 && driver >= 12030 && major >= 9;

@@ -14,7 +14,7 @@ __host__ __device__ inline int plain_tiles(int N) { return (N + PLAIN_ROWS - 1) 
 // Bytes of shared memory that a block can ask for: 227 KB on sm_90, 163 on sm_80, 99 on sm_86 and sm_89
 static inline size_t shared_limit(void) {
     static int limit = 0;
-    if (limit == 0) { CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0)); }
+    if (limit == 0) { limit = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
     return (size_t)limit;
 }
 

@@ -28,9 +28,7 @@ static struct {
 // ---- The file: what its algorithms are for, then a line a product, its shape and its algorithm's words
 
 static inline void choices_machine(char text[400]) {
-    cudaDeviceProp device;
-    CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
-    snprintf(text, 400, "cublasLt %zu, %s, %s", cublasLtGetVersion(), device.name,
+    snprintf(text, 400, "cublasLt %zu, %s, %s", cublasLtGetVersion(), device_properties().name,
              products.fp32 == CUBLAS_COMPUTE_32F ? "fp32" : "tf32");
 }
 

@@ -150,8 +150,7 @@ static Ceilings measure_ceilings(const Bench* b, const char* when) {
 }
 
 static void measure_device(Bench* b) {
-    cudaDeviceProp device;
-    CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
+    cudaDeviceProp device = device_properties();
     snprintf(b->card, sizeof b->card, "%08x:%02x:%02x.0", device.pciDomainID, device.pciBusID, device.pciDeviceID);
     printf("%s, %d multiprocessors, %.0f GB\n", device.name, device.multiProcessorCount,
            1e-9 * (double)device.totalGlobalMem);
