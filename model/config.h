@@ -140,6 +140,7 @@ SWITCH(per_class, "per-class", "off", FREE, "evaluation prints every class") \
 GROUP("What to do (default: train)") \
 TEXT  (resume, "resume", "", FREE, "go on with the run in this folder, bit by bit as if never interrupted; for longer with --epochs or --steps") \
 SWITCH(continue_run, "continue", "off", FREE, "go on with the run in --output if there is one, else start it: for queues") \
+TEXT  (config, "config|c", "", FREE, "begin with the options of this config.txt, or of the run in this folder; flags beside it win") \
 TEXT  (init_from, "init-from|initial-checkpoint", "", INPUT, "start from the tensors of a safetensors file, by name") \
 SWITCH(any_weights, "any-weights", "off", FREE, "--init-from, --eval: also a file of which little fits, or that holds NaN") \
 TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file and stop") \

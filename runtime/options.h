@@ -42,6 +42,9 @@ typedef enum {
     RESUME_FREE,   // config.txt tells it, a resumed run has its own
 } OptionResume;
 
+// What a run is: not what its process was to do, on which machine
+enum { RESUME_ALL = 1 << RESUME_SAME | 1 << RESUME_LENGTH | 1 << RESUME_PATH };
+
 typedef struct {
     OptionType type;
     const char* names;   // "image-size|img-size": the first is the flag's name, the others are accepted too
@@ -353,6 +356,20 @@ static inline bool options_same(const void* saved, const void* now, const Option
         }
     }
     return used == 0;
+}
+
+// Whether every line of such a file names an option of the table, or is empty or a comment; line: the first that does not
+static inline bool options_known(FILE* in, const Option* table, int count, char line[80]) {
+    char* text = NULL;
+    size_t room = 0;
+    bool known = true;
+    while (known && getline(&text, &room, in) > 0) {
+        text[strcspn(text, " \n")] = 0;
+        known = !*text || *text == '#' || option_find(table, count, text);
+        if (!known) { snprintf(line, 80, "%s", text); }
+    }
+    free(text);
+    return known;
 }
 
 // Reads "name value" lines, of the options whose OptionResume is in the set `which` of bits. Names that the table

@@ -68,13 +68,52 @@ static bool file_to_evaluate(int argc, char** argv, char path[OPTION_TEXT_SIZE])
             options_peek(config_table, CONFIG_OPTIONS, argc, argv, "init-from", path) && *path);
 }
 
-// The model of a file to evaluate that does not say it, or of one to start from: --model says it, or else its tensors
+// The config.txt that --config names, itself or by its folder; false: none is
+static bool file_of_config(int argc, char** argv, char path[PATH_SIZE]) {
+    char given[OPTION_TEXT_SIZE];
+    if (!options_peek(config_table, CONFIG_OPTIONS, argc, argv, "config", given) || !*given) { return false; }
+    snprintf(path, PATH_SIZE, is_folder(given) ? "%s/config.txt" : "%s", given);
+    return true;
+}
+
+// What --config names: all that a run is, not what its process was to do. A line that is none of this version's would be
+// another run than was meant.
+static void read_config(Config* c, int argc, char** argv) {
+    char path[PATH_SIZE], line[80];
+    Error err;
+    if (!file_of_config(argc, argv, path)) { return; }
+    FILE* in = is_file(path) ? fopen(path, "r") : NULL;
+    if (!in) {
+        fail(EXIT_RUN_TIME, "cannot read --config %s: give the config.txt of a run, or the run's folder", path);
+    }
+    if (!options_known(in, config_table, CONFIG_OPTIONS, line)) {
+        hide_control_characters(line);
+        fail(EXIT_RUN_TIME, "%s has a line '%s', which is no option of this version: take it out, or give the flags that "
+             "stand for it", path, line);
+    }
+    rewind(in);
+    if (!options_read(in, c, config_table, CONFIG_OPTIONS, RESUME_ALL, &err)) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
+    fclose(in);
+}
+
+// Whether flags beside --config made something of it different
+RUNS_ONCE static void note_config(const Config* from_file, const Config* c, int argc, char** argv) {
+    char path[PATH_SIZE];
+    Error err;
+    if (!file_of_config(argc, argv, path)) { return; }
+    bool same = options_same(from_file, c, config_table, CONFIG_OPTIONS, RESUME_ALL, &err);
+    printf("config     %s%s%s\n", path, same ? "" : ", but ", same ? "" : err.text);
+}
+
+// The model of a file to evaluate that does not say it, or of one to start from: --model or --config says it, or else its
+// tensors
 static void read_model(Config* c, int argc, char** argv) {
     char path[OPTION_TEXT_SIZE], given[OPTION_TEXT_SIZE];
     Error err;
     bool evaluates = file_to_evaluate(argc, argv, path);
     bool starts = !evaluates && options_peek(config_table, CONFIG_OPTIONS, argc, argv, "init-from", path) && *path;
-    bool named = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "model", given);
+    bool named = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "model", given) ||
+                 options_peek(config_table, CONFIG_OPTIONS, argc, argv, "config", given);
     if (!evaluates && (!starts || named)) { return; }
     SafeTensors file = open_or_fail(path);
     bool says = evaluates && metadata_is_ours(&file), with_data = !asks_to_classify(argc, argv);
@@ -112,7 +151,9 @@ static Config configure_resumed(Origin* o, const char* folder, int argc, char** 
              "run from its weights with --init-from", path);
     }
     read_inputs(&o->config, folder);
-    Config c = parse_or_fail(&o->config, argc, argv);
+    Config base = o->config;
+    read_config(&base, argc, argv);
+    Config c = parse_or_fail(&base, argc, argv);
     if (!options_same(&o->config, &c, config_table, CONFIG_OPTIONS, 1u << RESUME_SAME, &err)) {
         fail(EXIT_USAGE, "a resumed run keeps its configuration, but %s: leave these flags out", err.text);
     }
@@ -145,9 +186,12 @@ RUNS_ONCE static Config configure(int argc, char** argv, Origin* o) {
         read_origin(o, given);
         if (!classify) { read_inputs(&o->config, folder_of(given, folder)); }
     }
-    read_model(&o->config, argc, argv);
+    Config base = o->config;
+    read_config(&base, argc, argv);
+    read_model(&base, argc, argv);
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "normalize", given)) { o->normalizes = false; }
-    Config c = parse_or_fail(&o->config, argc, argv);
+    Config c = parse_or_fail(&base, argc, argv);
+    note_config(&base, &c, argc, argv);
     if (classify) { settle_classify(&c, argc, argv); }
     return c;
 }

@@ -95,7 +95,6 @@ static void remove_run(Trainer* t, bool all) {
 
 // Whether all that is there is the beginning of this very run, which has not come to its first checkpoint
 static bool holds_beginning(const Trainer* t) {
-    const unsigned all = (1u << RESUME_SAME) | (1u << RESUME_LENGTH) | (1u << RESUME_PATH);
     const Config* c = &t->model.config;
     char path[PATH_SIZE];
     Config there;
@@ -104,9 +103,9 @@ static bool holds_beginning(const Trainer* t) {
     FILE* in = folder_has(t->output, RESUME_FILE) ? NULL : fopen(path, "r");
     if (!in) { return false; }
     bool read = options_defaults(&there, config_table, CONFIG_OPTIONS, &err) &&
-                options_read(in, &there, config_table, CONFIG_OPTIONS, all, &err);
+                options_read(in, &there, config_table, CONFIG_OPTIONS, RESUME_ALL, &err);
     fclose(in);
-    return read && options_same(&there, c, config_table, CONFIG_OPTIONS, all, &err);
+    return read && options_same(&there, c, config_table, CONFIG_OPTIONS, RESUME_ALL, &err);
 }
 
 static void refuse_to_replace(const Trainer* t) {

@@ -14,9 +14,6 @@ typedef struct {
 
 typedef struct { char name[64]; int64_t step; } Checkpoint;
 
-// What a run is: not what its process was to do, on which machine
-static const unsigned RESUME_ALL = 1u << RESUME_SAME | 1u << RESUME_LENGTH | 1u << RESUME_PATH;
-
 static void run_path(const Run* r, const char* name, char path[PATH_SIZE]) {
     snprintf(path, PATH_SIZE, "%s/%s", r->folder, name);
 }

@@ -101,6 +101,25 @@ check "of another configuration it is not" says 2 "already holds" "${queue[@]}" 
 check "a start that came to no checkpoint is begun again" bash -c "! test -e early/last.resume.safetensors && timeout 3 '$train' ${tiny[*]} --steps 1000000 --continue --output early | grep -q '^step      1/'"
 check "--continue and --overwrite exclude each other" says 2 "choose one" "${queue[@]}" --output queued --overwrite
 
+# ---- --config
+check "a run is repeated by its config.txt" says 0 "config     done/config.txt" --config done/config.txt --output repeated
+check "to the same bytes" same done/last.resume.safetensors repeated/last.resume.safetensors
+check "by its folder, with the data's place" says 0 "config     done/config.txt" -c done --data procedural --output folder
+check "flags beside it win, and what differs is told" says 0 "done/config.txt, but --lr was 0.001, is now 0.5; --seed was 42, is now 3" \
+    --config done --seed 3 --lr 0.5 --output other
+check "in its own config.txt as well" grep -qx "lr 0.5" other/config.txt
+check "that says whose it was" grep -qx "config done" other/config.txt
+check "a model beside it brings its sizes" says 0 "model      kat-mini: C 96, 4 blocks" --config done --model kat-mini --dry-run
+check "where it went and how long it is told are not taken" says 2 "already holds a run" --config done --output done
+check "a run that goes on keeps its own" says 2 "--lr was 0.5, is now 0.001" --config done --resume other
+check "the same may be said" says 0 "finished" --config done/config.txt --resume done
+check "in a queue too" says 0 "finished" --config done --continue --output repeated
+sed 's/^epochs /epohcs /' done/config.txt >wrong.txt
+check "a line that names no option" says 1 "wrong.txt has a line 'epohcs'" --config wrong.txt
+sed 's/^lr .*/lr much/' done/config.txt >wrong.txt
+check "a value that is none" says 1 "wrong.txt: --lr much is not a number" --config wrong.txt
+check "no such file" says 1 "give the config.txt of a run" --config nowhere
+
 # ---- data that moved or changed
 if [ -d /usr/share/datasets/fashion-mnist ]; then
     mkdir sets && "$convert" fashion-mnist /usr/share/datasets/fashion-mnist sets >sets.log 2>&1

@@ -114,11 +114,28 @@ static void test_going_on(void) {
     CHECK(setter_of(&u, &bare, config_option("drop-path")) == SET_BY_RECIPE, "what the recipe set as well");
 }
 
+// Every line of a config.txt is to name an option.
+static void test_known_lines(void) {
+    static const struct { const char *text, *unknown; } files[] = {
+        {"# a title\nmodel kat-base\nlr 0.5\n\noutput runs/a b\n", NULL}, {"", NULL}, {"lr 0.5", NULL}, {"init-from \n", NULL},
+        {"lr 0.5\nepohcs 3\n", "epohcs"}, {"lr=0.5\n", "lr=0.5"}, {"model kat-base\nGROUP x", "GROUP"},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        char line[80] = "", text[200];
+        snprintf(text, sizeof text, "%s", files[i].text);
+        FILE* in = fmemopen(text, strlen(text) + !*text, "r");
+        bool known = options_known(in, config_table, CONFIG_OPTIONS, line);
+        CHECK(known == !files[i].unknown && (known || strcmp(line, files[i].unknown) == 0), "file %zu: '%s'", i, line);
+        fclose(in);
+    }
+}
+
 int main(void) {
     test_order();
     test_recipes();
     test_setters();
     test_written();
     test_going_on();
+    test_known_lines();
     return tests_finish();
 }
