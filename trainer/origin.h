@@ -5,8 +5,6 @@
 #include "../model/config.h"
 #include "../runtime/metadata.h"
 
-enum { FOLDER_SIZE = OPTION_TEXT_SIZE, PATH_SIZE = FOLDER_SIZE + 320 }; // a folder, and a file in it
-
 typedef struct {
     Config config;          // the defaults where it says nothing
     bool ours;              // this program wrote it

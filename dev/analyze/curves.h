@@ -2,7 +2,7 @@
 // their mean m = Σ x_i / n over the rows that all of them have, with a band of m ± s, s² = Σ (x_i - m)² / (n - 1).
 #pragma once
 #include "analysis.h"
-#include "metrics_table.h"
+#include "../compare_runs/metrics_table.h"
 
 typedef struct {
     int first, count;          // a run of it; how many
@@ -35,7 +35,7 @@ typedef struct {
 static void group_runs(Curves* c) {
     for (int i = 0; i < c->count; i++) {
         int k = 0;
-        while (k < c->curve_count && !runs_are_seeds(&c->runs[c->curves[k].first], &c->runs[i])) { k++; }
+        while (k < c->curve_count && !configs_are_seeds(&c->runs[c->curves[k].first].config, &c->runs[i].config)) { k++; }
         if (k == c->curve_count) { c->curves[c->curve_count++] = (Curve){.first = i}; }
         c->curves[k].count++;
         c->curve_of[i] = k;
@@ -179,7 +179,7 @@ static bool curves(Analysis* a, Error* err) {
     c.curve_of = alloc_array(int, a->count, "curves");
     c.curves = alloc_array(Curve, a->count, "curves");
     bool ok = true;
-    for (int i = 0; ok && i < a->count; i++) { ok = metrics_read(&c.logs[i], &a->runs[i], err); }
+    for (int i = 0; ok && i < a->count; i++) { ok = metrics_read(&c.logs[i], a->runs[i].folder, err); }
     if (ok) { group_runs(&c); }
     for (int k = 0; k < c.curve_count; k++) {
         Curve* v = &c.curves[k];

@@ -2,6 +2,7 @@
 // report, all of them once more as parts of a page. Every file is written whole, and none is replaced that this program
 // has not made: of a csv its first line tells, of a picture the script that drew it.
 #pragma once
+#include "../compare_runs/text_table.h"
 #include "run.h"
 
 #define RESULTS_MARK "# drawn for kat.c: " // the first line of a script, before the command
@@ -71,23 +72,6 @@ static inline void csv_row(Csv* csv, const char* format, ...) {
     fputc('\n', csv->out.file);
 }
 
-// Text in a cell, in quotes where it needs them. It stays until the fourth call from here.
-static inline const char* csv_text(const char* text) {
-    static char quoted[4][1024];
-    static int turn;
-    char* out = quoted[turn = (turn + 1) % 4];
-    if (!strpbrk(text, ",\"\n\r")) { return text; }
-    size_t at = 0;
-    out[at++] = '"';
-    for (; *text && at < sizeof quoted[0] - 4; text++) {
-        if (*text == '"') { out[at++] = '"'; }
-        out[at++] = *text;
-    }
-    out[at++] = '"';
-    out[at] = 0;
-    return out;
-}
-
 static bool csv_end(Csv* csv, Error* err) {
     if (!whole_file_end(&csv->out, err)) { return false; }
     if (csv->quiet) { return true; }
@@ -119,58 +103,7 @@ static void results_note(Results* r, const char* text) {
     fputs("</p>\n", r->page);
 }
 
-// ---- Tables: cells with tabs between them, the first row the names of the columns
-
-enum { TABLE_COLUMNS = 16 };
-typedef struct { const char* title; char* text; size_t size; FILE* out; } Table;
-
-static void table_begin(Table* t, const char* title, const char* columns) {
-    *t = (Table){.title = title};
-    t->out = open_memstream(&t->text, &t->size);
-    if (!t->out) { fail(EXIT_RUN_TIME, "no memory for a table: close other programs"); }
-    fprintf(t->out, "%s\n", columns);
-}
-
-__attribute__((format(printf, 2, 3)))
-static inline void table_row(Table* t, const char* format, ...) {
-    va_list args;
-    va_start(args, format);
-    vfprintf(t->out, format, args);
-    va_end(args);
-    fputc('\n', t->out);
-}
-
-// Goes on behind this cell; false: it was the last of its row. The cell ends where a tab or line break was.
-static bool next_cell(char** at, char** cell) {
-    char* end = *at + strcspn(*at, "\t\n");
-    bool more = *end == '\t';
-    *cell = *at;
-    *end = 0;
-    *at = end + 1;
-    return more;
-}
-
-static void table_print(const char* title, const char* text) {
-    int width[TABLE_COLUMNS] = {0};
-    for (int pass = 0; pass < 2; pass++) {
-        char* copy = copy_text(text, "a table");
-        if (pass == 1) { printf("\n%s\n", title); }
-        for (char* at = copy; *at;) {
-            char* cell;
-            bool more = true;
-            for (int k = 0; more && k < TABLE_COLUMNS; k++) {
-                more = next_cell(&at, &cell);
-                int columns = text_columns(cell);
-                if (columns > width[k]) { width[k] = columns; }
-                if (pass == 0) { continue; }
-                int pad = width[k] - columns;
-                printf("  %*s%s%*s", k == 0 ? 0 : pad, "", cell, k == 0 ? pad : 0, "");
-            }
-            if (pass == 1) { putchar('\n'); }
-        }
-        free(copy);
-    }
-}
+// ---- Tables
 
 static void table_html(FILE* page, const char* title, char* text) {
     fputs("<div class=\"table\" tabindex=\"0\"><table><caption>", page); // a keyboard can scroll it

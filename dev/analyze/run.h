@@ -1,11 +1,12 @@
 // A run that is analysed: its folder, configuration, model, checkpoints and test images, each when it is first asked
 // for. The model and its evaluation are the trainer's own.
 #pragma once
+#include "../compare_runs/run_folder.h"
 #include "options.h"
 
 typedef struct {
     char folder[FOLDER_SIZE];
-    char name[128];        // the last part of its path: in keys of pictures, and in names of files
+    char name[RUN_NAME];   // the last part of its path: in keys of pictures, and in names of files
     Config config;         // of config.txt
     Trainer t;             // model, after run_model; test and test_loader after run_data
     const AnalyzeOptions* options;
@@ -20,41 +21,9 @@ static void run_path(const Run* r, const char* name, char path[PATH_SIZE]) {
 
 // ---- The folder
 
-static void run_name(Run* r) {
-    char path[PATH_MAX];
-    const char* whole = realpath(r->folder, path) ? path : r->folder;
-    snprintf(r->name, sizeof r->name, "%.127s", strrchr(whole, '/') ? strrchr(whole, '/') + 1 : whole);
-    hide_control_characters(r->name);
-}
-
-static bool run_read_config(Run* r, Error* err) {
-    char path[PATH_SIZE];
-    run_path(r, "config.txt", path);
-    FILE* in = is_file(path) ? fopen(path, "r") : NULL;
-    if (!in) {
-        return set_error(err, "%s is no folder of a run: it has no config.txt. Give what ./train_kat had as --output",
-                         r->folder);
-    }
-    bool ok = options_defaults(&r->config, config_table, CONFIG_OPTIONS, err) &&
-              options_read(in, &r->config, config_table, CONFIG_OPTIONS, RESUME_ALL, err) &&
-              config_check(&r->config, err);
-    fclose(in);
-    if (ok) { return true; }
-    Error reason = *err;
-    return set_error(err, "%s: %s", path, reason.text);
-}
-
 static bool run_open(Run* r, const char* folder, const AnalyzeOptions* options, Error* err) {
-    if (strlen(folder) >= sizeof r->folder) { return set_error(err, "the path %.100s... is too long", folder); }
     *r = (Run){.options = options};
-    strcpy(r->folder, folder);
-    for (size_t n = strlen(folder); n > 1 && r->folder[n - 1] == '/'; n--) { r->folder[n - 1] = 0; }
-    if (!is_folder(r->folder)) {
-        return set_error(err, path_exists(r->folder) ? "%s is a file: give the folder of a run"
-                                                     : "there is no run %s: give the folder of one", folder);
-    }
-    run_name(r);
-    return run_read_config(r, err);
+    return run_folder_open(folder, r->folder, r->name, err) && run_folder_config(r->folder, &r->config, err);
 }
 
 static void run_release_data(Run* r) {
@@ -317,13 +286,4 @@ static inline bool runs_same_model(const Run* runs, int count, Error* err) {
                          runs[i].folder, reason.text);
     }
     return true;
-}
-
-// Whether they are one experiment, but for the seed
-static inline bool runs_are_seeds(const Run* a, const Run* b) {
-    Error ignored;
-    Config other = b->config;
-    other.seed = a->config.seed;
-    return options_same(&a->config, &other, config_table, CONFIG_OPTIONS, 1u << RESUME_SAME | 1u << RESUME_LENGTH,
-                        &ignored);
 }

@@ -8,7 +8,7 @@
 #pragma once
 #include "analysis.h"
 #include "impose.h"
-#include "metrics_table.h"
+#include "../compare_runs/metrics_table.h"
 
 enum { MEAN_MAP_IMAGES = 256 };
 
@@ -175,7 +175,7 @@ static TransferRow row_of_run(const char* what, const Run* r) {
     MetricsTable log;
     Error ignored;
     TransferRow row = {what, r->folder, NAN, NAN, NAN};
-    if (!metrics_read(&log, r, &ignored)) { return row; }
+    if (!metrics_read(&log, r->folder, &ignored)) { return row; }
     row.top1 = metrics_last(&log, METRIC_test_top1);
     row.top1_se = metrics_last(&log, METRIC_test_top1_se);
     row.loss = metrics_last(&log, METRIC_test_loss);
@@ -186,7 +186,7 @@ static TransferRow row_of_run(const char* what, const Run* r) {
 static bool plot_log(Figure* f, const Run* r, const char* label, int color, Error* err) {
     MetricsTable log;
     int count = 0;
-    if (!metrics_read(&log, r, err)) { return false; }
+    if (!metrics_read(&log, r->folder, err)) { return false; }
     double* x = alloc_array(double, 2 * log.rows, "a picture");
     for (int i = 0; i < log.rows; i++) {
         if (isnan(log.column[METRIC_test_top1][i])) { continue; }

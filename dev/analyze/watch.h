@@ -3,17 +3,10 @@
 #include "curves.h"
 #include "web_page.h"
 
-// Steps that the run is to have, by its configuration and log; 0: not known yet
-static double steps_to_come(const Run* r, const MetricsTable* log) {
-    double step = metrics_last(log, METRIC_step), epoch = metrics_last(log, METRIC_epoch);
-    if (r->config.steps) { return r->config.steps; }
-    return epoch > 0 ? round(r->config.epochs * step / epoch) : 0;
-}
-
 // Where a run stands, in one line; whether it is done
 static bool watch_line(const Run* r, const MetricsTable* log, char* line, size_t size) {
     char eta[32];
-    double step = metrics_last(log, METRIC_step), total = steps_to_come(r, log);
+    double step = metrics_last(log, METRIC_step), total = steps_to_come(&r->config, log);
     double left = 1e-3 * metrics_last(log, METRIC_ms_per_step) * (total - step);
     bool done = total > 0 && step >= total;
     duration_text(left, eta);
@@ -52,7 +45,7 @@ static bool watch_look(Analysis* a, bool* done, Error* err) {
     bool ok = true;
     for (int i = 0; ok && i < a->count; i++) {
         MetricsTable log;
-        ok = metrics_read(&log, &a->runs[i], err);
+        ok = metrics_read(&log, a->runs[i].folder, err);
         if (!ok) { break; }
         *done = watch_line(&a->runs[i], &log, line, sizeof line) && *done;
         metrics_table_free(&log);

@@ -132,7 +132,7 @@ static void test_curves(void) {
     make_run("seed-2", "--model vit-mini --seed 2", rows_2); // its last row is not there yet
     make_run("other", "--model vit-mini --seed 2 --lr 3", rows_2);
     open_runs(runs, names, 3, &options);
-    for (int i = 0; i < 3; i++) { CHECK(metrics_read(&logs[i], &runs[i], &err), "%s", err.text); }
+    for (int i = 0; i < 3; i++) { CHECK(metrics_read(&logs[i], runs[i].folder, &err), "%s", err.text); }
     CHECK(logs[0].rows == 4 && logs[1].rows == 4, "%d and %d rows", logs[0].rows, logs[1].rows);
     Curves c = {.runs = runs, .logs = logs, .curve_of = curve_of, .curves = curve, .count = 3};
     group_runs(&c);
@@ -160,7 +160,7 @@ static void test_watch_line(void) {
     Error err;
     char line[512];
     open_runs(&run, names, 1, &options);
-    metrics_read(&log, &run, &err);
+    metrics_read(&log, run.folder, &err);
     run.config.epochs = 3; // of 10 steps
     bool done = watch_line(&run, &log, line, sizeof line);
     CHECK(!done && strstr(line, "step 20/30") && strstr(line, "test 50.00 %"), "%s", line);

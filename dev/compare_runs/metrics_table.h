@@ -1,6 +1,8 @@
 // A run's metrics.csv, column by column.
 #pragma once
-#include "run.h"
+#include "../../runtime/log.h"
+#include "../../runtime/texts.h"
+#include "run_folder.h"
 
 #define METRIC_CONSTANT(name, ...) METRIC_##name,
 enum { METRICS_TABLE(METRIC_CONSTANT, METRIC_CONSTANT, METRIC_CONSTANT) };
@@ -10,12 +12,12 @@ typedef struct {
     double* column[METRICS_COLUMNS]; // (rows) NaN where there is nothing
 } MetricsTable;
 
-static void metrics_table_free(MetricsTable* t) {
+static inline void metrics_table_free(MetricsTable* t) {
     for (int k = 0; k < METRICS_COLUMNS; k++) { free(t->column[k]); }
     *t = (MetricsTable){0};
 }
 
-static bool metrics_add_row(MetricsTable* t, size_t room[METRICS_COLUMNS], const char* line, Error* err) {
+static inline bool metrics_add_row(MetricsTable* t, size_t room[METRICS_COLUMNS], const char* line, Error* err) {
     for (int k = 0; k < METRICS_COLUMNS; k++) {
         double* grown = (double*)array_grow(t->column[k], (size_t)t->rows, &room[k], sizeof(double), err);
         char* end;
@@ -31,15 +33,15 @@ static bool metrics_add_row(MetricsTable* t, size_t room[METRICS_COLUMNS], const
 }
 
 // Of a run that goes on too: a last line without its end is not there yet.
-static bool metrics_read(MetricsTable* t, const Run* r, Error* err) {
+static inline bool metrics_read(MetricsTable* t, const char* folder, Error* err) {
     char path[PATH_SIZE], *line = NULL;
     size_t room = 0, rooms[METRICS_COLUMNS] = {0};
     long long step;
     ssize_t length;
     *t = (MetricsTable){0};
-    run_path(r, "metrics.csv", path);
+    snprintf(path, sizeof path, "%s/metrics.csv", folder);
     FILE* in = is_file(path) ? fopen(path, "r") : NULL;
-    if (!in) { return set_error(err, "%s has no metrics.csv to read: let the run come to its first row", r->folder); }
+    if (!in) { return set_error(err, "%s has no metrics.csv to read: let the run come to its first row", folder); }
     bool ok = (length = getline(&line, &room, in)) > 0 && strcmp(line, metrics_header()) == 0;
     if (!ok) { set_error(err, "%s does not begin with the columns of this version's log", path); }
     while (ok && (length = getline(&line, &room, in)) > 0 && line[length - 1] == '\n') {
@@ -54,14 +56,21 @@ static bool metrics_read(MetricsTable* t, const Run* r, Error* err) {
 }
 
 // The last value of a column, and the largest; NaN if there is none
-static double metrics_last(const MetricsTable* t, int column) {
+static inline double metrics_last(const MetricsTable* t, int column) {
     double value = NAN;
     for (int i = 0; i < t->rows; i++) { value = isnan(t->column[column][i]) ? value : t->column[column][i]; }
     return value;
 }
 
-static double metrics_largest(const MetricsTable* t, int column) {
+static inline double metrics_largest(const MetricsTable* t, int column) {
     double value = NAN;
     for (int i = 0; i < t->rows; i++) { value = fmax(value, t->column[column][i]); } // passes over NaN
     return value;
+}
+
+// Steps that the run is to have, by its configuration and log; 0: not known yet
+static inline double steps_to_come(const Config* c, const MetricsTable* log) {
+    double step = metrics_last(log, METRIC_step), epoch = metrics_last(log, METRIC_epoch);
+    if (c->steps) { return c->steps; }
+    return epoch > 0 ? round(c->epochs * step / epoch) : 0;
 }
