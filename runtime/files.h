@@ -240,13 +240,34 @@ static inline void lock_describe(int fd) {
     if (ftruncate(fd, 0) == 0) { dprintf(fd, "process %ld on %s\n", (long)getpid(), host); }
 }
 
+#define LOCK_STOPPED "stopped" // what the file begins with once its process has stopped on its way, to go on another time
+
+// In the place of the process: that it stopped. Nothing depends on it but what is told of the run.
+static inline void lock_note_stopped(const char* folder, int64_t step) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/.lock", folder);
+    int fd = open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) { return; }
+    dprintf(fd, LOCK_STOPPED " at step %lld\n", (long long)step);
+    close(fd);
+}
+
+// Takes it; again some times, since who only looks whether it is held (dev/compare_runs/run_state.h) has it for a moment
+static inline bool lock_take(int fd) {
+    for (int tries = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
+        if (errno != EWOULDBLOCK || tries == 3) { return false; }
+        usleep(5000);
+    }
+    return true;
+}
+
 // The lock's descriptor, which holds it until it is closed; LOCK_HELD_BY_OTHER; LOCK_NONE where the file system knows
 // no locks or lets nobody write. err says why there is none.
 static inline int folder_lock(const char* folder, Error* err) {
     char path[PATH_MAX], owner[300] = "";
     snprintf(path, sizeof path, "%s/.lock", folder);
     int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+    if (fd >= 0 && lock_take(fd)) {
         lock_describe(fd);
         return fd;
     }

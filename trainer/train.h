@@ -137,6 +137,7 @@ static int train(Trainer* t) {
     if (stopped) { save_all(t, &csv); }
     if (ranks_lead() && !metrics_close(&csv, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     if (stopped) {
+        if (ranks_lead()) { lock_note_stopped(t->output, t->step); }
         output_keep();
         printf("stopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);
         return stop == SIGUSR1 ? EXIT_COME_AGAIN : EXIT_STOPPED;
