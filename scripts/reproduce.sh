@@ -257,7 +257,7 @@ in_table() { [ "${row_table[$1]}" = "$2" ] && at_scale "$1"; } # in_table ROW TA
 
 # look_at ROW: at this $scale, its data set, $data, and where it is, $at; what the small scale adds, $reduced; its flags
 # but for data, seed and what was added to the command, $flags; where its runs are, $folder/s1, s2..., by what is run, so
-# that rows of the same flags share them; the metrics of those that are done, $finished, and how many were begun, $begun
+# that rows of the same flags share them; those that are done, $finished, and how many were begun, $begun
 look_at() {
     local recipe=${row_recipe[$1]} list run
     data=${row_set[$1]} reduced=""
@@ -274,7 +274,7 @@ look_at() {
     for run in "$folder"/s*.command; do
         [ -e "$run" ] || break
         run=${run%.command} begun=$((begun + 1))
-        ! is_done "$run" || finished+=("$run/metrics.csv")
+        ! is_done "$run" || finished+=("$run")
     done
 }
 
@@ -295,30 +295,11 @@ is_done() { [ -e "$1/metrics.csv" ] && grep -qs '^best top-1' "$1.log"; } # is_d
 # ----------------------------------------------------------------------------------------------------------------------
 # What runs have left
 
-# summary METRICS...: n|top-1|sd|top-5|sd|loss|sd|top-1 of each|steps|PFLOP|images a second|hours, the last four of a
-# run and without its evaluations
+# summary RUN...: of runs of one row, as far as they are: n|top-1|sd|top-5|sd|loss|sd|top-1 of each|seeds|steps|PFLOP|images
+# a second|hours, the last four of a run and without its evaluations
 summary() {
-    [ $# -gt 0 ] || { echo "0|||||||||||"; return; }
-    awk -F, '
-        function add(k, value) { sum[k] += value; squares[k] += value * value }
-        function close_run() {
-            if (n) { add(1, top1); add(2, top5); add(3, loss); each = each (n > 1 ? " " : "") sprintf("%.2f", top1) } }
-        FNR == 1 { close_run(); n++; steps += before; before = 0; for (i = 1; i <= NF; i++) { at[$i] = i } next }
-        $at["ms_per_step"] != "" {
-            ms = ($at["step"] - before) * $at["ms_per_step"]
-            time += ms; images += ms * $at["images_per_second"]; flops += ms * $at["gflops"]; before = $at["step"] }
-        $at["test_top1"] != "" { top1 = $at["test_top1"]; top5 = $at["test_top5"]; loss = $at["test_loss"] }
-        END {
-            close_run()
-            printf "%d", n
-            for (k = 1; k <= 3; k++) {
-                number = k < 3 ? "%.2f" : "%.4f"
-                printf "|" number "|", sum[k] / n
-                if (n > 1) { v = (squares[k] - sum[k] * sum[k] / n) / (n - 1); printf number, sqrt(v < 0 ? 0 : v) }
-            }
-            printf "|%s|%d|%.3g|%.4g|%.3g\n", each, (steps + before) / n, 1e-9 * flops / n, (time ? images / time : 0),
-                time / n / 3.6e6
-        }' "$@"
+    [ $# -gt 0 ] || { echo "0||||||||||||"; return; }
+    "$compare" table --format csv --unfinished "$@" | sed -n '2{s/^"[^"]*",//;s/^[^,"]*,//;s/,/|/g;p}' | cut -d'|' -f1-13
 }
 
 # "76.12 ± 0.31 (n = 3)" of the row looked at
@@ -428,7 +409,7 @@ find_start() {
 # Images a second and training images: of runs that are there, else of a short --profile
 measure() { # measure BATCH
     local metrics=("$folder"/s*/metrics.csv) logs=("$folder"/s*.log) rate="" batch=$1
-    if [ -e "${metrics[0]}" ]; then rate=$(summary "${metrics[@]}" | cut -d'|' -f11); fi
+    if [ -e "${metrics[0]}" ]; then rate=$(summary "${metrics[@]%/metrics.csv}" | cut -d'|' -f12); fi
     if [ "${rate:-0}" = 0 ]; then
         [ ${#gpus[@]} -gt 0 ] || [ "$batch" -le 8 ] || batch=8
         logs=("$work/profile")
@@ -483,6 +464,12 @@ find_gpus() {
     [ "$count" -gt 0 ] || return
     IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-$(seq -s, 0 $((count - 1)))}"
     machine_flags="--precision bf16"
+}
+
+# What sums up runs
+build_compare() {
+    compare=${COMPARE_RUNS:-./compare_runs}
+    [ -n "${COMPARE_RUNS:-}" ] || make -s compare_runs || exit 1
 }
 
 build() {
@@ -572,7 +559,7 @@ run_chosen() {
 # The table of what there is
 
 write_table() { # write_table TABLE: whole, whichever rows were chosen
-    local i n top1 sd1 top5 sd5 loss sdl each steps flop rate hours ours paper file
+    local i n top1 sd1 top5 sd5 loss sdl each seeds_run steps flop rate hours ours paper file
     file_name "$scale-$1${added:+ $added}"
     local to=$output/$file
     mkdir -p "$output" && exec 3>"$to.csv" 4>"$to.md" || exit 1
@@ -587,7 +574,7 @@ write_table() { # write_table TABLE: whole, whichever rows were chosen
     for i in "${!row_name[@]}"; do
         in_table "$i" "$1" || continue
         look_at "$i"
-        IFS='|' read -r n top1 sd1 top5 sd5 loss sdl each steps flop rate hours <<<"$(summary "${finished[@]}")"
+        IFS='|' read -r n top1 sd1 top5 sd5 loss sdl each seeds_run steps flop rate hours <<<"$(summary "${finished[@]}")"
         ours=$(cat /dev/null "$folder"/s*.log 2>/dev/null | awk '$1 == "parameters" { print $2; exit }')
         paper=${row_params[$i]}
         printf '%s,' "$1" "${row_name[$i]}" "\"$flags${added:+ $added}\"" "$ours" "$paper" "${row_paper[$i]}" "$n" \
@@ -654,6 +641,7 @@ main() {
     local i
     read_arguments "$@"
     list_tables
+    [ $check = yes ] || build_compare
     if [ ${#words[@]} = 0 ] && [ $check = no ]; then list_all; exit; fi
     choose "${words[@]}"
     work=$(mktemp -d) || exit 1

@@ -2,7 +2,8 @@
 # scripts/reproduce.sh: every row a command, with the papers' counts of parameters; the list; runs that are stopped and
 # go on, their table; what is refused. Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"
-export TRAIN_KAT=$train
+compare=$(realpath "${COMPARE_RUNS:-$(dirname "$program")/compare_runs}")
+export TRAIN_KAT=$train COMPARE_RUNS=$compare
 mkdir "$work/bin" && printf '#!/bin/sh\n' >"$work/bin/nvidia-smi" && chmod +x "$work/bin/nvidia-smi" # no GPU
 export PATH=$work/bin:$PATH
 
