@@ -46,7 +46,7 @@ CFLAGS = -std=gnu11 $(if $(DEBUG),-Og -g -fno-var-tracking,$(OPTIMIZE)) -march=$
 LDLIBS = $(FOUND_LIBS) -lm -lpthread
 COMPILE = $(CC) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LDLIBS)
 
-PROGRAMS = train_kat convert_data fit_rational analyze compare_runs
+PROGRAMS = train_kat convert_data fit_rational analyze compare_runs inspect
 CUDA_PROGRAMS = train_katcu train_katcu_emu
 TESTS := $(patsubst %.c,$(BUILD)/%,$(notdir $(wildcard test_*.c dev/test/test_*.c)))
 SHELL_TESTS := $(wildcard dev/test/test_*.sh)
@@ -72,6 +72,7 @@ help:
 	@echo '                    (./analyze --help)'
 	@echo 'make compare_runs   lists runs; their means over seeds with t-tests; what differs between two of them'
 	@echo '                    (./compare_runs --help)'
+	@echo 'make inspect        what is in a safetensors file, or what differs between two  (./inspect --help)'
 	@echo 'make fit_rational   fits starting coefficients of rationals (./fit_rational --help)'
 	@echo 'make train_katcu    the trainer on an NVIDIA GPU: needs CUDA 12 or 13 (./train_katcu --help)'
 	@echo 'make train_katcu_emu  the same on the CPU, thread by thread, for tests: needs the headers of CUDA'
@@ -137,6 +138,9 @@ $(BUILD)/analyze: dev/analyze/analyze.c $(CONFIG)
 	$(COMPILE)
 
 $(BUILD)/compare_runs: dev/compare_runs/compare_runs.c $(CONFIG)
+	$(COMPILE)
+
+$(BUILD)/inspect: dev/inspect/inspect.c $(CONFIG)
 	$(COMPILE)
 
 $(BUILD)/fit_rational: dev/fit_rational/fit_rational.c $(CONFIG)
@@ -232,10 +236,10 @@ test-gpu-check:
 
 # $(call RUN_TESTS,test...). Shell tests are told where the programs are; $(abspath) would split this folder's name at a space.
 RUN_TESTS = @build="$$(cd $(BUILD) && pwd)" && TRAIN_KAT="$$build/train_kat" CONVERT_DATA="$$build/convert_data" \
-    ANALYZE="$$build/analyze" COMPARE_RUNS="$$build/compare_runs" scripts/run_tests.sh $(1)
+    ANALYZE="$$build/analyze" COMPARE_RUNS="$$build/compare_runs" INSPECT="$$build/inspect" scripts/run_tests.sh $(1)
 
 # The longest come first: they run beside the others. Benchmarks, which no test runs, have to compile.
-test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data $(BUILD)/analyze $(BUILD)/compare_runs
+test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data $(BUILD)/analyze $(BUILD)/compare_runs $(BUILD)/inspect
 	@$(CC) $(CFLAGS) $(OPENBLAS_FLAGS) -fsyntax-only dev/bench/bench.c dev/bench/layers.c dev/bench/bench_data.c \
 	    dev/bench/bench_augment.c
 	$(call RUN_TESTS,$(SHELL_TESTS) $(TESTS))
@@ -252,6 +256,8 @@ $(TESTS:$(BUILD)/test_%=test-%): test-%: $(BUILD)/test_%
 $(RUN_TRAINER:$(BUILD)/test_%=test-%): $(BUILD)/train_kat
 
 $(patsubst dev/test/test_%,test-%,$(wildcard dev/test/test_analyze*.sh)): $(BUILD)/analyze
+
+test-inspect.sh: $(BUILD)/inspect
 
 test-reproduce.sh test-compare_runs.sh: $(BUILD)/compare_runs
 
