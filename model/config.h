@@ -75,7 +75,7 @@ GROUP("Data and augmentation") \
 TEXT  (data, "data|data-dir", "procedural", INPUT, "procedural, PREFIX of PREFIX.train.kds and PREFIX.test.kds, or a folder with train.index and val.index") \
 INT   (train_images, "train-images", "0", 0, 100000000, SAME, "use only N training images, the first, or of an encoded set every so many; 0: all") \
 INT   (test_images, "test-images", "0", 0, 100000000, SAME, "evaluate on N test images, likewise; 0: all") \
-INT   (workers, "workers", "0", 0, 256, FREE, "threads that prepare batches; 0: as many as cores for encoded images, else one") \
+INT   (workers, "workers|j", "0", 0, 256, FREE, "threads that prepare batches; 0: as many as cores for encoded images, else one") \
 REAL  (cache_gb, "cache-gb", "0", 0, 1e6, FREE, "encoded sets: keep so much of decoded images in memory as they are first seen") \
 SWITCH(strict, "strict", "off", FREE, "an image that cannot be read ends the run; off: the next takes its place") \
 CHOICE(data_on_gpu, "data-on-gpu", "auto", CHOICES(DATA_PLACES), FREE, "the images lie on the GPU; off: each batch's are copied; auto: if they fit") \
@@ -108,7 +108,7 @@ GROUP("Training") \
 CHOICE(recipe, "recipe", "none", CHOICES(RECIPES), SAME, "what a published model was trained with; flags beside it win; --list tells which") \
 INT   (epochs, "epochs", "5", 1, 1000000, LENGTH, "passes over the training set") \
 INT   (steps, "steps", "0", 0, 2000000000, LENGTH, "optimizer steps, instead of --epochs; 0: off") \
-INT   (batch_size, "batch-size", "64", 1, 65536, SAME, "images a micro-batch") \
+INT   (batch_size, "batch-size|b", "64", 1, 65536, SAME, "images a micro-batch") \
 INT   (grad_accum_steps, "grad-accum-steps", "0", 0, 4096, SAME, "micro-batches a step, shared by the ranks; 0: one for each") \
 REAL  (lr, "lr", "0.001", 0, 100, SAME, "peak learning rate") \
 REAL  (min_lr, "min-lr", "0", 0, 100, SAME, "learning rate at the end of the cosine") \
@@ -133,8 +133,8 @@ GROUP("Output") \
 TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under runs/") \
 SWITCH(overwrite, "overwrite", "off", FREE, "start anew in a folder that holds a run, and remove that run") \
 INT   (log_every, "log-every|log-interval", "50", 1, 1000000, SAME, "steps between rows of metrics.csv and progress lines") \
-INT   (eval_every, "eval-every", "1", 0, 1000000, SAME, "epochs between evaluations; 0: only at the end") \
-INT   (checkpoint_every, "checkpoint-every", "0", 0, 1000000000, FREE, "steps between checkpoints; 0: every epoch") \
+INT   (eval_every, "eval-every|val-interval", "1", 0, 1000000, SAME, "epochs between evaluations; 0: only at the end") \
+INT   (checkpoint_every, "checkpoint-every|recovery-interval", "0", 0, 1000000000, FREE, "steps between checkpoints; 0: every epoch") \
 INT   (keep_every, "keep-every", "0", 0, 1000000, FREE, "epochs between kept files epoch-N.safetensors; 0: none") \
 SWITCH(per_class, "per-class", "off", FREE, "evaluation prints every class") \
 GROUP("What to do (default: train)") \
@@ -377,6 +377,7 @@ static inline bool config_check(const Config* c, Error* err) {
 static inline void config_help(FILE* out, const char* program) {
     fprintf(out, "Usage: %s [--option value]...\n"
                  "Trains a (Kolmogorov-Arnold) vision transformer. Without any option: a small KAT with\n"
-                 "Fourier-KArAt attention on a procedural data set.\n", program);
+                 "Fourier-KArAt attention on a procedural data set. Flags of timm's train.py are taken too: what they\n"
+                 "mean here is in model/timm_flags.h.\n", program);
     options_help(out, config_table, CONFIG_OPTIONS);
 }

@@ -43,6 +43,15 @@
     "--train-interpolation bicubic --reprob 0.25 --remode pixel --recount 1 --aug-repeats 3 " \
     "--interpolation bicubic --crop-pct 0.875 --normalize imagenet"
 
+// What timm's train.py (1.0.3) does where a flag is not given. Mean, deviation and crop are the model's there, and differ
+// from model to model; the learning rate is to be given.
+#define TIMM_DEFAULTS \
+    "--epochs 300 --batch-size 128 --min-lr 0 --warmup-epochs 5 --warmup-lr 1e-5 --sched-on-updates off " \
+    "--opt-betas 0.9 0.999 --opt-eps 1e-8 --weight-decay 2e-5 --clip-grad 0 --model-ema-decay 0 " \
+    "--drop-path 0 --smoothing 0.1 --mixup 0 --cutmix 0 --mixup-prob 1 --mixup-switch-prob 0.5 --mix-order bytes " \
+    "--color-jitter 0.4 --rrc on --scale 0.08 1 --ratio 0.75 1.3333333 --hflip 0.5 --vflip 0 --train-interpolation random " \
+    "--reprob 0 --remode pixel --recount 1 --aug-repeats 1 --interpolation bicubic --crop-pct 0.875 --normalize imagenet"
+
 // constant, name, note; flags: printed, likely, for widths of 768 and more, for models with GR-KAN
 #define RECIPES(X) \
 X(RECIPE_NONE, "none", "every flag as given, or its default", "", "", "", "") \
@@ -56,7 +65,9 @@ X(RECIPE_KARAT_CIFAR, "karat-cifar", "KArAt on CIFAR-10 and CIFAR-100 at 224²: 
 X(RECIPE_KARAT_IMAGENET, "karat-imagenet", "KArAt on ImageNet-1K: 100 epochs, 128 images a step", \
   "--batch-size 128 --lr 1.25e-4 " KARAT_PRINTED, KARAT_LIKELY, "", "") \
 X(RECIPE_DEIT, "deit", "DeiT on ImageNet-1K without distillation: 300 epochs, 1024 images a step", \
-  DEIT_TRAINING, "", "", "")
+  DEIT_TRAINING, "", "", "") \
+X(RECIPE_TIMM, "timm", "what timm's train.py does where a flag is not given; one of its flags brings this with it", \
+  TIMM_DEFAULTS, "", "", KAT_START)
 enum { RECIPES(CHOICE_CONSTANT) RECIPE_COUNT };
 
 enum { RECIPE_PRINTED, RECIPE_LIKELY, RECIPE_WIDE, RECIPE_GR_KAN, RECIPE_PARTS };

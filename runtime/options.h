@@ -1,8 +1,9 @@
 // The command line from one table. Each Option says its name, type, place in the configuration struct, default, range
 // and help: the parser, --help, the printed and the saved configuration, and the comparison on resume all read it.
 //
-// Accepted: --flag value, --flag=value; a name of one letter as -f too; a switch may stand alone (on); a pair takes two
-// values or "a,b"; numbers are one or several, "2,2,6,2"; a list takes the words up to the next flag.
+// Accepted: --flag value, --flag=value, underscores for dashes; a name of one letter as -f too; a switch may stand alone
+// (on); a pair takes two values or "a,b"; numbers are one or several, "2,2,6,2"; a list takes the words up to the next
+// flag.
 #pragma once
 #include "error.h"
 #include <ctype.h>
@@ -261,6 +262,11 @@ static inline bool is_flag(const char* word) {
     return letter || strncmp(word, "--", 2) == 0;
 }
 
+// --batch_size as --batch-size: no option has an underscore
+static inline void flag_with_dashes(char* name) {
+    for (; *name; name++) { *name = *name == '_' ? '-' : *name; }
+}
+
 // One flag at argv[*at]: finds its option and value, and moves *at behind them.
 static inline bool next_flag(const Option* table, int count, int argc, char** argv, int* at,
                              const Option** option, char value[OPTION_TEXT_SIZE], Error* err) {
@@ -270,6 +276,7 @@ static inline bool next_flag(const Option* table, int count, int argc, char** ar
     }
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)(equals ? equals - word : (long)strlen(word)), word);
+    flag_with_dashes(name);
     *option = option_find(table, count, name + (name[1] == '-' ? 2 : 1));
     if (!*option) { return unknown_flag(table, count, name, err); }
     const char* first = equals ? equals + 1 : NULL;

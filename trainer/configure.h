@@ -3,6 +3,7 @@
 #include "../model/list.h"
 #include "../model/settings.h"
 #include "../model/sizes_from_file.h"
+#include "../model/timm_flags.h"
 #include "folder.h"
 
 // --help and --list end the program.
@@ -174,11 +175,10 @@ static void settle_classify(Config* c, int argc, char** argv) {
     if (!options_peek(config_table, CONFIG_OPTIONS, argc, argv, "data", given)) { c->data[0] = 0; }
 }
 
-// Flags, over what the file of --resume, --continue or --eval says. Ends the program on --help, --list and errors.
-RUNS_ONCE static Config configure(int argc, char** argv, Origin* o) {
+// Flags, over what the file of --resume, --continue or --eval says
+static Config configure_by(int argc, char** argv, Origin* o) {
     char given[OPTION_TEXT_SIZE], folder[FOLDER_SIZE];
     Error err;
-    tell_and_exit(argc, argv);
     if (!options_defaults(&o->config, config_table, CONFIG_OPTIONS, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     if (folder_to_resume(argc, argv, folder)) { return configure_resumed(o, folder, argc, argv); }
     bool classify = asks_to_classify(argc, argv);
@@ -194,4 +194,14 @@ RUNS_ONCE static Config configure(int argc, char** argv, Origin* o) {
     note_config(&base, &c, argc, argv);
     if (classify) { settle_classify(&c, argc, argv); }
     return c;
+}
+
+// Ends the program on --help, --list and errors.
+RUNS_ONCE static Config configure(int argc, char** argv, Origin* o) {
+    static TimmLine line; // it stays: a list of --classify lies in it
+    Error err;
+    tell_and_exit(argc, argv);
+    if (!timm_read(&line, argc, argv, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    timm_print(&line, argc, argv);
+    return configure_by(line.argc, line.argv, o);
 }

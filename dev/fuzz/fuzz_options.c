@@ -1,8 +1,9 @@
-// A command line, an argument a line, and a run's config.txt, "name value" a line. What is accepted can be written and
+// A command line, an argument a line, which may be timm's, and a run's config.txt, "name value" a line. What is accepted can be written and
 // read again, and its parameters counted.
 #include "fuzz.h"
 #include "../../model/parameters.h"
 #include "../../model/settings.h"
+#include "../../model/timm_flags.h"
 
 enum { FUZZ_ARGUMENTS = 200 };
 
@@ -75,15 +76,17 @@ static void fuzz_options(const uint8_t* bytes, size_t size) {
     Config c;
     Error err = {""};
     char* argv[FUZZ_ARGUMENTS];
+    TimmLine line;
     char* text = calloc(1, size + 1);
     memcpy(text, bytes, size);
     if (size > 0) { read_config_txt(text, size); }
-    if (config_parse(&c, NULL, split_lines(text, argv), argv, &err)) {
+    if (timm_read(&line, split_lines(text, argv), argv, &err) && config_parse(&c, NULL, line.argc, line.argv, &err)) {
         check_written(&c);
         check_parameters(&c);
     } else {
         FUZZ_CHECK(*err.text, "refused without a sentence");
     }
+    timm_free(&line);
     free(text);
 }
 FUZZ_TARGET(fuzz_options)

@@ -28,6 +28,18 @@ check "too few classes" says 2 "fewer than" --classes 3
 check "groups do not divide" says 2 "multiples of --rational-groups" --dim 36 --heads 3 --model kat-mini
 check "folder that cannot be made" says 1 "cannot make the folder" "${tiny[@]}" --output /proc/none/run
 check "resume without a run" says 1 "last.resume.safetensors" --resume "$work/none"
+# KAT's published script, but for program and folder (dev/test/test_timm_flags.c has all of them)
+script=(datasets/imagenet --model kat_tiny_swish_patch16_224 -b 128 --opt adamw --lr 1e-3 --weight-decay 0.05 --epochs 300
+        --mixup 0.8 --cutmix 1.0 --sched cosine --smoothing 0.1 --drop-path 0.1 --aa rand-m9-mstd0.5 --remode pixel --reprob 0.25
+        --amp --crop-pct 0.875 --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 --model-ema --model-ema-decay 0.9999
+        --output output/kat_tiny_swish_patch16_224 --log-wandb)
+check "timm's command line" says 0 "training   300 epochs; a step is 1 micro-batch of 128 images" "${script[@]}" --classes 1000 --dry-run
+check "has the model" grep -q "^parameters 5718328 in" "$work/says.log"
+check "names in a line what it passes over" grep -q "^timm .*(--recipe timm); without meaning here: --log-wandb; --amp is bf16$" "$work/says.log"
+check "what is not there is refused" says 2 "--opt lamb is not here: there is adamw" --opt lamb
+check "a run by timm's flags" says 0 "best top-1" procedural "${tiny[@]}" --epochs 1 --opt adamw --pin-mem --output "$work/timm"
+check "leaves them in its own" grep -qx "recipe timm" "$work/timm/config.txt"
+check "and goes on by the same" says 0 "finished" --resume "$work/timm" "${tiny[@]}" --epochs 1 --opt adamw
 while read -r model classes count; do
     check "$model has $count parameters" says 0 "parameters $count in" --model "$model" --classes "$classes" --dry-run
 done <<'COUNTS'
