@@ -1,7 +1,8 @@
 # kat.c. `make` alone says what it can build and what it found on this machine.
 #
 #   CC=gcc|clang     ARCH=native          -march; x86-64-v3, say, for a program that is to run elsewhere
-#   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI = auto|yes|none
+#   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI, PROTOBUF_C =
+#                    auto|yes|none
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
 #   DEBUG=1          compiles in a fraction of the time, for a debugger (-Og -g); objects go to build/debug
@@ -23,6 +24,7 @@ JPEG = auto
 PNG = auto
 ARCHIVE = auto
 MPI = auto
+PROTOBUF_C = auto
 DEBUG =
 BUILD = $(if $(DEBUG),build/debug,build)
 EXTRA_CFLAGS =
@@ -31,7 +33,8 @@ FUZZ_CC = clang
 FUZZ_SECONDS = 60
 
 SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' DNNL='$(DNNL)' CJSON='$(CJSON)' \
-           ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' JPEG='$(JPEG)' PNG='$(PNG)' ARCHIVE='$(ARCHIVE)' MPI='$(MPI)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
+           ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' JPEG='$(JPEG)' PNG='$(PNG)' ARCHIVE='$(ARCHIVE)' MPI='$(MPI)' \
+           PROTOBUF_C='$(PROTOBUF_C)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
 CONFIG := $(BUILD)/config.mk
 include dev/cuda_toolkit.mk
 
@@ -112,6 +115,7 @@ help:
 	@echo 'PNG        $(PNG_NOTE)'
 	@echo 'archives   $(ARCHIVE_NOTE)'
 	@echo 'MPI        $(MPI_NOTE)'
+	@echo 'protobuf-c $(PROTOBUF_C_NOTE)'
 	@gnuplot --version >/dev/null 2>&1 && echo "gnuplot    ✓ $$(gnuplot --version)" \
 	    || echo 'gnuplot    ✗ no plots: install gnuplot-nox'
 	@$(NVCC) --version >/dev/null 2>&1 && echo "nvcc       ✓ $$($(NVCC) --version | grep release)" \
@@ -123,6 +127,17 @@ $(PROGRAMS) $(CUDA_PROGRAMS): %: $(BUILD)/%
 # What can be one of several processes
 $(BUILD)/train_kat: FOUND_FLAGS += $(MPI_FLAGS)
 $(BUILD)/train_kat: FOUND_LIBS += $(MPI_LIBS)
+
+# What writes ONNX files, and reads them back, by the schema of export/onnx.proto
+WITH_ONNX = $(BUILD)/train_kat $(BUILD)/test_onnx
+ifneq ($(PROTOBUF_C_LIBS),)
+$(WITH_ONNX): FOUND_FLAGS += $(PROTOBUF_C_FLAGS) -I'$(BUILD)'
+$(WITH_ONNX): FOUND_LIBS += $(PROTOBUF_C_LIBS)
+$(WITH_ONNX): $(BUILD)/onnx.pb-c.c
+endif
+
+$(BUILD)/onnx.pb-c.c: export/onnx.proto $(CONFIG)
+	@protoc-c -I export --c_out='$(BUILD)' $<
 
 $(BUILD)/train_kat: train_vit.c $(CONFIG)
 	$(COMPILE)

@@ -871,6 +871,7 @@ static void print_memory(const Model* m, size_t data_bytes) {
 static const char program_name[] = "./train_kat";
 
 #include "trainer/run.h"
+#include "trainer/export.h"
 #include "trainer/meet.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -909,11 +910,12 @@ int main(int argc, char** argv) {
     Config config = {0};
     if (ranks_lead()) {
         config = configure(argc, argv, &t.origin);
-        choose_device(&config, argv);
+        if (!exports(&config)) { choose_device(&config, argv); }
     }
     meet(argv, &config, &t.origin);
     int threads = threads_begin(threads_of_rank(&config));
     if (classifies(&config)) { return classify(&t, &config); }
+    if (exports(&config)) { return export_model(&t, &config); }
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }
     int classes = config.classes ? config.classes : t.train.classes;

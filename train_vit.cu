@@ -1228,6 +1228,7 @@ int main(int argc, char** argv) {
     require_one_process();
     Config config = configure(argc, argv, &t.origin);
     if (config.device == DEVICE_CPU) { fail(EXIT_USAGE, "--device cpu is not for %s: use ./train_kat", program_name); }
+    if (*config.export_to) { fail(EXIT_USAGE, "--export is not for %s: use ./train_kat", program_name); }
     require_gpu();
     threads_begin(config.threads);
     if (classifies(&config)) { return classify(&t, &config); }

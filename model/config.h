@@ -146,6 +146,7 @@ SWITCH(any_weights, "any-weights", "off", FREE, "--init-from, --eval: also a fil
 TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file and stop") \
 WORDS (classify, "classify", FREE, "name what image files (JPEG, PNG, folders of them) show, by the model of --init-from, and stop") \
 INT   (topk, "topk|k", "5", 1, 65535, FREE, "--classify: classes of each image, the likeliest first; -k for short") \
+TEXT  (export_to, "export", "", FREE, "write the model of --init-from to this file, NAME.onnx, and stop") \
 TEXT  (show_batch, "show-batch", "", FREE, "write the first training batch as the model sees it to this file, a PNG, and stop") \
 TEXT  (dump_state, "dump-state", "", FREE, "write the first batch, parameters, gradients to this file and stop") \
 SWITCH(overfit_batch, "overfit-batch", "off", SAME, "train on the first batch only: the loss must go to 0") \
@@ -237,20 +238,21 @@ static inline bool config_augment(Augment* a, const Config* c, Error* err) {
     return !*c->aa || rand_augment_parse(&a->rand, c->aa, err);
 }
 
-// --classify stands alone, but for the model
-static inline bool classify_check(const Config* c, Error* err) {
+// --classify and --export stand alone, but for the model
+static inline bool stands_alone(const Config* c, const char* flag, Error* err) {
     const struct { const char* name; bool on; } others[] = {
         {"resume", *c->resume != 0}, {"continue", c->continue_run != 0}, {"show-batch", *c->show_batch != 0},
         {"dump-state", *c->dump_state != 0}, {"overfit-batch", c->overfit_batch != 0}, {"gradcheck", c->gradcheck != 0},
-        {"profile", c->profile != 0}, {"dry-run", c->dry_run != 0}};
+        {"profile", c->profile != 0}, {"dry-run", c->dry_run != 0},
+        {"export", *c->export_to && strcmp(flag, "export") != 0}};
     if (!*c->init_from && !*c->eval) {
-        return set_error(err, "--classify needs a model: give --init-from FILE.safetensors");
+        return set_error(err, "--%s needs a model: give --init-from FILE.safetensors", flag);
     }
     if (*c->init_from && *c->eval) {
-        return set_error(err, "--classify takes one model, by --init-from or by --eval: leave out one of the two");
+        return set_error(err, "--%s takes one model, by --init-from or by --eval: leave out one of the two", flag);
     }
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        if (others[i].on) { return set_error(err, "--classify does nothing else: leave --%s out", others[i].name); }
+        if (others[i].on) { return set_error(err, "--%s does nothing else: leave --%s out", flag, others[i].name); }
     }
     return true;
 }
@@ -363,7 +365,8 @@ static inline bool config_check(const Config* c, Error* err) {
     if (c->continue_run && (c->overwrite || *c->resume)) {
         return set_error(err, "--continue, --resume and --overwrite say what becomes of a run that is there: choose one");
     }
-    if (c->classify.count && !classify_check(c, err)) { return false; }
+    if (c->classify.count && !stands_alone(c, "classify", err)) { return false; }
+    if (*c->export_to && !stands_alone(c, "export", err)) { return false; }
     if (!operator_check(c, err) || !config_augment(&augment, c, err)) { return false; }
     int side = c->image_size / c->patch;
     double rows = (double)c->batch_size * ((double)side * side + 1), widest = fmax(3.0 * c->dim, hidden);

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # What this machine can build with, found by compiling small programs:  probe.sh CONFIG.mk
-# Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI and EXTRA_CFLAGS from the environment and
-# writes make variables: OPTIMIZE (flags), FOUND_FLAGS, FOUND_LIBS, OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs that compare
-# with it), ARCHIVE_FLAGS, ARCHIVE_LIBS (for what reads archives), MPI_FLAGS, MPI_LIBS (for the trainer on the CPU), and for each piece NAME_NOTE, the line that `make` prints. A file in which nothing is missing stays as it is until one of these
-# settings, or this script, changes.
+# Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI, PROTOBUF_C and EXTRA_CFLAGS from the
+# environment and writes make variables: OPTIMIZE (flags), FOUND_FLAGS, FOUND_LIBS, OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs
+# that compare with it), ARCHIVE_FLAGS, ARCHIVE_LIBS (for what reads archives), MPI_FLAGS, MPI_LIBS (for the trainer on the
+# CPU), PROTOBUF_C_FLAGS, PROTOBUF_C_LIBS (for what writes ONNX files), and for each piece NAME_NOTE, the line that `make`
+# prints. A file in which nothing is missing stays as it is until one of these settings, or this script, changes.
 set -u
 config=$1
-key="# $(cksum <"$0") CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO JPEG=$JPEG PNG=$PNG ARCHIVE=$ARCHIVE MPI=$MPI $EXTRA_CFLAGS"
+key="# $(cksum <"$0") CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO JPEG=$JPEG PNG=$PNG ARCHIVE=$ARCHIVE MPI=$MPI PROTOBUF_C=$PROTOBUF_C $EXTRA_CFLAGS"
 if [ "$(head -n 1 "$config" 2>/dev/null)" = "$key" ] && ! grep -q '✗' "$config"; then exit 0; fi
 
 mkdir -p "$(dirname "$config")"
@@ -165,7 +166,22 @@ library MPI "$MPI" $mpi_package "$(mpicc --showme 2>/dev/null | cut -d ' ' -f 2-
 mpi_flags=${flags#"$before_flags"} mpi_libs=${libs#"$before_libs"}
 flags=$before_flags libs=$before_libs
 
+# The library, and the compiler of schemas
+before_flags=$flags before_libs=$libs
+protobuf_hint="no --export to ONNX: install libprotobuf-c-dev and protobuf-c-compiler"
+if [ "$PROTOBUF_C" != none ] && ! command -v protoc-c >/dev/null; then
+    missing PROTOBUF_C "$PROTOBUF_C" "$protobuf_hint"
+else
+    library PROTOBUF_C "$PROTOBUF_C" libprotobuf-c -lprotobuf-c HAVE_PROTOBUF_C "$protobuf_hint" '
+    #include <protobuf-c/protobuf-c.h>
+    #include <stdio.h>
+    int main(void) { return puts(protobuf_c_version()) < 0; }'
+fi
+protobuf_flags=${flags#"$before_flags"} protobuf_libs=${libs#"$before_libs"}
+flags=$before_flags libs=$before_libs
+
 printf '%s := %s\n' OPTIMIZE "$optimize" FOUND_FLAGS "$flags $stack" FOUND_LIBS "$libs" \
     OPENBLAS_FLAGS "$openblas_flags" OPENBLAS_LIBS "$openblas_libs" \
-    ARCHIVE_FLAGS "$archive_flags" ARCHIVE_LIBS "$archive_libs" MPI_FLAGS "$mpi_flags" MPI_LIBS "$mpi_libs" >>"$work/config.mk"
+    ARCHIVE_FLAGS "$archive_flags" ARCHIVE_LIBS "$archive_libs" MPI_FLAGS "$mpi_flags" MPI_LIBS "$mpi_libs" \
+    PROTOBUF_C_FLAGS "$protobuf_flags" PROTOBUF_C_LIBS "$protobuf_libs" >>"$work/config.mk"
 cmp -s "$work/config.mk" "$config" || cp "$work/config.mk" "$config"

@@ -7,6 +7,7 @@ build_packages=(gcc make pkg-config libopenblas-openmp-dev libcjson-dev zlib1g-d
     libjpeg-dev libpng-dev libarchive-dev)
 if grep -qwsE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then build_packages+=(libdnnl-dev); fi # of use to no other processor
 rank_packages=(libopenmpi-dev openmpi-bin) # for several processes that train one model
+export_packages=(libprotobuf-c-dev protobuf-c-compiler) # for ONNX files
 data_packages=(dataset-fashion-mnist gnuplot-nox)
 
 is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -55,4 +56,4 @@ find_cuobjdump() {
     export CUOBJDUMP
 }
 
-if [ "${BASH_SOURCE[0]}" = "$0" ]; then install_missing "${build_packages[@]}" "${rank_packages[@]}" "${data_packages[@]}"; fi
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then install_missing "${build_packages[@]}" "${rank_packages[@]}" "${export_packages[@]}" "${data_packages[@]}"; fi

@@ -70,7 +70,7 @@ if [ $quick = yes ]; then
     exit
 fi
 
-install_missing "${build_packages[@]}" "${rank_packages[@]}" "${data_packages[@]}"
+install_missing "${build_packages[@]}" "${rank_packages[@]}" "${export_packages[@]}" "${data_packages[@]}"
 find_cuobjdump
 make help
 suite "tests" test

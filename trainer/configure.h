@@ -57,15 +57,17 @@ static void read_origin(Origin* o, const char* path) {
     safetensors_close(&file);
 }
 
-static bool asks_to_classify(int argc, char** argv) {
+// --classify and --export take the model of --init-from as it stands, and need no data set.
+static bool asks_for_model(int argc, char** argv) {
     char given[OPTION_TEXT_SIZE];
-    return options_peek(config_table, CONFIG_OPTIONS, argc, argv, "classify", given);
+    return options_peek(config_table, CONFIG_OPTIONS, argc, argv, "classify", given) ||
+           (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "export", given) && *given);
 }
 
 // The file of a model that is taken as it stands; false: none is
 static bool file_to_evaluate(int argc, char** argv, char path[OPTION_TEXT_SIZE]) {
     return options_peek(config_table, CONFIG_OPTIONS, argc, argv, "eval", path) ||
-           (asks_to_classify(argc, argv) &&
+           (asks_for_model(argc, argv) &&
             options_peek(config_table, CONFIG_OPTIONS, argc, argv, "init-from", path) && *path);
 }
 
@@ -117,7 +119,7 @@ static void read_model(Config* c, int argc, char** argv) {
                  options_peek(config_table, CONFIG_OPTIONS, argc, argv, "config", given);
     if (!evaluates && (!starts || named)) { return; }
     SafeTensors file = open_or_fail(path);
-    bool says = evaluates && metadata_is_ours(&file), with_data = !asks_to_classify(argc, argv);
+    bool says = evaluates && metadata_is_ours(&file), with_data = !asks_for_model(argc, argv);
     bool read = (says && with_data) || (starts ? config_of_weights(c, &file, &err)
                                : named || says ? config_classes_from_tensors(c, &file, &err)
                                                : config_from_tensors(c, &file, true, &err));
@@ -168,8 +170,8 @@ static Config configure_resumed(Origin* o, const char* folder, int argc, char** 
     return c;
 }
 
-// Which model --classify takes, by either of two flags; data are asked for only where they are named.
-static void settle_classify(Config* c, int argc, char** argv) {
+// Which model they take, by either of two flags; data are asked for only where they are named.
+static void settle_model(Config* c, int argc, char** argv) {
     char given[OPTION_TEXT_SIZE];
     if (!*c->eval) { memcpy(c->eval, c->init_from, sizeof c->eval); }
     if (!options_peek(config_table, CONFIG_OPTIONS, argc, argv, "data", given)) { c->data[0] = 0; }
@@ -181,10 +183,10 @@ static Config configure_by(int argc, char** argv, Origin* o) {
     Error err;
     if (!options_defaults(&o->config, config_table, CONFIG_OPTIONS, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     if (folder_to_resume(argc, argv, folder)) { return configure_resumed(o, folder, argc, argv); }
-    bool classify = asks_to_classify(argc, argv);
+    bool model_alone = asks_for_model(argc, argv);
     if (file_to_evaluate(argc, argv, given)) {
         read_origin(o, given);
-        if (!classify) { read_inputs(&o->config, folder_of(given, folder)); }
+        if (!model_alone) { read_inputs(&o->config, folder_of(given, folder)); }
     }
     Config base = o->config;
     read_config(&base, argc, argv);
@@ -192,7 +194,7 @@ static Config configure_by(int argc, char** argv, Origin* o) {
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "normalize", given)) { o->normalizes = false; }
     Config c = parse_or_fail(&base, argc, argv);
     note_config(&base, &c, argc, argv);
-    if (classify) { settle_classify(&c, argc, argv); }
+    if (model_alone) { settle_model(&c, argc, argv); }
     return c;
 }
 

@@ -61,7 +61,8 @@ RUNS_ONCE static void begin_rank(int argc, char** argv) {
 RUNS_ONCE static void refuse_together(const Config* c) {
     const struct { const char* name; bool on; } single[] = {
         {"gradcheck", c->gradcheck != 0}, {"dump-state", *c->dump_state != 0}, {"overfit-batch", c->overfit_batch != 0},
-        {"show-batch", *c->show_batch != 0}, {"classify", c->classify.count > 0}};
+        {"show-batch", *c->show_batch != 0}, {"classify", c->classify.count > 0},
+        {"export", *c->export_to != 0}};
     for (size_t i = 0; i < sizeof single / sizeof single[0]; i++) {
         if (!single[i].on) { continue; }
         fail(EXIT_USAGE, "--%s is for one process, and %d were started: leave %s out", single[i].name, ranks.size,
