@@ -151,10 +151,10 @@ static inline Crop shorter_side(int height, int width, int side) {
     return c;
 }
 
-static inline int side_before_crop(int image_size, float crop_pct) { return (int)floor(image_size / (double)crop_pct); }
+static inline int side_before_crop(int image_size, double crop_pct) { return (int)floor(image_size / crop_pct); }
 
 // The shorter side to floor(S / crop_pct), then the centre: at crop_pct 1 an S x S image stays as it is.
-static inline Resize resize_and_crop(int height, int width, int S, float crop_pct) {
+static inline Resize resize_and_crop(int height, int width, int S, double crop_pct) {
     Crop size = shorter_side(height, width, side_before_crop(S, crop_pct));
     int top = round_even((size.height - S) / 2.0), left = round_even((size.width - S) / 2.0);
     return (Resize){size.height, size.width, top, left, S};

@@ -30,7 +30,7 @@ typedef struct {
     int first, run, stride;            // this loader's batches: `run` of them from `first` on, of every `stride`; run 0: all
     uint64_t seed;
     double mean[3], std[3];            // of normalisation
-    float crop_pct;                    // evaluation
+    double crop_pct;                   // evaluation
     Interpolation eval_interpolation;  // bilinear or bicubic
     Augment augment;                   // training
 } LoaderConfig;

@@ -97,7 +97,7 @@ static void choose_normalization(LoaderConfig* loader, const Trainer* t) {
 
 // What an evaluation makes of an image
 static void evaluate_as_configured(LoaderConfig* loader, const Trainer* t) {
-    loader->crop_pct = (float)t->model.config.crop_pct;
+    loader->crop_pct = t->model.config.crop_pct;
     loader->eval_interpolation = (Interpolation)t->model.config.interpolation;
     choose_normalization(loader, t);
 }

@@ -426,6 +426,13 @@ static void test_erasing(bool by_noise) {
     dataset_free(&d);
 }
 
+// As Python has it: 32 / 0.8 is 40, though 0.8 as a float is a little more
+static void test_side_before_crop(void) {
+    CHECK(side_before_crop(32, 0.8) == 40 && side_before_crop(28, 0.7) == 40 && side_before_crop(224, 0.875) == 256 &&
+          side_before_crop(224, 0.9) == 248 && side_before_crop(224, 0.95) == 235, "sides before the crop: %d %d",
+          side_before_crop(32, 0.8), side_before_crop(28, 0.7));
+}
+
 // Shorter side to floor(S / crop_pct), then the centre: 10 x 15 at S = 18, 90 %, becomes 20 x 30, cut at (1, 6).
 static void test_eval_crop(void) {
     enum { S = 18 };
@@ -694,6 +701,7 @@ int main(void) {
     test_padded_crop_and_flip();
     test_random_boxes();
     test_resized_crop();
+    test_side_before_crop();
     test_eval_crop();
     test_whole_batch(MIX_BYTES);
     test_whole_batch(MIX_FLOATS);
