@@ -198,8 +198,8 @@ static Value export_karat_weight(Export* e, const char* name) {
 // (B,H,NQ,D) of queries (B,H,NQ,D), scaled, keys (B,H,D,N) and values (B,H,N,D)
 static Value export_karat(Export* e, Value q, Value k, Value v) {
     Graph* g = &e->graph;
-    KaratDims d = karat_dims(e->m, 1, e->NQ);
-    KaratParams params = karat_params(export_params(e), d);
+    KaratDims d = karat_dims(e->m, dims_at(e->m, e->block), 1);
+    KaratParams params = karat_params(export_params(e), NULL, d);
     graph_part(g, "blocks.%d.attn.karat", e->block);
     Value W = export_karat_weight(e, "proj.weight"), beta = export_karat_weight(e, "proj.bias");
     Value z = export_z(e, params, d, q, k, W);

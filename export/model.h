@@ -63,7 +63,7 @@ static void export_whole_model(Export* e) {
     graph_output(g, "logits", 2, (int64_t[]){GRAPH_BATCH, d.K});
     Value x = export_patch_embed(e, "input");
     for (e->block = 0; e->block < d.L; e->block++) {
-        e->NQ = queries_of(e->m, e->block);
+        e->NQ = dims_at(e->m, e->block).NQ;
         x = export_block(e, x);
     }
     export_head(e, x);
