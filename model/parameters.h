@@ -356,7 +356,7 @@ static inline void block_rows(Parameter rows[PARAMETER_ROWS], const Config* c, D
 static inline bool parameter_table(ParameterTable* table, const Config* c, Dims d, Error* err) {
     size_t places = (size_t)d.L * PARAMETER_ROWS;
     Ints depths = stage_depths(c);
-    MlpStart mlp = {0};
+    MlpStart mlp = {};
     *table = (ParameterTable){.blocks = d.L, .depths = c->window ? depths : (Ints){0}};
     table->row = (Parameter(*)[PARAMETER_ROWS])alloc_array(Parameter, places, "the parameters' table");
     table->segment = alloc_array(size_t, d.L + 3, "the parameters' table");

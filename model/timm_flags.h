@@ -285,7 +285,7 @@ static inline void timm_leave(TimmLine* t, int argc, char** argv, int* at) {
 static inline bool timm_read(TimmLine* t, int argc, char** argv, Error* err) {
     bool ok = true;
     int at = 1;
-    *t = (TimmLine){.normalization = -1, .has_data = line_has(argc, argv, "data")};
+    *t = (TimmLine){.has_data = line_has(argc, argv, "data"), .normalization = -1};
     t->argv = alloc_array(char*, 2 * (size_t)argc + 8, "a command line");
     t->made = alloc_array(char*, 2 * (size_t)argc + 8, "a command line");
     timm_put(t, argv[0]);
