@@ -2,7 +2,7 @@
 #
 #   CC=gcc|clang     ARCH=native          -march; x86-64-v3, say, for a program that is to run elsewhere
 #   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI, PROTOBUF_C =
-#                    auto|yes|none
+#                    auto|yes|none; MPI=mpich
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
 #   DEBUG=1          compiles in a fraction of the time, for a debugger (-Og -g); objects go to build/debug
@@ -64,7 +64,7 @@ SAME_EVERYWHERE = $(SHELL_TESTS) $(RUN_TRAINER) \
     $(patsubst %,$(BUILD)/test_%,convert convert_folder convert_imagenet convert_index dataset fuzz_corpus log safetensors)
 
 .PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-data bench-cuda test stress test-arithmetic test-asan \
-        step-bytes roofline test-folder test-gpu-check clean
+        step-bytes roofline test-folder test-mpich test-gpu-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -88,6 +88,7 @@ help:
 	@echo 'make test           builds and runs every test'
 	@echo 'make test-karat     builds and runs dev/test/test_karat.c; test-trainer.sh: dev/test/test_trainer.sh; and so on'
 	@echo 'make test-arithmetic  those tests whose results other instructions could change (ARCH=, BLAS=)'
+	@echo 'make test-mpich     what several processes do, by MPICH: needs mpich and libmpich-dev'
 	@echo 'make test-folder    the project builds in a folder with a space in its name'
 	@echo 'make test-asan      all of them under AddressSanitizer and UBSan, with less work in each test'
 	@echo 'make stress         kills a run 100 times, and sets two on one folder 50 times: minutes'
@@ -261,6 +262,12 @@ test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data $(BUILD)/analyze $(BUILD
 
 test-arithmetic: $(filter-out $(SAME_EVERYWHERE),$(TESTS))
 	$(call RUN_TESTS,$^)
+
+# Several processes by MPICH, beside Open MPI
+test-mpich: $(BUILD)/convert_data
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/mpich MPI=mpich $(BUILD)/mpich/train_kat
+	@build="$$(cd $(BUILD) && pwd)" && MPIRUN=mpirun.mpich TRAIN_KAT="$$build/mpich/train_kat" \
+	    CONVERT_DATA="$$build/convert_data" scripts/run_tests.sh dev/test/test_ranks.sh dev/test/test_rank_faults.sh
 
 test-folder: $(BUILD)/train_kat
 	$(call RUN_TESTS,dev/test/odd_folder.sh)

@@ -147,11 +147,12 @@ library ARCHIVE "$ARCHIVE" libarchive -larchive HAVE_ARCHIVE "no reading of arch
 archive_flags=${flags#"$before_flags"} archive_libs=${libs#"$before_libs"}
 flags=$before_flags libs=$before_libs
 
-# Whichever MPI there is: that of pkg-config, Open MPI before MPICH, else what mpicc adds
-mpi_package=ompi-c
-pkg-config --exists ompi-c 2>/dev/null || mpi_package=mpich
+# Whichever MPI there is: that of pkg-config, Open MPI before MPICH, else what mpicc adds; MPI=mpich: that one
+mpi_package=ompi-c mpi_plain=$(mpicc --showme 2>/dev/null | cut -d ' ' -f 2-)
+if ! pkg-config --exists ompi-c 2>/dev/null; then mpi_package=mpich; fi
+if [ "$MPI" = mpich ]; then mpi_package=mpich mpi_plain=; fi
 before_flags=$flags before_libs=$libs
-library MPI "$MPI" $mpi_package "$(mpicc --showme 2>/dev/null | cut -d ' ' -f 2-)" HAVE_MPI \
+library MPI "$MPI" $mpi_package "$mpi_plain" HAVE_MPI \
     "one process: install libopenmpi-dev for several that train one model" '
     #include <mpi.h>
     #include <stdio.h>
