@@ -1,5 +1,12 @@
 // What ranks tell each other: a list of messages out and a list in, at a time. All that they do together is made of these,
 // in an order that they all know. A library's own sums are not used: they depend on how many ranks there are.
+//
+//     exchange(out, outs, in, ins)                    returns when all messages are over
+//     transfer_begin(&t, tag, out, outs, in, ins)     returns at once: they are on their way
+//     transfer_done(&t)                               asked from time to time, moves them on; true when all are over
+//
+// Waiting is asking with pauses, so that ranks that share a core leave it to who has work. Of transfers under way at a time
+// each has a tag of its own.
 #pragma once
 #include "memory.h"
 #include "ranks.h"
@@ -20,10 +27,22 @@ static inline bool engine_begin(const char* program, Error* err) {
 }
 static inline void engine_end(void) {}
 static inline const char* engine_name(void) { return "none"; }
-static inline void exchange(const Message* out, int outs, const Message* in, int ins) {
-    (void)out, (void)outs, (void)in, (void)ins; // one rank has nobody to talk to
+typedef struct { int left; } Transfer;
+static inline void transfer_begin(Transfer* t, int tag, const Message* out, int outs, const Message* in, int ins) {
+    (void)tag, (void)out, (void)outs, (void)in, (void)ins; // one rank has nobody to talk to
+    t->left = 0;
 }
+static inline bool transfer_done(Transfer* t) { return t->left == 0; }
 #endif
+
+// Messages of one list at a time: returns once all are there.
+static inline void exchange(const Message* out, int outs, const Message* in, int ins) {
+    Transfer t;
+    wait_begin();
+    transfer_begin(&t, 0, out, outs, in, ins);
+    while (!transfer_done(&t)) { usleep(50); }
+    wait_end();
+}
 
 // Of bytes bound[p] ... bound[p+1] - 1 of base everybody at place p has told all others, who have told theirs
 static inline void gather_ranges(void* base, const size_t* bound) {

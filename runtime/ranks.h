@@ -20,12 +20,13 @@ typedef struct {
     const char* launcher;       // NULL: there is none
     char node[NODE_NAME];       // RANKS_NODE, or the host's name
     int sharers;                // ranks, this one included, that may run on its cores
-    int place, nodes;           // these four are known once the ranks have met
+    int place, nodes;           // these are known once the ranks have met
+    int per_node;               // ranks on each node; 1 where they are not as many on each
     int* at_place;              // (size), the rank at each place
     char (*node_of)[NODE_NAME]; // (size), each rank's node; NULL before
 } Ranks;
 
-static Ranks ranks = {.size = 1, .local_size = 1, .sharers = 1, .nodes = 1}; // who this process is
+static Ranks ranks = {.size = 1, .local_size = 1, .sharers = 1, .nodes = 1, .per_node = 1}; // who this process is
 
 static inline bool ranks_lead(void) { return ranks.rank == 0; } // it alone prints, and writes files
 
@@ -136,7 +137,7 @@ static inline bool ranks_from_environment(Ranks* r, Error* err) {
     if (found && !launcher_read(found, r, err)) { return false; }
     if (r->size == 1) { *r = (Ranks){.size = 1, .local_size = 1}; }
     node_name(r->node);
-    r->nodes = r->sharers = 1;
+    r->nodes = r->sharers = r->per_node = 1;
     return true;
 }
 
@@ -157,6 +158,19 @@ static inline int ranks_in_places(char (*node)[NODE_NAME], int size, int* at_pla
     }
     return nodes;
 }
+
+// Ranks on each node; 1 where they are not as many on each
+static inline int ranks_on_each(char (*node)[NODE_NAME], int size, int nodes) {
+    for (int r = 0; r < size; r++) {
+        int there = 0;
+        for (int i = 0; i < size; i++) { there += strcmp(node[i], node[r]) == 0; }
+        if (there * nodes != size) { return 1; }
+    }
+    return size / nodes;
+}
+
+// Nodes, of per_node ranks each
+static inline int ranks_nodes(void) { return ranks.size / ranks.per_node; }
 
 typedef struct { int first, count; } Share;
 

@@ -1,5 +1,4 @@
-// Messages between ranks by MPI, whichever it is: point to point alone, and waits that sleep, so that ranks that share a
-// core leave it to who has work. To be included by exchange.h.
+// Messages between ranks by MPI, whichever it is: point to point alone. To be included by exchange.h.
 #pragma once
 #include <mpi.h>
 
@@ -48,7 +47,7 @@ static inline int mpi_messages(const Message* list, int count) {
 }
 
 // Those between two ranks come in the order of their lists. Writes the rank of each request, and returns how many there are.
-static inline int mpi_post(const Message* list, int count, bool out, MPI_Request* request, int* with) {
+static inline int mpi_post(const Message* list, int count, bool out, int tag, MPI_Request* request, int* with) {
     int posted = 0;
     for (int i = 0; i < count; i++) {
         int rank = ranks.at_place[list[i].place];
@@ -57,9 +56,9 @@ static inline int mpi_post(const Message* list, int count, bool out, MPI_Request
             char* data = (char*)list[i].data + at;
             int bytes = (int)(rest < MPI_MOST_BYTES ? rest : MPI_MOST_BYTES);
             if (out) {
-                MPI_Isend(data, bytes, MPI_BYTE, rank, 0, MPI_COMM_WORLD, &request[posted]);
+                MPI_Isend(data, bytes, MPI_BYTE, rank, tag, MPI_COMM_WORLD, &request[posted]);
             } else {
-                MPI_Irecv(data, bytes, MPI_BYTE, rank, 0, MPI_COMM_WORLD, &request[posted]);
+                MPI_Irecv(data, bytes, MPI_BYTE, rank, tag, MPI_COMM_WORLD, &request[posted]);
             }
             with[posted++] = rank;
             wait_for(rank);
@@ -68,21 +67,31 @@ static inline int mpi_post(const Message* list, int count, bool out, MPI_Request
     return posted;
 }
 
-static inline void exchange(const Message* out, int outs, const Message* in, int ins) {
-    int count = mpi_messages(out, outs) + mpi_messages(in, ins), left = count, some = 0;
-    MPI_Request* requests = alloc_array(MPI_Request, count, "messages");
-    MPI_Status* statuses = alloc_array(MPI_Status, count, "messages");
-    int *with = alloc_array(int, 2 * count, "messages"), *which = with + count;
-    wait_begin();
-    int posted = mpi_post(in, ins, false, requests, with);
-    mpi_post(out, outs, true, requests + posted, with + posted);
-    while (left > 0 && MPI_Testsome(count, requests, &some, which, statuses) == MPI_SUCCESS) {
-        for (int i = 0; i < some; i++) { wait_got(with[which[i]]); }
-        left -= some;
-        if (some == 0) { usleep(50); }
-    }
-    wait_end();
-    free(requests);
-    free(statuses);
-    free(with);
+typedef struct {
+    MPI_Request* request;
+    int *with, *over; // (count) the rank of each request; which are over, when asked
+    int count, left;  // how many there are; and are not over
+} Transfer;
+
+static inline void transfer_begin(Transfer* t, int tag, const Message* out, int outs, const Message* in, int ins) {
+    *t = (Transfer){.count = mpi_messages(out, outs) + mpi_messages(in, ins)};
+    t->left = t->count;
+    if (t->count == 0) { return; }
+    t->request = alloc_array(MPI_Request, t->count, "messages");
+    t->with = alloc_array(int, 2 * t->count, "messages");
+    t->over = t->with + t->count;
+    int posted = mpi_post(in, ins, false, tag, t->request, t->with);
+    mpi_post(out, outs, true, tag, t->request + posted, t->with + posted);
+}
+
+static inline bool transfer_done(Transfer* t) {
+    int some = 0;
+    if (t->left == 0) { return true; }
+    MPI_Testsome(t->count, t->request, &some, t->over, MPI_STATUSES_IGNORE);
+    for (int i = 0; i < some; i++) { wait_got(t->with[t->over[i]]); }
+    t->left -= some;
+    if (t->left > 0) { return false; }
+    free(t->request);
+    free(t->with);
+    return true;
 }

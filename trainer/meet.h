@@ -136,6 +136,7 @@ static void take_places(const Greeting* all) {
     char(*node)[NODE_NAME] = (char(*)[NODE_NAME])alloc_array(char, (size_t)ranks.size * NODE_NAME, "ranks");
     for (int r = 0; r < ranks.size; r++) { memcpy(node[r], all[r].node, NODE_NAME); }
     ranks.nodes = ranks_in_places(node, ranks.size, ranks.at_place);
+    ranks.per_node = ranks_on_each(node, ranks.size, ranks.nodes);
     ranks.local_size = ranks.sharers = 0;
     for (int r = 0; r < ranks.size; r++) {
         if (ranks.at_place[r] == ranks.rank) { ranks.place = r; }
