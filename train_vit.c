@@ -40,6 +40,7 @@
 #include "model/cost.h"
 #include "model/gradient_sum.h"
 #include "model/parameters.h"
+#include "model/owners.h"
 #include "model/step.h"
 #include "runtime/hand_over.h"
 #include "runtime/profile.h"
@@ -151,9 +152,9 @@ typedef struct {
     ParameterTable table;
     NamedTensor* tensors;
     int tensor_count;
-    float *params, *grads, *exp_avg, *exp_avg_sq, *ema; // flat, (table.total); ema NULL when off
-    uint8_t* groups;                                    // the UpdateGroup of each GROUP_FLOATS of these
-    double* squares;                                    // Σ grads² of each granule
+    float *params, *grads;              // flat, (table.total)
+    float *exp_avg, *exp_avg_sq, *ema;  // of what this rank updates (owners.owned), of one rank all; ema NULL when off
+    uint8_t* groups;                    // the UpdateGroup of each GROUP_FLOATS of a flat buffer
     ActivationTable acts_table;
     float* acts;
     float* scratch;
@@ -161,6 +162,7 @@ typedef struct {
     int B;       // images that the activations have room for
     StepSums sums;
     GradientSum sum; // of the gradients of a step's micro-batches
+    Owners owners;   // with other ranks
     Profile profile;
 } Model;
 
@@ -407,22 +409,23 @@ RUNS_ONCE static bool model_plan(Model* m, const Config* config, int classes, in
     if (!parameter_table(&m->table, config, m->dims, err)) { return false; }
     m->acts_table = activation_table(config, m->dims, m->B);
     m->sum = gradient_sum_plan(m->table.total, config->grad_accum_steps);
+    m->owners = owners_plan(&m->table, config->grad_accum_steps);
     return true;
 }
 
 static bool model_allocate(Model* m, Error* err) {
-    size_t total = m->table.total;
+    size_t total = m->table.total, owned = m->owners.owned;
     matmul_init();
     linear_use_bf16(m->config.precision == PRECISION_BF16);
     m->tensors = named_tensors(&m->table);
     m->tensor_count = tensor_count(&m->table);
     m->params = alloc_floats(total, "parameters");
     m->grads = alloc_floats(total, "gradients");
-    m->exp_avg = alloc_floats(total, "AdamW's first moment");
-    m->exp_avg_sq = alloc_floats(total, "AdamW's second moment");
-    m->ema = m->config.model_ema_decay > 0 ? alloc_floats(total, "the running mean of the weights") : NULL;
+    m->exp_avg = alloc_floats(owned, "AdamW's first moment");
+    m->exp_avg_sq = alloc_floats(owned, "AdamW's second moment");
+    m->ema = m->config.model_ema_decay > 0 ? alloc_floats(owned, "the running mean of the weights") : NULL;
     m->groups = update_groups(&m->table);
-    m->squares = alloc_array(double, granules_of(total), "the gradient norm");
+    owners_allocate(&m->owners);
     m->acts = alloc_floats(m->acts_table.total / sizeof(float), "activations");
     m->scratch = alloc_floats(model_scratch(m), "workspace");
     m->keep = m->config.drop_path > 0 ? alloc_floats((size_t)m->dims.L * 2 * m->B, "drop path") : NULL;
@@ -433,10 +436,11 @@ static bool model_allocate(Model* m, Error* err) {
 }
 
 static void model_free(Model* m) {
-    void* buffers[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->groups, m->squares, m->acts, m->scratch,
-                       m->keep};
+    void* buffers[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->groups, m->acts, m->scratch, m->keep};
+    owners_settle(&m->owners);
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) { free(buffers[i]); }
     gradient_sum_free(&m->sum);
+    owners_free(&m->owners);
     parameter_table_free(&m->table);
     free(m->tensors);
 }
@@ -573,16 +577,25 @@ static void head_forward(Model* m, Params p, Acts a, Dims s, int B) {
     lap(m, PART_HEAD);
 }
 
+// Before the parameters of a segment are read: what other ranks have made of them must be here.
+static void arrive(Model* m, const float* flat, int segment) {
+    owners_poll(&m->owners);
+    if (flat == m->params) { bucket_arrive(&m->owners, segment); }
+}
+
 // Logits (B,K) of images (B,3,S,S). flat: the parameters or their running mean; keep: drop path, or NULL.
 static void model_forward(Model* m, float* flat, const float* images, int B, const float* keep) {
     int L = m->dims.L;
     Params p = params_of(&m->table, flat);
     m->profile.direction = PROFILE_FORWARD;
+    arrive(m, flat, 0);
     embed_forward(m, p, images, B);
     for (int l = 0; l < L; l++) {
+        arrive(m, flat, l + 1);
         enter_stage_forward(m, params_of_block(&m->table, flat, l), acts_at(m, l), dims_at(m, l), B);
         block_forward(m, flat, l, B, keep);
     }
+    arrive(m, flat, L + 1);
     head_forward(m, p, acts_at(m, L), dims_at(m, L), B);
 }
 
@@ -752,12 +765,15 @@ static void model_backward(Model* m, const float* targets, int B, const float* k
     m->profile.direction = PROFILE_BACKWARD;
     cross_entropy_backward(a.dlogits, a.probs, targets, dloss, B, m->dims.K);
     head_backward(m, p, d, a, stream_gradient(a, dims_at(m, L - 1)), dims_at(m, L), B);
+    bucket_depart(&m->owners, L + 1);
     for (int l = L - 1; l >= 0; l--) {
         block_backward(m, l, B, keep);
         enter_stage_backward(m, params_of_block(&m->table, m->params, l), params_of_block(&m->table, m->grads, l),
                              acts_at(m, l), dims_at(m, l), B);
+        bucket_depart(&m->owners, l + 1);
     }
     embed_backward(m, d, B);
+    bucket_depart(&m->owners, 0);
 }
 
 // Of the last batch, (B,K) and (B)
@@ -778,13 +794,14 @@ static void model_gradients(Model* m, const Batch* batch, const float* keep, flo
     double loss = B * model_loss(m, batch->targets, B), hits = 0;
     for (int b = 0; b < B; b++) { hits += rank_of_label(model_logits(m) + (size_t)b * K, K, batch->labels[b]) == 0; }
     gradient_sum_count(&m->sum, &m->sums, loss, hits);
+    if (m->sum.begun == m->sum.own.count) { owners_close(&m->owners, &m->sum, m->grads); }
     model_backward(m, batch->targets, B, keep, dloss);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Update
 
-// t: number of this update, from 1
+// What this rank owns; t: number of this update, from 1
 static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) {
     const Config* c = &m->config;
     AdamW constants = {(float)c->opt_betas[0], (float)c->opt_betas[1], (float)c->opt_eps, (float)c->model_ema_decay};
@@ -793,15 +810,21 @@ static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) 
         UpdateRule rule = update_rule(c, (UpdateGroup)group);
         steps[group] = adamw_step((float)(rule.rate * lr), constants.beta1, constants.beta2, (float)rule.decay, t);
     }
-    adamw_update(m->params, m->exp_avg, m->exp_avg_sq, m->ema, m->grads, m->groups, m->table.total, constants, steps,
-                 grad_scale);
+    for (int b = 0; b < m->owners.buckets.count; b++) {
+        Slice own = m->owners.bucket[b].own;
+        size_t kept = m->owners.bucket[b].kept_at;
+        adamw_update(m->params + own.first, m->exp_avg + kept, m->exp_avg_sq + kept, m->ema ? m->ema + kept : NULL,
+                     m->grads + own.first, m->groups + own.first / GROUP_FLOATS, length_of(own), constants, steps,
+                     grad_scale);
+    }
+    owners_gather(&m->owners, m->params);
 }
 
 // By the gradients of the step's micro-batches, brought down to --clip-grad; not where they or the loss are not finite
 static void model_update(Model* m, double lr, int64_t t) {
-    gradient_sum_end(&m->sum, m->grads, &m->sums);
-    granule_squares(m->squares, m->grads, m->table.total);
-    double clip = m->config.clip_grad, norm = norm_of_granules(m->squares, granules_of(m->table.total));
+    owners_finish(&m->owners, m->grads);
+    if (ranks.size > 1) { share_counts(&m->sum, &m->sums); }
+    double clip = m->config.clip_grad, norm = owners_norm(&m->owners);
     m->sums.norm = norm;
     if (isfinite(norm) && isfinite(m->sums.loss)) {
         update_parameters(m, lr, clip > 0 && norm > clip ? (float)(clip / norm) : 1, t);
@@ -828,9 +851,26 @@ static StepSums model_step_sums(Model* m) {
 // Nothing has to be brought here in advance
 static void model_prefetch(Model* m, const Batch* batch) { (void)m, (void)batch; }
 
-// A flat buffer as the host reads and writes it, and back
-static float* model_fetch(Model* m, float* flat) { (void)m; return flat; }
-static void model_store(Model* m, float* flat) { (void)m, (void)flat; }
+// Whether this rank has a part of it alone. The whole of such a buffer is put where the gradients are otherwise.
+static bool is_shared_out(const Model* m, const float* flat) {
+    return ranks.size > 1 && flat != m->params && flat != m->grads;
+}
+
+static float* model_room(Model* m, float* flat) { return is_shared_out(m, flat) ? m->grads : flat; }
+
+static float* model_fetch(Model* m, float* flat) {
+    float* whole = model_room(m, flat);
+    if (whole != flat) { owners_spread(&m->owners, whole, flat); }
+    if (whole != m->params) { owners_gather(&m->owners, whole); }
+    owners_settle(&m->owners);
+    return whole;
+}
+
+static void model_store(Model* m, float* flat) {
+    if (is_shared_out(m, flat)) { owners_keep(&m->owners, flat, m->grads); }
+}
+
+static float* model_whole(Model* m, float* flat) { return model_fetch(m, flat); }
 
 // Names the first activation of the last batch, in the order of the forward, that holds a NaN or Inf; false: none does
 static bool name_bad_activation(const Model* m, int B, char name[160]) {
@@ -856,8 +896,8 @@ static void model_keep_products(Model* m, const char* path) { (void)m, (void)pat
 static void print_memory(const Model* m, size_t data_bytes) {
     bool ema = m->config.model_ema_decay > 0;
     double mb = 1e-6 * sizeof(float), pixels = 3.0 * m->dims.S * m->dims.S;
-    double params = mb * (double)m->table.total, moments = (ema ? 3 : 2) * params;
-    double grads = params + 1e-6 * (double)gradient_sum_bytes(&m->sum);
+    double params = mb * (double)m->table.total, moments = (ema ? 3 : 2) * mb * (double)m->owners.owned;
+    double grads = params + 1e-6 * (double)(gradient_sum_bytes(&m->sum) + owners_bytes(&m->owners));
     double saved = 1e-6 * (double)m->acts_table.saved;
     double workspace = 1e-6 * (double)(m->acts_table.total - m->acts_table.saved) + mb * (double)model_scratch(m);
     double batches = mb * 4 * m->B * (pixels + m->dims.K), images = 1e-6 * (double)data_bytes;

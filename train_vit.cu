@@ -1084,12 +1084,14 @@ static float* model_fetch(Model* m, float* flat) {
     CUDA_CHECK(cudaStreamSynchronize(m->stream));
     return mirror;
 }
+static float* model_room(Model* m, float* flat) { return mirror_of(m, flat); }
 static void model_store(Model* m, float* flat) {
     copy(flat, mirror_of(m, flat), m->table.total * sizeof(float), cudaMemcpyHostToDevice, m->stream);
     CUDA_CHECK(cudaStreamSynchronize(m->stream));
     if (m->low && flat == m->params) { bf16_copy(m->low, flat, m->table.total, m->stream); }
     if (flat == m->ema) { m->low_ema_old = true; }
 }
+static float* model_whole(Model* m, float* flat) { (void)m; return flat; }
 
 // Whether so many elements of an activation are all finite; they are brought to the host
 static bool activation_finite(const Model* m, const Activation* a, const char* values, size_t count) {

@@ -45,7 +45,7 @@ static inline size_t received_floats(const GradientSum* s) {
 
 // Bytes of this rank beside the gradients'
 static inline size_t gradient_sum_bytes(const GradientSum* s) {
-    return sizeof(float) * ((size_t)pieces_waiting(s->own.first, s->own.count) * s->n + received_floats(s));
+    return sizeof(float) * (size_t)pieces_waiting(s->own.first, s->own.count) * s->n;
 }
 
 // right += left

@@ -23,21 +23,42 @@ typedef struct {
 // A flat buffer whose tensors are stored under prefix + name.
 typedef struct { const char* prefix; float* flat; } TensorBuffer;
 
+// Brings a flat buffer to where this process reads it, when its turn has come; the next one may take the place of the
+// last. fetch NULL: they are there.
+typedef struct { float* (*fetch)(void* owner, float* flat); void* owner; } FlatReader;
+
+typedef struct {
+    const NamedTensor* tensors;
+    int count;
+    const TensorBuffer* buffers;
+    FlatReader reader;
+    const float* flat; // of the buffer whose turn it is
+} CheckpointSource;
+
+static inline const float* checkpoint_tensor(void* context, int i) {
+    CheckpointSource* source = (CheckpointSource*)context;
+    float* flat = source->buffers[i / source->count].flat;
+    const FlatReader* reader = &source->reader;
+    if (i % source->count == 0) { source->flat = reader->fetch ? reader->fetch(reader->owner, flat) : flat; }
+    return source->flat + source->tensors[i % source->count].offset;
+}
+
 // Every tensor of every buffer
 static inline bool checkpoint_save(const char* path, const NamedTensor* tensors, int count,
-                                   const TensorBuffer* buffers, int buffer_count, const Metadata* metadata,
-                                   Error* err) {
+                                   const TensorBuffer* buffers, int buffer_count, FlatReader reader,
+                                   const Metadata* metadata, Error* err) {
     int total = count * buffer_count;
     SafeTensorOut* out = alloc_array(SafeTensorOut, total, "a checkpoint");
     char(*names)[128] = (char(*)[128])alloc_array(char, (size_t)total * 128, "a checkpoint");
     for (int i = 0; i < total; i++) {
         const NamedTensor* t = &tensors[i % count];
-        const TensorBuffer* buffer = &buffers[i / count];
-        snprintf(names[i], sizeof names[i], "%s%s", buffer->prefix, t->name);
-        out[i] = (SafeTensorOut){.name = names[i], .rank = t->rank, .data = buffer->flat + t->offset};
+        snprintf(names[i], sizeof names[i], "%s%s", buffers[i / count].prefix, t->name);
+        out[i] = (SafeTensorOut){.name = names[i], .rank = t->rank};
         memcpy(out[i].shape, t->shape, sizeof t->shape);
     }
-    bool ok = safetensors_save(path, out, total, (const char* const (*)[2])metadata->pairs, metadata->count, err);
+    CheckpointSource source = {tensors, count, buffers, reader, NULL};
+    bool ok = safetensors_save_from((TensorSource){checkpoint_tensor, &source}, path, out, total,
+                                    (const char* const (*)[2])metadata->pairs, metadata->count, err);
     free(names);
     free(out);
     return ok;

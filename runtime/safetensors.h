@@ -546,29 +546,38 @@ static inline char* safetensors_header(const SafeTensorOut* tensors, int count, 
     return NULL;
 }
 
+// Where the data of the i-th tensor are when its turn has come; tensor NULL: where SafeTensorOut has them
+typedef struct { const float* (*tensor)(void* context, int i); void* context; } TensorSource;
+
 static inline void safetensors_put(FILE* out, const char* header, size_t length, const SafeTensorOut* tensors,
-                                   int count) {
+                                   int count, TensorSource source) {
     for (int i = 0; i < 8; i++) { fputc((int)((uint64_t)length >> (8 * i) & 0xFF), out); }
     fwrite(header, 1, length, out);
     for (int i = 0; i < count; i++) {
         size_t bytes = safetensors_out_bytes(&tensors[i]);
-        if (bytes > 0 && fwrite(tensors[i].data, 1, bytes, out) != bytes) { return; } // the stream keeps the error
+        const float* data = source.tensor ? source.tensor(source.context, i) : tensors[i].data;
+        if (bytes > 0 && fwrite(data, 1, bytes, out) != bytes) { return; } // the stream keeps the error
     }
 }
 
 // PATH is always a whole file, the old one or the new one (files.h). Equal input, equal bytes. Names must differ from
 // one another; data of an empty tensor may be NULL.
-static inline bool safetensors_save(const char* path, const SafeTensorOut* tensors, int count,
-                                    const char* const (*metadata)[2], int metadata_count, Error* err) {
+static inline bool safetensors_save_from(TensorSource source, const char* path, const SafeTensorOut* tensors, int count,
+                                         const char* const (*metadata)[2], int metadata_count, Error* err) {
     size_t length = 0;
     WholeFile out;
     char* header = safetensors_header(tensors, count, metadata, metadata_count, &length);
     if (!header) { return set_error(err, "no memory to write %s; close other programs", path); }
     bool ok = whole_file_begin(&out, path, err);
     if (ok) {
-        safetensors_put(out.file, header, length, tensors, count);
+        safetensors_put(out.file, header, length, tensors, count, source);
         ok = whole_file_end(&out, err);
     }
     free(header);
     return ok;
+}
+
+static inline bool safetensors_save(const char* path, const SafeTensorOut* tensors, int count,
+                                    const char* const (*metadata)[2], int metadata_count, Error* err) {
+    return safetensors_save_from((TensorSource){0}, path, tensors, count, metadata, metadata_count, err);
 }

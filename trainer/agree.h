@@ -30,10 +30,10 @@ RUNS_ONCE static void share_position(Trainer* t) {
     wait_on("the files that rank 0 reads", -1);
     lead_tells(&at, sizeof at);
     t->step = at.step, t->best_step = at.best_step, t->hits = at.hits, t->seen = at.seen;
-    t->best_top1 = at.best_top1, t->loss = at.loss;
+    t->best_top1 = at.best_top1, t->loss = at.loss, t->saved = at.step;
 }
 
-// Before a checkpoint: all hold the same parameters and the same running mean, or one is at fault, and nothing is written.
+// Before a checkpoint: all hold the same parameters, or one is at fault, and nothing is written.
 static void compare_parameters(Trainer* t) {
     Error err;
     if (ranks.size == 1) { return; }
@@ -41,12 +41,12 @@ static void compare_parameters(Trainer* t) {
     Model* m = &t->model;
     uint64_t* all = alloc_array(uint64_t, ranks.size, "checksums");
     all[ranks.place] = hash_floats(hash_start, model_fetch(m, m->params), m->table.total);
-    if (m->ema) { all[ranks.place] = hash_floats(all[ranks.place], model_fetch(m, m->ema), m->table.total); }
     gather_all(all, sizeof *all);
     for (int p = 1; p < ranks.size; p++) {
         if (all[p] == all[0]) { continue; }
-        set_error(&err, "rank %d on %s holds other parameters than rank 0 at step %lld: its memory is faulty; the "
-                  "checkpoint before is good", ranks.at_place[p], ranks.node_of[ranks.at_place[p]], (long long)t->step);
+        set_error(&err, "rank %d on %s holds other parameters than rank 0 at step %lld: its memory or GPU is faulty; the last "
+                  "good state is of step %lld", ranks.at_place[p], ranks.node_of[ranks.at_place[p]], (long long)t->step,
+                  (long long)t->saved);
         leave_together(EXIT_RUN_TIME, err.text);
     }
     free(all);

@@ -1,7 +1,7 @@
 // The files of a run that hold tensors: weights, and what a resumed run goes on with.
 #pragma once
 #include "../runtime/checkpoint.h"
-#include "../runtime/watchdog.h"
+#include "../runtime/exchange.h"
 #include "trainer.h"
 
 #define RESUME_FILE "last.resume.safetensors"
@@ -22,14 +22,19 @@ static Metadata run_metadata(const Trainer* t) {
     return metadata;
 }
 
+static float* fetch_for_file(void* model, float* flat) { return model_fetch((Model*)model, flat); }
+
+// Rank 0 writes what it has, and what all bring together
 static void save_buffers(Trainer* t, const char* name, const TensorBuffer* buffers, int count,
                          const Metadata* metadata) {
     char path[PATH_SIZE];
     Error err;
     watchdog_writes();
+    for (int i = 0; i < count && !ranks_lead(); i++) { model_fetch(&t->model, buffers[i].flat); }
     if (!ranks_lead()) { return; }
     output_path(t, name, path);
-    if (!checkpoint_save(path, t->model.tensors, t->model.tensor_count, buffers, count, metadata, &err)) {
+    FlatReader reader = {fetch_for_file, &t->model};
+    if (!checkpoint_save(path, t->model.tensors, t->model.tensor_count, buffers, count, reader, metadata, &err)) {
         fail(EXIT_RUN_TIME, "%s", err.text);
     }
     if (strcmp(path, t->superseded) == 0) { t->superseded[0] = 0; }
@@ -37,20 +42,16 @@ static void save_buffers(Trainer* t, const char* name, const TensorBuffer* buffe
 
 RUNS_ONCE static void save_weights(Trainer* t, const char* name, float* flat) {
     Metadata metadata = run_metadata(t);
-    TensorBuffer weights = {"", model_fetch(&t->model, flat)};
+    TensorBuffer weights = {"", flat};
     save_buffers(t, name, &weights, 1, &metadata);
     metadata_free(&metadata);
 }
 
-// The buffers that a resumed run goes on with: where the model has them, and where the host does
-typedef struct { float* flat[4]; TensorBuffer buffers[4]; int count; } ResumeState;
+// The buffers that a resumed run goes on with
+typedef struct { TensorBuffer buffers[4]; int count; } ResumeState;
 static ResumeState resume_state(Model* m) {
-    static const char* const prefixes[] = {"param.", "exp_avg.", "exp_avg_sq.", "ema."};
-    ResumeState state = {.flat = {m->params, m->exp_avg, m->exp_avg_sq, m->ema}, .count = m->ema ? 4 : 3};
-    for (int i = 0; i < state.count; i++) {
-        state.buffers[i] = (TensorBuffer){prefixes[i], model_fetch(m, state.flat[i])};
-    }
-    return state;
+    return (ResumeState){{{"param.", m->params}, {"exp_avg.", m->exp_avg}, {"exp_avg_sq.", m->exp_avg_sq},
+                          {"ema.", m->ema}}, m->ema ? 4 : 3};
 }
 
 // What this run was read from, of an earlier one in its folder, goes once the run can go on without it, unless a file
@@ -73,6 +74,7 @@ RUNS_ONCE static void save_last(Trainer* t) {
     ResumeState state = resume_state(m);
     save_buffers(t, RESUME_FILE, state.buffers, state.count, &metadata);
     metadata_free(&metadata);
+    t->saved = t->step;
     drop_superseded(t);
 }
 
@@ -100,19 +102,24 @@ static bool read_position(Trainer* t, const SafeTensors* file) {
     return read && at >= 0 && at <= INT32_MAX; // --steps ends there
 }
 
+// What rank 0 reads comes to all.
 RUNS_ONCE static void load_resume(Trainer* t, const char* folder) {
     Model* m = &t->model;
     char path[PATH_SIZE];
     Error err;
     snprintf(path, sizeof path, "%s/" RESUME_FILE, folder);
-    SafeTensors file = open_or_fail(path);
+    SafeTensors file = {0};
+    if (ranks_lead()) { file = open_or_fail(path); }
     ResumeState state = resume_state(m);
     for (int i = 0; i < state.count; i++) {
-        if (!checkpoint_load(&file, m->tensors, m->tensor_count, state.buffers[i], &err)) {
+        TensorBuffer buffer = {state.buffers[i].prefix, model_room(m, state.buffers[i].flat)};
+        if (ranks_lead() && !checkpoint_load(&file, m->tensors, m->tensor_count, buffer, &err)) {
             fail(EXIT_RUN_TIME, "%s: %s", path, err.text);
         }
-        model_store(m, state.flat[i]);
+        lead_tells(buffer.flat, m->table.total * sizeof(float));
+        model_store(m, state.buffers[i].flat);
     }
+    if (!ranks_lead()) { return; }
     if (!read_position(t, &file)) {
         fail(EXIT_RUN_TIME, "%s does not say at which step it was saved: it is not a file to resume from", path);
     }

@@ -77,7 +77,7 @@ static void share_outcomes(const Trainer* t, Outcome* outcomes) {
 static Evaluation evaluate(Trainer* t, float* flat, ClassCount* per_class /* (K) or NULL */) {
     EvaluationSums sums = {0};
     Outcome* outcomes = alloc_array(Outcome, t->test.count, "an evaluation");
-    evaluate_batches(t, flat, outcomes);
+    evaluate_batches(t, model_whole(&t->model, flat), outcomes);
     share_outcomes(t, outcomes);
     for (int i = 0; i < t->test.count; i++) {
         const Outcome* o = &outcomes[i];

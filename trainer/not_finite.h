@@ -19,10 +19,11 @@ static bool name_bad_tensor(const Model* m, const float* flat, const char* what,
 
 // The first tensor that holds a NaN or Inf: of the parameters, then of the activations, then of the gradients
 static void name_not_finite(Model* m, int B, char name[160]) {
+    const float *params = model_fetch(m, m->params), *grads = model_fetch(m, m->grads); // by all ranks
     snprintf(name, 160, "the gradient norm");
-    if (name_bad_tensor(m, model_fetch(m, m->params), "parameter", name)) { return; }
+    if (name_bad_tensor(m, params, "parameter", name)) { return; }
     if (name_bad_activation(m, B, name)) { return; }
-    name_bad_tensor(m, model_fetch(m, m->grads), "gradient of", name);
+    name_bad_tensor(m, grads, "gradient of", name);
 }
 
 // Of several ranks' names that of the first which has a bad activation; what is bad of parameters or gradients is so on all

@@ -11,7 +11,10 @@
 //     model_step_sums                           of the step: the first of these three to wait for a GPU
 //     model_prefetch                            says which batch model_gradients or model_evaluate gets next
 //     model_evaluate                            logits and losses of a batch that was prefetched; it may be changed then
-//     model_fetch, model_store                  a flat buffer as the host reads and writes it, and back
+//     model_fetch                               a flat buffer as the host reads it. Of several ranks all ask for it, and
+//                                               none of the gradients; it may lie where these were, to the next step
+//     model_room, model_store                   where the host writes what a flat buffer is to be; it is that from now on
+//     model_whole                               parameters, or running mean, as model_forward takes them; as model_fetch
 //     model_logits, model_losses                of the last batch, on the host, in this order: the first may wait
 //     model_keep_products                       says where the choice of products is kept, if they are timed
 //     name_bad_activation, print_memory, program_name
@@ -39,6 +42,7 @@ typedef struct {
     char extended[512];       // when it was made longer, from what to what
     Schedule schedule;
     int64_t step, total_steps, steps_per_epoch; // step: updates done
+    int64_t saved; // when it was saved last; 0: not yet
     double best_top1;
     int64_t best_step;
     Running loss;        // of the steps since the last row of the log

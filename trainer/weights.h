@@ -14,42 +14,34 @@ static void note_outputs(const Trainer* t, const SafeTensors* file) {
     }
 }
 
-// By rank 0
-RUNS_ONCE static void read_weights(Trainer* t) {
+// The file of --eval or --init-from, to flat
+RUNS_ONCE static void read_weights(Trainer* t, const char* path, float* flat) {
     Model* m = &t->model;
     Error err;
+    SafeTensors file = open_or_fail(path);
+    bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, flat, *m->config.eval, m->config.any_weights, &err);
+    if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
+    if (*m->config.eval) { note_outputs(t, &file); }
+    safetensors_close(&file);
+}
+
+// What rank 0 reads comes to all.
+static void load_weights(Trainer* t) {
+    Model* m = &t->model;
     const char* path = *m->config.eval ? m->config.eval : m->config.init_from;
     if (*m->config.resume) {
         load_resume(t, m->config.resume);
-        change_length(t);
-    } else if (*path) {
-        SafeTensors file = open_or_fail(path);
-        bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, model_fetch(m, m->params), *m->config.eval,
-                                       m->config.any_weights, &err);
-        if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
-        if (*m->config.eval) { note_outputs(t, &file); }
-        safetensors_close(&file);
+        if (ranks_lead()) { change_length(t); }
+        return;
+    }
+    if (*path) {
+        float* params = model_fetch(m, m->params);
+        if (ranks_lead()) { read_weights(t, path, params); }
+        lead_tells(params, m->table.total * sizeof(float));
         model_store(m, m->params);
     }
-}
-
-// What rank 0 read from files comes to all.
-static void share_weights(Trainer* t) {
-    const Config* c = &t->model.config;
-    if (ranks.size == 1 || !(*c->resume || *c->init_from || *c->eval)) { return; }
-    ResumeState state = resume_state(&t->model);
-    for (int i = 0; i < (*c->resume ? state.count : 1); i++) {
-        lead_tells(state.buffers[i].flat, t->model.table.total * sizeof(float));
-        model_store(&t->model, state.flat[i]);
-    }
-}
-
-static void load_weights(Trainer* t) {
-    Model* m = &t->model;
-    if (ranks_lead()) { read_weights(t); }
-    share_weights(t);
-    if (m->ema && !*m->config.resume) {
-        memcpy(model_fetch(m, m->ema), model_fetch(m, m->params), m->table.total * sizeof(float));
+    if (m->ema) {
+        memcpy(model_room(m, m->ema), model_fetch(m, m->params), m->table.total * sizeof(float));
         model_store(m, m->ema);
     }
 }

@@ -42,7 +42,7 @@ static void check_saved(const FuzzModel* m, const Config* c) {
     Metadata metadata = {0};
     metadata_add_config(&metadata, c, config_table, CONFIG_OPTIONS);
     TensorBuffer weights = {"", m->params}, read = {"", params};
-    FUZZ_CHECK(checkpoint_save(path, m->tensors, m->count, &weights, 1, &metadata, &err), err.text);
+    FUZZ_CHECK(checkpoint_save(path, m->tensors, m->count, &weights, 1, (FlatReader){0}, &metadata, &err), err.text);
     FUZZ_CHECK(safetensors_open(&saved, path, &err), err.text);
     FUZZ_CHECK(options_defaults(&again, config_table, CONFIG_OPTIONS, &err), err.text);
     FUZZ_CHECK(metadata_read_config(&saved, &again, config_table, CONFIG_OPTIONS, &err), err.text);

@@ -1,0 +1,412 @@
+// The ranks' common work on the parameters, bucket by bucket (buckets.h). Gradients go to their owners beside the backward,
+// who sum them in the order of runtime/tree.h and update what is theirs; parameters come from their owners beside the next
+// forward. Moments and the running mean exist for the own granules alone. One rank owns all, and no messages are sent.
+//
+//     owners_close(&s, &sum, grads);      // before the backward of the last micro-batch: gradients will be complete
+//     bucket_depart(&s, segment);         // in it: those of the segment are, and are not touched any more
+//     owners_finish(&s, ...);             // own granules of grads: the sum; s.squares: of all granules
+//     owners_gather(&s, params);          // own granules of it have changed; all others are on their way
+//     bucket_arrive(&s, segment);         // before the segment's parameters are read
+//     owners_poll(&s);                    // from time to time: moves on what is under way
+//
+// Either way goes in two stages, within a node and among nodes, so that a bucket leaves a node once, however many ranks it
+// has. In the first, rank j of the node gets all pieces of its share of the bucket, and merges them; in the second, ranks of
+// the same number on all nodes exchange theirs. Parameters come back the other way round.
+#pragma once
+#include "buckets.h"
+#include "../kernels/adamw.h"
+#include "gradient_sum.h"
+
+// Sums of pieces, each of floats that begin at granule `from` of a bucket
+typedef struct {
+    Pieces pieces;
+    float* sum[TREE_PIECES + 1];
+    size_t from;
+} Sums;
+
+// Steps of a bucket's gradients, and of its parameters. Of the latter nothing is under way at STAGE_NONE.
+typedef enum { STAGE_NONE, STAGE_WITHIN_NODE, STAGE_AMONG_NODES, STAGE_DONE } Stage;
+
+typedef struct {
+    Stage sum, gather;          // where its gradients are, and its parameters
+    Transfer summed, gathered;
+    Sums sums;                  // own ones, then the node's
+    float* received[2];         // what others send of the own share, in either stage
+    Slice own;                  // floats of a flat buffer that this rank owns
+    size_t kept_at;             // where they are in a buffer of owned ones alone
+} Bucket;
+
+typedef struct {
+    Buckets buckets;
+    Bucket* bucket;
+    int micro_batches;          // A
+    size_t owned;               // floats
+    Slice own_squares;          // where those of the own granules are in squares
+    double *squares, *in_order; // Σ grads² of all granules, by whose they are; as they lie
+    float* flat;                // the buffer whose granules are gathered
+    // Of the last micro-batch of a step
+    bool closed;
+    float* grads;
+    Sums leaves;                // pieces of this rank; the last one's sum will be in grads,
+    int merges;                 // once so many that wait have been added
+} Owners;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Who exchanges what with whom
+
+// The ranks of a node, or those of a number on all nodes: `count` places, `stride` apart. Each has its part of the granules
+// that they have together. Member k brings the pieces of `span` places in a row, from leaves + k span on.
+typedef struct { int count, own, first, stride, leaves, span; } Circle;
+
+static inline Circle circle_within_node(void) {
+    int g = ranks.per_node, node = ranks.place / g;
+    return (Circle){.count = g, .own = ranks.place % g, .first = node * g, .stride = 1, .leaves = node * g, .span = 1};
+}
+
+static inline Circle circle_among_nodes(void) {
+    int g = ranks.per_node;
+    return (Circle){.count = ranks_nodes(), .own = ranks.place / g, .first = ranks.place % g, .stride = g, .span = g};
+}
+
+static inline int circle_place(Circle c, int k) { return c.first + k * c.stride; }
+
+static inline Pieces circle_pieces(Circle c, int A, int k) {
+    int place = c.leaves + k * c.span, first = share_of(A, ranks.size, place).first;
+    Share last = share_of(A, ranks.size, place + c.span - 1);
+    return pieces_of(first, last.first + last.count - first);
+}
+
+static inline int pieces_of_others(Circle c, int A) {
+    int pieces = 0;
+    for (int k = 0; k < c.count; k++) { pieces += k == c.own ? 0 : circle_pieces(c, A, k).count; }
+    return pieces;
+}
+
+// Granules that a circle has together
+static inline Slice shared_granules(const Buckets* buckets, int b, Stage stage) {
+    if (stage == STAGE_WITHIN_NODE) { return all_granules(buckets, b); }
+    return granules_of_number(buckets, b, ranks.place % ranks.per_node);
+}
+
+static inline Circle circle_of(Stage stage) {
+    return stage == STAGE_WITHIN_NODE ? circle_within_node() : circle_among_nodes();
+}
+
+// The floats of a bucket that a member of a circle has
+static inline Slice member_floats(const Buckets* buckets, int b, Stage stage, Circle c, int k) {
+    return floats_of(buckets, b, part_of(shared_granules(buckets, b, stage), c.count, k));
+}
+
+static inline Slice own_floats(const Buckets* buckets, int b, Stage stage) {
+    Circle c = circle_of(stage);
+    return member_floats(buckets, b, stage, c, c.own);
+}
+
+static inline int transfer_tag(int b, Stage stage, bool gather) {
+    return 1 + 4 * b + 2 * gather + (stage == STAGE_AMONG_NODES);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Planning
+
+// Floats that others send of the own share in a stage
+static inline size_t received_of(const Owners* s, int b, Stage stage) {
+    return (size_t)pieces_of_others(circle_of(stage), s->micro_batches) * length_of(own_floats(&s->buckets, b, stage));
+}
+
+// Sizes alone
+static inline Owners owners_plan(const ParameterTable* table, int micro_batches) {
+    Owners s = {.buckets = buckets_of(table), .micro_batches = micro_batches};
+    s.bucket = alloc_array(Bucket, s.buckets.count, "buckets");
+    for (int b = 0; b < s.buckets.count; b++) {
+        Bucket* bucket = &s.bucket[b];
+        bucket->own = floats_of(&s.buckets, b, granules_at(&s.buckets, b, ranks.place));
+        bucket->kept_at = s.owned;
+        s.owned += length_of(bucket->own);
+    }
+    return s;
+}
+
+static inline size_t owners_bytes(const Owners* s) {
+    size_t floats = 0;
+    for (int b = 0; b < s->buckets.count; b++) {
+        floats += received_of(s, b, STAGE_WITHIN_NODE) + received_of(s, b, STAGE_AMONG_NODES);
+    }
+    return floats * sizeof(float);
+}
+
+// Of all buckets, at a place
+static inline size_t count_granules_at(const Owners* s, int place) {
+    size_t count = 0;
+    for (int b = 0; b < s->buckets.count; b++) { count += length_of(granules_at(&s->buckets, b, place)); }
+    return count;
+}
+
+static inline size_t count_granules(const Owners* s) {
+    size_t count = 0;
+    for (int p = 0; p < ranks.size; p++) { count += count_granules_at(s, p); }
+    return count;
+}
+
+static inline void owners_allocate(Owners* s) {
+    for (int b = 0; b < s->buckets.count; b++) {
+        for (int stage = STAGE_WITHIN_NODE; stage <= STAGE_AMONG_NODES; stage++) {
+            float** received = &s->bucket[b].received[stage - STAGE_WITHIN_NODE];
+            *received = alloc_floats(received_of(s, b, (Stage)stage), "other ranks' gradients");
+        }
+    }
+    s->squares = alloc_array(double, count_granules(s), "the gradient norm");
+    s->in_order = alloc_array(double, count_granules(s), "the gradient norm");
+    for (int p = 0; p <= ranks.place; p++) {
+        s->own_squares = (Slice){s->own_squares.end, s->own_squares.end + count_granules_at(s, p)};
+    }
+}
+
+static inline void owners_free(Owners* s) {
+    for (int b = 0; s->bucket && b < s->buckets.count; b++) {
+        for (int i = 0; i < 2; i++) { free(s->bucket[b].received[i]); }
+    }
+    free(s->bucket);
+    free(s->squares);
+    free(s->in_order);
+    buckets_free(&s->buckets);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The sum of gradients
+
+// The others' parts of the pieces that are here go to them, and theirs of the own part come
+static inline void sum_begin(Owners* s, int b, Stage stage) {
+    Bucket* bucket = &s->bucket[b];
+    Circle c = circle_of(stage);
+    int outs = 0, ins = 0, most = (c.count - 1) * bucket->sums.pieces.count;
+    Message* out = alloc_array(Message, most + pieces_of_others(c, s->micro_batches), "messages");
+    size_t start = floats_of(&s->buckets, b, (Slice){bucket->sums.from, bucket->sums.from}).first;
+    size_t length = length_of(own_floats(&s->buckets, b, stage));
+    float* next = bucket->received[stage - STAGE_WITHIN_NODE];
+    for (int k = 0; k < c.count; k++) {
+        if (k == c.own) { continue; }
+        Slice part = member_floats(&s->buckets, b, stage, c, k);
+        for (int i = 0; i < bucket->sums.pieces.count; i++) {
+            float* from = bucket->sums.sum[i] + (part.first - start);
+            out[outs++] = (Message){circle_place(c, k), from, length_of(part) * sizeof(float)};
+        }
+        for (int i = 0; i < circle_pieces(c, s->micro_batches, k).count; i++, next += length) {
+            out[most + ins++] = (Message){circle_place(c, k), next, length * sizeof(float)};
+        }
+    }
+    bucket->sum = stage;
+    transfer_begin(&bucket->summed, transfer_tag(b, stage, false), out, outs, out + most, ins);
+    free(out);
+}
+
+// A piece, of n floats, joins the sums
+static inline void sums_push(Sums* sums, Piece piece, float* sum, size_t n) {
+    int top = sums->pieces.count;
+    for (int merges = pieces_push(&sums->pieces, piece); merges > 0; merges--) { add_left(sum, sums->sum[--top], n); }
+    sums->sum[sums->pieces.count - 1] = sum;
+}
+
+// The circle's pieces, all of which are here now, become those of its leaves together, of the own part
+static inline void sum_merge(Owners* s, int b, Stage stage) {
+    Bucket* bucket = &s->bucket[b];
+    Circle c = circle_of(stage);
+    Slice part = part_of(shared_granules(&s->buckets, b, stage), c.count, c.own), floats = floats_of(&s->buckets, b, part);
+    size_t skip = floats.first - floats_of(&s->buckets, b, (Slice){bucket->sums.from, bucket->sums.from}).first;
+    float* next = bucket->received[stage - STAGE_WITHIN_NODE];
+    Sums merged = {.from = part.first};
+    for (int k = 0; k < c.count; k++) {
+        Pieces pieces = circle_pieces(c, s->micro_batches, k);
+        for (int i = 0; i < pieces.count; i++) {
+            bool own = k == c.own;
+            sums_push(&merged, pieces.piece[i], own ? bucket->sums.sum[i] + skip : next, length_of(floats));
+            next += own ? 0 : length_of(floats);
+        }
+    }
+    bucket->sums = merged;
+}
+
+static inline size_t own_squares_of(const Owners* s, int b) {
+    size_t at = s->own_squares.first;
+    for (int i = 0; i < b; i++) { at += length_of(granules_at(&s->buckets, i, ranks.place)); }
+    return at;
+}
+
+// Here are all pieces of the own granules: their sum goes to grads.
+static inline void sum_end(Owners* s, int b) {
+    Bucket* bucket = &s->bucket[b];
+    size_t length = length_of(bucket->own);
+    int last = bucket->sums.pieces.count - 1;
+    float *total = bucket->sums.sum[last], *grads = s->grads + bucket->own.first;
+    for (int i = last - 1; i >= 0; i--) { add_left(total, bucket->sums.sum[i], length); }
+    if (total != grads) { memcpy(grads, total, length * sizeof(float)); }
+    bucket->sum = STAGE_DONE;
+}
+
+static inline void sum_move(Owners* s, int b) {
+    Bucket* bucket = &s->bucket[b];
+    while ((bucket->sum == STAGE_WITHIN_NODE || bucket->sum == STAGE_AMONG_NODES) && transfer_done(&bucket->summed)) {
+        Stage stage = bucket->sum;
+        sum_merge(s, b, stage);
+        if (stage == STAGE_WITHIN_NODE) { sum_begin(s, b, STAGE_AMONG_NODES); } else { sum_end(s, b); }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The gathering of parameters
+
+static inline void gather_begin(Owners* s, int b, Stage stage) {
+    Bucket* bucket = &s->bucket[b];
+    Circle c = circle_of(stage);
+    Slice own = own_floats(&s->buckets, b, stage);
+    Message *out = alloc_array(Message, 2 * c.count, "messages"), *in = out + c.count;
+    int count = 0;
+    for (int k = 0; k < c.count; k++) {
+        if (k == c.own) { continue; }
+        Slice part = member_floats(&s->buckets, b, stage, c, k);
+        out[count] = (Message){circle_place(c, k), s->flat + own.first, length_of(own) * sizeof(float)};
+        in[count++] = (Message){circle_place(c, k), s->flat + part.first, length_of(part) * sizeof(float)};
+    }
+    bucket->gather = stage;
+    transfer_begin(&bucket->gathered, transfer_tag(b, stage, true), out, count, in, count);
+    free(out);
+}
+
+static inline void gather_move(Owners* s, int b) {
+    Bucket* bucket = &s->bucket[b];
+    while (bucket->gather != STAGE_NONE && transfer_done(&bucket->gathered)) {
+        bool among_nodes = bucket->gather == STAGE_AMONG_NODES;
+        bucket->gather = STAGE_NONE;
+        if (among_nodes) { gather_begin(s, b, STAGE_WITHIN_NODE); }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What a step calls
+
+static inline void owners_poll(Owners* s) {
+    for (int b = 0; b < s->buckets.count; b++) {
+        sum_move(s, b);
+        gather_move(s, b);
+    }
+}
+
+static inline void owners_close(Owners* s, const GradientSum* sum, float* grads) {
+    s->closed = true;
+    s->grads = grads;
+    s->leaves = (Sums){.pieces = sum->pieces};
+    s->merges = pieces_push(&s->leaves.pieces, (Piece){sum->own.first + sum->begun - 1, 1});
+    for (int i = 0; i < sum->pieces.count; i++) { s->leaves.sum[i] = sum->waiting[i]; }
+    for (int b = 0; b < s->buckets.count; b++) { s->bucket[b].sum = STAGE_NONE; }
+}
+
+// The last leaf's floats of bucket b merge with those of the pieces that wait
+static inline void bucket_leave(Owners* s, int b) {
+    Slice floats = floats_of(&s->buckets, b, all_granules(&s->buckets, b));
+    Sums sums = {.pieces = s->leaves.pieces};
+    int last = sums.pieces.count - 1;
+    for (int i = s->merges - 1; i >= 0; i--) {
+        add_left(s->grads + floats.first, s->leaves.sum[last + i] + floats.first, length_of(floats));
+    }
+    for (int i = 0; i < last; i++) { sums.sum[i] = s->leaves.sum[i] + floats.first; }
+    sums.sum[last] = s->grads + floats.first;
+    s->bucket[b].sums = sums;
+    sum_begin(s, b, STAGE_WITHIN_NODE);
+    sum_move(s, b);
+}
+
+// A bucket departs with the first of its segments.
+static inline void bucket_depart(Owners* s, int segment) {
+    int b = s->buckets.of_segment[segment];
+    if (!s->closed || (segment > 0 && s->buckets.of_segment[segment - 1] == b)) { return; }
+    bucket_leave(s, b);
+    owners_poll(s);
+}
+
+// Waits until the parameters of bucket b are there
+static inline void bucket_wait(Owners* s, int b) {
+    if (s->bucket[b].gather == STAGE_NONE) { return; }
+    wait_on("parameters of bucket", b);
+    wait_begin();
+    while (s->bucket[b].gather != STAGE_NONE) {
+        owners_poll(s);
+        if (s->bucket[b].gather != STAGE_NONE) { usleep(50); }
+    }
+    wait_end();
+}
+
+static inline void bucket_arrive(Owners* s, int segment) { bucket_wait(s, s->buckets.of_segment[segment]); }
+
+// All of what is under way is there
+static inline void owners_settle(Owners* s) {
+    for (int b = 0; b < s->buckets.count; b++) { bucket_wait(s, b); }
+}
+
+// The own granules of `flat` go to all, and those of others come. Until it is settled, flat is not to be written.
+static inline void owners_gather(Owners* s, float* flat) {
+    if (ranks.size == 1) { return; }
+    owners_settle(s);
+    s->flat = flat;
+    for (int b = 0; b < s->buckets.count; b++) {
+        gather_begin(s, b, STAGE_AMONG_NODES);
+        gather_move(s, b);
+    }
+}
+
+// Waits until the own granules of bucket b hold the sum of all gradients
+static inline void sum_wait(Owners* s, int b) {
+    if (s->bucket[b].sum == STAGE_DONE) { return; }
+    wait_on("gradients of bucket", b);
+    wait_begin();
+    while (s->bucket[b].sum != STAGE_DONE) {
+        owners_poll(s);
+        if (s->bucket[b].sum != STAGE_DONE) { usleep(50); }
+    }
+    wait_end();
+}
+
+// The same of all. Where no micro-batch was closed that is what is in grads.
+static inline void owners_finish(Owners* s, float* grads) {
+    for (int b = 0; b < s->buckets.count; b++) {
+        Bucket* bucket = &s->bucket[b];
+        if (s->closed) { sum_wait(s, b); }
+        granule_squares(s->squares + own_squares_of(s, b), grads + bucket->own.first, length_of(bucket->own));
+    }
+    s->closed = false;
+}
+
+// The norm of the gradients: what everybody has of the squares comes to all, who add them as they lie.
+static inline double owners_norm(Owners* s) {
+    size_t* bound = alloc_array(size_t, ranks.size + 1, "messages");
+    for (int p = 0; p < ranks.size; p++) { bound[p + 1] = bound[p] + count_granules_at(s, p) * sizeof *s->squares; }
+    gather_ranges(s->squares, bound);
+    size_t count = 0;
+    for (int b = 0; b < s->buckets.count; b++) {
+        for (int i = 0; i < ranks.size; i++) {
+            int place = i % ranks_nodes() * ranks.per_node + i / ranks_nodes();
+            size_t granules = length_of(granules_at(&s->buckets, b, place)), bytes = granules * sizeof *s->squares;
+            memcpy(s->in_order + count, (char*)s->squares + bound[place], bytes);
+            bound[place] += bytes;
+            count += granules;
+        }
+    }
+    free(bound);
+    return norm_of_granules(s->in_order, count);
+}
+
+// ---- Buffers of owned floats alone
+
+// whole: where the own granules lie in it
+static inline void owners_spread(const Owners* s, float* whole, const float* kept) {
+    for (int b = 0; b < s->buckets.count; b++) {
+        const Bucket* bucket = &s->bucket[b];
+        memcpy(whole + bucket->own.first, kept + bucket->kept_at, length_of(bucket->own) * sizeof(float));
+    }
+}
+
+static inline void owners_keep(const Owners* s, float* kept, const float* whole) {
+    for (int b = 0; b < s->buckets.count; b++) {
+        const Bucket* bucket = &s->bucket[b];
+        memcpy(kept + bucket->kept_at, whole + bucket->own.first, length_of(bucket->own) * sizeof(float));
+    }
+}
