@@ -26,6 +26,14 @@ struct AttentionDims { int B, N, NQ, C, H, D; };
 __device__ inline size_t attention_at(AttentionDims d, int b, int h) { return (size_t)b * d.NQ * d.C + h * d.D; }
 __device__ inline size_t attention_at_q(AttentionDims d, int b, int h) { return 3 * (size_t)b * d.N * d.C + h * d.D; }
 
+// Other weights that are mixed into softmax's, out = ((1 - g) P + g place) V (attention_gpsa.cuh): here none. Known to
+// the compiler, so that it leaves nothing behind.
+struct NoPlaces {
+    static constexpr bool ANY = false;
+    static constexpr int WIDTH = 64; // which heads of more than 32 and up to that take, padded; wider ones: 128
+    __device__ float keep(int) const { return 1; } // 1 - g of a head
+};
+
 // delta of each row (B,H,NQ), from the kernel of dQ to that of dK and dV
 static inline size_t attention_scratch(int B, int NQ, int H) { return (size_t)B * H * NQ; }
 
@@ -45,9 +53,9 @@ __device__ inline float attention_softmax_row(float* row, int N) {
     return high + logf(sum);
 }
 
-template <class T>
+template <class T, class Places>
 __global__ void __launch_bounds__(PLAIN_THREADS)
-attention_forward_plain(T* out, float* lse, const T* qkv, AttentionDims d) {
+attention_forward_plain(T* out, float* lse, const T* qkv, Places places, AttentionDims d) {
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C;
@@ -62,14 +70,18 @@ attention_forward_plain(T* out, float* lse, const T* qkv, AttentionDims d) {
         if (threadIdx.x % 32 == 0) { lse[((size_t)b * d.H + h) * d.NQ + first + r] = row_lse; }
     }
     __syncthreads();
+    if constexpr (Places::ANY) {
+        places.blend_plain(P, h, first, count, d);
+        __syncthreads();
+    }
     plain_sums(out + attention_at(d, b, h) + (size_t)first * d.C, d.C, 1, P, q + 2 * d.C, ld, d.N, count, d.D);
 }
 
 // dQ and delta of 16 rows
-template <class T>
+template <class T, class Places>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 attention_backward_query_plain(T* dqkv, float* delta, const T* dout, const T* out, const float* lse, const T* qkv,
-                               AttentionDims d) {
+                               Places places, AttentionDims d) {
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h) + (size_t)first * d.C;
@@ -89,20 +101,25 @@ attention_backward_query_plain(T* dqkv, float* delta, const T* dout, const T* ou
             sum += dout_rows[r * d.D + i] * to_float(out[at + (size_t)r * d.C + i]);
         }
         sum = warp_sum(sum);
+        if constexpr (Places::ANY) { sum -= places.share_plain(dP + r * d.N, h, first + r, d); }
         if (threadIdx.x % 32 == 0) { delta[row + r] = sum; }
+        float along = 0; // P . dP
         for (int n = threadIdx.x % 32; n < d.N; n += 32) {
             int i = r * d.N + n;
-            P[i] = expf(P[i] - lse[row + r]) * (dP[i] - sum);
+            float weight = expf(P[i] - lse[row + r]);
+            along += weight * dP[i];
+            P[i] = weight * (places.keep(h) * dP[i] - sum);
         }
+        if constexpr (Places::ANY) { places.note(warp_sum(along), row + r, threadIdx.x % 32 == 0); }
     }
     __syncthreads();
     plain_sums(dqkv + attention_at_q(d, b, h) + first * ld, ld, scale, P, q + d.C, ld, d.N, count, d.D);
 }
 
 // dK and dV of 16 rows: the tiles are of S^T and dP^T
-template <class T>
+template <class T, class Places>
 __global__ void __launch_bounds__(PLAIN_THREADS)
-attention_backward_key_plain(T* dqkv, const T* dout, const float* lse, const float* delta, const T* qkv,
+attention_backward_key_plain(T* dqkv, const T* dout, const float* lse, const float* delta, const T* qkv, Places places,
                              AttentionDims d) {
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
@@ -119,9 +136,13 @@ attention_backward_key_plain(T* dqkv, const T* dout, const float* lse, const flo
     __syncthreads();
     for (int i = threadIdx.x; i < PLAIN_ROWS * d.NQ; i += PLAIN_THREADS) {
         P[i] = expf(P[i] - lse[row + i % d.NQ]);
-        dS[i] = P[i] * (dS[i] - delta[row + i % d.NQ]);
+        dS[i] = P[i] * (places.keep(h) * dS[i] - delta[row + i % d.NQ]);
     }
     __syncthreads();
+    if constexpr (Places::ANY) {
+        places.blend_plain_transposed(P, h, first, count, d);
+        __syncthreads();
+    }
     T* dk = dqkv + at_q + d.C + first * ld;
     plain_sums(dk, ld, scale, dS, q, ld, d.NQ, count, d.D);
     plain_sums(dk + d.C, ld, 1, P, dout + at, d.C, d.NQ, count, d.D);
@@ -225,9 +246,9 @@ __device__ inline void attention_online_softmax(float S[][8], float out[][8], So
 }
 
 // D: the head's width rounded up, its columns beyond d.D zeros
-template <int D>
+template <int D, class Places>
 __global__ void __launch_bounds__(32 * ATTENTION_WARPS)
-attention_forward_tensor(bf16* out, float* lse, const bf16* qkv, AttentionDims d) {
+attention_forward_tensor(bf16* out, float* lse, const bf16* qkv, Places places, AttentionDims d) {
     __shared__ alignas(16) bf16 keys[ATTENTION_TILE * (D + 8)];
     __shared__ alignas(16) bf16 values[ATTENTION_TILE * (D + 8)];
     int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
@@ -259,11 +280,12 @@ attention_forward_tensor(bf16* out, float* lse, const bf16* qkv, AttentionDims d
             if (tile + j * 16 < d.N) { attention_sums<D>(sums, P, values + j * 16 * (D + 8)); }
         }
     }
-    if (count <= 0) { return; }
+    if (!Places::ANY && count <= 0) { return; }
     for (int half = 0; half < 2; half++) { rows.sum[half] = row_sum(rows.sum[half]); }
     for (int i = 0; i < D / 16; i++) {
         for (int e = 0; e < 8; e++) { sums[i][e] /= rows.sum[e / 2 % 2]; }
     }
+    if constexpr (Places::ANY) { places.template blend<D>(sums, values, q + 2 * d.C, h, first, d); }
     attention_store<D>(out + attention_at(d, b, h) + (size_t)first * d.C, d.C, sums, 1, count, d.D);
     for (int e = 0; e < 4; e += 2) {
         if (lane_id() % 4 == 0 && block_row(e) < count) {
@@ -334,10 +356,10 @@ __device__ inline void attention_delta(float* delta, const uint32_t dout[][4], c
 }
 
 // dQ and delta. partials (B gridDim.x, C): column sums of dQ; NULL: they are not wanted
-template <int D>
+template <int D, class Places>
 __global__ void __launch_bounds__(32 * ATTENTION_WARPS)
 attention_backward_query_tensor(bf16* dqkv, float* delta, float* partials, const bf16* dout, const bf16* out,
-                                const float* lse, const bf16* qkv, AttentionDims d) {
+                                const float* lse, const bf16* qkv, Places places, AttentionDims d) {
     __shared__ alignas(16) bf16 tiles[2 * ATTENTION_TILE * (D + 8)];
     __shared__ float column_sums[ATTENTION_WARPS * D];
     bf16 *keys = tiles, *values = keys + ATTENTION_TILE * (D + 8);
@@ -350,8 +372,9 @@ attention_backward_query_tensor(bf16* dqkv, float* delta, float* partials, const
     attention_load_left<D>(queries, qkv + at_q + first * ld, ld, count, d.D);
     attention_load_left<D>(dout_rows, dout + at, d.C, count, d.D);
     attention_load_left<D>(out_rows, out + at, d.C, count, d.D);
-    float row_delta[2], row_lse[2], sums[D / 16][8] = {}, scale = rsqrtf(d.D);
+    float row_delta[2], row_lse[2], along[2] = {}, sums[D / 16][8] = {}, scale = rsqrtf(d.D); // along: P . dP
     attention_delta<D>(row_delta, dout_rows, out_rows);
+    if constexpr (Places::ANY) { places.template leave<D>(row_delta, dout_rows, values, k + d.C, h, first, d); }
     for (int e = 0; e < 4; e += 2) {
         bool inside = block_row(e) < count;
         row_lse[e / 2] = inside ? lse[row + block_row(e)] : 0;
@@ -369,10 +392,17 @@ attention_backward_query_tensor(bf16* dqkv, float* delta, float* partials, const
             attention_dots<D>(dP, dout_rows, values + j * (D + 8));
             for (int e = 0; e < 8; e++) {
                 float P = tile + j + block_column(e) < d.N ? __expf(scale * S[e] - row_lse[e / 2 % 2]) : 0;
-                S[e] = P * (dP[e] - row_delta[e / 2 % 2]);
+                S[e] = P * (places.keep(h) * dP[e] - row_delta[e / 2 % 2]);
+                along[e / 2 % 2] += P * dP[e];
             }
             block_to_left(dS, S);
             attention_sums<D>(sums, dS, keys + j * (D + 8));
+        }
+    }
+    for (int e = 0; Places::ANY && e < 4; e += 2) {
+        float total = row_sum(along[e / 2]);
+        if constexpr (Places::ANY) {
+            places.note(total, row + block_row(e), block_row(e) < count && lane_id() % 4 == 0);
         }
     }
     __syncthreads(); // the tiles become rows to be stored
@@ -393,10 +423,10 @@ template <int D> struct AttentionKeyShared {
 // dK and dV: blocks are of S^T, rows of keys. Queries beyond the last are zeros with lse and delta 0: they add nothing.
 // partials (B gridDim.x, 2C): column sums of dK and of dV; NULL: they are not wanted. Two blocks are to be on a
 // multiprocessor, so registers are few: the values' left factors are loaded when they are needed.
-template <int D>
+template <int D, class Places>
 __global__ void __launch_bounds__(32 * ATTENTION_WARPS, D <= 64 ? 2 : 1)
 attention_backward_key_tensor(bf16* dqkv, float* partials, const bf16* dout, const float* lse, const float* delta,
-                              const bf16* qkv, AttentionDims d) {
+                              const bf16* qkv, Places places, AttentionDims d) {
     extern __shared__ float4 shared[];
     constexpr int TILE = AttentionKeyShared<D>::TILE, LD = D + 8;
     constexpr bool BESIDE = TILE * 2 == ATTENTION_WARPS * 16; // keys on their way to registers fill one buffer alone
@@ -443,8 +473,9 @@ attention_backward_key_tensor(bf16* dqkv, float* partials, const bf16* dout, con
             for (int e = 0; e < 8; e++) {
                 int column = j + block_column(e);
                 P[e] = __expf(scale * P[e] - s->lse[buffer][column]);
-                dS[e] = P[e] * (dS[e] - s->delta[buffer][column]);
+                dS[e] = P[e] * (places.keep(h) * dS[e] - s->delta[buffer][column]);
             }
+            if constexpr (Places::ANY) { places.blend_transposed(P, h, first, tile + j, d); }
             block_to_left(factor, P);
             attention_sums<D>(dv, factor, dout_rows);
             block_to_left(factor, dS);
@@ -467,61 +498,70 @@ attention_backward_key_tensor(bf16* dqkv, float* partials, const bf16* dout, con
 // Whether the shape can take the tensor cores: rows of whole 16-byte vectors
 static inline bool attention_fits_tensor(AttentionDims d) { return d.D % 8 == 0 && d.D <= 128 && d.C % 8 == 0; }
 
-template <int D>
-static void attention_launch_forward(bf16* out, float* lse, const bf16* qkv, AttentionDims d, cudaStream_t stream) {
+template <int D, class Places>
+static void attention_launch_forward(bf16* out, float* lse, const bf16* qkv, Places places, AttentionDims d,
+                                     cudaStream_t stream) {
     dim3 grid(attention_blocks(d.NQ), d.H, d.B);
-    attention_forward_tensor<D><<<grid, 32 * attention_warps(d.NQ), 0, stream>>>(out, lse, qkv, d);
+    attention_forward_tensor<D><<<grid, 32 * attention_warps(d.NQ), 0, stream>>>(out, lse, qkv, places, d);
 }
 
 // partials: of dQ and of dK and dV, NULL or both
-template <int D>
+template <int D, class Places>
 static void attention_launch_backward(bf16* dqkv, float* query_partials, float* key_partials, const bf16* dout,
-                                      const bf16* out, const float* lse, const bf16* qkv, float* delta, AttentionDims d,
-                                      cudaStream_t stream) {
+                                      const bf16* out, const float* lse, const bf16* qkv, float* delta, Places places,
+                                      AttentionDims d, cudaStream_t stream) {
     dim3 queries(attention_blocks(d.NQ), d.H, d.B), keys(attention_blocks(d.N), d.H, d.B);
     size_t shared = sizeof(AttentionKeyShared<D>);
-    allow_shared(attention_backward_key_tensor<D>, shared);
-    attention_backward_query_tensor<D><<<queries, 32 * attention_warps(d.NQ), 0, stream>>>(dqkv, delta, query_partials,
-                                                                                           dout, out, lse, qkv, d);
-    attention_backward_key_tensor<D><<<keys, 32 * attention_warps(d.N), shared, stream>>>(dqkv, key_partials, dout, lse,
-                                                                                          delta, qkv, d);
+    allow_shared(attention_backward_key_tensor<D, Places>, shared);
+    attention_backward_query_tensor<D><<<queries, 32 * attention_warps(d.NQ), 0, stream>>>(
+        dqkv, delta, query_partials, dout, out, lse, qkv, places, d);
+    attention_backward_key_tensor<D><<<keys, 32 * attention_warps(d.N), shared, stream>>>(
+        dqkv, key_partials, dout, lse, delta, qkv, places, d);
+}
+
+template <class T, class Places>
+static void attention_forward_with(T* out, float* lse, const T* qkv, Places places, AttentionDims d,
+                                   cudaStream_t stream) {
+    if constexpr (sizeof(T) == sizeof(bf16)) {
+        if (attention_fits_tensor(d)) {
+            constexpr int WIDTH = Places::WIDTH;
+            auto launch = d.D <= 32 ? attention_launch_forward<32, Places>
+                        : d.D <= WIDTH ? attention_launch_forward<WIDTH, Places>
+                        : attention_launch_forward<128, Places>;
+            launch(out, lse, qkv, places, d, stream);
+            CUDA_CHECK_LAUNCH();
+            return;
+        }
+    }
+    size_t shared = PLAIN_ROWS * (size_t)(d.D + d.N) * sizeof(float);
+    dim3 grid(plain_tiles(d.NQ), d.H, d.B);
+    allow_shared(attention_forward_plain<T, Places>, shared);
+    attention_forward_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(out, lse, qkv, places, d);
+    CUDA_CHECK_LAUNCH();
 }
 
 // The first H heads, of D each, of a layer of width C
 template <class T>
 static void attention_forward(T* out, float* lse, const T* qkv, int B, int N, int NQ, int C, int H, int D,
                               cudaStream_t stream) {
-    AttentionDims d = {B, N, NQ, C, H, D};
-    if constexpr (sizeof(T) == sizeof(bf16)) {
-        if (attention_fits_tensor(d)) {
-            auto launch = D <= 32 ? attention_launch_forward<32>
-                        : D <= 64 ? attention_launch_forward<64> : attention_launch_forward<128>;
-            launch(out, lse, qkv, d, stream);
-            CUDA_CHECK_LAUNCH();
-            return;
-        }
-    }
-    size_t shared = PLAIN_ROWS * (size_t)(D + N) * sizeof(float);
-    dim3 grid(plain_tiles(NQ), H, B);
-    allow_shared(attention_forward_plain<T>, shared);
-    attention_forward_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(out, lse, qkv, d);
-    CUDA_CHECK_LAUNCH();
+    attention_forward_with(out, lse, qkv, NoPlaces(), {B, N, NQ, C, H, D}, stream);
 }
 
-// dbias (3,C), may be NULL: where the tensor cores are taken the heads' column sums of dqkv are added to it; returns
-// whether that was done. scratch: attention_scratch floats, and with dbias attention_bias_scratch more
-template <class T>
-static bool attention_backward(T* dqkv, float* dbias, const T* dout, const T* out, const float* lse, const T* qkv,
-                               float* scratch, int B, int N, int NQ, int C, int H, int D, cudaStream_t stream) {
-    AttentionDims d = {B, N, NQ, C, H, D};
+template <class T, class Places>
+static bool attention_backward_with(T* dqkv, float* dbias, const T* dout, const T* out, const float* lse, const T* qkv,
+                                    float* scratch, Places places, AttentionDims d, cudaStream_t stream) {
     if constexpr (sizeof(T) == sizeof(bf16)) {
         if (attention_fits_tensor(d)) {
-            auto launch = D <= 32 ? attention_launch_backward<32>
-                        : D <= 64 ? attention_launch_backward<64> : attention_launch_backward<128>;
-            int query_parts = B * attention_blocks(NQ), key_parts = B * attention_blocks(N), width = H * D;
-            float *of_queries = scratch + attention_scratch(B, NQ, H), *of_keys = of_queries + (size_t)query_parts * C;
-            launch(dqkv, dbias ? of_queries : nullptr, dbias ? of_keys : nullptr, dout, out, lse, qkv, scratch, d,
-                   stream);
+            constexpr int WIDTH = Places::WIDTH;
+            auto launch = d.D <= 32 ? attention_launch_backward<32, Places>
+                        : d.D <= WIDTH ? attention_launch_backward<WIDTH, Places>
+                        : attention_launch_backward<128, Places>;
+            int query_parts = d.B * attention_blocks(d.NQ), key_parts = d.B * attention_blocks(d.N);
+            int C = d.C, width = d.H * d.D;
+            float* of_queries = scratch + attention_scratch(d.B, d.NQ, d.H);
+            float* of_keys = of_queries + (size_t)query_parts * C;
+            launch(dqkv, dbias ? of_queries : nullptr, dbias ? of_keys : nullptr, dout, out, lse, qkv, scratch, places,
+                   d, stream);
             CUDA_CHECK_LAUNCH();
             if (!dbias) { return false; }
             add_partials({{{dbias, width, of_queries, C, query_parts}, {dbias + C, width, of_keys, 2 * C, key_parts},
@@ -529,13 +569,21 @@ static bool attention_backward(T* dqkv, float* dbias, const T* dout, const T* ou
             return true;
         }
     }
-    size_t shared = 2 * PLAIN_ROWS * (size_t)(D + N) * sizeof(float);
-    dim3 queries(plain_tiles(NQ), H, B), keys(plain_tiles(N), H, B);
-    allow_shared(attention_backward_query_plain<T>, shared);
-    allow_shared(attention_backward_key_plain<T>, shared);
+    size_t shared = 2 * PLAIN_ROWS * (size_t)(d.D + d.N) * sizeof(float);
+    dim3 queries(plain_tiles(d.NQ), d.H, d.B), keys(plain_tiles(d.N), d.H, d.B);
+    allow_shared(attention_backward_query_plain<T, Places>, shared);
+    allow_shared(attention_backward_key_plain<T, Places>, shared);
     attention_backward_query_plain<T><<<queries, PLAIN_THREADS, shared, stream>>>(dqkv, scratch, dout, out, lse, qkv,
-                                                                                  d);
-    attention_backward_key_plain<T><<<keys, PLAIN_THREADS, shared, stream>>>(dqkv, dout, lse, scratch, qkv, d);
+                                                                                  places, d);
+    attention_backward_key_plain<T><<<keys, PLAIN_THREADS, shared, stream>>>(dqkv, dout, lse, scratch, qkv, places, d);
     CUDA_CHECK_LAUNCH();
     return false;
+}
+
+// dbias (3,C), may be NULL: where the tensor cores are taken the heads' column sums of dqkv are added to it; returns
+// whether that was done. scratch: attention_scratch floats, and with dbias attention_bias_scratch more
+template <class T>
+static bool attention_backward(T* dqkv, float* dbias, const T* dout, const T* out, const float* lse, const T* qkv,
+                               float* scratch, int B, int N, int NQ, int C, int H, int D, cudaStream_t stream) {
+    return attention_backward_with(dqkv, dbias, dout, out, lse, qkv, scratch, NoPlaces(), {B, N, NQ, C, H, D}, stream);
 }
