@@ -84,8 +84,9 @@ static void test_variant_counts(void) {
 
 static void test_operation_counts(void) {
     static const struct { const char* flags; double gmac; } rows[] = {
-        {"--model vit-tiny", 1.2537}, {"--model vit-small", 4.5989}, {"--model vit-base", 17.5638}};
-    for (int i = 0; i < 3; i++) {
+        {"--model vit-tiny", 1.2537}, {"--model vit-small", 4.5989}, {"--model vit-base", 17.5638},
+        {"--model convit-tiny", 1.2478}, {"--model swin-tiny", 4.4906}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         Config c = config_from(rows[i].flags);
         Dims d = dims_of(&c, 1000);
         d.NQ = d.N; // the papers count the last block for all tokens
@@ -456,6 +457,28 @@ static void test_every_basis_in_every_order(void) {
                      universal ? "universal" : "block --pool avg", orders[order]);
             test_model(flags);
         }
+    }
+}
+
+// The same for models in stages, registers and norms behind the mean; forwards are compared in test_backbones.c
+#define SMALL_CONVIT "--model convit-mini --image-size 8 --patch 2 --dim 24 --depth 3 --batch-size 3 --mlp-ratio 1 --grid 2 "
+#define SMALL_SWIN "--model swin-mini --image-size 16 --dim 8 --heads 2,4,4 --depth 1,2,1 --window-size 2 --batch-size 3 --grid 2 "
+#define SMALL_VIT "--model vit-mini --image-size 8 --patch 2 --dim 24 --depth 2 --batch-size 3 --mlp-ratio 1 "
+static const char* const staged[] = {
+    SMALL_CONVIT "--attn softmax", SMALL_CONVIT "--attn karat --karat-mode universal --mlp gr-kan --layer-scale 0.5",
+    SMALL_CONVIT "--attn karat --softmax-heads 1 --mlp kan", SMALL_CONVIT "--attn mixing --qkv-bias on",
+    SMALL_SWIN "--attn softmax --layer-scale 0.5", SMALL_SWIN "--attn karat --mlp gr-kan",
+    SMALL_SWIN "--attn karat --karat-mode universal --karat-mask literal --mlp prelu",
+    SMALL_SWIN "--attn karat --softmax-heads 1 --karat-base silu --qkv-bias off",
+    SMALL_VIT "--reg-tokens 2 --no-embed-class --attn karat", SMALL_VIT "--reg-tokens 1 --no-embed-class --pool avg --fc-norm",
+    SMALL_VIT "--no-embed-class --qkv-bias off --attn-gate"};
+enum { STAGED = sizeof staged / sizeof staged[0] };
+
+static void test_every_backbone(void) {
+    for (int i = 0; i < STAGED; i++) {
+        if (REDUCED_SUITE && i % 2) { continue; }
+        test_gradients(staged[i]);
+        test_last_block(staged[i]);
     }
 }
 
@@ -841,6 +864,7 @@ int main(void) {
     test_every_basis();
     test_every_variant();
     test_every_basis_in_every_order();
+    test_every_backbone();
     printf("gradients along %ld directions agree with differences; %ld more lay at kinks or knots and were left out\n",
            gradients_passed, gradients_at_kinks);
     test_unit_start();
@@ -860,6 +884,13 @@ int main(void) {
                  "--mlp kan --softmax-heads 1 --karat-order phi-phi --karat-projection simplex --attn-gate");
     test_recompute("--model kat-mini-g3b --image-size 16 --patch 4 --batch-size 5 --train-images 20 --test-images 5 "
                    "--layer-scale 0.1 --drop-path 0.3 --attn-gate");
+    for (int i = 1; i < STAGED; i += 4) { // ConViT, Swin, registers
+        char flags[512];
+        snprintf(flags, sizeof flags, "%s --train-images 15 --test-images 5 --drop-path 0.3 --model-ema-decay 0.9", staged[i]);
+        test_threads(flags);
+        test_recompute(flags);
+        test_resume(flags);
+    }
     test_overfit(small_kat);
     test_resume("--model kat-mini-g3u --image-size 16 --dim 24 --depth 2 --batch-size 4 --train-images 12 "
                 "--test-images 5 --model-ema-decay 0.9 --mixup 0.8 --cutmix 1 --drop-path 0.3 --grad-accum-steps 2 "

@@ -44,13 +44,16 @@ static double fc_macs(const Config* c, Dims d) {
     return (double)d.NQ * d.C * d.F * (c->mlp == MLP_KAN ? 1 + d.MK : 1);
 }
 
+// Of the linear map where 2 x 2 tokens become one
+static double merge_macs(Dims d) { return d.entry == ENTRY_MERGE ? 2.0 * d.N * d.C * d.C : 0; }
+
 // Of the linear map before the blocks
 static double embed_macs(Dims first) { return pow(first.S / first.P, 2) * 3 * first.P * first.P * first.C; }
 
 // enum, name, multiply-adds in a block of sizes d, and around the blocks, of which the first has sizes `first`
 #define PART_TABLE(ROW) \
 ROW(PART_DATA,        "data",        0, 0) \
-ROW(PART_PATCH_EMBED, "patch embed", 0, embed_macs(first)) \
+ROW(PART_PATCH_EMBED, "patch embed", merge_macs(d), embed_macs(first)) \
 ROW(PART_NORM,        "norm",        0, 0) \
 ROW(PART_QKV,         "qkv",         (2.0 * d.N + d.NQ) * d.C * d.C, 0) \
 ROW(PART_ATTENTION,   "attention",   attention_macs(c, d), 0) \

@@ -1,5 +1,6 @@
 // Weights out of a file that this program may not have written: all that the model has, to evaluate it (--eval), or
-// what fits, to start from it (--init-from). Names may carry a prefix, positions may be of other tokens. What cannot
+// what fits, to start from it (--init-from). Names may carry a prefix, or be those of Swin's authors; positions may be of
+// other tokens. What cannot
 // have been meant is refused unless --any-weights is given: a file of which next to nothing fits, or one with a NaN.
 #pragma once
 #include "../kernels/adamw.h" // all_finite
@@ -13,17 +14,41 @@ typedef struct {
     int count;
     float* flat;
     bool anything; // --any-weights
+    bool authors;  // a Swin in its authors' names
 } WeightSource;
 
-static inline const SafeTensor* source_find(const WeightSource* source, const char* name) {
-    return find_prefixed(source->file, source->prefix, name);
+// What a tensor of ours is called in the file. The authors of Swin merge at the end of a stage, not at the begin of the
+// next.
+static inline const char* stored_name(const WeightSource* source, const char* name, char other[NAME_SIZE]) {
+    int stage, used = 0;
+    if (source->authors && sscanf(name, "layers.%d.downsample.%n", &stage, &used) == 1 && used) {
+        snprintf(other, NAME_SIZE, "layers.%d.downsample.%.64s", stage - 1, name + used);
+        return other;
+    }
+    if (source->authors && strncmp(name, "head.fc.", 8) == 0) {
+        snprintf(other, NAME_SIZE, "head.%.64s", name + 8);
+        return other;
+    }
+    return name;
 }
 
-static inline bool tensors_have(const NamedTensor* tensors, int count, const char* name) {
-    for (int i = 0; i < count; i++) {
-        if (strcmp(tensors[i].name, name) == 0) { return true; }
+static inline const SafeTensor* source_find(const WeightSource* source, const char* name) {
+    char other[NAME_SIZE];
+    return find_prefixed(source->file, source->prefix, stored_name(source, name, other));
+}
+
+// Whether a tensor of ours has this name in the file
+static inline bool takes_name(const WeightSource* source, const char* stored) {
+    char other[NAME_SIZE];
+    for (int i = 0; i < source->count; i++) {
+        if (strcmp(stored_name(source, source->tensors[i].name, other), stored) == 0) { return true; }
     }
     return false;
+}
+
+// What a program keeps beside its parameters, and follows from the sizes
+static inline bool is_derived(const char* name) {
+    return strstr(name, ".relative_position_index") != NULL || strstr(name, ".attn_mask") != NULL;
 }
 
 // The name without the file's prefix, NULL where it has another one
@@ -34,7 +59,7 @@ static inline const char* bare_name(const WeightSource* source, const char* stor
 
 static inline bool is_used(const WeightSource* source, const SafeTensor* stored) {
     const char* name = bare_name(source, stored->name);
-    return name && tensors_have(source->tensors, source->count, name);
+    return name && (takes_name(source, name) || is_derived(name));
 }
 
 // A list of lines, of which the first 24 are printed
@@ -105,8 +130,8 @@ static inline int read_positions(const WeightSource* source, const NamedTensor* 
 
 // The first tensor that the file's model computes with and this one lacks, NULL without one
 static inline const char* misplaced_tensor(const WeightSource* source) {
-    static const char* const parts[] = {"dist_token", "reg_token", "register_tokens", "cls_token", "blocks.", "karat.",
-                                        "norm.", "norm_pre.", "fc_norm.", "attn_pool."};
+    static const char* const parts[] = {"dist_token", "reg_token", "register_tokens", "cls_token", "blocks.", "layers.",
+                                        "karat.", "norm.", "norm_pre.", "fc_norm.", "attn_pool."};
     for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++) {
         for (int i = 0; i < source->file->count; i++) {
             const SafeTensor* stored = &source->file->tensors[i];
@@ -122,7 +147,9 @@ static inline bool check_same_model(const WeightSource* source, Error* err) {
     if (found_under(source->file, source->prefix, source->tensors, source->count) == 0) {
         return refuse_names(source->file, err);
     }
-    if (source_find(source, "norm.weight") && !source_find(source, "head.weight")) {
+    bool head = find_prefixed(source->file, source->prefix, "head.weight") != NULL ||
+                find_prefixed(source->file, source->prefix, "head.fc.weight") != NULL;
+    if (source_find(source, "norm.weight") && !head) {
         return set_error(err, "it has no head.weight and knows no classes: train one from it by --init-from");
     }
     if (!name || source->anything) { return true; }
@@ -144,7 +171,10 @@ static inline bool load_whole(const WeightSource* source, Error* err) {
         bool adapts = stored && !same_shape(stored, own) && is_positions(own, stored) &&
                       (source->anything || positions_equivalent(own, stored, tokens));
         int done = adapts ? read_positions(source, own, stored, note, err) : 0;
-        if (done < 0 || (done == 0 && !checkpoint_load_tensor(source->file, own, buffer, err))) { return false; }
+        NamedTensor named = *own;
+        char other[NAME_SIZE];
+        snprintf(named.name, sizeof named.name, "%s", stored_name(source, own->name, other));
+        if (done < 0 || (done == 0 && !checkpoint_load_tensor(source->file, &named, buffer, err))) { return false; }
     }
     return true;
 }
@@ -235,5 +265,6 @@ static inline bool load_foreign_weights(const SafeTensors* file, const NamedTens
                                         bool evaluation, bool anything, Error* err) {
     WeightSource source = {.file = file, .tensors = tensors, .count = count, .flat = flat, .anything = anything};
     if (!find_prefix(file, tensors, count, source.prefix, err)) { return false; }
+    source.authors = find_prefixed(file, source.prefix, "layers.0.downsample.reduction.weight") != NULL;
     return evaluation ? load_for_evaluation(&source, err) : load_to_start_from(&source, err);
 }

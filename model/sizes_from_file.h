@@ -144,6 +144,7 @@ static inline void print_sizes(const Config* c, const char* path) {
 // The outputs of the head, for an evaluation: they need not be as many as the data have classes.
 static inline bool take_classes(Config* c, const NamedFile* f, Error* err) {
     const SafeTensor* head = sized_tensor(f, "head.weight", 2);
+    if (!head) { head = sized_tensor(f, "head.fc.weight", 2); }
     return !head || set_size(c, "classes", head->shape[0], err);
 }
 

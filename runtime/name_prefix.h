@@ -15,6 +15,14 @@ static inline int length_before(const char* stored, const char* name) {
     return length < NAME_PREFIX_SIZE && (length == 0 || stored[length - 1] == '.') ? (int)length : -1;
 }
 
+// Whether what stands before a name ends in the number of a stage, "layers.2.", which is of the name
+static inline bool ends_in_stage(const char* stored, int length) {
+    int digits = 1;
+    while (digits < length && isdigit((unsigned char)stored[length - 1 - digits])) { digits++; }
+    int words = digits + (int)strlen("layers.");
+    return digits > 1 && length >= words && strncmp(stored + length - words, "layers.", 7) == 0;
+}
+
 // Adds the prefix of a stored name, unless it is there already or has no tensor that only a vision transformer has.
 static inline int add_prefix(char prefixes[][NAME_PREFIX_SIZE], int count, const char* stored) {
     static const char* const telling[] = {"patch_embed.proj.weight", "blocks.0.norm1.weight",
@@ -23,7 +31,7 @@ static inline int add_prefix(char prefixes[][NAME_PREFIX_SIZE], int count, const
     for (size_t i = 0; length < 0 && i < sizeof telling / sizeof telling[0]; i++) {
         length = length_before(stored, telling[i]);
     }
-    if (length < 0 || count == NAME_PREFIXES) { return count; }
+    if (length < 0 || ends_in_stage(stored, length) || count == NAME_PREFIXES) { return count; }
     snprintf(prefixes[count], NAME_PREFIX_SIZE, "%.*s", length, stored);
     for (int i = 0; i < count; i++) {
         if (strcmp(prefixes[i], prefixes[count]) == 0) { return count; }

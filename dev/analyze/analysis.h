@@ -40,6 +40,25 @@ static inline bool nothing_to_analyze(Analysis* a, Error* err, const char* forma
     return set_error(err, "%s", text);
 }
 
+// What looks at the weights of all tokens for all tokens finds none where attention is in windows.
+static bool attends_to_all(Analysis* a, const Run* r, Error* err) {
+    return !r->config.window || nothing_to_analyze(a, err, "%s attends in windows: no token has weights for all tokens, "
+                                                   "which this analysis is of", r->folder);
+}
+
+// Of --blocks, those that have softmax or KArAt over all tokens; the last if none is named
+static bool block_list(const Run* r, const char* which, int* blocks, int* count, Error* err) {
+    int first = r->config.local_blocks;
+    if (!number_list(*which ? which : "last", r->t.model.dims.L, "block", blocks, count, err)) { return false; }
+    for (int i = 0; i < *count; i++) {
+        if (blocks[i] < first) {
+            return set_error(err, "block %d of %s has gated positional attention: give --blocks from %d on", blocks[i],
+                             r->folder, first);
+        }
+    }
+    return true;
+}
+
 // What a caption says of a run: "runs/first (kat-mini-g3b, seed 1), checkpoint best of step 500"; checkpoint: "": none
 static void subject_of(const Run* r, const char* checkpoint, int64_t step, char* text, size_t size) {
     int used = snprintf(text, size, "%s (%s, seed %d)", r->folder, r->config.model, r->config.seed);

@@ -301,7 +301,10 @@ static bool open_attention(AttentionMaps* s, Analysis* a, int64_t* step, Error* 
     Run* r = &a->runs[0];
     *s = (AttentionMaps){.run = r, .options = o};
     if (!o->images) { o->images = ATTENTION_IMAGES; }
-    if (!run_model(r, err) || !run_weights(r, o->checkpoint, r->t.model.params, step, err)) { return false; }
+    if (!attends_to_all(a, r, err)) { return false; }
+    if (r->config.reg_tokens) { return nothing_to_analyze(a, err, "%s has registers beside its patches", r->folder); }
+    if (!run_model(r, err)) { return false; }
+    if (!run_weights(r, o->checkpoint, r->t.model.params, step, err)) { return false; }
     Model* m = &r->t.model;
     s->N = m->dims.N;
     s->H = m->dims.H;
@@ -359,7 +362,7 @@ static bool attention(Analysis* a, Error* err) {
     if (ok) {
         int L = s.run->t.model.dims.L, count, *blocks = alloc_array(int, L, "blocks");
         subject_of(s.run, a->options.checkpoint, step, subject, sizeof subject);
-        ok = number_list(*a->options.blocks ? a->options.blocks : "last", L, "block", blocks, &count, err) &&
+        ok = block_list(s.run, a->options.blocks, blocks, &count, err) &&
              attention_blocks(&s, &a->results, blocks, count, subject, err);
         free(blocks);
     }

@@ -206,7 +206,8 @@ static bool add_rationals(FunctionStudy* s, int block, int B, Error* err) {
     enum { SOME = 1 << 15 };
     Model* m = &s->run->t.model;
     Acts a = acts_of_block(&m->acts_table, m->acts, block);
-    size_t rows = (size_t)B * m->dims.N;
+    Dims d = dims_at(m, block);
+    size_t rows = (size_t)B * d.N;
     float* inputs = alloc_floats(SOME + 1, "inputs");
     bool ok = true;
     for (int which = m->config.mlp == MLP_GR_KAN ? 1 : 2; ok && which <= 2; which++) {
@@ -215,8 +216,8 @@ static bool add_rationals(FunctionStudy* s, int block, int B, Error* err) {
         if (!ok) { break; }
         place->block = block;
         place->which = which;
-        int n = which == 1 ? thin_out(inputs, a.ln2, rows * m->dims.C, SOME)
-                           : thin_out(inputs, a.fc1, rows * m->dims.F, SOME);
+        int n = which == 1 ? thin_out(inputs, a.ln2, rows * d.C, SOME)
+                           : thin_out(inputs, a.fc1, rows * d.F, SOME);
         place_inputs(place, inputs, n);
     }
     free(inputs);
@@ -446,12 +447,12 @@ static bool functions_begin(FunctionStudy* s, Analysis* a, Error* err) {
                                   "mlp %s)", s->run->folder, choice_name(config_option("attn")->choices, c->attn),
                                   choice_name(config_option("mlp")->choices, c->mlp));
     }
-    bool ready = run_model(s->run, err) && run_checkpoints(s->run, a->options.checkpoints, &s->list, &s->count, err) &&
-                 run_data(s->run, err);
+    bool ready = attends_to_all(a, s->run, err) && run_model(s->run, err) &&
+                 run_checkpoints(s->run, a->options.checkpoints, &s->list, &s->count, err) && run_data(s->run, err);
     if (!ready) { return false; }
     Dims d = s->run->t.model.dims;
     const char *blocks = a->options.blocks, *heads = a->options.heads;
-    return number_list(*blocks ? blocks : "last", d.L, "block", s->blocks, &s->block_count, err) &&
+    return block_list(s->run, blocks, s->blocks, &s->block_count, err) &&
            number_list(*heads ? heads : "all", d.H, "head", s->heads, &s->head_count, err);
 }
 

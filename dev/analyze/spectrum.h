@@ -153,8 +153,8 @@ static bool open_spectrum(Spectrum* s, Analysis* a, int64_t* step, Error* err) {
     AnalyzeOptions* o = &a->options;
     *s = (Spectrum){.run = r};
     if (!o->images) { o->images = SPECTRUM_IMAGES; }
-    if (!run_model(r, err) || !run_weights(r, o->checkpoint, m->params, step, err)) { return false; }
-    if (!run_data(r, err)) { return false; }
+    if (!attends_to_all(a, r, err) || !run_model(r, err)) { return false; }
+    if (!run_weights(r, o->checkpoint, m->params, step, err) || !run_data(r, err)) { return false; }
     s->images = r->t.test.count;
     s->N = m->dims.N;
     s->H = m->dims.H;
@@ -224,7 +224,7 @@ static bool spectrum(Analysis* a, Error* err) {
     if (ok) {
         int L = s.run->t.model.dims.L, count, *blocks = alloc_array(int, L, "blocks");
         subject_of(s.run, a->options.checkpoint, step, subject, sizeof subject);
-        ok = number_list(*a->options.blocks ? a->options.blocks : "last", L, "block", blocks, &count, err) &&
+        ok = block_list(s.run, a->options.blocks, blocks, &count, err) &&
              write_spectrum(&s, &a->results, blocks, count, subject, err);
         free(blocks);
     }

@@ -245,7 +245,12 @@ static bool transfer(Analysis* a, Error* err) {
     int64_t step;
     char key[1024], subject[1024];
     if (a->count > 2) { return set_error(err, "transfer takes a teacher and at most one student"); }
-    bool ok = run_model(teacher, err) && run_weights(teacher, o->checkpoint, teacher->t.model.params, &step, err);
+    if (teacher->config.local_blocks || student->config.local_blocks) {
+        return set_error(err, "transfer puts maps of all tokens into every block, and some have gated positional "
+                         "attention: take runs of a ViT");
+    }
+    bool ok = attends_to_all(a, teacher, err) && attends_to_all(a, student, err) && run_model(teacher, err) &&
+              run_weights(teacher, o->checkpoint, teacher->t.model.params, &step, err);
     s->teacher = &teacher->t.model;
     ok = ok && open_student(s, teacher, student, o, err);
     if (ok && o->maps == MAPS_MEAN) { mean_maps(s, o->images ? o->images : MEAN_MAP_IMAGES); }

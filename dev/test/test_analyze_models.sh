@@ -109,4 +109,18 @@ check "another is not mixed with it" tells 1 "holds another transfer" transfer k
 check "the mean map, by the teacher's own recipe" works "student with the teacher's mean map" transfer karat --maps mean --output mean
 check "other heads" tells 1 "give models with as many" transfer karat narrow --output heads
 
+# ---- models whose attention is not of all tokens everywhere
+
+run convit --model convit-mini --dim 24 --depth 3 --attn karat --karat-rank 5 --image-size 16 --epochs 1
+run swin --model swin-mini --dim 8 --depth 1,2,1 --heads 2,2,4 --window-size 2 --image-size 16 --epochs 1
+check "attention of a ConViT's last block" tells 0 "wrote" attention convit --images 5 --output out-c
+check "its functions" works "functions" functions convit --output out-c
+check "but its first blocks have gated positional attention" tells 1 "give --blocks from 2 on" spectrum convit --blocks all --output out-c
+check "and cannot be replaced" tells 1 "take runs of a ViT" transfer convit --output out-c
+for analysis in attention spectrum transfer; do
+    check "$analysis of a Swin" tells 1 "attends in windows" $analysis swin --output out-w
+done
+check "weights of a Swin" works "relative_position_bias_table" weights swin --output out-w
+check "its landscape" works "landscape" landscape swin --images 10 --grid 3 --products 0 --directions random --output out-w
+
 verdict

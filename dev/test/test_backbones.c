@@ -220,6 +220,54 @@ static void test_counts(void) {
     }
 }
 
+// ---- A Swin's file in the names of its authors, with what they keep beside the parameters
+
+static void save_as_authors(const Model* m, const char* file_path) {
+    enum { MOST = 128 };
+    static char names[MOST][NAME_SIZE];
+    static SafeTensorOut out[MOST];
+    static const float derived[16] = {0};
+    Error err;
+    int count = m->tensor_count;
+    for (int i = 0; i < count; i++) {
+        const NamedTensor* t = &m->tensors[i];
+        int stage, used = 0;
+        snprintf(names[i], NAME_SIZE, "model.%.80s", t->name);
+        if (sscanf(t->name, "layers.%d.downsample.%n", &stage, &used) == 1 && used) {
+            snprintf(names[i], NAME_SIZE, "model.layers.%d.downsample.%.40s", stage - 1, t->name + used);
+        }
+        if (strncmp(t->name, "head.fc.", 8) == 0) { snprintf(names[i], NAME_SIZE, "model.head.%.40s", t->name + 8); }
+        out[i] = (SafeTensorOut){.name = names[i], .rank = t->rank, .data = m->params + t->offset};
+        memcpy(out[i].shape, t->shape, sizeof t->shape);
+    }
+    out[count++] = (SafeTensorOut){"model.layers.0.blocks.0.attn.relative_position_index", 2, {4, 4}, derived};
+    out[count++] = (SafeTensorOut){"model.layers.0.blocks.1.attn_mask", 1, {16}, derived};
+    CHECK(safetensors_save(file_path, out, count, NULL, 0, &err), "%s", err.text);
+}
+
+static void test_authors_names(void) {
+    char file_path[] = "/tmp/kat-test-XXXXXX";
+    Model from, to;
+    Error err;
+    SafeTensors file;
+    int handle = mkstemp(file_path);
+    build_model(&from, SWIN " --seed 1", CLASSES);
+    build_model(&to, SWIN " --seed 2", CLASSES);
+    save_as_authors(&from, file_path);
+    CHECK(safetensors_open(&file, file_path, &err), "%s", err.text);
+    for (int evaluates = 0; evaluates < 2; evaluates++) {
+        memset(to.params, 0, to.table.total * sizeof(float));
+        bool loaded = load_foreign_weights(&file, to.tensors, to.tensor_count, to.params, evaluates, false, &err);
+        CHECK(loaded, "%s", err.text);
+        CHECK(memcmp(from.params, to.params, from.table.total * sizeof(float)) == 0, "other weights came back");
+    }
+    safetensors_close(&file);
+    close(handle);
+    unlink(file_path);
+    model_free(&from);
+    model_free(&to);
+}
+
 int main(void) {
     static Case c;
     FILE* in = fopen(path, "r");
@@ -234,5 +282,6 @@ int main(void) {
     fclose(in);
     CHECK(checked == (int)(sizeof cases / sizeof cases[0]), "%d cases are not in %s", checked, path);
     test_counts();
+    test_authors_names();
     return tests_finish();
 }

@@ -449,10 +449,12 @@ static void test_names_of_models(void) {
         {"deit_tiny_distilled_patch16_224", "parameters 5717416 in"}, {"vit_base_patch16_384", "577 tokens"},
         {"vit_base_patch8_224", "785 tokens"}, {"vit_base_patch32_384", "145 tokens"},
         {"deit3_small_patch16_384", "parameters 22205800 in 176 tensors"}, // LayerScale
+        {"convit_small.fb_in1k", "parameters 27777322 in 180 tensors"},
+        {"swin_tiny_patch4_window7_224.ms_in1k", "parameters 28288354 in 173 tensors"},
     };
     static const char* const unknown[] = {
         "vit_base_patch16_clip_224.openai", "vit_giant_patch14_224", "vit_tiny_patch16", "vit_tiny_patch16_224x", "_",
-        "vit_", "swin_tiny_patch4_window7_224", "kan_tiny_patch16_224", "vit-tiny-g3x", "vit-tiny-", "resnet50", "",
+        "vit_", "swin_s3_tiny_224", "kan_tiny_patch16_224", "vit-tiny-g3x", "vit-tiny-", "resnet50", "",
         "vit-huge"};
     for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
         RUN(0, models[i].says, "--model %s --classes 1000 --dry-run", models[i].name);
