@@ -81,7 +81,7 @@ static const TimmFlag timm_flags[] = {
     ABSENT("warmup-prefix", 0, "the warm-up is a part of --epochs")
     ONLY("cooldown-epochs", "0", "the run ends with the cosine")
     // Augmentation and regularization
-    ABSENT("no-aug", 0, "leave the flags of augmentation out; --rrc off --hflip 0 --color-jitter 0 are what train.py's defaults have")
+    ABSENT("no-aug", 0, "leave the flags of augmentation out; of train.py's defaults --rrc off --hflip 0 --color-jitter 0")
     ONLY("train-crop-mode", "rrc", "there is --rrc")
     ONLY("gaussian-blur-prob", "0", "there is no blur")
     SPECIAL("aug-repeats", 1, TIMM_REPEATS)

@@ -54,7 +54,8 @@ static inline void group_label(const SeedGroups* g, SeedGroup* group) {
     for (int i = 0; i < CONFIG_OPTIONS && used < sizeof group->label; i++) {
         const Option* o = &config_table[i];
         char text[OPTION_TEXT_SIZE];
-        bool says = o->type != OPTION_GROUP && (RESUME_ALL >> o->resume & 1) && position_in("model|seed|init-from", option_name(o)) < 0;
+        bool shapes = o->type != OPTION_GROUP && (RESUME_ALL >> o->resume & 1);
+        bool says = shapes && position_in("model|seed|init-from", option_name(o)) < 0;
         if (!says || !groups_differ_in(g, o) || setter_of(&group->unasked, c, o) != SET_BY_USER) { continue; }
         const char* value = o->resume == RESUME_PATH ? last_part(option_text(c, o, text)) : option_text(c, o, text);
         used += (size_t)snprintf(group->label + used, sizeof group->label - used, " --%s %s", option_name(o), value);

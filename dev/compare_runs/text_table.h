@@ -53,8 +53,8 @@ static inline TableShape table_shape(const char* text) {
 }
 
 // The first column to the left, numbers to the right. before, between: what stands in front of the first cell and the others
-static inline void table_put(const char* text, const TableShape* shape, const char* before, const char* between, const char* end,
-                             const char* under_names) {
+static inline void table_put(const char* text, const TableShape* shape, const char* before, const char* between,
+                             const char* end, const char* under_names) {
     char* copy = copy_text(text, "a table");
     bool names = true;
     for (char* at = copy; *at; names = false) {

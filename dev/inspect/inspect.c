@@ -254,7 +254,8 @@ static void compare_metadata(const SafeTensors* A, const SafeTensors* B) {
     Config a, b;
     Error err;
     bool both_ours = config_of_file(A, &a) && config_of_file(B, &b);
-    if (both_ours && !options_same(&a, &b, config_table, CONFIG_OPTIONS, RESUME_ALL, &err)) { printf("options    %s\n", err.text); }
+    bool same = !both_ours || options_same(&a, &b, config_table, CONFIG_OPTIONS, RESUME_ALL, &err);
+    if (!same) { printf("options    %s\n", err.text); }
     for (int i = 0; i < A->metadata_count; i++) {
         const char *key = A->metadata[2 * i], *value = A->metadata[2 * i + 1], *other = safetensors_metadata(B, key);
         char name[256], text[2][128];
