@@ -61,8 +61,8 @@ static inline void draw_caption(Picture* p, int top, int left, int width, const 
     }
 }
 
-// Row by row
-static inline bool contact_sheet_write(const char* path, const ContactSheet* s, Error* err) {
+// Row by row; to be freed
+static inline Picture contact_sheet_draw(const ContactSheet* s) {
     int n = sheet_images(s), columns = s->columns ? s->columns : (int)ceil(sqrt(n)), lines = 1;
     for (int i = 0; i < n; i++) {
         int own = caption_lines(s->captions[i]);
@@ -77,6 +77,11 @@ static inline bool contact_sheet_write(const char* path, const ContactSheet* s, 
         draw_image_of_sheet(&p, top, left, s, i, zoom);
         draw_caption(&p, top + side + SHEET_GAP / 2, left, side, s->captions[i]);
     }
+    return p;
+}
+
+static inline bool contact_sheet_write(const char* path, const ContactSheet* s, Error* err) {
+    Picture p = contact_sheet_draw(s);
     bool ok = picture_write(path, &p, err);
     picture_free(&p);
     return ok;

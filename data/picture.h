@@ -61,6 +61,18 @@ static inline bool picture_encode(PngWriter* w, const Picture* p, Error* err) {
     return true;
 }
 
+// Its file in memory, to be freed
+static inline bool picture_png(const Picture* p, uint8_t** bytes, size_t* count, Error* err) {
+    char* text = NULL;
+    PngWriter w = {.file = open_memstream(&text, count)};
+    if (!w.file) { return set_error(err, "no memory for a picture: close other programs"); }
+    bool ok = picture_encode(&w, p, err) && !ferror(w.file);
+    ok = fclose(w.file) == 0 && ok;
+    *bytes = (uint8_t*)text;
+    if (!ok) { free(text); }
+    return ok;
+}
+
 static inline bool picture_write(const char* path, const Picture* p, Error* err) {
     WholeFile f;
     if (!whole_file_begin(&f, path, err)) { return false; }
@@ -71,6 +83,11 @@ static inline bool picture_write(const char* path, const Picture* p, Error* err)
 }
 
 #else
+
+static inline bool picture_png(const Picture* p, uint8_t** bytes, size_t* count, Error* err) {
+    (void)p, (void)bytes, (void)count;
+    return set_error(err, "this build writes no PNG files: install libpng-dev, and build again");
+}
 
 static inline bool picture_write(const char* path, const Picture* p, Error* err) {
     (void)p;

@@ -18,8 +18,8 @@ static void caption_of(char caption[CAPTION_BYTES], const Dataset* d, const Batc
              100 * share[minor], d->class_names[minor]);
 }
 
-RUNS_ONCE static int show_batch(Trainer* t, const char* path) {
-    const Batch* b = loader_next(&t->train_loader);
+// As the model sees it, so many images of it as a sheet shows; to be freed
+RUNS_ONCE static Picture draw_batch(Trainer* t, const Batch* b, int* shown) {
     const LoaderConfig* c = &t->train_loader.plan.config;
     char(*text)[CAPTION_BYTES] = (char(*)[CAPTION_BYTES])alloc_bytes((size_t)b->count * CAPTION_BYTES, "captions");
     const char** captions = alloc_array(const char*, b->count, "captions");
@@ -33,10 +33,20 @@ RUNS_ONCE static int show_batch(Trainer* t, const char* path) {
         sheet.mean[i] = (float)c->mean[i];
         sheet.std[i] = (float)c->std[i];
     }
-    Error err;
-    if (!contact_sheet_write(path, &sheet, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-    printf("wrote %s: %d of the %d images of the first batch\n", path, sheet_images(&sheet), b->count);
+    Picture p = contact_sheet_draw(&sheet);
+    *shown = sheet_images(&sheet);
     free(captions);
     free(text);
+    return p;
+}
+
+RUNS_ONCE static int show_batch(Trainer* t, const char* path) {
+    const Batch* b = loader_next(&t->train_loader);
+    int shown;
+    Picture sheet = draw_batch(t, b, &shown);
+    Error err;
+    if (!picture_write(path, &sheet, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    printf("wrote %s: %d of the %d images of the first batch\n", path, shown, b->count);
+    picture_free(&sheet);
     return 0;
 }
