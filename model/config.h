@@ -133,6 +133,8 @@ GROUP("Output") \
 TEXT  (output, "output", "", FREE, "folder of the run; default: a new one under runs/") \
 SWITCH(overwrite, "overwrite", "off", FREE, "start anew in a folder that holds a run, and remove that run") \
 INT   (log_every, "log-every|log-interval", "50", 1, 1000000, SAME, "steps between rows of metrics.csv and progress lines") \
+SWITCH(metrics_jsonl, "metrics-jsonl", "off", FREE, "the rows of metrics.csv as JSON too, a line each, in metrics.jsonl") \
+SWITCH(tensorboard, "tensorboard", "off", FREE, "event files for TensorBoard: the same numbers, learned functions as histograms, the first batch") \
 INT   (eval_every, "eval-every|val-interval", "1", 0, 1000000, SAME, "epochs between evaluations; 0: only at the end") \
 INT   (checkpoint_every, "checkpoint-every|recovery-interval", "0", 0, 1000000000, FREE, "steps between checkpoints; 0: every epoch") \
 INT   (keep_every, "keep-every", "0", 0, 1000000, FREE, "epochs between kept files epoch-N.safetensors; 0: none") \

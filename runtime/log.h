@@ -103,9 +103,15 @@ static inline bool metrics_parse(const char* line, size_t length, long long* ste
     return *end == ',' && strlen(line) == length && columns == METRICS_COLUMNS;
 }
 
+// What a log's lines are: its first, "" where there is none, and whether another is a row, and of which step
+typedef struct {
+    const char* header;
+    bool (*parse)(const char* line, size_t length, long long* step);
+} LogFormat;
+
 // Copies the rows up to keep_step. A last line without its end is what a killed run leaves: it goes. Anything else that
 // is no row is somebody's, and an error.
-static inline bool metrics_copy(FILE* in, FILE* out, int64_t keep_step, const char* path, Error* err) {
+static inline bool log_copy(FILE* in, FILE* out, const LogFormat* f, int64_t keep_step, const char* path, Error* err) {
     char* line = NULL;
     size_t room = 0;
     ssize_t length;
@@ -113,9 +119,9 @@ static inline bool metrics_copy(FILE* in, FILE* out, int64_t keep_step, const ch
     int number = 0;
     bool ok = true;
     while (ok && (length = getline(&line, &room, in)) > 0) {
-        bool cut = line[length - 1] != '\n';
-        ok = number++ == 0 ? strcmp(line, metrics_header()) == 0 : cut || metrics_parse(line, (size_t)length, &step);
-        if (number > 1 && ok && !cut && step <= keep_step) { fputs(line, out); }
+        bool cut = line[length - 1] != '\n', header = number++ == 0 && *f->header;
+        ok = header ? strcmp(line, f->header) == 0 : cut || f->parse(line, (size_t)length, &step);
+        if (!header && ok && !cut && step <= keep_step) { fputs(line, out); }
     }
     free(line);
     if (ferror(in)) {
@@ -140,22 +146,27 @@ static inline bool metrics_find(FILE** in, const char* path, Error* err) {
     return set_error(err, "%s is not a file that a log can be kept in: move it elsewhere", path);
 }
 
-// Opens metrics.csv with only the rows up to keep_step: what a killed run wrote after its last checkpoint comes again.
-RUNS_ONCE static inline bool metrics_open(Metrics* m, const char* path, int64_t keep_step, Error* err) {
+// Opens a log with only the rows up to keep_step: what a killed run wrote after its last checkpoint comes again.
+RUNS_ONCE static inline bool log_open(Metrics* m, const char* path, const LogFormat* f, int64_t keep_step, Error* err) {
     FILE* in;
     WholeFile out;
     snprintf(m->path, sizeof m->path, "%s", path);
     if (!metrics_find(&in, path, err)) { return false; }
     bool ok = whole_file_begin(&out, path, err);
     if (ok) {
-        fputs(metrics_header(), out.file);
-        ok = !in || metrics_copy(in, out.file, keep_step, path, err);
+        fputs(f->header, out.file);
+        ok = !in || log_copy(in, out.file, f, keep_step, path, err);
         if (ok) { ok = whole_file_end(&out, err); } else { whole_file_drop(&out); }
     }
     if (in) { fclose(in); }
     if (!ok) { return false; }
     m->file = fopen(path, "a");
     return m->file || metrics_unwritten(path, err);
+}
+
+RUNS_ONCE static inline bool metrics_open(Metrics* m, const char* path, int64_t keep_step, Error* err) {
+    const LogFormat csv = {metrics_header(), metrics_parse};
+    return log_open(m, path, &csv, keep_step, err);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 // process's from take_folder() on; what an earlier run left there goes in prepare_folder(), once the weights are read.
 #pragma once
 #include "../model/settings.h"
+#include "../runtime/event_file.h"
 #include "../runtime/files.h"
 #include "checkpoints.h"
 #include <dirent.h>
@@ -34,7 +35,7 @@ static bool is_unfinished(const char* name) {
 
 // Whether a run gives a file this name, or had not finished it
 static bool is_run_file(const char* name) {
-    static const char* const names[] = {"metrics.csv", "config.txt", "best.safetensors", "last.safetensors",
+    static const char* const names[] = {"metrics.csv", "metrics.jsonl", "config.txt", "best.safetensors", "last.safetensors",
                                         "last.ema.safetensors", PRODUCTS_FILE, RESUME_FILE};
     char stem[256];
     int epoch, used = 0;
@@ -42,6 +43,7 @@ static bool is_run_file(const char* name) {
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(stem, names[i]) == 0) { return true; }
     }
+    if (strncmp(stem, EVENT_FILES, strlen(EVENT_FILES)) == 0) { return true; }
     return sscanf(stem, "epoch-%d.safetensors%n", &epoch, &used) == 1 && used && !stem[used];
 }
 
@@ -161,7 +163,7 @@ static void make_new_folder(Trainer* t) {
 
 // A run that goes on in another folder takes along what its last line, its plots and its products need.
 static void bring_along(Trainer* t) {
-    static const char* const names[] = {"metrics.csv", "best.safetensors", PRODUCTS_FILE};
+    static const char* const names[] = {"metrics.csv", "metrics.jsonl", "best.safetensors", PRODUCTS_FILE};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char from[PATH_SIZE], to[PATH_SIZE];
         Error err;

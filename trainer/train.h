@@ -8,6 +8,7 @@
 #include "folder.h"
 #include "notes.h"
 #include "not_finite.h"
+#include "records.h"
 #include "step.h"
 
 typedef struct { double start, waited; int64_t step; } Clock; // of the window since the last row
@@ -29,32 +30,25 @@ static Progress progress_of(const Trainer* t, const StepResult* r, const Clock* 
     };
 }
 
-// A row of metrics.csv: p or e is NULL
-static void write_row(const Trainer* t, Metrics* csv, const Progress* p, const Evaluation* e) {
-    Error err;
-    double epoch = (double)t->step / (double)t->steps_per_epoch;
-    if (!ranks_lead()) { return; }
-    if (!metrics_row(csv, t->step, epoch, p, e, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-}
-
-static void show_progress(Trainer* t, Metrics* csv, const StepResult* r, Clock* clock) {
+static void show_progress(Trainer* t, Records* records, const StepResult* r, Clock* clock) {
     bool row = t->step % t->model.config.log_every == 0 || t->step == t->total_steps;
     Progress p = progress_of(t, r, clock);
     print_progress(&p, t->total_steps, 1e-3 * p.ms_per_step * (double)(t->total_steps - t->step), row);
     if (!row) { return; }
-    write_row(t, csv, &p, NULL);
+    record_row(t, records, &p, NULL);
     t->loss = (Running){0};
     t->hits = t->seen = 0;
     *clock = clock_start(t);
 }
 
-static void evaluate_epoch(Trainer* t, Metrics* csv) {
+static void evaluate_epoch(Trainer* t, Records* records) {
     float* weights = t->model.ema ? t->model.ema : t->model.params;
     double epoch = (double)t->step / (double)t->steps_per_epoch;
     char what[64];
     snprintf(what, sizeof what, "epoch %.2f, test%s", epoch, t->model.ema ? " (EMA)" : "");
     Evaluation e = evaluate_and_print(t, weights, what);
-    write_row(t, csv, NULL, &e);
+    record_row(t, records, NULL, &e);
+    record_functions(t, records, weights);
     if (e.top1 > t->best_top1 || !t->best_step) {
         t->best_top1 = e.top1;
         t->best_step = t->step;
@@ -72,23 +66,22 @@ static void keep_checkpoint(Trainer* t) {
 static bool due(int64_t at, int64_t every) { return every > 0 && at % every == 0; }
 
 // The rows of the log up to this step, then the checkpoint that goes on behind them
-static void save_all(Trainer* t, Metrics* csv) {
-    Error err;
+static void save_all(Trainer* t, Records* records) {
     compare_parameters(t);
-    if (ranks_lead() && !metrics_sync(csv, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    records_sync(records);
     save_last(t);
 }
 
-static void after_step(Trainer* t, Metrics* csv, const StepResult* r, Clock* clock) {
+static void after_step(Trainer* t, Records* records, const StepResult* r, Clock* clock) {
     const Config* c = &t->model.config;
     bool last = t->step == t->total_steps, epoch_ends = t->step % t->steps_per_epoch == 0;
     int64_t epoch = t->step / t->steps_per_epoch;
-    show_progress(t, csv, r, clock);
+    show_progress(t, records, r, clock);
     double paused = seconds_now();
-    if (last || (epoch_ends && due(epoch, c->eval_every))) { evaluate_epoch(t, csv); }
+    if (last || (epoch_ends && due(epoch, c->eval_every))) { evaluate_epoch(t, records); }
     if (epoch_ends && due(epoch, c->keep_every)) { keep_checkpoint(t); }
     bool save = c->checkpoint_every ? due(t->step, c->checkpoint_every) : epoch_ends;
-    if (last || save) { save_all(t, csv); }
+    if (last || save) { save_all(t, records); }
     clock->start += seconds_now() - paused; // evaluation and files do not count as training time
 }
 
@@ -114,28 +107,26 @@ static int agree_to_stop(const Trainer* t) {
 }
 
 static int train(Trainer* t) {
-    Error err;
-    Metrics csv;
-    char path[PATH_SIZE];
-    output_path(t, "metrics.csv", path);
-    if (ranks_lead() && !metrics_open(&csv, path, t->step, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    Records records;
+    records_open(t, &records);
     output_outlives_reader();
     stop_on_signals();
     if (t->step == t->total_steps) {
         printf("finished   all %lld steps of this run are done; more --epochs or --steps make it longer\n",
                (long long)t->total_steps);
     }
+    record_first_batch(t, &records);
     loader_seek(&t->train_loader, t->step * own_share(t->model.config.grad_accum_steps).count);
     Clock clock = clock_start(t);
     int stop = 0; // the signal that all of them know of
     while (t->step < t->total_steps && !(stop = agree_to_stop(t))) {
         StepResult r = train_step(t);
         if (!step_finite(&r)) { stop_not_finite(t, &r); }
-        after_step(t, &csv, &r, &clock);
+        after_step(t, &records, &r, &clock);
     }
     bool stopped = t->step < t->total_steps;
-    if (stopped) { save_all(t, &csv); }
-    if (ranks_lead() && !metrics_close(&csv, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    if (stopped) { save_all(t, &records); }
+    records_close(&records);
     if (stopped) {
         if (ranks_lead()) { lock_note_stopped(t->output, t->step); }
         output_keep();

@@ -120,6 +120,29 @@ sed 's/^lr .*/lr much/' done/config.txt >wrong.txt
 check "a value that is none" says 1 "wrong.txt: --lr much is not a number" --config wrong.txt
 check "no such file" says 1 "give the config.txt of a run" --config nowhere
 
+# ---- TensorBoard's files, and rows as JSON
+events() { ls "$1"/events.out.tfevents.* 2>/dev/null; }
+told=("${tiny[@]}" --model kat-mini-g3b --rational-groups 4 --epochs 2 --tensorboard --metrics-jsonl)
+check "a run with both" says 0 "best top-1" "${told[@]}" --output told
+"$train" "${told[@]}" --tensorboard off --metrics-jsonl off --output untold >untold.log 2>&1
+check "gives the same bytes as without" same told/last.resume.safetensors untold/last.resume.safetensors
+check "which leaves neither" test ! -e untold/metrics.jsonl -a -z "$(events untold)"
+check "one event file" test "$(events told | wc -l)" = 1
+for tag in train_loss eval_top1 lr images_per_second blocks.0.attn.karat.coef blocks.0.mlp.act1.weight_denominator; do
+    check "with $tag" grep -qa "$tag" "$(events told)"
+done
+if "$train" "${tiny[@]}" --show-batch sheet.png >sheet.log 2>&1; then
+    check "and a picture of the first batch" bash -c "grep -qa first_batch '$(events told)' && grep -qa IEND '$(events told)'"
+fi
+check "a line of JSON a row" test "$(wc -l <told/metrics.jsonl)" = "$(($(wc -l <told/metrics.csv) - 1))"
+check "with the same numbers" diff <(sed -n 's/.*"test_top1":\([^,]*\),.*/\1/p' told/metrics.jsonl) \
+    <(awk -F, 'NR > 1 && $14 != "" { print $14 }' told/metrics.csv)
+check "they go on with the run" says 0 "best top-1" --resume told --epochs 3 --tensorboard --metrics-jsonl
+check "in another event file" test "$(events told | wc -l)" = 2
+check "and behind the rows that are there" test "$(wc -l <told/metrics.jsonl)" = "$(($(wc -l <told/metrics.csv) - 1))"
+check "they go with the run" says 0 "best top-1" "${tiny[@]}" --steps 2 --output told --overwrite
+check "all of them" test ! -e told/metrics.jsonl -a -z "$(events told)"
+
 # ---- data that moved or changed
 if [ -d /usr/share/datasets/fashion-mnist ]; then
     mkdir sets && "$convert" fashion-mnist /usr/share/datasets/fashion-mnist sets >sets.log 2>&1
