@@ -1,7 +1,7 @@
 # kat.c. `make` alone says what it can build and what it found on this machine.
 #
 #   CC=gcc|clang     ARCH=native          -march; x86-64-v3, say, for a program that is to run elsewhere
-#   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI, PROTOBUF_C =
+#   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI, NCCL, PROTOBUF_C =
 #                    auto|yes|none; MPI=mpich
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
@@ -24,6 +24,7 @@ JPEG = auto
 PNG = auto
 ARCHIVE = auto
 MPI = auto
+NCCL = auto
 PROTOBUF_C = auto
 DEBUG =
 BUILD = $(if $(DEBUG),build/debug,build)
@@ -33,8 +34,8 @@ FUZZ_CC = clang
 FUZZ_SECONDS = 60
 
 SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' DNNL='$(DNNL)' CJSON='$(CJSON)' \
-           ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' JPEG='$(JPEG)' PNG='$(PNG)' ARCHIVE='$(ARCHIVE)' MPI='$(MPI)' \
-           PROTOBUF_C='$(PROTOBUF_C)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
+           ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' JPEG='$(JPEG)' PNG='$(PNG)' ARCHIVE='$(ARCHIVE)' MPI='$(MPI)' NCCL='$(NCCL)' \
+           CUDA='$(CUDA_FOLDER)' PROTOBUF_C='$(PROTOBUF_C)' EXTRA_CFLAGS='$(EXTRA_CFLAGS)'
 CONFIG := $(BUILD)/config.mk
 include dev/cuda_toolkit.mk
 
@@ -92,7 +93,7 @@ help:
 	@echo 'make test-folder    the project builds in a folder with a space in its name'
 	@echo 'make test-asan      all of them under AddressSanitizer and UBSan, with less work in each test'
 	@echo 'make stress         kills a run 100 times, and sets two on one folder 50 times: minutes'
-	@echo 'make -C dev/test_cuda emu trainer    the CUDA kernels and trainer, run on the CPU, against the CPU'"'"'s'
+	@echo 'make -C dev/test_cuda emu trainer ranks   the CUDA kernels and trainer, run on the CPU, against the CPU'"'"'s'
 	@echo 'make -C dev/cuda_on_cpu test         what runs them there, with planted defects; dev/nccl_on_cpu: messages between several'
 	@echo 'make test-gpu-check                  scripts/gpu_check.sh with stand-ins for a GPU, and in tiny sizes on the CPU'
 	@echo 'make fuzz           looks for inputs that crash what reads files and flags, FUZZ_SECONDS=60 each: needs clang'
@@ -116,6 +117,7 @@ help:
 	@echo 'PNG        $(PNG_NOTE)'
 	@echo 'archives   $(ARCHIVE_NOTE)'
 	@echo 'MPI        $(MPI_NOTE)'
+	@echo 'NCCL       $(NCCL_NOTE)'
 	@echo 'protobuf-c $(PROTOBUF_C_NOTE)'
 	@gnuplot --version >/dev/null 2>&1 && echo "gnuplot    ✓ $$(gnuplot --version)" \
 	    || echo 'gnuplot    ✗ no plots: install gnuplot-nox'
@@ -194,6 +196,11 @@ CUDA_COMPILE = $(NVCC) -std=c++20 -O3 $(CUDA_TARGET) -Xcompiler $(CUDA_WARNINGS)
                -MMD -MP -MF $@.d -o $@ $< $(CUDA_LIBS) -lcublasLt -Xlinker -rpath,$(CUDA_FOLDER)/lib64
 NEEDS_NVCC = @command -v $(NVCC) >/dev/null || { echo '$(@F) needs the CUDA toolkit: install it, or set NVCC' >&2; exit 1; }
 
+# The compiler passes no -Wl: it has a flag of its own for the linker
+COMMA = ,
+$(BUILD)/train_katcu: CUDA_FOUND_FLAGS += $(NCCL_FLAGS)
+$(BUILD)/train_katcu: CUDA_LIBS += $(subst -Wl$(COMMA),-Xlinker ,$(NCCL_LIBS))
+
 $(BUILD)/train_katcu: train_vit.cu $(CONFIG)
 	$(NEEDS_NVCC)
 	$(CUDA_COMPILE)
@@ -202,13 +209,13 @@ $(BUILD)/bench_cuda: dev/bench/bench_cuda.cu $(CONFIG)
 	$(NEEDS_NVCC)
 	$(CUDA_COMPILE)
 
-# $(call EMULATE,source without .cu): emulation.mk knows what it is made of
-EMULATE = @$(MAKE) --no-print-directory -f dev/cuda_on_cpu/emulation.mk $(BUILD)/emu/$(EMU)/$(1)_emu EMU=$(EMU) \
+# $(call EMULATE,source without .cu[,EMU_NCCL=yes]): emulation.mk knows what it is made of
+EMULATE = @$(MAKE) --no-print-directory -f dev/cuda_on_cpu/emulation.mk $(BUILD)/emu/$(EMU)/$(1)_emu EMU=$(EMU) $(2) \
     EMU_BUILD=$(BUILD)/emu EMU_CXXFLAGS='-std=c++20 -Wno-missing-field-initializers -DREDUCED $(CUDA_FOUND_FLAGS)' \
     EMU_LDLIBS='$(CUDA_LIBS)' && { cmp -s $(BUILD)/emu/$(EMU)/$(1)_emu $@ || cp -f $(BUILD)/emu/$(EMU)/$(1)_emu $@; }
 
 $(BUILD)/train_katcu_emu: FORCE $(CONFIG)
-	+$(call EMULATE,train_vit)
+	+$(call EMULATE,train_vit,EMU_NCCL=yes)
 
 $(BUILD)/bench_cuda_emu: FORCE $(CONFIG)
 	+$(call EMULATE,dev/bench/bench_cuda)

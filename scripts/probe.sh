@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # What this machine can build with, found by compiling small programs:  probe.sh CONFIG.mk
-# Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI, PROTOBUF_C and EXTRA_CFLAGS from the
-# environment and writes make variables: OPTIMIZE (flags), FOUND_FLAGS, FOUND_LIBS, OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs
-# that compare with it), ARCHIVE_FLAGS, ARCHIVE_LIBS (for what reads archives), MPI_FLAGS, MPI_LIBS (for the trainer on the
-# CPU), PROTOBUF_C_FLAGS, PROTOBUF_C_LIBS (for what writes ONNX files), and for each piece NAME_NOTE, the line that `make`
-# prints. A file in which nothing is missing stays as it is until one of these settings, or this script, changes.
+# Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI, NCCL, NCCL_HOME, CUDA (its folder),
+# PROTOBUF_C and EXTRA_CFLAGS from the environment and writes make variables: OPTIMIZE (flags), FOUND_FLAGS, FOUND_LIBS,
+# OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs that compare with it), ARCHIVE_FLAGS, ARCHIVE_LIBS (for what reads archives),
+# MPI_FLAGS, MPI_LIBS (for the trainer on the CPU), NCCL_FLAGS, NCCL_LIBS (for that on the GPU), PROTOBUF_C_FLAGS, PROTOBUF_C_LIBS
+# (for what writes ONNX files), and for each piece NAME_NOTE, the line that `make` prints. A file in which nothing is missing
+# stays as it is until one of these settings, or this script, changes.
 set -u
 config=$1
-key="# $(cksum <"$0") CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO JPEG=$JPEG PNG=$PNG ARCHIVE=$ARCHIVE MPI=$MPI PROTOBUF_C=$PROTOBUF_C $EXTRA_CFLAGS"
+key="# $(cksum <"$0") CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO JPEG=$JPEG PNG=$PNG ARCHIVE=$ARCHIVE MPI=$MPI NCCL=$NCCL ${NCCL_HOME:-} $CUDA PROTOBUF_C=$PROTOBUF_C $EXTRA_CFLAGS"
 if [ "$(head -n 1 "$config" 2>/dev/null)" = "$key" ] && ! grep -q '✗' "$config"; then exit 0; fi
 
 mkdir -p "$(dirname "$config")"
@@ -167,6 +168,35 @@ library MPI "$MPI" $mpi_package "$mpi_plain" HAVE_MPI \
 mpi_flags=${flags#"$before_flags"} mpi_libs=${libs#"$before_libs"}
 flags=$before_flags libs=$before_libs
 
+# Messages between GPUs: of NCCL_HOME, or what lies beside CUDA or where the system has libraries. PyPI's package has no
+# libnccl.so.
+nccl_folder=${NCCL_HOME:-$CUDA}
+nccl_libs="${NCCL_HOME:+-I$NCCL_HOME/include }-I$CUDA/include"
+for folder in "$nccl_folder/lib64" "$nccl_folder/lib"; do
+    name=nccl
+    if [ ! -e "$folder/libnccl.so" ]; then name=:libnccl.so.2; fi
+    if [ -e "$folder/libnccl.so.2" ]; then nccl_libs="$nccl_libs -L$folder -Wl,-rpath,$folder -l$name"; break; fi
+done
+case $nccl_libs in *-l*) ;; *) nccl_libs="$nccl_libs -lnccl" ;; esac
+before_flags=$flags before_libs=$libs
+if [ -z "$CUDA" ] && [ "$NCCL" = auto ]; then
+    note NCCL "– not used: it is for several GPUs, and there is no CUDA"
+else
+    library NCCL "$NCCL" - "$nccl_libs" HAVE_NCCL \
+        "one GPU: install libnccl-dev (2.18 or later), or set NCCL_HOME, for several that train one model" '
+        #include <nccl.h>
+        #include <stdio.h>
+        #if NCCL_VERSION_CODE < 21800
+        #error too old
+        #endif
+        int main(void) {
+            int v = 0;
+            return ncclGetVersion(&v) != ncclSuccess || printf("%d.%d.%d", v / 10000, v / 100 % 100, v % 100) < 0;
+        }'
+fi
+nccl_flags=${flags#"$before_flags"} nccl_libs=${libs#"$before_libs"}
+flags=$before_flags libs=$before_libs
+
 # The library, and the compiler of schemas
 before_flags=$flags before_libs=$libs
 protobuf_hint="no --export to ONNX: install libprotobuf-c-dev and protobuf-c-compiler"
@@ -184,5 +214,6 @@ flags=$before_flags libs=$before_libs
 printf '%s := %s\n' OPTIMIZE "$optimize" FOUND_FLAGS "$flags $stack" FOUND_LIBS "$libs" \
     OPENBLAS_FLAGS "$openblas_flags" OPENBLAS_LIBS "$openblas_libs" \
     ARCHIVE_FLAGS "$archive_flags" ARCHIVE_LIBS "$archive_libs" MPI_FLAGS "$mpi_flags" MPI_LIBS "$mpi_libs" \
+    NCCL_FLAGS "$nccl_flags" NCCL_LIBS "$nccl_libs" \
     PROTOBUF_C_FLAGS "$protobuf_flags" PROTOBUF_C_LIBS "$protobuf_libs" >>"$work/config.mk"
 cmp -s "$work/config.mk" "$config" || cp "$work/config.mk" "$config"
