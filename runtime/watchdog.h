@@ -18,10 +18,10 @@
 
 enum {
     LOOKS_A_SECOND = 10,
-    SIGNAL_PATIENCE = 10,    // seconds after a signal to end
-    SPEAKERS_APART = 5,      // seconds from one rank's sentence to the next one's, which the first should spare
     NAMED_RANKS = 8,         // at most, in a sentence
 };
+static const double signal_patience = 10; // seconds after a signal to end
+static const double speakers_apart = 5;   // seconds from one rank's sentence to the next one's, which the first should spare
 
 typedef struct {
     pthread_mutex_t lock;    // of all that is here
@@ -89,7 +89,7 @@ static inline void add_place(Error* text) {
     text_add(text, ")");
 }
 
-static inline bool waits_after_signal(void) { return watchdog.after_signal > SIGNAL_PATIENCE; }
+static inline bool waits_after_signal(void) { return watchdog.after_signal > signal_patience; }
 
 static inline void watchdog_sentence(Error* text) {
     double seconds = waits_after_signal() ? watchdog.after_signal : watchdog.silence;
@@ -120,12 +120,12 @@ static inline bool watchdog_look(void) {
         watchdog.seen = watchdog.news;
         return false;
     }
-    watchdog.silence += 1.0 / LOOKS_A_SECOND;
+    watchdog.silence += 1.0 / (double)LOOKS_A_SECOND;
     bool hurries = stop_requested && stop_requested != SIGUSR1 && !watchdog.writes;
-    watchdog.after_signal += hurries ? 1.0 / LOOKS_A_SECOND : 0;
-    double later = SPEAKERS_APART * fmin(ranks_before(), 6);
+    watchdog.after_signal += hurries ? 1.0 / (double)LOOKS_A_SECOND : 0;
+    double later = speakers_apart * fmin(ranks_before(), 6);
     double most = watchdog.timeout * (watchdog.settled ? 1 : 2);
-    return watchdog.silence > most + later || watchdog.after_signal > SIGNAL_PATIENCE + watchdog.longest + later;
+    return watchdog.silence > most + later || watchdog.after_signal > signal_patience + watchdog.longest + later;
 }
 
 static inline void* watchdog_loop(void* nothing) {
