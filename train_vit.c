@@ -793,7 +793,9 @@ static void model_gradients(Model* m, const Batch* batch, const float* keep, flo
     model_forward(m, m->params, model_images(m, batch), B, keep);
     double loss = B * model_loss(m, batch->targets, B), hits = 0;
     for (int b = 0; b < B; b++) { hits += rank_of_label(model_logits(m) + (size_t)b * K, K, batch->labels[b]) == 0; }
-    gradient_sum_count(&m->sum, &m->sums, loss, hits);
+    m->sums.loss += loss;
+    m->sums.hits += hits;
+    if (ranks.size > 1) { *gradient_sum_count(&m->sum) = (MicroSums){loss, hits}; }
     if (m->sum.begun == m->sum.own.count) { owners_close(&m->owners, &m->sum, m->grads); }
     model_backward(m, batch->targets, B, keep, dloss);
 }
@@ -823,7 +825,10 @@ static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) 
 // By the gradients of the step's micro-batches, brought down to --clip-grad; not where they or the loss are not finite
 static void model_update(Model* m, double lr, int64_t t) {
     owners_finish(&m->owners, m->grads);
-    if (ranks.size > 1) { share_counts(&m->sum, &m->sums); }
+    if (ranks.size > 1) {
+        gather_counts(&m->sum);
+        add_counts(&m->sums, m->sum.counted, m->config.grad_accum_steps);
+    }
     double clip = m->config.clip_grad, norm = owners_norm(&m->owners);
     m->sums.norm = norm;
     if (isfinite(norm) && isfinite(m->sums.loss)) {
@@ -906,6 +911,15 @@ static void print_memory(const Model* m, size_t data_bytes) {
     printf("memory     %.1f MB: parameters %.1f, gradients %.1f, AdamW%s %.1f, activations %.1f, workspace %.1f, "
            "batches %.1f, images %.1f, program %.1f\n", total, params, grads, ema ? " and EMA" : "", moments, saved,
            workspace, batches, images, program);
+}
+
+// "model name" of /proc/cpuinfo; "" where there is none
+static void processor_name(char name[PROCESSOR_NAME]) {
+    char line[256];
+    FILE* in = fopen("/proc/cpuinfo", "r");
+    name[0] = 0;
+    while (in && !*name && fgets(line, sizeof line, in)) { sscanf(line, "model name : %95[^\n]", name); }
+    if (in) { fclose(in); }
 }
 
 static const char program_name[] = "./train_kat";

@@ -38,8 +38,10 @@
 #include "model/attention_start.h"
 #include "model/config.h"
 #include "model/cost.h"
+#include "model/gradient_sum.cuh"
 #include "model/parameters.h"
 #include "model/step.h"
+#include "runtime/device.cuh"
 #include "runtime/profile.h"
 #include "runtime/step_graph.cuh"
 
@@ -212,6 +214,7 @@ typedef struct {
     char *facts, *facts_coming, *facts_host; // of the batch; of the one that comes; pinned, where that is put together
     const Batch* coming;          // the one that comes; NULL: none
     float* keep;                  // of facts_host
+    GradientSum sum;              // of the step's micro-batches
     StepSums *sums, *host_sums;   // of the step so far; pinned
     AdamWStep *adamw, *host_adamw; // of this step, each group's; pinned: the host writes it once the last has ended
     uint8_t* groups;              // the UpdateGroup of each GROUP_FLOATS parameters
@@ -464,36 +467,10 @@ static bool model_plan(Model* m, const Config* config, int classes, int B, Error
     m->dims = dims_of(config, classes);
     m->B = B;
     if (!kernels_check(config, m->dims, err) || !parameter_table(&m->table, config, m->dims, err)) { return false; }
+    m->sum = gradient_sum_plan(m->table.total, config->grad_accum_steps);
     m->acts_table = config->precision == PRECISION_BF16 ? activation_table<bf16>(config, m->dims, m->B)
                                                         : activation_table<float>(config, m->dims, m->B);
     return true;
-}
-
-static void* device_bytes(size_t bytes, const char* what) {
-    void* p = NULL;
-    cudaError_t error = cudaMalloc(&p, bytes ? bytes : 1);
-    if (error == cudaErrorMemoryAllocation) {
-        fail(EXIT_RUN_TIME, "the GPU has no memory for %s (%.1f MB): use a smaller --batch-size, --recompute or "
-             "--precision bf16", what, bytes / 1e6);
-    }
-    CUDA_CHECK(error);
-    return p;
-}
-
-template <class T> static T* device_array(size_t count, const char* what) {
-    return (T*)device_bytes(count * sizeof(T), what);
-}
-
-template <class T> static T* device_zeros(size_t count, const char* what) {
-    T* p = device_array<T>(count, what);
-    CUDA_CHECK(cudaMemset(p, 0, count * sizeof(T)));
-    return p;
-}
-
-template <class T> static T* pinned_array(size_t count) { // on the host, where copies run beside the program
-    void* p = NULL;
-    CUDA_CHECK(cudaMallocHost(&p, count * sizeof(T)));
-    return (T*)p;
 }
 
 // Whether attention's tiles fit into the shared memory of a multiprocessor
@@ -538,6 +515,7 @@ static void allocate_batch(Model* m) {
 }
 
 static void allocate_update(Model* m) {
+    gradient_sum_allocate(&m->sum);
     m->sums = device_zeros<StepSums>(1, "the sums of a step");
     m->adamw = device_array<AdamWStep>(UPDATE_GROUPS, "AdamW");
     m->grad_scale = device_array<float>(1, "the gradient norm");
@@ -560,6 +538,7 @@ static void create_streams(Model* m) {
     CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
     CUDA_CHECK(cudaStreamCreateWithPriority(&m->stream, cudaStreamNonBlocking, highest));
     CUDA_CHECK(cudaStreamCreateWithPriority(&m->copies, cudaStreamNonBlocking, lowest));
+    flat_stream = m->stream;
     CUDA_CHECK(cudaEventCreateWithFlags(&m->copied, cudaEventDisableTiming));
     CUDA_CHECK(cudaEventCreateWithFlags(&m->taken, cudaEventDisableTiming));
 }
@@ -593,6 +572,7 @@ static void model_free(Model* m) {
     free(m->host_images);
     free(m->tensors);
     parameter_table_free(&m->table);
+    gradient_sum_free(&m->sum);
     matmul_free();
     for (cudaEvent_t event : {m->copied, m->taken}) { CUDA_CHECK(cudaEventDestroy(event)); }
     for (cudaStream_t stream : {m->stream, m->copies}) { CUDA_CHECK(cudaStreamDestroy(stream)); }
@@ -1017,16 +997,18 @@ template <class T> static void batch_gradients(Model* m, int B, bool drops, floa
     });
 }
 
-// A micro-batch of a step: m->grads += the gradient of dloss * Σ_b loss_b, m->sums += its losses and hits. keep is
+// A micro-batch of a step: its gradient of dloss * Σ_b loss_b joins the sum, m->sums += its losses and hits. keep is
 // m->keep, or NULL. What it was given may be overwritten when it returns, though the device has hardly begun.
 static void model_gradients(Model* m, const Batch* batch, const float* keep, float dloss) {
     if (m->coming != batch) { model_prefetch(m, batch); } // another was taken in between
     m->grads_zero = false;
+    gradient_sum_next(&m->sum, m->grads);
     if (m->config.precision == PRECISION_BF16) {
         batch_gradients<bf16>(m, batch->count, keep != NULL, dloss);
     } else {
         batch_gradients<float>(m, batch->count, keep != NULL, dloss);
     }
+    count_micro_batch(&m->sum, m->sums, m->stream);
     CUDA_CHECK(cudaEventSynchronize(m->copied));
 }
 
@@ -1040,6 +1022,7 @@ static void model_update(Model* m, double lr, int64_t t) {
         m->host_adamw[group] = adamw_step((float)(rule.rate * lr), constants.beta1, constants.beta2,
                                           (float)rule.decay, t);
     }
+    sum_gradients(&m->sum, m->grads, m->sums, m->stream);
     repeat(m, &m->update_graph, [=] {
         copy(m->adamw, m->host_adamw, UPDATE_GROUPS * sizeof(AdamWStep), cudaMemcpyHostToDevice, m->stream);
         global_norm(&m->sums->norm, m->grad_scale, m->grads, m->norm_scratch, m->table.total, c->clip_grad, m->stream);
@@ -1055,11 +1038,12 @@ static void model_update(Model* m, double lr, int64_t t) {
 static StepSums model_step_sums(Model* m) {
     copy(m->host_sums, m->sums, sizeof(StepSums), cudaMemcpyDeviceToHost, m->stream);
     CUDA_CHECK(cudaMemsetAsync(m->sums, 0, sizeof(StepSums), m->stream));
-    CUDA_CHECK(cudaStreamSynchronize(m->stream));
+    ranks_wait(m->stream);
     return *m->host_sums;
 }
 
 static void model_zero_gradients(Model* m) {
+    gradient_sum_begin(&m->sum);
     if (m->grads_zero) { return; }
     CUDA_CHECK(cudaMemsetAsync(m->grads, 0, m->table.total * sizeof(float), m->stream));
     m->grads_zero = true;
@@ -1141,7 +1125,7 @@ static DeviceMemory device_memory(const Model* m) {
     double total = 1e-6 * (double)m->table.total;
     DeviceMemory plan = {};
     plan.params = total * (low ? 6 : 4);
-    plan.grads = total * 4;
+    plan.grads = total * 4 + 1e-6 * (double)(gradient_sum_bytes(&m->sum) + sizeof(float) * received_floats(&m->sum));
     plan.moments = total * ((ema ? 12 : 8) + (low && ema ? 2 : 0));
     plan.saved = 1e-6 * (double)m->acts_table.saved;
     plan.workspace = 1e-6 * (double)(m->acts_table.total - m->acts_table.saved + PRODUCT_WORKSPACE) +
@@ -1159,22 +1143,17 @@ static void print_memory(const Model* m, size_t data_bytes) {
            1e-6 * (double)data_bytes);
 }
 
+static void processor_name(char name[PROCESSOR_NAME]) {
+    snprintf(name, PROCESSOR_NAME, "%.48s, cublasLt %zu, %s", device_properties().name, cublasLtGetVersion(), engine_name());
+}
+
 static const char program_name[] = "./train_katcu";
 
 #include "trainer/run.h"
+#include "trainer/meet.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // From the command line to a run
-
-static void require_gpu(void) {
-    int count = 0;
-    cudaError_t error = cudaGetDeviceCount(&count);
-    if (error != cudaSuccess || count == 0) {
-        fail(EXIT_RUN_TIME, "there is no GPU to train on (%s): ./train_kat --device cpu trains without one",
-             error == cudaSuccess ? "no device" : cudaGetErrorString(error));
-    }
-    CUDA_CHECK(cudaSetDevice(0));
-}
 
 // The data set's images lie on the GPU if they fit beside the model, or if the user says so; else those of each batch
 // are copied there. Either way the batches are made on the GPU.
@@ -1227,12 +1206,14 @@ int main(int argc, char** argv) {
     static Trainer t;
     Error err;
     output_guard();
-    require_one_process();
-    Config config = configure(argc, argv, &t.origin);
+    begin_rank(argc, argv);
+    Config config = {};
+    if (ranks_lead()) { config = configure(argc, argv, &t.origin); }
     if (config.device == DEVICE_CPU) { fail(EXIT_USAGE, "--device cpu is not for %s: use ./train_kat", program_name); }
     if (*config.export_to) { fail(EXIT_USAGE, "--export is not for %s: use ./train_kat", program_name); }
-    require_gpu();
-    threads_begin(config.threads);
+    device_begin();
+    meet(argv, &config, &t.origin);
+    int threads = threads_begin(threads_of_rank(&config));
     if (classifies(&config)) { return classify(&t, &config); }
     bool counts_only = config.dry_run && config.classes;
     if (!counts_only) { load_data(&t, &config); }
@@ -1241,18 +1222,21 @@ int main(int argc, char** argv) {
     print_plan(&t.model, input_bytes(&t, &config));
     if (config.dry_run) { return 0; }
     check_data(&t);
+    compare_data(&t);
     print_data(&t);
     print_machine(&t.model);
+    print_ranks(&config, threads);
     allocate_and_compare(&t.model);
     open_input(&t);
     plan_steps(&t);
-    if (trains(&config)) { take_folder(&t); }
+    if (trains(&config) && ranks_lead()) { take_folder(&t); }
     load_weights(&t);
     int code = run(&t);
     close_input(&t);
     model_free(&t.model);
     dataset_free(&t.train);
     dataset_free(&t.test);
+    engine_end();
     return code;
 }
 #endif

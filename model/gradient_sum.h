@@ -3,7 +3,7 @@
 //
 //     gradient_sum_begin(&s);
 //     for each micro-batch: grads = gradient_sum_next(&s, grads); ... its gradients are added to grads
-//     gradient_sum_end(&s, grads, &sums);     // grads: their sum
+//     gradient_sum_end(&s, grads);            // grads: their sum
 //
 // Several ranks have some micro-batches each. The flat buffer is cut into slices: everybody gets all ranks' pieces of the
 // own slice, merges them as one rank would have, and gives their sum to the others.
@@ -12,16 +12,44 @@
 #include "../runtime/tree.h"
 #include "step.h"
 
-typedef struct { double loss, hits; } MicroSums; // over the images of a micro-batch
+// ---- Where flat buffers lie: here on the host. gradient_sum.cuh has these for the GPU.
+#ifndef FLAT_ON_DEVICE
+static inline void* flat_alloc(size_t bytes, const char* what) { return alloc_bytes(bytes, what); }
+static inline void flat_free(void* flat) { free(flat); }
+static inline void flat_copy(float* to, const float* from, size_t n) { memcpy(to, from, n * sizeof *to); }
+static inline void flat_exchange(const Message* out, int outs, const Message* in, int ins) { exchange(out, outs, in, ins); }
+
+// right += left
+static inline void add_left(float* right, const float* left, size_t n) {
+    #pragma omp parallel for simd schedule(static)
+    for (size_t i = 0; i < n; i++) { right[i] = left[i] + right[i]; }
+}
+
+// What is in grads comes to *aside, whatever that was; returns zeros, which are the new grads.
+static inline float* flat_put_aside(float** aside, float* grads, size_t n) {
+    float* next = *aside;
+    *aside = grads;
+    return (float*)memset(next, 0, n * sizeof *next);
+}
+
+// sums: of A micro-batches, in their order
+static inline void add_counts(StepSums* sums, const MicroSums* counted, int A) {
+    sums->loss = sums->hits = 0;
+    for (int i = 0; i < A; i++) { sums->loss += counted[i].loss, sums->hits += counted[i].hits; }
+}
+#endif
+
+// ----
 
 typedef struct {
     size_t n;                        // floats of a flat buffer
     int micro_batches;               // A, of a step
     Share own;                       // those of this rank
+    bool has_room;                   // what is below was allocated
     int begun;                       // micro-batches of this step so far; the last one's gradients, or of the largest
                                      // piece that ends with it, are in the caller's buffer
     Pieces pieces;                   // those before,
-    float* waiting[TREE_PIECES + 1]; // and their sums; behind these, buffers that are free. Each (n)
+    float* waiting[TREE_PIECES];     // and their sums; behind these, buffers that are free. Each (n), as many as are needed
     MicroSums* counted;              // (A), where there are several ranks: everybody's in the end
     float* received;                 // (received_floats), likewise
 } GradientSum;
@@ -48,13 +76,17 @@ static inline size_t gradient_sum_bytes(const GradientSum* s) {
     return sizeof(float) * (size_t)pieces_waiting(s->own.first, s->own.count) * s->n;
 }
 
-// right += left
-static inline void add_left(float* right, const float* left, size_t n) {
-    #pragma omp parallel for simd schedule(static)
-    for (size_t i = 0; i < n; i++) { right[i] = left[i] + right[i]; }
+static inline void gradient_sum_allocate(GradientSum* s) {
+    s->has_room = true;
+    for (int i = 0; i < pieces_waiting(s->own.first, s->own.count); i++) {
+        s->waiting[i] = (float*)flat_alloc(s->n * sizeof(float), "sums of gradients");
+    }
+    if (ranks.size == 1) { return; }
+    s->counted = (MicroSums*)flat_alloc((size_t)s->micro_batches * sizeof(MicroSums), "sums of micro-batches");
 }
 
 static inline void gradient_sum_begin(GradientSum* s) {
+    if (!s->has_room) { gradient_sum_allocate(s); }
     s->begun = 0;
     s->pieces.count = 0;
 }
@@ -71,37 +103,22 @@ static inline void gradient_sum_merge(GradientSum* s, float* grads) {
 static inline float* gradient_sum_next(GradientSum* s, float* grads) {
     if (s->begun > 0) { gradient_sum_merge(s, grads); }
     if (s->begun++ == 0) { return grads; }
-    float** place = &s->waiting[s->pieces.count - 1];
-    float* next = *place ? *place : alloc_floats(s->n, "sums of gradients");
-    *place = grads;
-    memset(next, 0, s->n * sizeof(float));
-    return next;
+    return flat_put_aside(&s->waiting[s->pieces.count - 1], grads, s->n);
 }
 
-// Losses and hits of the last micro-batch, to sums
-static inline void gradient_sum_count(GradientSum* s, StepSums* sums, double loss, double hits) {
-    sums->loss += loss;
-    sums->hits += hits;
-    if (ranks.size == 1) { return; }
-    if (!s->counted) { s->counted = alloc_array(MicroSums, s->micro_batches, "sums of micro-batches"); }
-    s->counted[s->own.first + s->begun - 1] = (MicroSums){loss, hits};
-}
+// Where what the last micro-batch has counted is put, for all ranks to know
+static inline MicroSums* gradient_sum_count(GradientSum* s) { return &s->counted[s->own.first + s->begun - 1]; }
 
 // ---- Several ranks
 
-// What everybody counted, added in the order of the micro-batches
-static inline void share_counts(GradientSum* s, StepSums* sums) {
+// What everybody counted, from his place to all
+static inline void gather_counts(GradientSum* s) {
     size_t* bound = alloc_array(size_t, ranks.size + 1, "messages");
     for (int p = 0; p <= ranks.size; p++) {
         bound[p] = (size_t)share_of(s->micro_batches, ranks.size, p).first * sizeof *s->counted;
     }
-    gather_ranges(s->counted, bound);
+    gather_ranges(s->counted, bound, flat_exchange);
     free(bound);
-    sums->loss = sums->hits = 0;
-    for (int i = 0; i < s->micro_batches; i++) {
-        sums->loss += s->counted[i].loss;
-        sums->hits += s->counted[i].hits;
-    }
 }
 
 // The sum of an own piece, of which the last is in grads
@@ -126,7 +143,7 @@ static inline void exchange_pieces(GradientSum* s, float* grads) {
             in[ins] = (Message){p, s->received + (size_t)ins * length, length * sizeof(float)};
         }
     }
-    exchange(out, outs, in, ins);
+    flat_exchange(out, outs, in, ins);
     free(out);
 }
 
@@ -151,41 +168,42 @@ static inline void merge_pieces(GradientSum* s, float* grads) {
         }
     }
     for (int i = all.count - 2; i >= 0; i--) { add_left(total, sum[i], length); }
-    if (total != grads + mine.first) { memcpy(grads + mine.first, total, length * sizeof(float)); }
+    if (total != grads + mine.first) { flat_copy(grads + mine.first, total, length); }
 }
 
 // Slices of a flat buffer, each from its place to all
 static inline void gather_slices(float* flat, size_t n) {
     size_t* bound = alloc_array(size_t, ranks.size + 1, "messages");
     for (int p = 0; p < ranks.size; p++) { bound[p + 1] = slice_of(n, ranks.size, p).end * sizeof(float); }
-    gather_ranges(flat, bound);
+    gather_ranges(flat, bound, flat_exchange);
     free(bound);
 }
 
-static inline void gradient_sum_share(GradientSum* s, float* grads, StepSums* sums) {
-    if (!s->received) { s->received = alloc_floats(received_floats(s), "other ranks' gradients"); }
+static inline void gradient_sum_share(GradientSum* s, float* grads) {
+    if (!s->received) { s->received = (float*)flat_alloc(received_floats(s) * sizeof(float), "other ranks' gradients"); }
     wait_on("gradients", -1);
     exchange_pieces(s, grads);
     merge_pieces(s, grads);
     gather_slices(grads, s->n);
-    share_counts(s, sums);
+    gather_counts(s);
 }
 
 // ----
 
-// sums: of this rank's micro-batches, and then of all
-static inline void gradient_sum_end(GradientSum* s, float* grads, StepSums* sums) {
+// The last micro-batch of this rank is done: grads becomes the sum over all of the step.
+static inline void gradient_sum_end(GradientSum* s, float* grads) {
     if (s->begun == 0) { return; }
     gradient_sum_merge(s, grads);
     if (ranks.size > 1) {
-        gradient_sum_share(s, grads, sums);
+        gradient_sum_share(s, grads);
     } else {
         for (int i = s->pieces.count - 2; i >= 0; i--) { add_left(grads, s->waiting[i], s->n); }
     }
+    gradient_sum_begin(s); // of the next step
 }
 
 static inline void gradient_sum_free(GradientSum* s) {
-    for (int i = 0; i <= TREE_PIECES; i++) { free(s->waiting[i]); }
-    free(s->counted);
-    free(s->received);
+    for (int i = 0; i < TREE_PIECES; i++) { flat_free(s->waiting[i]); }
+    flat_free(s->counted);
+    flat_free(s->received);
 }

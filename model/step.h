@@ -2,6 +2,8 @@
 // applied only where loss and norm are finite.
 #pragma once
 
+typedef struct { double loss, hits; } MicroSums; // of one micro-batch
+
 typedef struct {
     double loss, hits; // hits: images whose label has the largest logit
     double norm;

@@ -20,12 +20,21 @@ typedef struct {
 
 #ifdef HAVE_MPI
 #include "ranks_mpi.h"
+#elif defined HAVE_NCCL
+#include "ranks_nccl.cuh"
 #else
+#if defined __CUDACC__ || defined CUDA_EMU
+#define ENGINE_MISSING "NCCL: install libnccl-dev, or set NCCL_HOME,"
+#include "ranks_none.cuh"
+#else
+#define ENGINE_MISSING "MPI: install libopenmpi-dev"
+#endif
 static inline bool engine_begin(const char* program, Error* err) {
-    return set_error(err, "%d processes were started, but %s was built without MPI: install libopenmpi-dev and make it "
-                     "again", ranks.size, program);
+    return set_error(err, "%d processes were started, but %s was built without " ENGINE_MISSING " and make it again",
+                     ranks.size, program);
 }
 static inline void engine_end(void) {}
+static inline uint64_t engine_key(void) { return 0; }
 static inline const char* engine_name(void) { return "none"; }
 typedef struct { int left; } Transfer;
 static inline void transfer_begin(Transfer* t, int tag, const Message* out, int outs, const Message* in, int ins) {
@@ -35,6 +44,7 @@ static inline void transfer_begin(Transfer* t, int tag, const Message* out, int 
 static inline bool transfer_done(Transfer* t) { return t->left == 0; }
 #endif
 
+#ifndef HAVE_NCCL // which has one of its own
 // Messages of one list at a time: returns once all are there.
 static inline void exchange(const Message* out, int outs, const Message* in, int ins) {
     Transfer t;
@@ -43,9 +53,12 @@ static inline void exchange(const Message* out, int outs, const Message* in, int
     while (!transfer_done(&t)) { usleep(50); }
     wait_end();
 }
+#endif
+
+typedef void Exchange(const Message* out, int outs, const Message* in, int ins);
 
 // Of bytes bound[p] ... bound[p+1] - 1 of base everybody at place p has told all others, who have told theirs
-static inline void gather_ranges(void* base, const size_t* bound) {
+static inline void gather_ranges(void* base, const size_t* bound, Exchange* exchanges) {
     int own = ranks.place, count = 0;
     if (ranks.size == 1) { return; }
     Message *out = alloc_array(Message, 2 * ranks.size, "messages"), *in = out + ranks.size;
@@ -54,7 +67,7 @@ static inline void gather_ranges(void* base, const size_t* bound) {
         out[count] = (Message){p, (char*)base + bound[own], bound[own + 1] - bound[own]};
         in[count++] = (Message){p, (char*)base + bound[p], bound[p + 1] - bound[p]};
     }
-    exchange(out, count, in, count);
+    exchanges(out, count, in, count);
     free(out);
 }
 
@@ -62,7 +75,7 @@ static inline void gather_ranges(void* base, const size_t* bound) {
 static inline void gather_all(void* all, size_t bytes) {
     size_t* bound = alloc_array(size_t, ranks.size + 1, "messages");
     for (int p = 0; p <= ranks.size; p++) { bound[p] = (size_t)p * bytes; }
-    gather_ranges(all, bound);
+    gather_ranges(all, bound, exchange);
     free(bound);
 }
 

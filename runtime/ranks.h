@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { NODE_NAME = 64, SLICE_FLOATS = 2048 };
+enum { NODE_NAME = 64, PROCESSOR_NAME = 96, SLICE_FLOATS = 2048 };
 
 typedef struct {
     int rank, size;             // as the launcher numbers them

@@ -12,16 +12,6 @@ __attribute__((noreturn)) static void leave_together(int exit_code, const char* 
     _exit(exit_code);
 }
 
-// Of a program that works in one process
-NEVER_INLINE void require_one_process(void) {
-    Error err;
-    if (!ranks_from_environment(&ranks, &err)) { fail(EXIT_USAGE, "%s", err.text); }
-    if (ranks.size == 1) { return; }
-    set_error(&err, "%d processes were started, and %s works in one: start it without %s", ranks.size, program_name,
-              ranks.launcher);
-    leave_together(EXIT_USAGE, err.text);
-}
-
 // Where in the run they are, as rank 0 read it
 RUNS_ONCE static void share_position(Trainer* t) {
     struct { int64_t step, best_step, hits, seen; double best_top1; Running loss; } at = {

@@ -62,7 +62,7 @@ RUNS_ONCE static void refuse_together(const Config* c) {
     const struct { const char* name; bool on; } single[] = {
         {"gradcheck", c->gradcheck != 0}, {"dump-state", *c->dump_state != 0}, {"overfit-batch", c->overfit_batch != 0},
         {"show-batch", *c->show_batch != 0}, {"classify", c->classify.count > 0},
-        {"export", *c->export_to != 0}};
+        {"export", *c->export_to != 0}, {"tune-products", c->tune_products != 0}};
     for (size_t i = 0; i < sizeof single / sizeof single[0]; i++) {
         if (!single[i].on) { continue; }
         fail(EXIT_USAGE, "--%s is for one process, and %d were started: leave %s out", single[i].name, ranks.size,
@@ -76,7 +76,8 @@ enum { HANDSHAKE = 1, READ_BYTES = 1 << 14 };
 
 typedef struct {
     uint64_t version, program, arguments, cores; // but for the version, hashes; cores: those that it may run on
-    char node[NODE_NAME], processor[64];
+    uint64_t launch;                             // key of the engine
+    char node[NODE_NAME], processor[PROCESSOR_NAME];
 } Greeting;
 
 static uint64_t hash_of_program(void) {
@@ -88,19 +89,11 @@ static uint64_t hash_of_program(void) {
     return hash;
 }
 
-// "model name" of /proc/cpuinfo; "" where there is none
-static void processor_name(char name[64]) {
-    char line[256];
-    FILE* in = fopen("/proc/cpuinfo", "r");
-    name[0] = 0;
-    while (in && !*name && fgets(line, sizeof line, in)) { sscanf(line, "model name : %63[^\n]", name); }
-    if (in) { fclose(in); }
-}
-
 static Greeting greeting(char** argv) {
     Greeting g = {.version = HANDSHAKE, .program = hash_of_program(), .arguments = hash_start};
     for (char** word = argv + 1; *word; word++) { g.arguments = hash_bytes(g.arguments, *word, strlen(*word) + 1); }
     memcpy(g.node, ranks.node, sizeof g.node);
+    g.launch = engine_key();
     processor_name(g.processor);
     size_t mask_bytes;
     const void* mask = threads_mask(&mask_bytes);
@@ -114,6 +107,10 @@ static void compare_greetings(const Greeting* all) {
     Error err;
     for (int r = 1; r < ranks.size; r++) {
         const Greeting* g = &all[r];
+        if (g->launch != lead->launch) {
+            set_error(&err, "another run uses %s: set MASTER_ADDR and another MASTER_PORT", getenv("NCCL_COMM_ID"));
+            leave_together(EXIT_USAGE, err.text);
+        }
         const char* other = g->version != lead->version || g->program != lead->program ? "build" : NULL;
         if (other) {
             set_error(&err, "rank %d on %s runs another build of %s than rank 0: copy the same program to every node", r,

@@ -17,6 +17,7 @@
 //     model_whole                               parameters, or running mean, as model_forward takes them; as model_fetch
 //     model_logits, model_losses                of the last batch, on the host, in this order: the first may wait
 //     model_keep_products                       says where the choice of products is kept, if they are timed
+//     processor_name                            of what it calculates on, and by: the same gives the same bits
 //     name_bad_activation, print_memory, program_name
 #pragma once
 #include "../data/loader.h"

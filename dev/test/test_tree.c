@@ -152,8 +152,7 @@ static float float_sum(int first, int count, int i) {
 }
 
 static void test_gradient_sum(void) {
-    GradientSum s = {.n = FLOATS};
-    StepSums sums = {0};
+    GradientSum s = {.n = FLOATS, .own = {0, MOST}};
     float* grads = alloc_floats(FLOATS, "test");
     int in_a_row = 0;
     for (int A = MOST; A >= 1; A--) { // with buffers in which something is left
@@ -163,7 +162,7 @@ static void test_gradient_sum(void) {
             grads = gradient_sum_next(&s, grads);
             for (int i = 0; i < FLOATS; i++) { grads[i] += gradient(leaf, i); }
         }
-        gradient_sum_end(&s, grads, &sums);
+        gradient_sum_end(&s, grads);
         int wrong = 0;
         for (int i = 0; i < FLOATS; i++) {
             float row = 0;
