@@ -93,6 +93,7 @@ else
 fi
 suite "registers of the CUDA kernels, and no spills" -C dev/test_cuda resources
 suite "the CUDA trainer, emulated, against the CPU's" -C dev/test_cuda trainer
+suite "the CUDA trainer on several GPUs, emulated, against itself on one" -C dev/test_cuda ranks
 suite "what a step launches" -C dev/test_cuda launches
 suite "scripts/gpu_check.sh, emulated" test-gpu-check
 verdict
