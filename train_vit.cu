@@ -36,6 +36,7 @@
 #include "kernels/rational.cuh"
 #include "kernels/residual.cuh"
 #include "model/attention_start.h"
+#include "model/buckets.h"
 #include "model/config.h"
 #include "model/cost.h"
 #include "model/gradient_sum.cuh"
@@ -218,7 +219,8 @@ typedef struct {
     StepSums *sums, *host_sums;   // of the step so far; pinned
     AdamWStep *adamw, *host_adamw; // of this step, each group's; pinned: the host writes it once the last has ended
     uint8_t* groups;              // the UpdateGroup of each GROUP_FLOATS parameters
-    double* norm_scratch;
+    double* squares;              // Σ grads² of each granule,
+    size_t *starts, granules;     // where these begin, and how many they are
     float* grad_scale;            // what clips the gradients
     bool grads_zero;
     bool graphs;                  // steps are captured
@@ -518,8 +520,6 @@ static void allocate_update(Model* m) {
     gradient_sum_allocate(&m->sum);
     m->sums = device_zeros<StepSums>(1, "the sums of a step");
     m->adamw = device_array<AdamWStep>(UPDATE_GROUPS, "AdamW");
-    m->grad_scale = device_array<float>(1, "the gradient norm");
-    m->norm_scratch = device_array<double>(global_norm_scratch(m->table.total), "workspace");
     m->host_sums = pinned_array<StepSums>(1);
     m->host_adamw = pinned_array<AdamWStep>(UPDATE_GROUPS);
     size_t groups = m->table.total / GROUP_FLOATS;
@@ -527,6 +527,17 @@ static void allocate_update(Model* m) {
     m->groups = device_array<uint8_t>(groups, "AdamW");
     CUDA_CHECK(cudaMemcpy(m->groups, host_groups, groups, cudaMemcpyHostToDevice));
     free(host_groups);
+}
+
+static void allocate_norm(Model* m) {
+    Buckets buckets = buckets_of(&m->table);
+    size_t* starts = granule_starts(&buckets, &m->granules);
+    m->grad_scale = device_array<float>(1, "the gradient norm");
+    m->squares = device_array<double>(m->granules, "the gradient norm");
+    m->starts = device_array<size_t>(m->granules + 1, "the gradient norm");
+    CUDA_CHECK(cudaMemcpy(m->starts, starts, (m->granules + 1) * sizeof *starts, cudaMemcpyHostToDevice));
+    free(starts);
+    buckets_free(&buckets);
 }
 
 static float* model_fetch(Model* m, float* flat);
@@ -551,6 +562,7 @@ static bool model_allocate(Model* m, Error* err) {
     allocate_parameters(m);
     allocate_batch(m);
     allocate_update(m);
+    allocate_norm(m);
     CUDA_CHECK(cudaDeviceSynchronize()); // what was zeroed, on the default stream
     float* params = model_fetch(m, m->params);
     if (!params_init(&m->table, &m->config, params, err)) { return false; }
@@ -562,8 +574,8 @@ static bool model_allocate(Model* m, Error* err) {
 
 static void model_free(Model* m) {
     void* device[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->low_ema, m->acts, m->scratch,
-                      m->images, m->facts, m->facts_coming, m->sums, m->adamw, m->groups, m->norm_scratch,
-                      m->grad_scale};
+                      m->images, m->facts, m->facts_coming, m->sums, m->adamw, m->groups, m->squares,
+                      m->starts, m->grad_scale};
     void* pinned[] = {m->facts_host, m->host_logits, m->host_losses, m->host_sums, m->host_adamw};
     for (StepGraph* graph : {m->gradients_graphs, m->gradients_graphs + 1, &m->update_graph}) { forget_graph(graph); }
     for (void* p : device) { CUDA_CHECK(cudaFree(p)); }
@@ -1025,7 +1037,8 @@ static void model_update(Model* m, double lr, int64_t t) {
     sum_gradients(&m->sum, m->grads, m->sums, m->stream);
     repeat(m, &m->update_graph, [=] {
         copy(m->adamw, m->host_adamw, UPDATE_GROUPS * sizeof(AdamWStep), cudaMemcpyHostToDevice, m->stream);
-        global_norm(&m->sums->norm, m->grad_scale, m->grads, m->norm_scratch, m->table.total, c->clip_grad, m->stream);
+        global_norm(&m->sums->norm, m->grad_scale, m->grads, m->squares, m->starts, (int)m->granules, c->clip_grad,
+                    m->stream);
         adamw_update(m->params, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->grads, m->groups, m->table.total,
                      constants, m->adamw, m->grad_scale, m->stream);
         lap(m, PART_UPDATE);

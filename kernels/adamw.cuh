@@ -10,22 +10,26 @@
 #include "cuda_common.cuh"
 #include <math.h>
 
-enum { NORM_BLOCKS = 8 }; // on a multiprocessor
 static_assert((int)BLOCK == (int)GROUP_FLOATS, "a block updates what it treats alike");
 
-// partials[blockIdx.x] = Σ grads² of the elements the block's threads meet
-__global__ void sum_of_squares_kernel(double* partials, const float* grads, size_t n) {
+// squares[blockIdx.x] = Σ grads² of a granule
+__global__ void sum_of_squares_kernel(double* squares, const float* grads, const size_t* starts) {
+    enum { OF_THREAD = (int)GRANULE_FLOATS / (int)BLOCK };
+    size_t first = starts[blockIdx.x] + threadIdx.x, end = starts[blockIdx.x + 1];
+    float g[OF_THREAD];
     double sum = 0;
-    for (size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x; i < n; i += (size_t)gridDim.x * BLOCK) {
-        sum += (double)grads[i] * grads[i];
-    }
+    #pragma unroll
+    for (int k = 0; k < OF_THREAD; k++) { g[k] = first + k * BLOCK < end ? grads[first + k * BLOCK] : 0; }
+    #pragma unroll
+    for (int k = 0; k < OF_THREAD; k++) { sum += (double)g[k] * g[k]; }
     sum = block_sum(sum);
-    if (threadIdx.x == 0) { partials[blockIdx.x] = sum; }
+    if (threadIdx.x == 0) { squares[blockIdx.x] = sum; }
 }
 
-__global__ void norm_and_scale_kernel(double* norm, float* grad_scale, const double* partials, int parts, double clip) {
+__global__ void norm_and_scale_kernel(double* norm, float* grad_scale, const double* squares, int granules, double clip) {
     double sum = 0;
-    for (int part = threadIdx.x; part < parts; part += BLOCK) { sum += partials[part]; }
+    #pragma unroll 8
+    for (int i = threadIdx.x; i < granules; i += BLOCK) { sum += squares[i]; }
     double length = sqrt(block_sum(sum));
     if (threadIdx.x == 0) {
         *norm = length;
@@ -33,16 +37,13 @@ __global__ void norm_and_scale_kernel(double* norm, float* grad_scale, const dou
     }
 }
 
-static inline size_t global_norm_scratch(size_t n) { return (size_t)blocks_for(n, BLOCK, NORM_BLOCKS); } // doubles
-
 // norm (1) = √Σ grads²; grad_scale (1) = what brings it down to clip; 1 if it is below, or if clip is 0; NaN if the
-// norm is not finite.
-static inline void global_norm(double* norm, float* grad_scale, const float* grads, double* scratch, size_t n,
-                               double clip, cudaStream_t stream) {
-    int blocks = blocks_for(n, BLOCK, NORM_BLOCKS);
-    sum_of_squares_kernel<<<blocks, BLOCK, 0, stream>>>(scratch, grads, n);
+// norm is not finite. starts (granules + 1): where granules begin, of GRANULE_FLOATS at most; squares: (granules)
+static inline void global_norm(double* norm, float* grad_scale, const float* grads, double* squares, const size_t* starts,
+                               int granules, double clip, cudaStream_t stream) {
+    sum_of_squares_kernel<<<granules, BLOCK, 0, stream>>>(squares, grads, starts);
     CUDA_CHECK_LAUNCH();
-    norm_and_scale_kernel<<<1, BLOCK, 0, stream>>>(norm, grad_scale, scratch, blocks, clip);
+    norm_and_scale_kernel<<<1, BLOCK, 0, stream>>>(norm, grad_scale, squares, granules, clip);
     CUDA_CHECK_LAUNCH();
 }
 

@@ -1,24 +1,36 @@
 // adamw.cuh against adamw.h: three steps of two groups, with and without decay and clipping, moving average and bf16
-// copy on and off, sizes from one element to more than the grid of the norm; gradients that are not finite change
-// nothing.
+// copy on and off, sizes from one element to many granules, in two buckets; gradients that are not finite change nothing.
 #include "../../kernels/adamw.cuh"
 #include "kernel_test.cuh"
 
 // Seen: params 2.2e-7, m 1.2e-7, v 7.9e-8, average 1.5e-7, norm and scale exact, bf16 copy 2.5e-3
 static const Limits VALUES = {1e-6, 1e-6}, COPY = {4e-3, 4e-3}, EXACT = {0, 0};
 
+// Of buckets of n/2 floats, rounded down to whole blocks, and of the rest
+static std::vector<size_t> granule_starts(size_t n) {
+    std::vector<size_t> starts;
+    size_t half = n / 2 / BLOCK * BLOCK;
+    for (size_t at = 0; at < half; at += GRANULE_FLOATS) { starts.push_back(at); }
+    for (size_t at = half; at < n; at += GRANULE_FLOATS) { starts.push_back(at); }
+    starts.push_back(n);
+    return starts;
+}
+
 struct Optimizer { // on the device, as the trainer has it
     Device<float> params, m, v, ema, scale;
     Device<bf16> low;
     DeviceArray<uint8_t> groups;
-    DeviceArray<double> norm, norm_scratch;
+    DeviceArray<double> norm, squares;
+    DeviceArray<size_t> starts;
+    int granules;
     Optimizer(const Floats& start, const std::vector<uint8_t>& groups)
         : params(start), m(Floats(start.size())), v(Floats(start.size())), ema(start), scale(1), low(start),
-          groups(groups), norm({0}), norm_scratch(std::vector<double>(global_norm_scratch(start.size()))) {}
+          groups(groups), norm({0}), squares(std::vector<double>(granule_starts(start.size()).size())),
+          starts(granule_starts(start.size())), granules((int)granule_starts(start.size()).size() - 1) {}
     double step(Device<float>& grads, double clip, bool average, bool copy, const std::vector<AdamWStep>& steps) {
         double got;
         DeviceArray<AdamWStep> d_steps(steps);
-        global_norm(norm, scale, grads, norm_scratch, grads.n, clip, 0);
+        global_norm(norm, scale, grads, squares, starts, granules, clip, 0);
         adamw_update(params, m, v, average ? ema.data : nullptr, copy ? low.data : nullptr, grads, groups, grads.n,
                      {0.9f, 0.999f, 1e-8f, 0.9f}, d_steps, scale, 0);
         CUDA_CHECK(cudaMemcpy(&got, norm, sizeof got, cudaMemcpyDeviceToHost));
@@ -36,8 +48,11 @@ static void test_steps(size_t n, float weight_decay, double clip, bool average, 
     for (int t = 1; t <= 3; t++) {
         grads = random_values<float>(n);
         Device<float> d_grads(grads);
-        std::vector<double> squares(granules_of(n));
-        cpu.granule_squares(squares.data(), grads.data(), n);
+        std::vector<size_t> starts = granule_starts(n);
+        std::vector<double> squares(starts.size() - 1);
+        for (size_t i = 0; i + 1 < starts.size(); i++) {
+            cpu.granule_squares(&squares[i], &grads[starts[i]], starts[i + 1] - starts[i]);
+        }
         double want = cpu.norm_of_granules(squares.data(), squares.size());
         float scale = clip > 0 && want > clip ? (float)(clip / want) : 1;
         std::vector<AdamWStep> steps = {adamw_step(0.5e-2f, 0.9f, 0.999f, 0, t),
