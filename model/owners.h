@@ -379,6 +379,7 @@ static inline void owners_finish(Owners* s, float* grads) {
 static inline double owners_norm(Owners* s) {
     size_t* bound = alloc_array(size_t, ranks.size + 1, "messages");
     for (int p = 0; p < ranks.size; p++) { bound[p + 1] = bound[p] + count_granules_at(s, p) * sizeof *s->squares; }
+    wait_on("the gradient norm", -1);
     gather_ranges(s->squares, bound, exchange);
     size_t count = 0;
     for (int b = 0; b < s->buckets.count; b++) {

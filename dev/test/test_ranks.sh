@@ -88,6 +88,26 @@ check "the same bytes as on one" same_run one nodes
 check "6 micro-batches on 4 ranks" on 4 six4 --grad-accum-steps 6
 check "the same bytes as on one" same_run six six4
 
+# Several buckets, each with a state of its own; at the end of an epoch more ranks than batches to evaluate
+wide=(--model vit-mini --dim 256 --heads 4 --depth 4 --image-size 16 --patch 8 --batch-size 4 --train-images 40 --test-images 7
+      --seed 7 --steps 4 --checkpoint-every 2 --log-every 1 --model-ema-decay 0.9 --clip-grad 1 --drop-path 0.2 --threads 1)
+on_wide() { # on_wide R PROGRAM FOLDER
+    "$ranks" "$1" "$2" "${wide[@]}" --grad-accum-steps 5 --output "$3" >"$3.log" 2>&1
+}
+same_wide() {
+    local file
+    for file in last.safetensors best.safetensors last.resume.safetensors; do cmp "wide1/$file" "$1/$file" || return; done
+}
+moments() { sed -n 's/.*AdamW and EMA \([0-9]*\).*/\1/p' "$1.log"; } # MB
+"$train" "${wide[@]}" --grad-accum-steps 5 --output wide1 >wide1.log 2>&1
+check "several buckets on 2 ranks" on_wide 2 "$train" wide2
+check "the same bytes as on one" same_wide wide2
+check "with less memory for the moments" test "$(moments wide2)" -lt "$(moments wide1)"
+check "several buckets on 2 ranks of 2 nodes each" on_wide 4 ./two_nodes wide4
+check "the same bytes as on one" same_wide wide4
+check "several buckets on nodes of 3 ranks and of 2" on_wide 5 ./two_nodes wide5
+check "the same bytes as on one" same_wide wide5
+
 # ---- evaluation
 evaluation() { "$@" --eval one/best.safetensors --per-class --threads 1 2>&1 | grep -E "top-1|±"; }
 check "an evaluation on 3 ranks, of 6 batches" diff <(evaluation "$train") <(evaluation "$ranks" 3 "$train")
