@@ -12,10 +12,12 @@
 // Where the forms are: karat_tensor.cuh has the above on tensor cores, for the shapes that it takes; karat_plain.cuh
 // goes from the logits to z in every basis; karat_rank.cuh from z to out, and to z in the order Phi(W A);
 // karat_sigma.cuh from z to out where sigma is formed. Where z is projected (simplex.cuh), the latter two read that.
+// karat_window.cuh has all of it in windows of a grid.
 #pragma once
 #include "karat_rank.cuh"
 #include "karat_sigma.cuh"
 #include "karat_tensor.cuh"
+#include "karat_window.cuh"
 #include "partials.cuh"
 
 // ---- Workspace, in floats
@@ -29,7 +31,8 @@ typedef struct {
     float *dcoefs;        // (H,slots,N,F,R)
     float *douter;        // (H,slots,R,F,N)
     float *dW;            // (H,slots,N,R+1), without W (H,slots,N,1), or (H,slots,N,KARAT_RANK)
-    size_t slots_size;    // of the last three together
+    float *dtable;        // (H,slots,offsets), in windows
+    size_t slots_size;    // of the last four together
 } KaratScratch;
 
 static inline size_t karat_scratch_cut(KaratScratch* s, float* base, KaratDims d) {
@@ -48,6 +51,7 @@ static inline size_t karat_scratch_cut(KaratScratch* s, float* base, KaratDims d
     at = karat_take(&s->dcoefs, base, at, karat_has_inner(d) ? coefs * slots : 0);
     at = karat_take(&s->douter, base, at, karat_has_outer(d) ? coefs * slots : 0);
     at = karat_take(&s->dW, base, at, d.H * d.N * columns * slots);
+    at = karat_take(&s->dtable, base, at, karat_in_windows(d) ? d.H * slots * window_offsets(d.windows) : 0);
     s->slots_size = at - start;
     return at;
 }
@@ -61,6 +65,7 @@ static inline size_t karat_scratch(KaratDims d) {
 static inline size_t karat_plain_shared(KaratDims d) {
     size_t forward = karat_forward_plain_shared(d), backward = karat_backward_plain_shared(d);
     size_t most = forward > backward ? forward : backward, sigma = karat_sigma_shared(true, d);
+    if (karat_in_windows(d)) { return karat_window_plain_shared(true, d); }
     return karat_forms_sigma(d) && sigma > most ? sigma : most;
 }
 
@@ -176,6 +181,10 @@ static void karat_forward(T* out, float* z, const T* qkv, KaratParams params, fl
         }
     }
     karat_fold(s, params, d, stream);
+    if (karat_in_windows(d)) {
+        karat_window_forward(out, z, qkv, s.coefs, params, d, stream);
+        return;
+    }
     if (!karat_has_inner(d)) {
         karat_reduced_z(z, s.U, qkv, params.proj_weight, d, stream);
     } else {
@@ -203,6 +212,9 @@ static inline void karat_reduce(KaratGrads grads, KaratParams params, KaratScrat
     }
     karat_reduce_weights_kernel<<<weights, block, 0, stream>>>(grads.proj_weight, grads.proj_bias, s.dW, d, slots,
                                                                columns);
+    if (karat_in_windows(d)) {
+        window_table_backward(grads.bias_table, s.dtable, slots, d.windows, d.H, d.C / d.D, stream);
+    }
     CUDA_CHECK_LAUNCH();
 }
 
@@ -241,6 +253,11 @@ static void karat_backward(T* dqkv, KaratGrads grads, const T* dout, const float
         }
     }
     karat_fold(s, params, d, stream);
+    if (karat_in_windows(d)) {
+        karat_window_backward(dqkv, s.dcoefs, s.dW, s.dtable, dout, z, qkv, s.coefs, params, d, stream);
+        karat_reduce(grads, params, s, karat_ranks(d) + 1, d, stream);
+        return;
+    }
     karat_behind_z_backward(dqkv, s, dout, z, qkv, params, d, stream);
     if (!karat_has_inner(d)) {
         karat_reduced_z_backward(dqkv, s.dW, s.U, s.dU, s.dz, qkv, params.proj_weight, d, stream);

@@ -81,10 +81,10 @@ BASIS_FUNCTION bool karat_has_regions(KaratDims d) {
     return karat_in_windows(d) && d.windows.shift > 0 && d.mask == KARAT_MASK_REGION;
 }
 
-// Which forms there are in windows: those that have logits; with regions those that go on to out = z (W^T V)
+// Which forms there are in windows: those whose out is z (W^T V), and with regions bases that are linear
 static inline bool karat_takes_windows(KaratDims d) {
-    if (!karat_has_inner(d)) { return false; }
-    return !karat_has_regions(d) || (basis_is_linear(d.basis) && !karat_forms_sigma(d) && !d.project_z);
+    bool usual = d.order == KARAT_W_PHI && !karat_forms_sigma(d) && !d.project_z;
+    return usual && (!karat_has_regions(d) || basis_is_linear(d.basis));
 }
 
 // What a literal mask adds to logits. Harmonics do not tell -100 from -100 + 32 pi, which leaves fp32 more digits of A.

@@ -66,14 +66,30 @@ __device__ inline float karat_logit_backward(float* e, float* slopes, float x, c
 
 // ---- Forward
 
+// Which rows of a tile and columns meet: all, or as karat_window.cuh has it. Features of the others are 0.
+struct KaratAllMeet {
+    __device__ bool operator()(int, int) const { return true; }
+};
+
+__device__ inline float karat_no_features(float* e, KaratDims d) {
+    for (int m = 0; m < karat_features_count(d); m++) { e[m] = 0; }
+    return 0;
+}
+
 // z (PLAIN_ROWS, R) of rows of logits x: PLAIN_THREADS features at a time, then a thread for each z
-__device__ inline void karat_plain_linear(float* z, float* features, const float* x, const float* coefs, KaratDims d) {
+template <class Meet>
+__device__ inline void karat_plain_linear(float* z, float* features, const float* x, const float* coefs, KaratDims d,
+                                          Meet meet) {
     constexpr int COLUMNS = PLAIN_THREADS / PLAIN_ROWS;
     int F = karat_features_count(d), stride = karat_feature_stride(d), row = threadIdx.x / COLUMNS;
     for (int i = threadIdx.x; i < PLAIN_ROWS * d.R; i += PLAIN_THREADS) { z[i] = 0; }
     for (int q0 = 0; q0 < d.N; q0 += COLUMNS) {
         int q = q0 + threadIdx.x % COLUMNS;
-        if (q < d.N) { karat_features(features + threadIdx.x * stride, x[row * d.N + q], d); }
+        if (q < d.N) {
+            float* e = features + threadIdx.x * stride;
+            karat_features(e, x[row * d.N + q], d);
+            if (!meet(row, q)) { karat_no_features(e, d); }
+        }
         __syncthreads();
         for (int i = threadIdx.x; i < PLAIN_ROWS * d.R; i += PLAIN_THREADS) {
             const float *e = features + i / d.R * COLUMNS * stride, *c = coefs + (size_t)q0 * F * d.R + i % d.R;
@@ -121,7 +137,7 @@ karat_forward_plain(float* z, const T* qkv, const float* coefs, KaratDims d) {
     __syncthreads();
     coefs += (size_t)h * d.N * karat_features_count(d) * d.R;
     if (basis_is_linear(d.basis)) {
-        karat_plain_linear(tile_z, features, x, coefs, d);
+        karat_plain_linear(tile_z, features, x, coefs, d, KaratAllMeet());
     } else {
         karat_plain_units(tile_z, x, coefs, d);
     }
@@ -161,13 +177,17 @@ karat_backward_query_plain(T* dqkv, const float* dz, const T* qkv, const float* 
 }
 
 // One row q of logits x (NQ) to their gradients; dcoefs (F,R) is added to. All threads come here.
+template <class Meet>
 __device__ inline void karat_plain_linear_row_backward(float* dcoefs, float* x, float* features, const float* coefs,
-                                                       const float* dz, KaratDims d) {
+                                                       const float* dz, KaratDims d, Meet meet) {
     int F = karat_features_count(d), stride = karat_feature_stride(d);
     float *e = features + threadIdx.x * stride, *slopes = e + PLAIN_THREADS * stride;
     for (int k0 = 0; k0 < d.NQ; k0 += PLAIN_THREADS) {
         int k = k0 + threadIdx.x;
-        if (k < d.NQ) { x[k] = karat_logit_backward(e, slopes, x[k], coefs, dz + (size_t)k * d.R, d); }
+        if (k < d.NQ) {
+            x[k] = karat_logit_backward(e, slopes, x[k], coefs, dz + (size_t)k * d.R, d);
+            if (!meet(0, k)) { x[k] = karat_no_features(e, d); }
+        }
         __syncthreads();
         for (int i = threadIdx.x; i < F * d.R; i += PLAIN_THREADS) {
             float sum = 0;
@@ -230,7 +250,7 @@ karat_backward_key_linear(T* dqkv, float* dcoefs, const float* dz, const T* qkv,
         karat_plain_key_logits(x, keys, qkv + at, first, count, d);
         for (int r = 0; r < count; r++) {
             karat_plain_linear_row_backward(dcoefs + r * row_coefs, x + r * d.NQ, features, coefs + r * row_coefs,
-                                            sample_dz, d);
+                                            sample_dz, d, KaratAllMeet());
         }
         plain_sums(dqkv + at + d.C + first * ld, ld, 1 / sqrtf(d.D), x, qkv + at, ld, d.NQ, count, d.D);
     }

@@ -456,7 +456,7 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
 // ---- Launches
 
 static inline bool karat_fits_tensor(KaratDims d, bool bias) {
-    bool usual = d.order == KARAT_W_PHI && !d.full_rank && d.projection == PROJECT_NONE;
+    bool usual = d.order == KARAT_W_PHI && !d.full_rank && d.projection == PROJECT_NONE && !karat_in_windows(d);
     return usual && d.basis == BASIS_FOURIER && d.base == KARAT_BASE_ZERO && d.R + bias <= KARAT_RANK &&
            d.D % 8 == 0 && d.D <= KARAT_WIDTH && d.C % 8 == 0 && karat_tiles(d.N) <= KARAT_WARPS &&
            karat_backward_tensor_shared({false, false}, d) <= shared_limit();
