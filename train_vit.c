@@ -618,11 +618,16 @@ static double model_loss(Model* m, const float* targets, int B) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Backward: the forward read from its end. p, a: as in the forward; d: gradients of the parameters.
 
-// dx += what comes through a norm of x (rows, C) from dln. Where --stream-grad stores dx in bf16, here it is rounded.
+// Where --stream-grad stores it in bf16
+static void round_stream_gradient(const Model* m, float* dx, size_t n) {
+    if (m->config.stream_grad == STREAM_GRAD_BF16) { round_to_bf16(dx, n); }
+}
+
+// dx += what comes through a norm of x (rows, C) from dln
 static void norm_backward(Model* m, float* dx, float* dweight, float* dbias, const float* dln, const float* x,
                           const float* weight, const float* mean, const float* rstd, int rows, int C) {
     layernorm_backward(dx, dweight, dbias, dln, x, weight, mean, rstd, m->scratch, rows, C);
-    if (m->config.stream_grad == STREAM_GRAD_BF16) { round_to_bf16(dx, (size_t)rows * C); }
+    round_stream_gradient(m, dx, (size_t)rows * C);
     lap(m, PART_NORM);
 }
 
@@ -754,7 +759,10 @@ static void head_backward(Model* m, Params p, Params d, Acts a, float* dx, Dims 
     memset(dnorm_input, 0, (size_t)rows * s.C * sizeof(float));
     norm_backward(m, dnorm_input, d.norm_weight, d.norm_bias, a.dln, mean_first ? a.pooled : a.x, p.norm_weight,
                   a.norm_mean, a.norm_rstd, rows, s.C);
-    if (mean_first) { pool_backward(dx, dnorm_input, mean, s.prefix, B, s.N, s.C); }
+    if (mean_first) {
+        pool_backward(dx, dnorm_input, mean, s.prefix, B, s.N, s.C);
+        round_stream_gradient(m, dx, (size_t)B * s.N * s.C);
+    }
 }
 
 // Adds to m->grads the gradient of dloss * Σ_b loss_b, after model_forward and model_loss with the same arguments.

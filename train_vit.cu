@@ -23,18 +23,23 @@
 #include "kernels/adamw.h" // all_finite
 #include "kernels/attention.cuh"
 #include "kernels/attention_gate.cuh"
+#include "kernels/attention_gpsa.cuh"
 #include "kernels/attention_linear.cuh"
 #include "kernels/attention_mixing.cuh"
 #include "kernels/attention_pointwise.cuh"
 #include "kernels/attention_rank.cuh"
+#include "kernels/attention_window.cuh"
 #include "kernels/kan.cuh"
 #include "kernels/karat.cuh"
 #include "kernels/layernorm.cuh"
 #include "kernels/loss.cuh"
 #include "kernels/matmul.cuh"
 #include "kernels/patch_embed.cuh"
+#include "kernels/patch_merge.cuh"
+#include "kernels/prefix.cuh"
 #include "kernels/rational.cuh"
 #include "kernels/residual.cuh"
+#include "model/activations.h"
 #include "model/attention_start.h"
 #include "model/buckets.h"
 #include "model/config.h"
@@ -51,50 +56,56 @@ typedef float Residual; // storage of the residual stream
 enum { ALIGNMENT = 256 }; // bytes: where tensors start, so that products and 16-byte vectors can read each
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Activations: the table of train_vit.c, with the type of each (field, type, present, copies, elements an image); rows
-// as there.
+// Activations: the table of train_vit.c, with the type of each (field, type, present, kept, elements an image); d: the
+// sizes of a block.
 
 #define SAVED_TABLE(A) \
-A(patches,   T,        true, 1,       (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
-A(tokens,    T,        true, 1,       (size_t)d.N * d.C)         /* embedded patches, without class tokens */ \
-A(x,         Residual, true, d.L + 1, (size_t)rows * d.C)        /* input of each block; the last is the output */ \
+A(patches,   T,        true, ONCE,    (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
+A(tokens,    T,        true, ONCE,    (size_t)(d.S / d.P) * (d.S / d.P) * c->dim) /* embedded patches */ \
+A(before,    Residual, d.entry != ENTRY_NONE, ENTRIES, entering_size(d)) /* the residual stream, in front of a stage */ \
+A(merged,    Residual, d.entry == ENTRY_MERGE, ENTRIES, (size_t)d.N * 2 * d.C) \
+A(merged_norm, T,      d.entry == ENTRY_MERGE, ENTRIES, (size_t)d.N * 2 * d.C) \
+A(entry_mean, float,   normalises(d.entry), ENTRIES, (size_t)d.N) /* of that norm, or of the patches' */ \
+A(entry_rstd, float,   normalises(d.entry), ENTRIES, (size_t)d.N) \
+A(x,         Residual, true, INPUTS,  (size_t)d.N * d.C)         /* input of each block; the last is the output */ \
 A(ln1,       T,        true, kept,    (size_t)d.N * d.C) \
 A(ln1_mean,  float,    true, kept,    (size_t)d.N) \
 A(ln1_rstd,  float,    true, kept,    (size_t)d.N) \
-A(qkv,       T,        true, kept,    (size_t)d.N * 3 * d.C)     /* queries of `rows` tokens alone */ \
-A(lse,       float,    softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * rows) \
-A(z,         float,    c->attn == ATTN_KARAT,   kept, (size_t)d.HK * rows * d.R) \
-A(mix,       T,        true, kept,    (size_t)rows * d.C)        /* the values, weighted by attention */ \
-A(gate,      float,    c->attn_gate, kept, (size_t)rows * d.H)   /* before the sigmoid */ \
-A(gated,     T,        c->attn_gate, kept, (size_t)rows * d.C)   /* mix, each head by its gate */ \
-A(proj,      T,        true, c->layer_scale > 0 ? kept : 1, (size_t)rows * d.C) \
-A(x_mid,     Residual, true, kept,    (size_t)rows * d.C)        /* the residual stream between attention and MLP */ \
-A(ln2,       T,        true, kept,    (size_t)rows * d.C) \
-A(ln2_mean,  float,    true, kept,    (size_t)rows) \
-A(ln2_rstd,  float,    true, kept,    (size_t)rows) \
-A(act1,      T,        c->mlp == MLP_GR_KAN, kept, (size_t)rows * d.C) \
-A(fc1,       T,        true, kept,    (size_t)rows * d.F) \
-A(act2,      T,        c->mlp != MLP_KAN, kept, (size_t)rows * d.F) \
-A(fc2,       T,        true, c->layer_scale > 0 ? kept : 1, (size_t)rows * d.C) \
-A(norm,      T,        true, 1,       (size_t)d.NQ * d.C) \
-A(norm_mean, float,    true, 1,       (size_t)d.NQ) \
-A(norm_rstd, float,    true, 1,       (size_t)d.NQ) \
-A(pooled,    T,        true, 1,       (size_t)d.C) \
-A(logits,    float,    true, 1,       (size_t)d.K) \
-A(losses,    float,    true, 1,       1)
+A(qkv,       T,        true, kept,    (size_t)d.N * 3 * d.C)     /* queries of NQ tokens alone */ \
+A(lse,       float,    softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * d.NQ) \
+A(z,         float,    c->attn == ATTN_KARAT && !d.local, kept, (size_t)d.HK * d.NQ * d.R) \
+A(mix,       T,        true, kept,    (size_t)d.NQ * d.C)        /* the values, weighted by attention */ \
+A(gate,      float,    c->attn_gate, kept, (size_t)d.NQ * d.H)   /* before the sigmoid */ \
+A(gated,     T,        c->attn_gate, kept, (size_t)d.NQ * d.C)   /* mix, each head by its gate */ \
+A(proj,      T,        true, c->layer_scale > 0 ? kept : PASSING, (size_t)d.NQ * d.C) \
+A(x_mid,     Residual, true, kept,    (size_t)d.NQ * d.C)        /* the residual stream between attention and MLP */ \
+A(ln2,       T,        true, kept,    (size_t)d.NQ * d.C) \
+A(ln2_mean,  float,    true, kept,    (size_t)d.NQ) \
+A(ln2_rstd,  float,    true, kept,    (size_t)d.NQ) \
+A(act1,      T,        c->mlp == MLP_GR_KAN, kept, (size_t)d.NQ * d.C) \
+A(fc1,       T,        true, kept,    (size_t)d.NQ * d.F) \
+A(act2,      T,        c->mlp != MLP_KAN, kept, (size_t)d.NQ * d.F) \
+A(fc2,       T,        true, c->layer_scale > 0 ? kept : PASSING, (size_t)d.NQ * d.C) \
+A(norm,      T,        true, ONCE,    (size_t)d.N * d.C) \
+A(norm_mean, float,    true, ONCE,    (size_t)d.N) \
+A(norm_rstd, float,    true, ONCE,    (size_t)d.N) \
+A(pooled,    T,        true, ONCE,    (size_t)d.C) \
+A(logits,    float,    true, ONCE,    (size_t)d.K) \
+A(losses,    float,    true, ONCE,    1)
 
 #define BACKWARD_TABLE(A) \
-A(dx,        char,     true, 1, stream_grad_size(c) * d.N * d.C) /* gradient of the residual stream, (N,C) of G */ \
-A(dx_token,  char,     d.NQ < d.N, 1, stream_grad_size(c) * d.C) /* of the class token's, where it alone goes on */ \
-A(dbranch,   T,        true, 1, (size_t)d.N * d.C)               /* of what attention or MLP adds to it */ \
-A(dln,       T,        true, 1, (size_t)d.N * d.C) \
-A(dmix,      T,        true, 1, (size_t)d.N * d.C) \
-A(dgate,     T,        c->attn_gate, 1, (size_t)d.N * d.H) \
-A(dqkv,      T,        true, 1, (size_t)d.N * 3 * d.C) \
-A(dhidden,   T,        true, 1, (size_t)d.N * d.F) \
-A(dpooled,   T,        true, 1, (size_t)d.C) \
-A(dlogits,   T,        true, 1, (size_t)d.K) \
-A(hits,      float,    true, 1, 1)                               /* 1: the label has the largest logit; 0 */
+A(dx,        char,     true, PASSING, stream_grad_size(c) * d.N * d.C) /* gradient of the residual stream, (N,C) of G */ \
+A(dx_token,  char,     d.NQ < d.N, PASSING, stream_grad_size(c) * d.C) /* of the class token's, where it alone goes on */ \
+A(dx_aside,  char,     leaves_blocks(c, d), PASSING, stream_grad_size(c) * d.N * d.C * (d.entry == ENTRY_MERGE ? 2 : 1)) \
+A(dbranch,   T,        true, PASSING, (size_t)d.N * d.C)               /* of what attention or MLP adds to it */ \
+A(dln,       T,        true, PASSING, (size_t)d.N * d.C) \
+A(dmix,      T,        true, PASSING, (size_t)d.N * d.C) \
+A(dgate,     T,        c->attn_gate, PASSING, (size_t)d.N * d.H) \
+A(dqkv,      T,        true, PASSING, (size_t)d.N * 3 * d.C) \
+A(dhidden,   T,        true, PASSING, (size_t)d.N * d.F) \
+A(dpooled,   T,        true, ONCE,    (size_t)d.C) \
+A(dlogits,   T,        true, ONCE,    (size_t)d.K) \
+A(hits,      float,    true, ONCE,    1)                               /* 1: the label has the largest logit; 0 */
 
 #define ACTIVATION_TABLE(A) SAVED_TABLE(A) BACKWARD_TABLE(A)
 #define ACTIVATION_FIELD(field, type, ...) type* field;
@@ -104,22 +115,14 @@ enum { ACTIVATION_TABLE(ACTIVATION_ENUM) ACTIVATION_ROWS };
 enum { SAVED_ROWS = 0 SAVED_TABLE(COUNT_ROW) };
 
 typedef struct {
-    const char* name;
-    size_t copies, per_image, last; // elements of one image; in the last copy
-    size_t size;                    // bytes of an element
-    size_t offset, stride;          // bytes: of the first copy, and from one to the next, for the table's batch size
-} Activation;
-
-typedef struct {
     Activation row[ACTIVATION_ROWS];
+    Ints depths;         // blocks of each stage
     size_t saved, total; // bytes: of the saved ones, of all
 } ActivationTable;
 
-static size_t aligned(size_t bytes) { return ceil_div(bytes, (size_t)ALIGNMENT) * ALIGNMENT; }
-
 // Heads whose softmax the backward recomputes from its log-sum-exp
 static int softmax_heads(const Config* c, Dims d) {
-    return c->attn == ATTN_SOFTMAX || c->attn == ATTN_SOFTMAX_RANK ? d.H : c->softmax_heads;
+    return d.local || c->attn == ATTN_SOFTMAX || c->attn == ATTN_SOFTMAX_RANK ? d.H : c->softmax_heads;
 }
 
 // Bytes of G
@@ -127,37 +130,31 @@ static size_t stream_grad_size(const Config* c) {
     return c->stream_grad == STREAM_GRAD_BF16 ? sizeof(bf16) : sizeof(float);
 }
 
-// The table's rows with every copy as large
-template <class T> static void activation_rows(Activation* row, const Config* c, Dims d, int rows) {
-    int kept = c->recompute ? 1 : d.L; // blocks whose inner activations are there at a time
-#define ACTIVATION_ROW(field, type, present, row_copies, elements) \
-    {#field, (present) ? (size_t)(row_copies) : 0, elements, elements, sizeof(type), 0, 0},
-    const Activation table[] = {ACTIVATION_TABLE(ACTIVATION_ROW)};
-    memcpy(row, table, sizeof table);
+// Whether the stream's gradient goes through more than blocks: before this one, or before the head's norm
+static bool leaves_blocks(const Config* c, Dims d) { return d.entry != ENTRY_NONE || c->fc_norm; }
+
+static void activation_sizes(size_t* elements, const Config* c, Dims d) {
+#define ACTIVATION_SIZE(field, type, present, kept, elements) (present) ? elements : 0,
+    const size_t sizes[] = {ACTIVATION_TABLE(ACTIVATION_SIZE)};
+    memcpy(elements, sizes, sizeof sizes);
 }
 
 template <class T> static ActivationTable activation_table(const Config* c, Dims d, int B) {
-    ActivationTable table = {};
-    Activation of_last[ACTIVATION_ROWS];
-    activation_rows<T>(table.row, c, d, d.N);
-    activation_rows<T>(of_last, c, d, d.NQ);
-    for (int i = 0; i < ACTIVATION_ROWS; i++) {
-        Activation* a = &table.row[i];
-        if (a->copies > 1 || d.L == 1) { a->last = of_last[i].last; } // the last block has the last copy for itself
-        a->stride = aligned(a->per_image * a->size * B);
-        a->offset = table.total;
-        table.total += a->copies ? (a->copies - 1) * a->stride + aligned(a->last * a->size * B) : 0;
-        if (i < SAVED_ROWS) { table.saved = table.total; }
-    }
+    Keeping kept = c->recompute ? PASSING : KEPT;
+#define ACTIVATION_ROW(field, type, present, kept, elements) {#field, kept, sizeof(type), {}, 0, 0, {}, {}},
+    ActivationTable table = {{ACTIVATION_TABLE(ACTIVATION_ROW)}, stage_depths(c), 0, 0};
+    table.total = place_activations(table.row, ACTIVATION_ROWS, activation_sizes, c, d, B, ALIGNMENT);
+    table.saved = table.row[SAVED_ROWS].offset[0];
     return table;
 }
 
 // Pointers into the buffer, every per-block one at block l
 template <class T> static Acts<T> acts_of_block(const ActivationTable* table, char* flat, int l) {
     void* pointers[ACTIVATION_ROWS];
+    BlockPlace at = place_in(table->depths, l);
     for (int i = 0; i < ACTIVATION_ROWS; i++) {
         const Activation* a = &table->row[i];
-        pointers[i] = a->copies ? flat + a->offset + (a->copies > 1 ? l * a->stride : 0) : NULL;
+        pointers[i] = activation_exists(a, at) ? flat + activation_offset(a, at) : NULL;
     }
     Acts<T> acts;
     static_assert(sizeof acts == sizeof pointers, "Acts has one pointer a row");
@@ -177,7 +174,7 @@ static Pointers tensors_of_block(const ParameterTable* table, T* flat, int l) {
     T* pointers[PARAMETER_ROWS];
     for (int i = 0; i < PARAMETER_ROWS; i++) {
         const Parameter* p = &table->row[l][i];
-        pointers[i] = p->size ? flat + p->offset : NULL;
+        pointers[i] = p->size || p->shared ? flat + p->offset : NULL;
     }
     Pointers tensors;
     static_assert(sizeof tensors == sizeof pointers, "one pointer a row");
@@ -241,6 +238,9 @@ static void lap(Model* m, int part) {
 
 static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 
+// The sizes of block l, or of what is behind the blocks, l = L
+static Dims dims_at(const Model* m, int l) { return dims_of_block(&m->config, m->dims, l); }
+
 template <class T> static Acts<T> acts_at(const Model* m, int l) {
     return acts_of_block<T>(&m->acts_table, m->acts, l);
 }
@@ -272,11 +272,10 @@ static Facts facts_at(const Model* m, char* bytes) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What can be chosen: how the logits of attention become weights (--attn), and the MLP's activation (--mlp)
 
-static KaratDims karat_dims(const Model* m, int B, int NQ) {
+static KaratDims karat_dims(const Model* m, Dims d, int B) {
     const Config* c = &m->config;
-    Dims d = m->dims;
     Basis basis = config_basis(c);
-    return (KaratDims){.B = B, .N = d.N, .NQ = NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
+    return (KaratDims){.B = B, .N = d.N, .NQ = d.NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
                        .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
                        .spline_range = basis.range, .order = (KaratOrder)c->karat_order,
                        .full_rank = c->karat_full != 0, .projection = (Projection)c->karat_projection,
@@ -298,25 +297,28 @@ static KaratGrads karat_grads(Params d, KaratDims k) {
 }
 
 // Sizes that no kernel takes
-static bool kernels_check(const Config* c, Dims d, Error* err) {
-    if (c->window || c->local_blocks || c->no_embed_class || c->fc_norm || !c->qkv_bias) {
-        return set_error(err, "--window-size, --local-blocks, --no-embed-class, --fc-norm and --qkv-bias off are not there on "
-                         "the GPU yet: use ./train_kat --device cpu");
+static bool kernels_check(const Config* c, Dims model, Error* err) {
+    for (int l = 0; l < model.L; l++) {
+        Dims d = dims_of_block(c, model, l);
+        if (c->precision == PRECISION_BF16 && (d.C % 8 || d.F % 8 || 3 * d.P * d.P % 8)) {
+            return set_error(err, "with --precision bf16 --dim %d, the MLP's width %d and the values of a patch, %d, must "
+                             "be multiples of 8: change them, or use --precision fp32", d.C, d.F, 3 * d.P * d.P);
+        }
     }
-    if (c->precision == PRECISION_BF16 && (d.C % 8 || d.F % 8 || 3 * d.P * d.P % 8)) {
-        return set_error(err, "with --precision bf16 --dim %d, the MLP's width %d and the values of a patch, %d, must "
-                         "be multiples of 8: change them, or use --precision fp32", d.C, d.F, 3 * d.P * d.P);
+    if (c->window && c->attn == ATTN_KARAT) {
+        return set_error(err, "KArAt in windows is not there on the GPU yet: use ./train_kat --device cpu");
     }
     return true;
 }
 
 // Workspace in floats for attend_forward and attend_backward
-static size_t attend_scratch(const Model* m) {
-    Dims d = m->dims;
+static size_t attend_scratch(const Model* m, Dims d) {
+    if (d.local) { return gpsa_scratch(m->B, d.N, d.H); }
+    if (d.windows.grid) { return window_attention_scratch(m->B, d.windows, d.H); }
     size_t softmax = attention_scratch(m->B, d.N, softmax_heads(&m->config, d)) +
                      attention_bias_scratch(m->B, d.N, d.N, d.C);
     switch ((Attention)m->config.attn) {
-    case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, m->B, d.N)), softmax);
+    case ATTN_KARAT: return largest(karat_scratch(karat_dims(m, d, m->B)), softmax);
     case ATTN_MIXING: return mixing_scratch(m->B, d.N, d.H);
     case ATTN_SOFTMAX_RANK: return rank_scratch(m->B, d.N, d.C, d.H, d.R);
     case ATTN_LINEAR: return linear_attention_scratch(m->B, d.N, d.C, d.H);
@@ -325,10 +327,9 @@ static size_t attend_scratch(const Model* m) {
     return 0;
 }
 
-// a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens
-template <class T> static void attend_forward(const Model* m, Params p, Acts<T> a, int B, int NQ) {
-    int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
-    KaratDims k = karat_dims(m, B, NQ);
+template <class T> static void attend_to_all_forward(const Model* m, Params p, Acts<T> a, Dims s, int B) {
+    int N = s.N, NQ = s.NQ, C = s.C, H = s.H, D = s.D, softmax = m->config.softmax_heads;
+    KaratDims k = karat_dims(m, s, B);
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT: // softmax heads, if any, stand first
         if (softmax) { attention_forward(a.mix, a.lse, a.qkv, B, N, NQ, C, softmax, D, m->stream); }
@@ -337,7 +338,7 @@ template <class T> static void attend_forward(const Model* m, Params p, Acts<T> 
     case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, B, N, NQ, C, H, D, m->stream); break;
     case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, NQ, C, H, m->stream); break;
     case ATTN_SOFTMAX_RANK:
-        rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, NQ, C, H, m->dims.R, m->stream);
+        rank_forward(a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch, B, N, NQ, C, H, s.R, m->stream);
         break;
     case ATTN_LINEAR: linear_attention_forward(a.mix, a.qkv, m->scratch, B, N, NQ, C, H, m->stream); break;
     case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
@@ -345,9 +346,26 @@ template <class T> static void attend_forward(const Model* m, Params p, Acts<T> 
     }
 }
 
+// a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens. s, here and below: the sizes of the
+// block
+template <class T> static void attend_forward(const Model* m, Params p, Acts<T> a, Dims s, int B) {
+    if (s.local) {
+        gpsa_forward(a.mix, a.lse, a.qkv, p.position, p.gating, m->scratch, B, s.N, s.C, s.H, m->stream);
+    } else if (s.windows.grid) {
+        window_attention_forward(a.mix, a.lse, a.qkv, p.window_table, B, s.windows, s.C, s.H, s.D, m->stream);
+    } else {
+        attend_to_all_forward(m, p, a, s, B);
+    }
+}
+
 // d.qkv_bias += column sums of a.dqkv
-template <class T> static void qkv_bias_backward(const Model* m, Params d, Acts<T> a, int B, int NQ) {
-    int N = m->dims.N, C = m->dims.C;
+template <class T> static void qkv_bias_backward(const Model* m, Params d, Acts<T> a, Dims s, int B) {
+    int N = s.N, NQ = s.NQ, C = s.C;
+    if (d.qk_bias) {
+        bias_backward(d.qk_bias, a.dqkv, 3 * C, m->scratch, B * N, 2 * C, m->stream);
+        bias_backward(d.v_bias, a.dqkv + 2 * C, 3 * C, m->scratch, B * N, C, m->stream);
+    }
+    if (!d.qkv_bias) { return; }
     if (NQ == N) {
         bias_backward(d.qkv_bias, a.dqkv, 3 * C, m->scratch, B * N, 3 * C, m->stream);
     } else { // NQ is 1: a row of queries an image
@@ -356,12 +374,12 @@ template <class T> static void qkv_bias_backward(const Model* m, Params d, Acts<
     }
 }
 
-// a.dqkv from a.dmix, and the gradient of the bias that is in a.qkv
-template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, int B, int NQ) {
-    int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = m->dims.D, softmax = m->config.softmax_heads;
+// Returns whether d.qkv_bias has its gradient
+template <class T> static bool attend_to_all_backward(const Model* m, Params p, Params d, Acts<T> a, Dims s, int B) {
+    int N = s.N, NQ = s.NQ, C = s.C, H = s.H, D = s.D, softmax = m->config.softmax_heads;
     int first = softmax * D;
     bool bias_summed = false;
-    KaratDims k = karat_dims(m, B, NQ);
+    KaratDims k = karat_dims(m, s, B);
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT:
         if (softmax) {
@@ -380,7 +398,7 @@ template <class T> static void attend_backward(const Model* m, Params p, Params 
         break;
     case ATTN_SOFTMAX_RANK:
         rank_backward(a.dqkv, d.rank_down, d.rank_up, a.dmix, a.mix, a.lse, a.qkv, p.rank_down, p.rank_up, m->scratch,
-                      B, N, NQ, C, H, m->dims.R, m->stream);
+                      B, N, NQ, C, H, s.R, m->stream);
         break;
     case ATTN_LINEAR:
         linear_attention_backward(a.dqkv, a.dmix, a.mix, a.qkv, m->scratch, B, N, NQ, C, H, m->stream);
@@ -388,12 +406,27 @@ template <class T> static void attend_backward(const Model* m, Params p, Params 
     case ATTN_SIGMOID: case ATTN_RELU: case ATTN_POLYNOMIAL:
         pointwise_backward(a.dqkv, a.dmix, a.qkv, pointwise_kind(m->config.attn), B, N, NQ, C, H, m->stream);
     }
-    if (!bias_summed) { qkv_bias_backward(m, d, a, B, NQ); }
+    return bias_summed;
+}
+
+// a.dqkv from a.dmix, and the gradients of the biases that are in a.qkv
+template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, Dims s, int B) {
+    bool bias_summed = false;
+    if (s.local) {
+        gpsa_backward(a.dqkv, d.position, d.gating, a.dmix, a.mix, a.lse, a.qkv, p.position, p.gating, m->scratch, B, s.N,
+                      s.C, s.H, m->stream);
+    } else if (s.windows.grid) {
+        window_attention_backward(a.dqkv, d.window_table, a.dmix, a.mix, a.lse, a.qkv, p.window_table, m->scratch, B,
+                                  s.windows, s.C, s.H, s.D, m->stream);
+    } else {
+        bias_summed = attend_to_all_backward(m, p, d, a, s, B);
+    }
+    if (!bias_summed) { qkv_bias_backward(m, d, a, s, B); }
 }
 
 // a.act2 = activation(a.fc1), rows of F
-template <class T> static void mlp_activation_forward(const Model* m, Params p, Acts<T> a, int rows) {
-    int F = m->dims.F, mlp = m->config.mlp;
+template <class T> static void mlp_activation_forward(const Model* m, Params p, Acts<T> a, Dims s, int rows) {
+    int F = s.F, mlp = m->config.mlp;
     size_t n = (size_t)rows * F;
     if (mlp < ACTIVATION_COUNT) {
         activation_forward(a.act2, a.fc1, (ActivationKind)mlp, n, m->stream);
@@ -405,8 +438,8 @@ template <class T> static void mlp_activation_forward(const Model* m, Params p, 
 }
 
 // act2 = activation(fc1): a.dhidden becomes d(fc1) from d(act2), its column sums d(fc1_bias)
-template <class T> static void mlp_activation_backward(const Model* m, Params p, Params d, Acts<T> a, int rows) {
-    int F = m->dims.F, mlp = m->config.mlp;
+template <class T> static void mlp_activation_backward(const Model* m, Params p, Params d, Acts<T> a, Dims s, int rows) {
+    int F = s.F, mlp = m->config.mlp;
     if (mlp < ACTIVATION_COUNT) {
         activation_backward(a.dhidden, d.fc1_bias, a.dhidden, a.fc1, (ActivationKind)mlp, m->scratch, rows, F,
                             m->stream);
@@ -420,8 +453,8 @@ template <class T> static void mlp_activation_backward(const Model* m, Params p,
 }
 
 // a.fc2 = two KAN layers of a.ln2, in the place of the MLP
-template <class T> static void kan_mlp_forward(Model* m, Weights<T> w, Acts<T> a, int rows) {
-    int C = m->dims.C, F = m->dims.F;
+template <class T> static void kan_mlp_forward(Model* m, Weights<T> w, Acts<T> a, Dims s, int rows) {
+    int C = s.C, F = s.F;
     Basis basis = kan_basis(&m->config);
     kan_forward(a.fc1, a.ln2, w.fc1_weight, w.fc1_spline, w.fc1_bias, m->scratch, rows, C, F, basis, m->stream);
     lap(m, PART_FC1);
@@ -430,8 +463,8 @@ template <class T> static void kan_mlp_forward(Model* m, Weights<T> w, Acts<T> a
 }
 
 // a.dln from a.dbranch = d(a.fc2)
-template <class T> static void kan_mlp_backward(Model* m, Weights<T> w, Params d, Acts<T> a, int rows) {
-    int C = m->dims.C, F = m->dims.F;
+template <class T> static void kan_mlp_backward(Model* m, Weights<T> w, Params d, Acts<T> a, Dims s, int rows) {
+    int C = s.C, F = s.F;
     Basis basis = kan_basis(&m->config);
     kan_backward(a.dhidden, d.fc2_weight, d.fc2_spline, d.fc2_bias, a.dbranch, a.fc1, w.fc2_weight, w.fc2_spline,
                  m->scratch, rows, F, C, basis, m->stream);
@@ -444,22 +477,28 @@ template <class T> static void kan_mlp_backward(Model* m, Weights<T> w, Params d
 // ---------------------------------------------------------------------------------------------------------------------
 // Planning and allocation
 
-// Workspace in floats that the hungriest kernel wants
-static size_t model_scratch(const Model* m) {
-    Dims d = m->dims;
+// Workspace in floats that the hungriest kernel of a block wants, and of what is around the blocks
+static size_t block_scratch(const Model* m, Dims d) {
     int B = m->B, rows = B * d.N;
     RationalShape r = rational_shape(&m->config);
     size_t most = largest(embed_tokens_scratch(B, d.N, d.C), layer_scale_scratch(B, d.N, d.C));
     for (int columns : {1, 2, 3}) { most = largest(most, bias_backward_scratch(rows, columns * d.C)); }
     most = largest(most, linear_backward_scratch(B, d.K));
-    most = largest(most, layernorm_scratch(rows, d.C));
+    most = largest(most, largest(layernorm_scratch(rows, 2 * d.C), layernorm_scratch(rows, d.C)));
+    most = largest(most, prefix_scratch(B, d.prefix, d.C));
     most = largest(most, largest(rational_scratch(rows, d.F, r), rational_scratch(rows, d.C, r)));
     most = largest(most, activation_scratch(rows, d.F));
     if (m->config.mlp == MLP_KAN) {
         Basis basis = kan_basis(&m->config);
         most = largest(most, largest(kan_scratch(rows, d.C, d.F, basis), kan_scratch(rows, d.F, d.C, basis)));
     }
-    return largest(most, attend_scratch(m));
+    return largest(most, attend_scratch(m, d));
+}
+
+static size_t model_scratch(const Model* m) {
+    size_t most = 0;
+    for (int l = 0; l < m->dims.L; l++) { most = largest(most, block_scratch(m, dims_at(m, l))); }
+    return most;
 }
 
 // Sizes only: no buffer is there yet, so that --dry-run can tell what a run would need
@@ -475,16 +514,26 @@ static bool model_plan(Model* m, const Config* config, int classes, int B, Error
     return true;
 }
 
+// Bytes of shared memory that a block of attention wants at most
+static size_t attend_shared(const Model* m, Dims d) {
+    size_t softmax = 2 * PLAIN_ROWS * (size_t)(d.D + d.N) * sizeof(float);
+    if (d.windows.grid) { return window_plain_shared(window_dims(m->B, d.windows, d.C, d.H, d.D)); }
+    if (m->config.attn == ATTN_LINEAR && !d.local) { return linear_attention_shared(d.N, d.D); }
+    bool karat = m->config.attn == ATTN_KARAT && !d.local;
+    return karat ? largest(softmax, karat_plain_shared(karat_dims(m, d, m->B))) : softmax;
+}
+
 // Whether attention's tiles fit into the shared memory of a multiprocessor
 static bool shared_check(const Model* m, Error* err) {
-    Dims d = m->dims;
-    KaratDims k = karat_dims(m, m->B, d.N);
-    size_t bytes = 2 * PLAIN_ROWS * (size_t)(d.D + d.N) * sizeof(float);
-    if (m->config.attn == ATTN_KARAT) { bytes = largest(bytes, karat_plain_shared(k)); }
-    if (m->config.attn == ATTN_LINEAR) { bytes = linear_attention_shared(d.N, d.D); }
-    return bytes + STATIC_SHARED <= shared_limit() ||
-           set_error(err, "attention over %d tokens wants %zu bytes of the GPU's shared memory, which has %zu: use a "
-                     "larger --patch, a smaller --grid, or ./train_kat --device cpu", d.N, bytes, shared_limit());
+    for (int l = 0; l < m->dims.L; l++) {
+        Dims d = dims_at(m, l);
+        size_t bytes = attend_shared(m, d);
+        if (bytes + STATIC_SHARED > shared_limit()) {
+            return set_error(err, "attention over %d tokens wants %zu bytes of the GPU's shared memory, which has %zu: use a "
+                             "larger --patch, a smaller --grid, or ./train_kat --device cpu", d.NA, bytes, shared_limit());
+        }
+    }
+    return true;
 }
 
 static void allocate_parameters(Model* m) {
@@ -645,42 +694,44 @@ template <class T> static void take_batch(Model* m, int B, bool has_facts) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward. p: parameters as kernels read them, w: as products do.
 
-// a.ln1 = norm1(a.x), where no join has left it: in the first block, and in one that is calculated again
-template <class T> static void norm1_forward(Model* m, Params p, Acts<T> a, int B) {
-    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, LAYERNORM_EPS, B * m->dims.N,
-                      m->dims.C, m->stream);
+// a.ln1 = norm1(a.x), where no join has left it: in the first block of a stage, and in one that is calculated again
+template <class T> static void norm1_forward(Model* m, Params p, Acts<T> a, Dims s, int B) {
+    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, norm_eps(&m->config), B * s.N, s.C,
+                      m->stream);
     lap(m, PART_NORM);
 }
 
-// Tokens that block l is calculated for behind its keys and values: the first NQ, N or 1 of them
-static int queries_of(const Model* m, int l) { return l == m->dims.L - 1 ? m->dims.NQ : m->dims.N; }
-
-// Their rows of ln1, as a linear layer's input
-static LinearShape query_rows(const Model* m, int B, int NQ, int OC, int ld_out) {
-    int C = m->dims.C;
-    return {B * NQ, C, OC, NQ < m->dims.N ? m->dims.N * C : C, ld_out};
+// The rows of ln1 that have queries, as a linear layer's input
+static LinearShape query_rows(Dims s, int B, int OC, int ld_out) {
+    return {B * s.NQ, s.C, OC, s.NQ < s.N ? s.N * s.C : s.C, ld_out};
 }
 
+// The part of a bias from i on, which there need not be
+template <class T> static const T* bias_from(const T* bias, int i) { return bias ? bias + i : NULL; }
+
 // a.qkv: queries of the first NQ tokens, keys and values of all
-template <class T> static void qkv_forward(const Model* m, Weights<T> w, Acts<T> a, int B, int NQ) {
-    int N = m->dims.N, C = m->dims.C;
-    if (NQ == N) {
+template <class T> static void qkv_forward(const Model* m, Weights<T> w, Acts<T> a, Dims s, int B) {
+    int N = s.N, C = s.C;
+    if (s.local) { // values have a weight of their own
+        linear_forward_strided(a.qkv, a.ln1, w.qk_weight, w.qk_bias, {B * N, C, 2 * C, C, 3 * C}, m->stream);
+        linear_forward_strided(a.qkv + 2 * C, a.ln1, w.v_weight, w.v_bias, {B * N, C, C, C, 3 * C}, m->stream);
+    } else if (s.NQ == N) {
         linear_forward(a.qkv, a.ln1, w.qkv_weight, w.qkv_bias, B * N, C, 3 * C, m->stream);
     } else {
-        linear_forward_strided(a.qkv, a.ln1, w.qkv_weight, w.qkv_bias, query_rows(m, B, NQ, C, N * 3 * C), m->stream);
-        linear_forward_strided(a.qkv + C, a.ln1, w.qkv_weight + (size_t)C * C, w.qkv_bias + C,
+        linear_forward_strided(a.qkv, a.ln1, w.qkv_weight, w.qkv_bias, query_rows(s, B, C, N * 3 * C), m->stream);
+        linear_forward_strided(a.qkv + C, a.ln1, w.qkv_weight + (size_t)C * C, bias_from(w.qkv_bias, C),
                                {B * N, C, 2 * C, C, 3 * C}, m->stream);
     }
 }
 
 // a.proj = attention(a.x), the branch before its residual, from a.ln1
-template <class T> static void attention_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B, int NQ) {
-    int rows = B * NQ, C = m->dims.C, H = m->dims.H;
-    qkv_forward(m, w, a, B, NQ);
+template <class T> static void attention_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, Dims s, int B) {
+    int rows = B * s.NQ, C = s.C, H = s.H;
+    qkv_forward(m, w, a, s, B);
     lap(m, PART_QKV);
-    attend_forward(m, p, a, B, NQ);
+    attend_forward(m, p, a, s, B);
     if (p.gate_weight) {
-        linear_forward_strided(a.gate, a.ln1, w.gate_weight, (const float*)NULL, query_rows(m, B, NQ, H, H), m->stream);
+        linear_forward_strided(a.gate, a.ln1, w.gate_weight, (const float*)NULL, query_rows(s, B, H, H), m->stream);
         gate_forward(a.gated, a.gate, a.mix, rows, C, H, m->stream);
     }
     lap(m, PART_ATTENTION);
@@ -690,32 +741,33 @@ template <class T> static void attention_branch_forward(Model* m, Params p, Weig
 
 // a.x_mid = a.x + a.proj of the first NQ tokens, and what the MLP reads of it, in one pass: a.ln2, with GR-KAN a.act1
 template <class T>
-static void join_and_normalise(Model* m, Params p, Acts<T> a, int B, int NQ, const float* keep) {
-    int N = m->dims.N, C = m->dims.C;
+static void join_and_normalise(Model* m, Params p, Acts<T> a, Dims s, int B, const float* keep) {
+    int N = s.N, NQ = s.NQ, C = s.C;
+    float eps = norm_eps(&m->config);
     const Residual* x = NQ < N ? a.x_mid : a.x;
-    if (NQ < N) { pool_forward(a.x_mid, a.x, false, true, B, N, C, m->stream); } // class tokens; the others end here
+    if (NQ < N) { pool_forward(a.x_mid, a.x, false, 1, B, N, C, m->stream); } // class tokens; the others end here
     if (m->config.mlp == MLP_GR_KAN) {
         residual_layernorm_rational_forward(a.x_mid, a.ln2, a.act1, a.ln2_mean, a.ln2_rstd, x, a.proj, p.ls1, keep,
-                                            p.norm2_weight, p.norm2_bias, LAYERNORM_EPS, p.numerator1,
-                                            p.denominator1, B, NQ, C, rational_shape(&m->config), m->stream);
+                                            p.norm2_weight, p.norm2_bias, eps, p.numerator1, p.denominator1, B, NQ, C,
+                                            rational_shape(&m->config), m->stream);
     } else {
         residual_layernorm_forward(a.x_mid, a.ln2, a.ln2_mean, a.ln2_rstd, x, a.proj, p.ls1, keep, p.norm2_weight,
-                                   p.norm2_bias, LAYERNORM_EPS, B, NQ, C, m->stream);
+                                   p.norm2_bias, eps, B, NQ, C, m->stream);
     }
     lap(m, PART_NORM);
 }
 
 // a.fc2 = mlp(a.x_mid). again: only for what the backward reads, a.fc2 if there is LayerScale
-template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int rows, bool again) {
-    int C = m->dims.C, F = m->dims.F;
+template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, Dims s, int rows, bool again) {
+    int C = s.C, F = s.F;
     const T* inp = m->config.mlp == MLP_GR_KAN ? a.act1 : a.ln2;
     if (m->config.mlp == MLP_KAN) {
-        kan_mlp_forward(m, w, a, rows);
+        kan_mlp_forward(m, w, a, s, rows);
         return;
     }
     linear_forward(a.fc1, inp, w.fc1_weight, w.fc1_bias, rows, C, F, m->stream);
     lap(m, PART_FC1);
-    mlp_activation_forward(m, p, a, rows);
+    mlp_activation_forward(m, p, a, s, rows);
     lap(m, PART_ACTIVATION);
     if (again && !p.ls2) { return; }
     linear_forward(a.fc2, a.act2, w.fc2_weight, w.fc2_bias, rows, F, C, m->stream);
@@ -729,49 +781,96 @@ static const float* keep_of(const float* keep, int l, int branch, int B) {
 // Block l from a.x and a.ln1 up to a.fc2; keep: drop path on the device, or NULL; again: in the backward. Where the
 // head reads the class token alone, so does all of the last block but attention's keys and values.
 template <class T> static void block_forward(Model* m, float* flat, int l, int B, const float* keep, bool again) {
-    int NQ = queries_of(m, l);
+    Dims s = dims_at(m, l);
     Params p = params_at(m, flat, l);
     Weights<T> w = weights_at<T>(m, flat, l);
     Acts<T> a = acts_at<T>(m, l);
-    attention_branch_forward(m, p, w, a, B, NQ);
-    join_and_normalise(m, p, a, B, NQ, keep_of(keep, l, 0, m->B));
-    mlp_branch_forward(m, p, w, a, B * NQ, again);
+    attention_branch_forward(m, p, w, a, s, B);
+    join_and_normalise(m, p, a, s, B, keep_of(keep, l, 0, m->B));
+    mlp_branch_forward(m, p, w, a, s, B * s.NQ, again);
 }
 
-// Its output a.x_mid + a.fc2, and what reads that first, in one pass: norm1 of block l + 1, or the norm before the head
-template <class T> static void block_output(Model* m, float* flat, int l, int B, const float* keep) {
-    bool last = l == m->dims.L - 1;
-    Params p = params_at(m, flat, l), next = params_at(m, flat, last ? l : l + 1);
-    Acts<T> a = acts_at<T>(m, l), b = acts_at<T>(m, l + 1);
-    residual_layernorm_forward(b.x, last ? b.norm : b.ln1, last ? b.norm_mean : b.ln1_mean,
-                               last ? b.norm_rstd : b.ln1_rstd, a.x_mid, a.fc2, p.ls2, keep_of(keep, l, 1, m->B),
-                               last ? p.norm_weight : next.norm1_weight, last ? p.norm_bias : next.norm1_bias,
-                               LAYERNORM_EPS, B, queries_of(m, l), m->dims.C, m->stream);
-    lap(m, PART_NORM);
-}
-
-// The residual stream's start, from a.patches
-template <class T> static void embed_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
-    int S = m->dims.S, P = m->dims.P, N = m->dims.N, C = m->dims.C, patches = (S / P) * (S / P);
-    linear_forward(a.tokens, a.patches, w.patch_weight, w.patch_bias, B * patches, 3 * P * P, C, m->stream);
-    embed_tokens_forward(a.x, a.tokens, p.cls_token, p.pos_embed, B, N, C, m->stream);
+// a.x of a block from a.before, what the stream was
+template <class T> static void enter_stage_forward(Model* m, Params p, Weights<T> w, Acts<T> a, Dims s, int B) {
+    int rows = B * s.N, C = s.C;
+    float eps = norm_eps(&m->config);
+    switch (s.entry) {
+    case ENTRY_NONE: return;
+    case ENTRY_JOIN: prefix_forward(a.x, a.before, p.cls_token, p.reg_token, B, s.N, s.prefix, C, m->stream); break;
+    case ENTRY_NORM:
+        layernorm_forward(a.x, a.entry_mean, a.entry_rstd, a.before, p.patch_norm_weight, p.patch_norm_bias, eps, rows, C,
+                          m->stream);
+        break;
+    case ENTRY_MERGE:
+        patch_merge_forward(a.merged, a.before, B, 2 * s.windows.grid, C / 2, m->stream);
+        layernorm_forward(a.merged_norm, a.entry_mean, a.entry_rstd, a.merged, p.merge_norm_weight, p.merge_norm_bias, eps,
+                          rows, 2 * C, m->stream);
+        linear_forward(a.x, a.merged_norm, w.merge_weight, (const Residual*)NULL, rows, 2 * C, C, m->stream);
+    }
     lap(m, PART_PATCH_EMBED);
 }
 
+// The output of block l, a.x_mid + a.fc2, into what block l + 1 or the head reads. Where that is normalised at once, the
+// norm is in the same pass: norm1 of block l + 1, or the norm before the head.
+template <class T> static void block_output(Model* m, float* flat, int l, int B, const float* keep) {
+    bool last = l == m->dims.L - 1;
+    Dims s = dims_at(m, l), next_sizes = dims_at(m, l + 1);
+    Params p = params_at(m, flat, l), next = params_at(m, flat, last ? l : l + 1);
+    Acts<T> a = acts_at<T>(m, l), b = acts_at<T>(m, l + 1);
+    const float* kept = keep_of(keep, l, 1, m->B);
+    if (!last && next_sizes.entry != ENTRY_NONE) {
+        residual_forward(b.before, a.x_mid, a.fc2, p.ls2, kept, B, s.NQ, s.C, m->stream);
+        enter_stage_forward(m, next, weights_at<T>(m, flat, l + 1), b, next_sizes, B);
+        norm1_forward(m, next, b, next_sizes, B);
+    } else if (last && m->config.fc_norm) {
+        residual_forward(b.x, a.x_mid, a.fc2, p.ls2, kept, B, s.NQ, s.C, m->stream);
+    } else {
+        residual_layernorm_forward(b.x, last ? b.norm : b.ln1, last ? b.norm_mean : b.ln1_mean,
+                                   last ? b.norm_rstd : b.ln1_rstd, a.x_mid, a.fc2, p.ls2, kept,
+                                   last ? p.norm_weight : next.norm1_weight, last ? p.norm_bias : next.norm1_bias,
+                                   norm_eps(&m->config), B, s.NQ, s.C, m->stream);
+    }
+    lap(m, PART_NORM);
+}
+
+// The residual stream's start, from a.patches, and what the first block reads of it
+template <class T> static void embed_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
+    Dims s = dims_at(m, 0);
+    int P = s.P, C = s.C, patches = s.S / P * (s.S / P);
+    bool enters = s.entry != ENTRY_NONE, joined = s.prefix && !enters; // class tokens are there, and have positions
+    linear_forward(a.tokens, a.patches, w.patch_weight, w.patch_bias, B * patches, 3 * P * P, C, m->stream);
+    embed_tokens_forward(enters ? a.before : a.x, a.tokens, joined ? p.cls_token : NULL, p.pos_embed, B,
+                         patches + (joined ? s.prefix : 0), C, m->stream);
+    lap(m, PART_PATCH_EMBED);
+    enter_stage_forward(m, p, w, a, s, B);
+    norm1_forward(m, p, a, s, B);
+}
+
+// a.logits from what the blocks have made, a.norm of it or a.x: a norm and a mean over tokens, in either order, and the
+// head
+template <class T> static void head_forward(Model* m, Params p, Weights<T> w, Acts<T> a, Dims s, int B) {
+    bool mean = m->config.pool == POOL_AVG, mean_first = m->config.fc_norm;
+    if (mean_first) {
+        pool_forward(a.pooled, a.x, mean, s.prefix, B, s.N, s.C, m->stream);
+        layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, a.pooled, p.norm_weight, p.norm_bias, norm_eps(&m->config), B,
+                          s.C, m->stream);
+    } else {
+        pool_forward(a.pooled, a.norm, mean, s.prefix, B, s.N, s.C, m->stream);
+    }
+    linear_forward(a.logits, mean_first ? a.norm : a.pooled, w.head_weight, p.head_bias, B, s.C, s.K, m->stream);
+    lap(m, PART_HEAD);
+}
+
 template <class T> static void forward(Model* m, float* flat, int B, const float* keep) {
-    int NQ = m->dims.NQ, C = m->dims.C, L = m->dims.L;
+    int L = m->dims.L;
     Params p = params_at(m, flat, 0);
     Weights<T> w = weights_at<T>(m, flat, 0);
-    Acts<T> a = acts_at<T>(m, L);
     embed_forward(m, p, w, acts_at<T>(m, 0), B);
-    norm1_forward(m, p, acts_at<T>(m, 0), B);
     for (int l = 0; l < L; l++) {
         block_forward<T>(m, flat, l, B, keep, false);
         block_output<T>(m, flat, l, B, keep);
     }
-    pool_forward(a.pooled, a.norm, m->config.pool == POOL_AVG, p.cls_token != NULL, B, NQ, C, m->stream);
-    linear_forward(a.logits, a.pooled, w.head_weight, p.head_bias, B, C, m->dims.K, m->stream);
-    lap(m, PART_HEAD);
+    head_forward(m, p, w, acts_at<T>(m, L), dims_at(m, L), B);
 }
 
 // What products read of the running mean, once it has changed
@@ -842,31 +941,40 @@ static const float* model_losses(const Model* m) { return m->host_losses; }
 
 // A branch joined the stream of so many tokens, which was then normalised: dx += what comes through the norm from
 // a.dln (begins: dx =), and a.dbranch, the gradient of that branch: of attention (0) or the MLP (1) of block l; l < 0:
-// none joins before block 0. Its column sums are the gradient of the bias of proj or fc2, but a KAN sums its own.
+// none joined. Its column sums are the gradient of the bias of proj or fc2, but a KAN sums its own.
 template <class T, class G>
 static void joined_norm_backward(Model* m, float* dweight, float* dbias, G* dx, bool begins, const Residual* x,
                                  const float* weight, const float* mean, const float* rstd, int l, int branch, int B,
-                                 int tokens, const float* keep) {
+                                 int tokens, int C, const float* keep) {
     Params p = params_at(m, m->params, l < 0 ? 0 : l), d = params_at(m, m->grads, l < 0 ? 0 : l);
     Acts<T> a = acts_at<T>(m, 0);
     float* branch_bias = branch == 0 ? d.proj_bias : m->config.mlp == MLP_KAN ? NULL : d.fc2_bias;
     layernorm_residual_backward(dx, l < 0 ? NULL : a.dbranch, l < 0 ? NULL : branch_bias, dweight, dbias,
                                 begins ? NULL : dx, a.dln, x, weight, mean, rstd, branch == 0 ? p.ls1 : p.ls2,
-                                keep_of(keep, l < 0 ? 0 : l, branch, m->B), m->scratch, B, tokens, m->dims.C,
-                                m->stream);
+                                keep_of(keep, l < 0 ? 0 : l, branch, m->B), m->scratch, B, tokens, C, m->stream);
     lap(m, PART_NORM);
 }
 
+// Where no norm stands behind the MLP of block l: a.dbranch, and the gradient of fc2's bias
+template <class T, class G> static void last_branch_backward(Model* m, G* dx, int l, int B, const float* keep) {
+    Dims s = dims_at(m, l);
+    Params p = params_at(m, m->params, l), d = params_at(m, m->grads, l);
+    Acts<T> a = acts_at<T>(m, l);
+    residual_backward(a.dbranch, dx, p.ls2, keep_of(keep, l, 1, m->B), B, s.NQ, s.C, m->stream);
+    if (m->config.mlp != MLP_KAN) { bias_backward(d.fc2_bias, a.dbranch, s.C, m->scratch, B * s.NQ, s.C, m->stream); }
+    lap(m, PART_RESIDUAL);
+}
+
 // a.dln = d(norm2's output) given a.dbranch = d(fc2 output)
-template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int rows) {
-    int C = m->dims.C, F = m->dims.F;
+template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, Dims s, int rows) {
+    int C = s.C, F = s.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
     if (m->config.mlp == MLP_KAN) {
-        kan_mlp_backward(m, w, d, a, rows);
+        kan_mlp_backward(m, w, d, a, s, rows);
     } else {
         linear_backward(a.dhidden, d.fc2_weight, NULL, a.dbranch, a.act2, w.fc2_weight, NULL, rows, F, C, m->stream);
         lap(m, PART_FC2);
-        mlp_activation_backward(m, p, d, a, rows);
+        mlp_activation_backward(m, p, d, a, s, rows);
         lap(m, PART_ACTIVATION);
         linear_backward(a.dln, d.fc1_weight, NULL, a.dhidden, gr_kan ? a.act1 : a.ln2, w.fc1_weight, NULL, rows, C, F,
                         m->stream);
@@ -880,33 +988,38 @@ template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T
 }
 
 // a.dln = d(norm1's output) from a.dqkv
-template <class T> static void qkv_backward(const Model* m, Weights<T> w, Params d, Acts<T> a, int B, int NQ) {
-    int N = m->dims.N, C = m->dims.C;
-    if (NQ == N) {
+template <class T> static void qkv_backward(const Model* m, Weights<T> w, Params d, Acts<T> a, Dims s, int B) {
+    int N = s.N, C = s.C;
+    if (s.local) {
+        linear_backward_strided(a.dln, 0, d.qk_weight, NULL, a.dqkv, a.ln1, w.qk_weight, NULL,
+                                {B * N, C, 2 * C, C, 3 * C}, m->stream);
+        linear_backward_strided(a.dln, 1, d.v_weight, NULL, a.dqkv + 2 * C, a.ln1, w.v_weight, NULL,
+                                {B * N, C, C, C, 3 * C}, m->stream);
+    } else if (s.NQ == N) {
         linear_backward(a.dln, d.qkv_weight, NULL, a.dqkv, a.ln1, w.qkv_weight, NULL, B * N, C, 3 * C, m->stream);
     } else {
         size_t at = (size_t)C * C; // where the keys' weight begins
         linear_backward_strided(a.dln, 0, d.qkv_weight + at, NULL, a.dqkv + C, a.ln1, w.qkv_weight + at, NULL,
                                 {B * N, C, 2 * C, C, 3 * C}, m->stream);
         linear_backward_strided(a.dln, 1, d.qkv_weight, NULL, a.dqkv, a.ln1, w.qkv_weight, NULL,
-                                query_rows(m, B, NQ, C, N * 3 * C), m->stream);
+                                query_rows(s, B, C, N * 3 * C), m->stream);
     }
 }
 
 // a.dln = d(norm1's output) given a.dbranch = d(proj output)
 template <class T>
-static void attention_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, int B, int NQ) {
-    int rows = B * NQ, C = m->dims.C, H = m->dims.H;
+static void attention_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, Dims s, int B) {
+    int rows = B * s.NQ, C = s.C, H = s.H;
     linear_backward(a.dmix, d.proj_weight, NULL, a.dbranch, p.gate_weight ? a.gated : a.mix, w.proj_weight, NULL, rows,
                     C, C, m->stream);
     lap(m, PART_PROJ);
     if (p.gate_weight) { gate_backward(a.dmix, a.dgate, a.dmix, a.gate, a.mix, rows, C, H, m->stream); }
-    attend_backward(m, p, d, a, B, NQ);
+    attend_backward(m, p, d, a, s, B);
     lap(m, PART_ATTENTION);
-    qkv_backward(m, w, d, a, B, NQ);
+    qkv_backward(m, w, d, a, s, B);
     if (p.gate_weight) { // which has the same input
         linear_backward_strided(a.dln, 1, d.gate_weight, NULL, a.dgate, a.ln1, w.gate_weight, NULL,
-                                query_rows(m, B, NQ, H, H), m->stream);
+                                query_rows(s, B, H, H), m->stream);
     }
     lap(m, PART_QKV);
 }
@@ -922,66 +1035,122 @@ template <class Part> static void with_stream_grad(const Model* m, Part part) {
 
 // d(layer_scale) of one branch, given dx behind it, of so many tokens
 template <class T, class G>
-static void branch_scale_backward(Model* m, float* dlayer_scale, const G* dx, const T* branch, int B, int tokens,
+static void branch_scale_backward(Model* m, float* dlayer_scale, const G* dx, const T* branch, int B, Dims s,
                                   const float* keep) {
     if (!dlayer_scale) { return; }
-    layer_scale_backward(dlayer_scale, dx, branch, keep, m->scratch, B, tokens, m->dims.C, m->stream);
+    layer_scale_backward(dlayer_scale, dx, branch, keep, m->scratch, B, s.NQ, s.C, m->stream);
     lap(m, PART_RESIDUAL);
 }
 
 // The gradient of the stream where NQ tokens go on, (B,NQ,C)
-template <class G, class T> static G* stream_gradient(const Model* m, Acts<T> a, int NQ) {
-    return (G*)(NQ < m->dims.N ? a.dx_token : a.dx);
+template <class G, class T> static G* stream_gradient(Acts<T> a, Dims s) {
+    return (G*)(s.NQ < s.N ? a.dx_token : a.dx);
+}
+
+// a.dx of a.before from that of a.x
+template <class T, class G>
+static void enter_stage_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, Dims s, int B) {
+    int N = s.N, C = s.C, rows = B * N;
+    G *dx = (G*)a.dx, *aside = (G*)a.dx_aside;
+    size_t bytes = (size_t)rows * C * sizeof(G);
+    switch (s.entry) {
+    case ENTRY_NONE: return;
+    case ENTRY_JOIN:
+        copy(aside, dx, bytes, cudaMemcpyDeviceToDevice, m->stream);
+        prefix_backward(dx, d.cls_token, d.reg_token, aside, m->scratch, B, N, s.prefix, C, m->stream);
+        break;
+    case ENTRY_NORM:
+        copy(aside, dx, bytes, cudaMemcpyDeviceToDevice, m->stream);
+        layernorm_residual_backward(dx, (G*)NULL, NULL, d.patch_norm_weight, d.patch_norm_bias, (const G*)NULL, aside,
+                                    a.before, p.patch_norm_weight, a.entry_mean, a.entry_rstd, (const float*)NULL,
+                                    (const float*)NULL, m->scratch, B, N, C, m->stream);
+        break;
+    case ENTRY_MERGE: // of twice the width
+        residual_backward(a.dbranch, dx, NULL, NULL, B, N, C, m->stream); // as T
+        linear_backward(a.dln, d.merge_weight, NULL, a.dbranch, a.merged_norm, w.merge_weight, NULL, rows, 2 * C, C,
+                        m->stream);
+        joined_norm_backward<T>(m, d.merge_norm_weight, d.merge_norm_bias, aside, true, a.merged, p.merge_norm_weight,
+                                a.entry_mean, a.entry_rstd, -1, 1, B, N, 2 * C, NULL);
+        patch_merge_backward(dx, aside, B, 2 * s.windows.grid, C / 2, m->stream);
+    }
+    lap(m, PART_PATCH_EMBED);
 }
 
 // Block l, given the stream's gradient at its output and a.dbranch = d(a.fc2): a.dx of its input, and a.dbranch of the
 // block before
 template <class T, class G> static void block_backward(Model* m, int l, int B, const float* keep) {
-    int N = m->dims.N, C = m->dims.C, NQ = queries_of(m, l);
+    Dims s = dims_at(m, l);
+    int N = s.N, NQ = s.NQ, C = s.C;
     Params p = params_at(m, m->params, l), d = params_at(m, m->grads, l);
     Weights<T> w = weights_at<T>(m, m->params, l);
     Acts<T> a = acts_at<T>(m, l);
-    G *dx = stream_gradient<G>(m, a, NQ), *dx_all = stream_gradient<G>(m, a, N);
+    G *dx = stream_gradient<G>(a, s), *dx_all = (G*)a.dx;
+    bool enters = s.entry != ENTRY_NONE;
     if (m->config.recompute && l < m->dims.L - 1) { // the last is there
-        norm1_forward(m, p, a, B);
+        norm1_forward(m, p, a, s, B);
         block_forward<T>(m, m->params, l, B, keep, true);
     }
-    branch_scale_backward(m, d.ls2, dx, a.fc2, B, NQ, keep_of(keep, l, 1, m->B));
-    mlp_branch_backward(m, p, w, d, a, B * NQ);
+    branch_scale_backward(m, d.ls2, dx, a.fc2, B, s, keep_of(keep, l, 1, m->B));
+    mlp_branch_backward(m, p, w, d, a, s, B * NQ);
     joined_norm_backward<T>(m, d.norm2_weight, d.norm2_bias, dx, false, a.x_mid, p.norm2_weight, a.ln2_mean, a.ln2_rstd,
-                            l, 0, B, NQ, keep);
-    branch_scale_backward(m, d.ls1, dx, a.proj, B, NQ, keep_of(keep, l, 0, m->B));
-    attention_branch_backward(m, p, w, d, a, B, NQ);
-    if (NQ < N) { pool_backward(dx_all, dx, false, true, B, N, C, m->stream); } // zero for the tokens that end here
+                            l, 0, B, NQ, C, keep);
+    branch_scale_backward(m, d.ls1, dx, a.proj, B, s, keep_of(keep, l, 0, m->B));
+    attention_branch_backward(m, p, w, d, a, s, B);
+    if (NQ < N) { pool_backward(dx_all, dx, false, 1, B, N, C, m->stream); } // zero for the tokens that end here
     joined_norm_backward<T>(m, d.norm1_weight, d.norm1_bias, dx_all, false, a.x, p.norm1_weight, a.ln1_mean, a.ln1_rstd,
-                            l - 1, 1, B, N, keep);
+                            enters ? -1 : l - 1, 1, B, N, C, keep);
+    if (!enters) { return; }
+    enter_stage_backward<T, G>(m, p, w, d, a, s, B);
+    if (l > 0) { last_branch_backward<T>(m, dx_all, l - 1, B, keep); }
 }
 
 // a.dbranch takes the gradient of a.tokens
 template <class G, class T> static void embed_backward(Model* m, Params d, Acts<T> a, int B) {
-    int S = m->dims.S, P = m->dims.P, N = m->dims.N, C = m->dims.C, patches = (S / P) * (S / P);
-    embed_tokens_backward(a.dbranch, d.cls_token, d.pos_embed, stream_gradient<G>(m, a, N), m->scratch, B, N, C,
-                          m->stream);
+    Dims s = dims_at(m, 0);
+    int P = s.P, C = s.C, patches = s.S / P * (s.S / P);
+    bool joined = s.prefix && s.entry == ENTRY_NONE;
+    embed_tokens_backward(a.dbranch, joined ? d.cls_token : NULL, d.pos_embed, (G*)a.dx, m->scratch, B,
+                          patches + (joined ? s.prefix : 0), C, m->stream);
     linear_backward((T*)NULL, d.patch_weight, d.patch_bias, a.dbranch, a.patches, (const T*)NULL, m->scratch,
                     B * patches, 3 * P * P, C, m->stream);
     lap(m, PART_PATCH_EMBED);
 }
 
+// The stream's gradient behind the blocks, dx, and a.dbranch of the last one's MLP, from a.dlogits
+template <class T, class G>
+static void head_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, G* dx, Dims s, int B, const float* keep) {
+    bool mean = m->config.pool == POOL_AVG;
+    int N = s.N, C = s.C, last = m->dims.L - 1;
+    G* aside = (G*)a.dx_aside;
+    if (m->config.fc_norm) {
+        linear_backward(a.dln, d.head_weight, d.head_bias, a.dlogits, a.norm, w.head_weight, m->scratch, B, C, s.K,
+                        m->stream);
+        layernorm_residual_backward(aside, (T*)NULL, NULL, d.norm_weight, d.norm_bias, (const G*)NULL, a.dln, a.pooled,
+                                    p.norm_weight, a.norm_mean, a.norm_rstd, (const float*)NULL, (const float*)NULL,
+                                    m->scratch, B, 1, C, m->stream);
+        pool_backward(dx, aside, mean, s.prefix, B, N, C, m->stream);
+        lap(m, PART_HEAD);
+        last_branch_backward<T>(m, dx, last, B, keep);
+        return;
+    }
+    linear_backward(a.dpooled, d.head_weight, d.head_bias, a.dlogits, a.pooled, w.head_weight, m->scratch, B, C, s.K,
+                    m->stream);
+    pool_backward(a.dln, a.dpooled, mean, s.prefix, B, N, C, m->stream);
+    lap(m, PART_HEAD);
+    joined_norm_backward<T>(m, d.norm_weight, d.norm_bias, dx, true, a.x, p.norm_weight, a.norm_mean, a.norm_rstd, last, 1,
+                            B, N, C, keep);
+}
+
 // From a.logits on, the loss included
 template <class T, class G> static void backward(Model* m, int B, const float* keep, float dloss) {
-    int NQ = m->dims.NQ, C = m->dims.C, L = m->dims.L, K = m->dims.K;
+    int L = m->dims.L, K = m->dims.K;
     Params p = params_at(m, m->params, 0), d = params_at(m, m->grads, 0);
-    Weights<T> w = weights_at<T>(m, m->params, 0);
     Acts<T> a = acts_at<T>(m, L);
     Facts facts = facts_at(m, m->facts);
     cross_entropy(a.losses, a.hits, a.dlogits, a.logits, facts.targets, facts.labels, dloss, B, K, m->stream);
     add_batch(&m->sums->loss, &m->sums->hits, a.losses, a.hits, B, m->stream);
-    linear_backward(a.dpooled, d.head_weight, d.head_bias, a.dlogits, a.pooled, w.head_weight, m->scratch, B, C, K,
-                    m->stream);
-    pool_backward(a.dln, a.dpooled, m->config.pool == POOL_AVG, p.cls_token != NULL, B, NQ, C, m->stream);
-    lap(m, PART_HEAD);
-    joined_norm_backward<T>(m, d.norm_weight, d.norm_bias, stream_gradient<G>(m, a, NQ), true, a.x, p.norm_weight,
-                            a.norm_mean, a.norm_rstd, L - 1, 1, B, NQ, keep);
+    head_backward<T>(m, p, weights_at<T>(m, m->params, 0), d, a, stream_gradient<G>(a, dims_at(m, L - 1)), dims_at(m, L),
+                     B, keep);
     for (int l = L - 1; l >= 0; l--) { block_backward<T, G>(m, l, B, keep); }
     embed_backward<G>(m, d, acts_at<T>(m, 0), B);
 }
@@ -1107,18 +1276,16 @@ static bool activation_finite(const Model* m, const Activation* a, const char* v
 
 // Names the first activation of the last batch, in the order of the forward, that holds a NaN or Inf; false: none does
 static bool name_bad_activation(const Model* m, int B, char name[160]) {
-    // What has no copy a block comes before the blocks up to x, behind them from there
-    for (int l = 0; l <= m->dims.L; l++) {
+    int L = m->dims.L;
+    for (int l = 0; l <= L; l++) {
+        BlockPlace at = place_in(m->acts_table.depths, l);
         for (int i = 0; i < SAVED_ROWS; i++) {
             const Activation* a = &m->acts_table.row[i];
-            bool every_block = a->copies > 1;
-            bool here = every_block ? (size_t)l < a->copies : l == (i < ACT_x ? 0 : m->dims.L);
-            size_t count = (size_t)(i == ACT_tokens ? B * (m->dims.N - (m->config.pool == POOL_TOKEN)) : B);
-            count *= i == ACT_tokens ? m->dims.C : (size_t)l + 1 < a->copies ? a->per_image : a->last;
-            const char* values = m->acts + a->offset + (every_block ? l * a->stride : 0);
-            if (!here || !a->copies || activation_finite(m, a, values, count)) { continue; }
+            bool first = i <= ACT_tokens; // in front of the blocks
+            size_t count = first ? (l == 0 ? a->of_end : 0) : activation_elements(a, at, l, L);
+            if (!count || activation_finite(m, a, m->acts + activation_offset(a, at), B * count)) { continue; }
             int used = snprintf(name, 160, "activation %s", a->name);
-            if (every_block) { snprintf(name + used, (size_t)(160 - used), " of block %d", l); }
+            if (a->keeping != ONCE) { snprintf(name + used, (size_t)(160 - used), " of block %d", l); }
             return true;
         }
     }

@@ -7,7 +7,7 @@
 // Images are stored as X, patches and tokens as T, out as the residual stream R, dout as its gradient G. Bytes moved an
 // element: sizeof(X) + sizeof(T) for the patches, sizeof(T) + sizeof(R) for the tokens, and 4 a position and channel.
 #pragma once
-#include "partials.cuh"
+#include "prefix.cuh"
 
 // Blocks (part of an image, image)
 template <int W, class T, class X>
@@ -45,12 +45,12 @@ __global__ void embed_tokens_forward_kernel(R* out, const T* tokens, const float
     } else {
         load(value, tokens + b * (N * C - first) + at - first);
     }
-    load(position, pos_embed + at);
-    for (int i = 0; i < W; i++) { value[i] += position[i]; }
+    if (pos_embed) { load(position, pos_embed + at); }
+    for (int i = 0; pos_embed && i < W; i++) { value[i] += position[i]; }
     store(out + b * N * C + at, value);
 }
 
-// out (B, N, C); tokens (B, T, C); cls_token (C) or NULL; pos_embed (N, C)
+// out (B, N, C); tokens (B, T, C); cls_token (C) or NULL; pos_embed (N, C) or NULL
 template <class R, class T>
 inline void embed_tokens_forward(R* out, const T* tokens, const float* cls_token, const float* pos_embed, int B, int N,
                                  int C, cudaStream_t stream) {
@@ -62,34 +62,19 @@ inline void embed_tokens_forward(R* out, const T* tokens, const float* cls_token
     CUDA_CHECK_LAUNCH();
 }
 
-// dtokens (B, T, C) = the rows of dout (B, N, C) behind the class tokens. Blocks (part of an image, image)
-template <int W, class G, class T>
-__global__ void drop_prefix_kernel(T* dtokens, const G* dout, int N, int prefix, int C) {
-    int at = (blockIdx.x * BLOCK + threadIdx.x) * W, of_image = (N - prefix) * C;
-    size_t b = blockIdx.y;
-    if (at >= of_image) { return; }
-    float d[W];
-    load(d, dout + (b * N + prefix) * C + at);
-    store(dtokens + b * of_image + at, d);
-}
-
 static inline size_t embed_tokens_scratch(int B, int N, int C) {
     size_t positions = column_sums_scratch(B, N * C), cls = column_sums_scratch(B, C);
     return positions > cls ? positions : cls;
 }
 
-// out = [cls_token; tokens] + pos_embed: dtokens =, the parameters' +=; dcls_token is NULL without a class token
+// out = [cls_token; tokens] + pos_embed: dtokens =, the parameters' +=; dcls_token and dpos_embed are NULL where there is
+// none
 template <class G, class T>
 inline void embed_tokens_backward(T* dtokens, float* dcls_token, float* dpos_embed, const G* dout, float* scratch,
                                   int B, int N, int C, cudaStream_t stream) {
     int prefix = dcls_token ? 1 : 0;
     TensorTerm<G> images = {dout, (size_t)N * C};
-    column_sums(dpos_embed, images, scratch, B, N * C, stream);
+    if (dpos_embed) { column_sums(dpos_embed, images, scratch, B, N * C, stream); }
     if (dcls_token) { column_sums(dcls_token, images, scratch, B, C, stream); }
-    with_width(vectorises(C, dtokens, dout), [=](auto width) {
-        constexpr int W = width.value;
-        dim3 blocks(ceil_div((N - prefix) * C, BLOCK * W), B);
-        drop_prefix_kernel<W><<<blocks, BLOCK, 0, stream>>>(dtokens, dout, N, prefix, C);
-    });
-    CUDA_CHECK_LAUNCH();
+    drop_prefix(dtokens, dout, B, N, prefix, C, stream);
 }

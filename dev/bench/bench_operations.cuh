@@ -123,8 +123,8 @@ static void time_stream(Operations* o) {
     double of_dx = (double)stream_grad_size(&m->config);
     operation(o, "norm, residual backward", 2 * L + 1, n * (2 * E + S + 2 * of_dx), 0, [=](BlockTensors t, int l) {
         with_stream_grad(m, [=](auto g) {
-            joined_norm_backward<bf16>(m, t.d.norm1_weight, t.d.norm1_bias, stream_gradient<decltype(g)>(m, t.a, N),
-                                       false, t.a.x, t.p.norm1_weight, t.a.ln1_mean, t.a.ln1_rstd, l, 1, B, N, NULL);
+            joined_norm_backward<bf16>(m, t.d.norm1_weight, t.d.norm1_bias, (decltype(g)*)t.a.dx, false, t.a.x,
+                                       t.p.norm1_weight, t.a.ln1_mean, t.a.ln1_rstd, l, 1, B, N, C, NULL);
         });
     });
 }
@@ -132,16 +132,16 @@ static void time_stream(Operations* o) {
 // Residual and normalisation in one, with GR-KAN its first rational too; and the MLP's activations
 static void time_activations(Operations* o) {
     Model* m = o->m;
-    Dims d = m->dims;
+    Dims d = dims_at(m, 0);
     int B = m->B, rows = B * d.N, L = whole_blocks(m);
     double n = (double)rows * d.C, h = (double)rows * d.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
     RationalShape r = rational_shape(&m->config);
     cudaStream_t s = m->stream;
     operation(o, gr_kan ? "residual, norm, rational" : "residual, norm", L, n * (2 * S + (gr_kan ? 3 : 2) * E), 0,
-              [=](BlockTensors t, int) { join_and_normalise(m, t.p, t.a, B, d.N, NULL); });
+              [=](BlockTensors t, int) { join_and_normalise(m, t.p, t.a, d, B, NULL); });
     operation(o, gr_kan ? "rational" : "gelu", L, 2 * E * h, 0, [=](BlockTensors t, int) {
-        mlp_activation_forward(m, t.p, t.a, rows);
+        mlp_activation_forward(m, t.p, t.a, d, rows);
     });
     // not in place, as the trainer has it: after many calls nothing but zeros would be left
     operation(o, gr_kan ? "rational backward" : "gelu backward", L, 3 * E * h, 0, [=](BlockTensors t, int) {
@@ -161,7 +161,7 @@ static void time_activations(Operations* o) {
 
 static void time_attention(Operations* o) {
     Model* m = o->m;
-    Dims d = m->dims;
+    Dims d = dims_at(m, 0);
     int B = m->B, L = whole_blocks(m);
     bool karat = m->config.attn == ATTN_KARAT;
     double n = (double)B * d.N * d.C, kept = 4.0 * B * d.H * d.N * (karat ? d.R : 1); // z, or the log-sum-exp
@@ -170,10 +170,10 @@ static void time_attention(Operations* o) {
     snprintf(name, sizeof name, karat ? "karat, G = %d" : "attention", d.G);
     snprintf(backward, sizeof backward, "%s, backward", name);
     operation(o, name, L, 4 * E * n + kept, forward, [=](BlockTensors t, int) {
-        attend_forward(m, t.p, t.a, B, d.N);
+        attend_forward(m, t.p, t.a, d, B);
     });
     operation(o, backward, L, (karat ? 7 : 8) * E * n + kept, 2 * forward + logits, [=](BlockTensors t, int) {
-        attend_backward(m, t.p, t.d, t.a, B, d.N);
+        attend_backward(m, t.p, t.d, t.a, d, B);
     });
 }
 

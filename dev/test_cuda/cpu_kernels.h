@@ -35,8 +35,8 @@ typedef struct {
     void (*residual_backward)(float* dbranch, float* dlayer_scale, const float* dout, const float* branch,
                               const float* layer_scale, const float* keep, float* scratch, int B, int N, int C);
     size_t (*residual_scratch)(int B, int N, int C);
-    void (*pool_forward)(float* out, const float* x, bool average, bool has_cls, int B, int N, int C);
-    void (*pool_backward)(float* dx, const float* dout, bool average, bool has_cls, int B, int N, int C);
+    void (*pool_forward)(float* out, const float* x, bool average, int prefix, int B, int N, int C);
+    void (*pool_backward)(float* dx, const float* dout, bool average, int prefix, int B, int N, int C);
 
     void (*extract_patches)(float* patches, const float* images, int B, int S, int P);
     void (*patch_embed_backward)(float* dweight, float* dbias, float* dcls_token, float* dpos_embed, const float* dout,

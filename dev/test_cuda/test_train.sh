@@ -77,6 +77,10 @@ while read -r flags; do gradients+=("$fp32 $flags"); done <<'MODELS'
 --model vit-mini --attn-gate --attn-init impulse --depth 2 --recompute
 --model kat-mini-g3b --softmax-heads 1 --attn-gate
 --model kan-mini --depth 2
+--model vit-mini --reg-tokens 1 --no-embed-class --pool avg --fc-norm --qkv-bias off
+--model convit-mini --depth 3 --qkv-bias on --layer-scale 0.1 --recompute
+--model convit-mini --depth 2 --local-blocks 1 --attn karat --karat-mode universal --mlp gr-kan
+--model swin-mini --dim 8 --depth 1,2,1 --heads 2,2,4 --window-size 2 --mlp gr-kan --layer-scale 0.1 --recompute
 --model vit-mini --hflip 0.5 --crop-padding 5 --mixup 0.8 --smoothing 0.1
 --model vit-mini --hflip 0.5 --crop-padding 4 --cutmix 1 --image-size 32 --patch 8
 --model vit-mini --hflip 0.5 --rrc --mixup 0.8 --cutmix 1 --reprob 0.5 --remode const --image-size 40 --patch 8 --data-on-gpu off
@@ -94,6 +98,8 @@ while read -r flags; do gradients+=("$bf16 --precision bf16 $flags"); done <<'MO
 --model vit-mini --attn-gate
 --model kan-mini
 --model vit-mini-g3b --karat-order phi-phi
+--model convit-mini --depth 3
+--model swin-mini --dim 8 --depth 2,1 --heads 1,2 --window-size 2 --patch 4
 MODELS
 
 while read -r flags; do gradients+=("$rounded --stream-grad bf16 $flags"); done <<'MODELS'
@@ -101,6 +107,8 @@ while read -r flags; do gradients+=("$rounded --stream-grad bf16 $flags"); done 
 --model kat-mini-g3b --depth 2 --layer-scale 0.1
 --model vit-mini --pool avg --dim 21 --heads 3
 --model vit-mini --recompute --depth 3
+--model convit-mini --depth 3
+--model swin-mini --dim 8 --depth 2,1 --heads 2,2 --window-size 2
 MODELS
 gradients+=("$bf16 --precision bf16 --stream-grad bf16 --model kat-mini --depth 2")
 
