@@ -34,9 +34,11 @@ small_kat="--image-size 32 --patch 4 --dim 48 --depth 2 --heads 3
            --epochs 30 --batch-size 128 --grad-accum-steps 1 --lr 1e-3 --min-lr 1e-5 --warmup-epochs 2
            --model-ema-decay 0.999 --eval-every 5"
 small_set_karat=procedural
-small_karat="--image-size 32 --patch 4 --dim 48 --depth 4 --heads 3
-             --mixup 0 --cutmix 0
+small_steps="--mixup 0 --cutmix 0
              --epochs 30 --batch-size 64 --lr 1e-3 --warmup-epochs 2 --model-ema-decay 0.999 --eval-every 5"
+small_karat="--image-size 32 --patch 4 --dim 48 --depth 4 --heads 3 $small_steps"
+small_convit="--image-size 32 --patch 4 --dim 48 --depth 4 --heads 4 --local-blocks 2 $small_steps"
+small_swin="--image-size 32 --patch 2 --dim 24 --depth 2,2,2 --heads 2,4,8 --window-size 4 $small_steps"
 
 # ----------------------------------------------------------------------------------------------------------------------
 # The tables
@@ -104,6 +106,24 @@ list_tables() {
         imagenet) table karat-imagenet paper karat-imagenet imagenet "KArAt on ImageNet-1K" ;;
         esac
         karat_rows $d
+    done
+
+    # What the paper trains its other backbones with beside its recipe
+    local other="--opt-eps 1e-8 --model-ema-decay 0 --aa rand-m9-mstd0.5-inc1"
+    local swin="$other --color-jitter 0.3"
+    for d in cifar10:1:cifar imagenet:2:imagenet; do
+        s="paper small" b=${d#*:} g=${b%:*}
+        [ $g = 1 ] || s=paper
+        table "karat-convit-${d%%:*}" "$s" "karat-${d##*:}" "${d%%:*}" "KArAt in ConViT-Tiny's last two blocks, ${d%%:*}"
+        row softmax "--model convit-tiny $other" "$(cut -d, -f$g <<<"71.36 / 97.86,57.91 / 81.79")"
+        row g3b "--model convit-tiny-g3b $other" "$(cut -d, -f$g <<<"75.57 / 98.61,56.57 / 80.75")"
+        row g3u "--model convit-tiny-g3u $other" "$(cut -d, -f$g <<<"74.51 / 98.63,56.51 / 80.93")"
+        table "karat-swin-${d%%:*}" "$s" "karat-${d##*:}" "${d%%:*}" "KArAt in Swin-Tiny's windows, ${d%%:*}"
+        row softmax "--model swin-tiny $swin" "$(cut -d, -f$g <<<"84.83 / 99.43,76.14 / 92.81")"
+        row g3b-literal "--model swin-tiny-g3b --karat-mask literal $swin" \
+            "$(cut -d, -f$g <<<"79.34 / 98.81,73.19 / 90.97")" "" "the mask added to the logits, as to softmax's"
+        row g3b-region "--model swin-tiny-g3b --karat-mask region $swin" "" "" "sums over a token's own region (ours)"
+        row g3u "--model swin-tiny-g3u $swin" "" "" "an operator a stage (ours)"
     done
 
     table karat-grids "paper small" karat-cifar cifar10 "Fourier-KArAt's grid, CIFAR-10"
@@ -264,6 +284,8 @@ look_at() {
     if [ "$scale" = small ]; then
         data=$small_set_kat reduced=$small_kat
         [[ $recipe != karat* ]] || data=$small_set_karat reduced=$small_karat
+        [[ ${row_table[$1]} != karat-convit* ]] || reduced=$small_convit
+        [[ ${row_table[$1]} != karat-swin* ]] || reduced=$small_swin
     fi
     [ $data = procedural ] && at=$data || at=$data_root/$data
     read -rd "" -a list <<<"--recipe $recipe ${row_flags[$1]} $reduced"

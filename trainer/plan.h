@@ -25,10 +25,13 @@ static void print_length(const Config* c) {
 
 RUNS_ONCE static void print_plan(const Model* m, size_t data_bytes) {
     const Config* c = &m->config;
-    Dims d = m->dims;
+    Dims d = m->dims, first = dims_at(m, 0), shown = c->window ? first : d;
+    char depth[OPTION_TEXT_SIZE], heads[OPTION_TEXT_SIZE];
+    option_text(c, config_option("depth"), depth);
+    option_text(c, config_option("heads"), heads);
     if (c->recipe != RECIPE_NONE) { settings_print(c); }
-    printf("model      %s: C %d, %d blocks, %d heads, %d tokens, %d classes; attention %s, mlp %s\n",
-           c->model, d.C, d.L, d.H, d.N, d.K, choice_name(config_option("attn")->choices, c->attn),
+    printf("model      %s: C %d, %s blocks, %s heads, %d tokens, %d classes; attention %s, mlp %s\n",
+           c->model, shown.C, depth, heads, shown.N, d.K, choice_name(config_option("attn")->choices, c->attn),
            choice_name(config_option("mlp")->choices, c->mlp));
     printf("parameters %zu in %d tensors\n", m->table.count, tensor_count(&m->table));
     print_memory(m, data_bytes);

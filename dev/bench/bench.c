@@ -45,9 +45,9 @@ static double sgemm_rate(void) {
 }
 
 static void read_arguments(Bench* b, int argc, char** argv) {
-    static char* const standard[] = {"bench", "--image-size", "224", "--patch", "16", "--batch-size", "16"};
+    static char* const standard[] = {"bench", "--batch-size", "16"};
     b->rounds = 9;
-    snprintf(b->names, sizeof b->names, "vit-tiny,vit-tiny-g1b,vit-tiny-g3b,kat-tiny,kat-tiny-g3b");
+    snprintf(b->names, sizeof b->names, "vit-tiny,vit-tiny-g1b,vit-tiny-g3b,kat-tiny,kat-tiny-g3b,convit-tiny,swin-tiny");
     for (size_t i = 0; i < sizeof standard / sizeof standard[0]; i++) { b->words[b->count++] = standard[i]; }
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
@@ -98,13 +98,14 @@ static void print_steps(const Timed* timed, const Bench* b) {
     const char* library = matmul_library();
 #endif
     printf("\nsgemm %.1f GFLOP/s (median of %d; %s)\n\n", rate, b->rounds, library);
-    printf("%-14s %10s %10s %10s %12s   of %s\n", "step", "ms", "images/s", "GFLOP/s", "of sgemm",
+    double base_rate = 1e-6 * timed[0].model.B * train_flops(&timed[0].model) / base;
+    printf("%-14s %10s %10s %10s %12s   of %s: ms, GFLOP/s\n", "step", "ms", "images/s", "GFLOP/s", "of sgemm",
            timed[0].model.config.model);
     for (int i = 0; i < b->models; i++) {
         const Model* m = &timed[i].model;
         double ms = median(timed[i].step, b->rounds), gflops = 1e-6 * m->B * train_flops(m) / ms;
-        printf("%-14s %10.2f %10.1f %10.1f %10.1f %%   %.3f\n", m->config.model, ms, 1e3 * m->B / ms, gflops,
-               100 * gflops / rate, ms / base);
+        printf("%-14s %10.2f %10.1f %10.1f %10.1f %%   %.3f, %.3f\n", m->config.model, ms, 1e3 * m->B / ms, gflops,
+               100 * gflops / rate, ms / base, gflops / base_rate);
     }
 }
 

@@ -4,6 +4,7 @@
 #include "../../kernels/layernorm.h"
 #include "../../kernels/loss.h"
 #include "../../kernels/patch_embed.h"
+#include "../../kernels/prefix.h"
 #include "../../kernels/residual.h"
 #include "kernel_test.h"
 #include "plain_activations.h"
@@ -254,6 +255,34 @@ static void test_residual(void) {
     }
 }
 
+// x = [class token; registers; tokens]; their gradients come back, those of the tokens in front summed over the images
+static void check_prefix(int has_cls, int registers) {
+    enum { B = 3, T = 5, C = 7 };
+    int P = has_cls + registers, N = T + P;
+    float *tokens = random_floats(B * T * C, 1), *cls = random_floats(C, 2), *reg = random_floats((size_t)registers * C, 3);
+    float *dx = random_floats((size_t)B * N * C, 4), *x = guarded_floats((size_t)B * N * C), *dtokens = guarded_floats(B * T * C);
+    float *dcls = guarded_floats(C), *dreg = guarded_floats((size_t)registers * C);
+    int wrong = 0;
+    prefix_forward(x, tokens, has_cls ? cls : NULL, registers ? reg : NULL, B, N, P, C);
+    for (int c = 0; c < C; c++) { dcls[c] = 2; } // +=
+    prefix_backward(dtokens, has_cls ? dcls : NULL, registers ? dreg : NULL, dx, B, N, P, C);
+    for (int i = 0; i < B * N * C; i++) {
+        int b = i / (N * C), n = i / C % N, c = i % C, at = (b * T + n - P) * C + c;
+        float want = n < has_cls ? cls[c] : n < P ? reg[(n - has_cls) * C + c] : tokens[at];
+        wrong += x[i] != want || (n >= P && dtokens[at] != dx[i]);
+    }
+    for (int c = 0; c < P * C; c++) {
+        double sum = c < has_cls * C ? 2 : 0;
+        for (int b = 0; b < B; b++) { sum += dx[(size_t)b * N * C + c]; }
+        wrong += !(fabs(sum - (c < has_cls * C ? dcls[c] : dreg[c - has_cls * C])) < 1e-6);
+    }
+    CHECK(wrong == 0, "prefix of %d and %d: %d wrong", has_cls, registers, wrong);
+    CHECK(guards_intact(x, (size_t)B * N * C) && guards_intact(dtokens, B * T * C) && guards_intact(dcls, C) &&
+          guards_intact(dreg, (size_t)registers * C), "prefix: sentinels");
+    float* all[] = {tokens, cls, reg, dx, x, dtokens, dcls, dreg};
+    for (int i = 0; i < 8; i++) { free(all[i]); }
+}
+
 static void check_pool(int average, int has_cls) {
     enum { B = 3, N = 5, C = 7 };
     float x[B * N * C], dout[B * C], *out = guarded_floats(B * C), *dx = guarded_floats(B * N * C);
@@ -376,6 +405,7 @@ int main(void) {
     test_patch_embed();
     test_residual();
     for (int option = 0; option < 4; option++) { check_pool(option & 1, option >> 1); }
+    for (int option = 1; option < 4; option++) { check_prefix(option & 1, option & 2); }
     test_cross_entropy();
     test_rank();
     test_threads();

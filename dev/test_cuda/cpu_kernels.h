@@ -38,6 +38,10 @@ typedef struct {
     void (*pool_forward)(float* out, const float* x, bool average, int prefix, int B, int N, int C);
     void (*pool_backward)(float* dx, const float* dout, bool average, int prefix, int B, int N, int C);
 
+    void (*prefix_forward)(float* x, const float* tokens, const float* cls_token, const float* reg_token, int B, int N,
+                           int P, int C);
+    void (*prefix_backward)(float* dtokens, float* dcls_token, float* dreg_token, const float* dx, int B, int N, int P,
+                            int C);
     void (*extract_patches)(float* patches, const float* images, int B, int S, int P);
     void (*patch_embed_backward)(float* dweight, float* dbias, float* dcls_token, float* dpos_embed, const float* dout,
                                  const float* patches, float* scratch, int B, int S, int P, int C);

@@ -48,6 +48,33 @@ template <class G, class R, class T> static void test_tokens(int B, int S, int P
     check<T>("bias_backward", d_dbias, dbias, SUMS);
 }
 
+template <class G, class R> static void test_prefix(int B, int N, int C, bool has_cls, int registers) {
+    int P = has_cls + registers;
+    size_t n = (size_t)B * N * C, own = (size_t)B * (N - P) * C;
+    Floats tokens = random_values<R>(own), cls = random_values<float>(C), reg = random_values<float>(registers * C + 1);
+    Floats dx = random_values<G>(n), x(n), dtokens(own), dcls(C, 0.5f), dreg(registers * C + 1, 0.5f);
+    Device<R> d_tokens(tokens), d_x(n);
+    Device<G> d_dx(dx), d_dtokens(own);
+    Device<float> d_cls(cls), d_reg(reg), d_dcls(dcls), d_dreg(dreg), scratch(prefix_scratch(B, P, C));
+    cpu.prefix_forward(x.data(), tokens.data(), has_cls ? cls.data() : nullptr, registers ? reg.data() : nullptr, B, N, P,
+                       C);
+    prefix_forward<R>(d_x, d_tokens, has_cls ? d_cls.data : nullptr, registers ? d_reg.data : nullptr, B, N, P, C, 0);
+    check<R>("prefix_forward", d_x, x, VALUES);
+    cpu.prefix_backward(dtokens.data(), has_cls ? dcls.data() : nullptr, registers ? dreg.data() : nullptr, dx.data(), B, N,
+                        P, C);
+    prefix_backward<G>(d_dtokens, has_cls ? d_dcls.data : nullptr, registers ? d_dreg.data : nullptr, d_dx, scratch, B, N,
+                       P, C, 0);
+    check<G>("prefix dtokens", d_dtokens, dtokens, {0, 0});
+    check<float>("prefix dcls_token", d_dcls, dcls, SUMS);
+    check<float>("prefix dreg_token", d_dreg, dreg, SUMS);
+}
+
+template <class G> static void test_prefixes() {
+    test_prefix<G, float>(1, 3, 8, true, 0);
+    test_prefix<G, float>(3, 18, 65, true, 1);
+    test_prefix<G, float>(5, 20, 24, false, 4);
+}
+
 // Rows without gaps, by vectors or not, of one block's channels and of several; rows that lie apart
 template <class T> static void test_bias(int rows, int C, int ld) {
     Floats dout = random_values<T>((size_t)rows * ld), dbias(C, 0.5f), packed((size_t)rows * C);
@@ -86,6 +113,8 @@ int main(int argc, char** argv) {
     test_storage<float, float, bf16>();
     test_storage<bf16, float, bf16>();
     test_storage<bf16, float, float>();
+    test_prefixes<float>();
+    test_prefixes<bf16>();
     test_biases<float>();
     test_biases<bf16>();
     return kernel_tests_finish(argc, argv);

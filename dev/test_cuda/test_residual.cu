@@ -6,6 +6,24 @@
 // Seen in fp32 and bf16: values 9.5e-8 3.9e-3 (rounding to bf16 alone: 2^-8 of the value), dscale 2.1e-7
 static const Limits VALUES = {1e-6, 4e-3}, SUMS = {2e-6, 2e-6};
 
+// Where no norm follows at once: scale is empty without LayerScale
+template <class R, class T>
+static void test_residual(Floats x, Floats branch, Floats scale, const Floats* keep, int B, int N, int C) {
+    Floats out(x.size()), dbranch(x.size()), dscale(C), cpu_scratch(cpu.residual_scratch(B, N, C));
+    Device<R> d_x(x), d_out(x.size());
+    Device<T> d_branch(branch), d_dbranch(x.size());
+    Device<float> d_scale(scale.empty() ? Floats(1) : scale), d_keep(keep ? *keep : Floats(1));
+    const float *scales = scale.empty() ? nullptr : scale.data(), *keeps = keep ? keep->data() : nullptr;
+    const float *device_scales = scales ? d_scale.data : nullptr, *device_keeps = keeps ? d_keep.data : nullptr;
+    cpu.residual_forward(out.data(), x.data(), branch.data(), scales, keeps, B, N, C);
+    residual_forward<R, T>(d_out, d_x, d_branch, device_scales, device_keeps, B, N, C, 0);
+    check<R>("residual_forward", d_out, out, VALUES);
+    cpu.residual_backward(dbranch.data(), dscale.data(), x.data(), branch.data(), scales, keeps, cpu_scratch.data(), B, N,
+                          C);
+    residual_backward<T, R>(d_dbranch, d_x, device_scales, device_keeps, B, N, C, 0);
+    check<T>("residual_backward", d_dbranch, dbranch, VALUES);
+}
+
 template <class R, class T> static void test_layer_scale(int B, int N, int C, bool drops) {
     size_t n = (size_t)B * N * C;
     Floats branch = random_values<T>(n), dout = random_values<R>(n), keep(B), scale(C, 1), dbranch(n);
@@ -17,6 +35,8 @@ template <class R, class T> static void test_layer_scale(int B, int N, int C, bo
     Floats cpu_scratch(cpu.residual_scratch(B, N, C));
     cpu.residual_backward(dbranch.data(), dscale.data(), dout.data(), branch.data(), scale.data(),
                           drops ? keep.data() : nullptr, cpu_scratch.data(), B, N, C);
+    test_residual<R, T>(dout, branch, scale, drops ? &keep : nullptr, B, N, C);
+    test_residual<R, T>(dout, branch, {}, drops ? &keep : nullptr, B, N, C);
     layer_scale_backward<R, T>(d_dscale, d_dout, d_branch, drops ? d_keep.data : nullptr, scratch, B, N, C, 0);
     check<T>("layer_scale_backward", d_dscale, dscale, SUMS);
 }

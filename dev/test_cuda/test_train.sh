@@ -81,6 +81,8 @@ while read -r flags; do gradients+=("$fp32 $flags"); done <<'MODELS'
 --model convit-mini --depth 3 --qkv-bias on --layer-scale 0.1 --recompute
 --model convit-mini --depth 2 --local-blocks 1 --attn karat --karat-mode universal --mlp gr-kan
 --model swin-mini --dim 8 --depth 1,2,1 --heads 2,2,4 --window-size 2 --mlp gr-kan --layer-scale 0.1 --recompute
+--model swin-mini --dim 8 --depth 2,1 --heads 2,4 --window-size 2 --attn karat --karat-rank 3 --softmax-heads 1
+--model swin-mini --dim 8 --depth 2,2 --heads 2,4 --window-size 2 --attn karat --karat-mode universal --karat-mask literal
 --model vit-mini --hflip 0.5 --crop-padding 5 --mixup 0.8 --smoothing 0.1
 --model vit-mini --hflip 0.5 --crop-padding 4 --cutmix 1 --image-size 32 --patch 8
 --model vit-mini --hflip 0.5 --rrc --mixup 0.8 --cutmix 1 --reprob 0.5 --remode const --image-size 40 --patch 8 --data-on-gpu off
