@@ -12,12 +12,12 @@
 // Where the forms are: karat_tensor.cuh has the above on tensor cores, for the shapes that it takes; karat_plain.cuh
 // goes from the logits to z in every basis; karat_rank.cuh from z to out, and to z in the order Phi(W A);
 // karat_sigma.cuh from z to out where sigma is formed. Where z is projected (simplex.cuh), the latter two read that.
-// karat_window.cuh has all of it in windows of a grid.
+// karat_window.cuh and karat_window_tensor.cuh have all of it in windows of a grid.
 #pragma once
 #include "karat_rank.cuh"
 #include "karat_sigma.cuh"
 #include "karat_tensor.cuh"
-#include "karat_window.cuh"
+#include "karat_window_tensor.cuh"
 #include "partials.cuh"
 
 // ---- Workspace, in floats
@@ -175,6 +175,10 @@ static void karat_forward(T* out, float* z, const T* qkv, KaratParams params, fl
     KaratScratch s;
     karat_scratch_cut(&s, scratch, d);
     if constexpr (sizeof(T) == sizeof(bf16)) {
+        if (karat_in_windows(d) && karat_window_fits_tensor(d, params.proj_bias)) {
+            karat_window_launch_forward(out, z, qkv, s.coefs, params, d, stream);
+            return;
+        }
         if (karat_fits_tensor(d, params.proj_bias)) {
             karat_launch_forward<KARAT_WIDTH>(out, z, qkv, params, s.coefs, d, stream);
             return;
@@ -242,6 +246,11 @@ static void karat_backward(T* dqkv, KaratGrads grads, const T* dout, const float
     karat_scratch_cut(&s, scratch, d);
     CUDA_CHECK(cudaMemsetAsync(s.dcoefs, 0, s.slots_size * sizeof(float), stream));
     if constexpr (sizeof(T) == sizeof(bf16)) {
+        if (karat_in_windows(d) && karat_window_fits_tensor(d, params.proj_bias)) {
+            karat_window_launch_backward(dqkv, s.dcoefs, s.dW, s.dtable, dout, z, qkv, s.coefs, params, d, stream);
+            karat_reduce(grads, params, s, KARAT_RANK, d, stream);
+            return;
+        }
         if (karat_fits_tensor(d, params.proj_bias)) {
             auto launch = d.G == 1 ? karat_launch_backward<KARAT_WIDTH, 1, false>
                         : d.G == 2 ? karat_launch_backward<KARAT_WIDTH, 2, false>

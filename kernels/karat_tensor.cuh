@@ -117,6 +117,12 @@ __device__ inline void karat_rank_product(bf16* sums, const bf16* rank, int ld, 
     store_block(sums, D + 8, block, 1, column, KARAT_RANK, D);
 }
 
+// What windows do to a block of logits, and to the features' left factors (karat_window_tensor.cuh): here nothing
+struct KaratNoWindow {
+    __device__ void logits(float*) const {}
+    __device__ void keep_met(uint32_t*) const {}
+};
+
 // ---- Forward: blocks (up to ATTENTION_WARPS tiles of rows k, head, sample)
 
 static inline size_t karat_forward_tensor_shared(KaratDims d, int D) {
@@ -124,23 +130,27 @@ static inline size_t karat_forward_tensor_shared(KaratDims d, int D) {
     return (2 * padded * (D + 8) + padded * KARAT_RANK_LD + KARAT_RANK * (D + 8)) * sizeof(bf16);
 }
 
-// z (16,16) of a warp's rows
-template <int D>
+// z (16,16) of a warp's rows; window(tile): what is done to the logits and features of a tile of q
+template <int D, class Windows>
 __device__ inline void karat_tensor_z(float* z, const uint32_t queries[][4], const bf16* keys, const uint32_t* coefs,
-                                      float scale, KaratDims d) {
+                                      float scale, KaratDims d, Windows window) {
     for (int tile = 0; tile < karat_tiles(d.N); tile++, coefs += 2 * d.G * 128) {
         float x[8] = {};
         attention_dots<D>(x, queries, keys + tile * 16 * (D + 8));
         for (int e = 0; e < 8; e++) { x[e] *= scale; }
+        auto here = window(tile);
+        here.logits(x);
         Harmonics w;
         harmonics_start(&w, x);
         for (int m = 0; m < d.G; m++) {
             uint32_t left[4], right[4];
             karat_load_coefs(right, coefs, m);
             block_to_left(left, w.cosine);
+            here.keep_met(left);
             block_multiply(z, left, right);
             karat_load_coefs(right, coefs, d.G + m);
             block_to_left(left, w.sine);
+            here.keep_met(left);
             block_multiply(z, left, right);
             harmonics_next(&w);
         }
@@ -168,7 +178,8 @@ karat_forward_tensor(bf16* out, float* z, const bf16* qkv, const uint32_t* coefs
     uint32_t queries[D / 16][4], left[4];
     float block[8] = {}, sums[D / 16][8] = {};
     attention_load_left<D>(queries, q + first * ld, ld, count, d.D);
-    karat_tensor_z<D>(block, queries, keys, coefs + (size_t)h * tiles * 2 * d.G * 128, rsqrtf(d.D), d);
+    karat_tensor_z<D>(block, queries, keys, coefs + (size_t)h * tiles * 2 * d.G * 128, rsqrtf(d.D), d,
+                      [](int) { return KaratNoWindow(); });
     for (int e = 0; e < 8; e++) {
         int row = block_row(e), p = block_column(e);
         if (row < count && p < d.R) { z[(bh * d.NQ + first + row) * d.R + p] = block[e]; }
@@ -263,10 +274,10 @@ __device__ inline void karat_tensor_value_backward(float* dW, bf16* dv, KaratSha
 
 // The forward lines: A = Q K^T / sqrt(D); z = features(A) C, harmonics before + 1 .. before + GROUP of them. Adds to
 // one block of dA^T, rows q and columns k of which dz are, and to dC.
-template <int D, int GROUP, bool MANY>
+template <int D, int GROUP, bool MANY, class Window>
 __device__ inline void karat_tensor_block_backward(float* dA, float dC[][8], const bf16* keys, const bf16* queries,
                                                    const bf16* dz, const uint32_t* coefs, int before, float scale,
-                                                   KaratDims d) {
+                                                   KaratDims d, Window window) {
     uint32_t left[4], right[4];
     float x[8] = {}, cos1[8], sin1[8];
     #pragma unroll
@@ -275,10 +286,9 @@ __device__ inline void karat_tensor_block_backward(float* dA, float dC[][8], con
         load_right_transposed(right, queries + i, D + 8);
         block_multiply(x, left, right);
     }
-    for (int e = 0; e < 8; e++) {
-        x[e] *= scale;
-        if (!MANY) { sincos_fast(x[e], &sin1[e], &cos1[e]); }
-    }
+    for (int e = 0; e < 8; e++) { x[e] *= scale; }
+    window.logits(x);
+    for (int e = 0; !MANY && e < 8; e++) { sincos_fast(x[e], &sin1[e], &cos1[e]); }
     #pragma unroll
     for (int i = 0; i < GROUP; i++) {
         int m = before + i + 1;
@@ -298,8 +308,10 @@ __device__ inline void karat_tensor_block_backward(float* dA, float dC[][8], con
         }
         load_right(right, dz, KARAT_RANK_LD);
         block_to_left(left, cosine);
+        window.keep_met(left);
         block_multiply(dC[i], left, right);
         block_to_left(left, sine);
+        window.keep_met(left);
         block_multiply(dC[GROUP + i], left, right);
     }
 }
@@ -338,7 +350,8 @@ __device__ inline void karat_tensor_rows_backward(float dC[][8], KaratShared<D> 
         float dA[8] = {};
         if (MANY && before > 0) { karat_load_sums(dA, rows, s.dA_ld, column, wide); }
         karat_tensor_block_backward<D, GROUP, MANY>(dA, dC, s.keys + first * (D + 8), s.queries + column * (D + 8),
-                                                    s.dz + column * KARAT_RANK_LD, coefs, before, scale, d);
+                                                    s.dz + column * KARAT_RANK_LD, coefs, before, scale, d,
+                                                    KaratNoWindow());
         if (MANY && wide && before + GROUP < d.G) {
             karat_store_sums(rows, s.dA_ld, column, dA);
         } else {

@@ -54,13 +54,14 @@ __device__ inline float window_bias(WindowPlaces p, Windows w, float mask, int i
 
 // The gradient of the table's row `offset`: the sum over its pairs of places among the rows first.. of dA (rows,ld),
 // in order
-__device__ inline float window_offset_sum(const float* dA, int ld, Windows w, int offset, int first, int rows) {
+template <class T>
+__device__ inline float window_offset_sum(const T* dA, int ld, Windows w, int offset, int first, int rows) {
     int dy = offset / (2 * w.size - 1) - w.size + 1, dx = offset % (2 * w.size - 1) - w.size + 1;
     int y = first / w.size, x = first % w.size;
     float sum = 0;
     for (int i = 0; i < rows; i++) {
         bool inside = y >= dy && y - dy < w.size && x >= dx && x - dx < w.size;
-        if (inside) { sum += dA[i * ld + (y - dy) * w.size + x - dx]; }
+        if (inside) { sum += to_float(dA[i * ld + (y - dy) * w.size + x - dx]); }
         if (++x == w.size) { x = 0, y++; }
     }
     return sum;
