@@ -25,7 +25,7 @@ typedef struct {
 } Sums;
 
 // Steps of a bucket's gradients, and of its parameters. Of the latter nothing is under way at STAGE_NONE.
-typedef enum { STAGE_NONE, STAGE_WITHIN_NODE, STAGE_AMONG_NODES, STAGE_DONE } Stage;
+typedef enum { STAGE_NONE, STAGE_QUEUED, STAGE_WITHIN_NODE, STAGE_AMONG_NODES, STAGE_DONE } Stage;
 
 typedef struct {
     Stage sum, gather;          // where its gradients are, and its parameters
@@ -274,10 +274,21 @@ static inline void gather_begin(Owners* s, int b, Stage stage) {
 
 static inline void gather_move(Owners* s, int b) {
     Bucket* bucket = &s->bucket[b];
-    while (bucket->gather != STAGE_NONE && transfer_done(&bucket->gathered)) {
+    while (bucket->gather > STAGE_QUEUED && transfer_done(&bucket->gathered)) {
         bool among_nodes = bucket->gather == STAGE_AMONG_NODES;
         bucket->gather = STAGE_NONE;
         if (among_nodes) { gather_begin(s, b, STAGE_WITHIN_NODE); }
+    }
+}
+
+// Buckets are wanted one after the other: two at a time have the network, so that the first is not as late as the last.
+static inline void gather_poll(Owners* s) {
+    enum { AT_A_TIME = 2 };
+    int under_way = 0;
+    for (int b = 0; b < s->buckets.count; b++) {
+        if (s->bucket[b].gather == STAGE_QUEUED && under_way < AT_A_TIME) { gather_begin(s, b, STAGE_AMONG_NODES); }
+        gather_move(s, b);
+        under_way += s->bucket[b].gather == STAGE_AMONG_NODES;
     }
 }
 
@@ -285,10 +296,8 @@ static inline void gather_move(Owners* s, int b) {
 // What a step calls
 
 static inline void owners_poll(Owners* s) {
-    for (int b = 0; b < s->buckets.count; b++) {
-        sum_move(s, b);
-        gather_move(s, b);
-    }
+    for (int b = 0; b < s->buckets.count; b++) { sum_move(s, b); }
+    gather_poll(s);
 }
 
 static inline void owners_close(Owners* s, const GradientSum* sum, float* grads) {
@@ -347,10 +356,8 @@ static inline void owners_gather(Owners* s, float* flat) {
     if (ranks.size == 1) { return; }
     owners_settle(s);
     s->flat = flat;
-    for (int b = 0; b < s->buckets.count; b++) {
-        gather_begin(s, b, STAGE_AMONG_NODES);
-        gather_move(s, b);
-    }
+    for (int b = 0; b < s->buckets.count; b++) { s->bucket[b].gather = STAGE_QUEUED; }
+    gather_poll(s);
 }
 
 // Waits until the own granules of bucket b hold the sum of all gradients
