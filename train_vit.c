@@ -166,8 +166,11 @@ typedef struct {
     Profile profile;
 } Model;
 
-// What went before, since the last lap, was this part
-static void lap(Model* m, int part) { profile_lap(&m->profile, part); }
+// What went before, since the last lap, was this part. Messages that are under way go on.
+static void lap(Model* m, int part) {
+    profile_lap(&m->profile, part);
+    owners_poll(&m->owners);
+}
 
 static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 
