@@ -16,8 +16,11 @@ static inline const char* engine_name(void) {
     return engine_text;
 }
 
+// Open MPI's transfers by TCP both ways at once have half of a network where answers stand behind data in one connection:
+// two are made, unless the user says how many.
 static inline bool engine_begin(const char* program, Error* err) {
     int level, size = 1, rank = 0;
+    setenv("OMPI_MCA_btl_tcp_links", "2", 0);
     wait_begin();
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) == MPI_SUCCESS) {
         MPI_Comm_size(MPI_COMM_WORLD, &size);
