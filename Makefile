@@ -65,7 +65,7 @@ SAME_EVERYWHERE = $(SHELL_TESTS) $(RUN_TRAINER) \
     $(patsubst %,$(BUILD)/test_%,convert convert_folder convert_imagenet convert_index dataset fuzz_corpus log safetensors)
 
 .PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-data bench-cuda test stress test-arithmetic test-asan \
-        step-bytes roofline test-folder test-mpich test-gpu-check clean
+        step-bytes roofline networks test-folder test-mpich test-gpu-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -84,6 +84,7 @@ help:
 	@echo 'make bench-layers   shows which operations a training step spends its time in'
 	@echo 'make bench-data     times reading, decoding, resizing and augmenting of images, beside libjpeg-turbo'"'"'s own decoding'
 	@echo 'make bench-cuda     times training steps and their operations on an NVIDIA GPU, against what it can do'
+	@echo 'make networks       a run on two nodes that are network namespaces, its steps against a model, and that for 64 nodes'
 	@echo 'make roofline       what may be expected of a step on an NVIDIA GPU, by the bytes that it was counted to move'
 	@echo 'make step-bytes     counts them again, in the emulation; UPDATE=1: from then on (dev/step_bytes)'
 	@echo 'make test           builds and runs every test'
@@ -225,6 +226,16 @@ $(BUILD)/step_bytes_emu: FORCE $(CONFIG)
 
 .PHONY: FORCE
 FORCE:
+
+# Steps on several nodes, that sleep where the trainer calculates
+$(BUILD)/simulate: FOUND_FLAGS += $(MPI_FLAGS)
+$(BUILD)/simulate: FOUND_LIBS += $(MPI_LIBS)
+
+$(BUILD)/simulate: dev/scaling/simulate.c $(CONFIG)
+	$(COMPILE)
+
+networks: $(BUILD)/simulate $(BUILD)/train_kat
+	@SIMULATE=$(BUILD)/simulate TRAIN_KAT=$(BUILD)/train_kat dev/scaling/networks.sh
 
 bench: $(BUILD)/bench
 	@$<
