@@ -5,6 +5,7 @@
 #                    auto|yes|none; MPI=mpich
 #   BUILD=build      where objects go, so that builds with other settings stand side by side
 #   EXTRA_CFLAGS=    added to the flags
+#   PREFIX=/usr/local   DESTDIR=           of make install and make uninstall
 #   DEBUG=1          compiles in a fraction of the time, for a debugger (-Og -g); objects go to build/debug
 #   NVCC=nvcc        CUDA_ARCH=sm_90        the GPU to compile for (dev/cuda_toolkit.mk)
 #   FUZZ_SECONDS=60  of make fuzz, for each target           FUZZ_CC=clang
@@ -32,6 +33,8 @@ EXTRA_CFLAGS =
 EMU = plain
 FUZZ_CC = clang
 FUZZ_SECONDS = 60
+PREFIX = /usr/local
+DESTDIR =
 
 SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' DNNL='$(DNNL)' CJSON='$(CJSON)' \
            ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' JPEG='$(JPEG)' PNG='$(PNG)' ARCHIVE='$(ARCHIVE)' MPI='$(MPI)' NCCL='$(NCCL)' \
@@ -42,6 +45,7 @@ include dev/cuda_toolkit.mk
 ifneq ($(MAKECMDGOALS),clean)
 $(shell $(SETTINGS) scripts/probe.sh $(CONFIG))
 include $(CONFIG)
+$(shell scripts/version.sh $(CONFIG) $(BUILD)/version.c)
 endif
 
 # Frames stay small: the stack of a thread may be 128 KB.
@@ -64,8 +68,8 @@ RUN_TRAINER := $(patsubst dev/test/%.c,$(BUILD)/%,$(shell grep -lE "TRAIN_KAT|tr
 SAME_EVERYWHERE = $(SHELL_TESTS) $(RUN_TRAINER) \
     $(patsubst %,$(BUILD)/test_%,convert convert_folder convert_imagenet convert_index dataset fuzz_corpus log safetensors)
 
-.PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) bench bench-layers bench-data bench-cuda test stress test-arithmetic test-asan \
-        step-bytes roofline networks test-folder test-mpich test-gpu-check clean
+.PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) install uninstall dist bench bench-layers bench-data bench-cuda test stress \
+        test-arithmetic test-asan step-bytes roofline networks test-folder test-mpich test-gpu-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -99,6 +103,8 @@ help:
 	@echo 'make test-gpu-check                  scripts/gpu_check.sh with stand-ins for a GPU, and in tiny sizes on the CPU'
 	@echo 'make fuzz           looks for inputs that crash what reads files and flags, FUZZ_SECONDS=60 each: needs clang'
 	@echo 'make fuzz-kds       one of them: $(FUZZ_TARGETS)'
+	@echo 'make install        programs, man page and completion for bash and zsh into $(DESTDIR)$(PREFIX); make uninstall'
+	@echo 'make dist           an archive of the sources, of the commit that is checked out'
 	@echo 'make clean          removes what make built'
 	@echo
 	@echo 'scripts/ranks.sh N ./train_kat ...  N processes on this machine that train one model, by MPI'
@@ -129,11 +135,11 @@ $(PROGRAMS) $(CUDA_PROGRAMS): %: $(BUILD)/%
 	@cmp -s $< $@ || cp -f $< $@
 
 # What can be one of several processes
-$(BUILD)/train_kat: FOUND_FLAGS += $(MPI_FLAGS)
+$(BUILD)/train_vit.o: FOUND_FLAGS += $(MPI_FLAGS)
 $(BUILD)/train_kat: FOUND_LIBS += $(MPI_LIBS)
 
 # What writes ONNX files, and reads them back, by the schema of export/onnx.proto
-WITH_ONNX = $(BUILD)/train_kat $(BUILD)/test_onnx
+WITH_ONNX = $(BUILD)/train_vit.o $(BUILD)/train_kat $(BUILD)/test_onnx
 ifneq ($(PROTOBUF_C_LIBS),)
 $(WITH_ONNX): FOUND_FLAGS += $(PROTOBUF_C_FLAGS) -I'$(BUILD)'
 $(WITH_ONNX): FOUND_LIBS += $(PROTOBUF_C_LIBS)
@@ -143,7 +149,18 @@ endif
 $(BUILD)/onnx.pb-c.c: export/onnx.proto $(CONFIG)
 	@protoc-c -I export --c_out='$(BUILD)' $<
 
-$(BUILD)/train_kat: train_vit.c $(CONFIG)
+# An object of its own, so that another commit, which version.o knows, compiles nothing else
+$(BUILD)/train_vit.o: train_vit.c $(CONFIG)
+	$(CC) $(CFLAGS) -MMD -MP -MF $@.d -c -o $@ $<
+
+$(BUILD)/version.o: $(BUILD)/version.c
+	@$(CC) -c -o $@ $<
+
+$(BUILD)/train_kat: $(BUILD)/train_vit.o $(BUILD)/version.o
+	$(CC) $(CFLAGS) -o $@ $(filter %.o,$^) $(LDLIBS)
+
+# Makes the man page and the completion
+$(BUILD)/manual: dev/manual/manual.c $(CONFIG)
 	$(COMPILE)
 
 # What reads archives
@@ -194,7 +211,7 @@ CUDA_OPENMP = $(addprefix -Xcompiler ,$(filter -fopenmp,$(FOUND_FLAGS)))
 CUDA_LIBS = $(filter-out -L%openblas-openmp/ -lopenblas -ldnnl -lcrypto,$(FOUND_LIBS)) -lm -lpthread
 
 CUDA_COMPILE = $(NVCC) -std=c++20 -O3 $(CUDA_TARGET) -Xcompiler $(CUDA_WARNINGS) $(CUDA_OPENMP) $(CUDA_FOUND_FLAGS) \
-               -MMD -MP -MF $@.d -o $@ $< $(CUDA_LIBS) -lcublasLt -Xlinker -rpath,$(CUDA_FOLDER)/lib64
+               -MMD -MP -MF $@.d -o $@ $< $(BUILD)/version.o $(CUDA_LIBS) -lcublasLt -Xlinker -rpath,$(CUDA_FOLDER)/lib64
 NEEDS_NVCC = @command -v $(NVCC) >/dev/null || { echo '$(@F) needs the CUDA toolkit: install it, or set NVCC' >&2; exit 1; }
 
 # The compiler passes no -Wl: it has a flag of its own for the linker
@@ -202,11 +219,12 @@ COMMA = ,
 $(BUILD)/train_katcu: CUDA_FOUND_FLAGS += $(NCCL_FLAGS)
 $(BUILD)/train_katcu: CUDA_LIBS += $(subst -Wl$(COMMA),-Xlinker ,$(NCCL_LIBS))
 
-$(BUILD)/train_katcu: train_vit.cu $(CONFIG)
+# Compiling takes minutes: it says the commit at which it was compiled
+$(BUILD)/train_katcu: train_vit.cu $(CONFIG) | $(BUILD)/version.o
 	$(NEEDS_NVCC)
 	$(CUDA_COMPILE)
 
-$(BUILD)/bench_cuda: dev/bench/bench_cuda.cu $(CONFIG)
+$(BUILD)/bench_cuda: dev/bench/bench_cuda.cu $(CONFIG) | $(BUILD)/version.o
 	$(NEEDS_NVCC)
 	$(CUDA_COMPILE)
 
@@ -236,6 +254,15 @@ $(BUILD)/simulate: dev/scaling/simulate.c $(CONFIG)
 
 networks: $(BUILD)/simulate $(BUILD)/train_kat
 	@SIMULATE=$(BUILD)/simulate TRAIN_KAT=$(BUILD)/train_kat dev/scaling/networks.sh
+
+install: $(PROGRAMS:%=$(BUILD)/%) $(BUILD)/manual
+	@DESTDIR='$(DESTDIR)' scripts/install.sh '$(BUILD)' '$(PREFIX)'
+
+uninstall:
+	@DESTDIR='$(DESTDIR)' scripts/install.sh --remove '$(BUILD)' '$(PREFIX)'
+
+dist:
+	@scripts/dist.sh .
 
 bench: $(BUILD)/bench
 	@$<
@@ -270,10 +297,10 @@ test-gpu-check:
 
 # $(call RUN_TESTS,test...). Shell tests are told where the programs are; $(abspath) would split this folder's name at a space.
 RUN_TESTS = @build="$$(cd $(BUILD) && pwd)" && TRAIN_KAT="$$build/train_kat" CONVERT_DATA="$$build/convert_data" \
-    ANALYZE="$$build/analyze" COMPARE_RUNS="$$build/compare_runs" INSPECT="$$build/inspect" scripts/run_tests.sh $(1)
+    ANALYZE="$$build/analyze" COMPARE_RUNS="$$build/compare_runs" INSPECT="$$build/inspect" MANUAL="$$build/manual" scripts/run_tests.sh $(1)
 
 # The longest come first: they run beside the others. Benchmarks, which no test runs, have to compile.
-test: $(TESTS) $(BUILD)/train_kat $(BUILD)/convert_data $(BUILD)/analyze $(BUILD)/compare_runs $(BUILD)/inspect
+test: $(TESTS) $(PROGRAMS:%=$(BUILD)/%) $(BUILD)/manual
 	@$(CC) $(CFLAGS) $(OPENBLAS_FLAGS) -fsyntax-only dev/bench/bench.c dev/bench/layers.c dev/bench/bench_data.c \
 	    dev/bench/bench_augment.c
 	$(call RUN_TESTS,$(SHELL_TESTS) $(TESTS))
@@ -298,6 +325,7 @@ $(RUN_TRAINER:$(BUILD)/test_%=test-%): $(BUILD)/train_kat
 $(patsubst dev/test/test_%,test-%,$(wildcard dev/test/test_analyze*.sh)): $(BUILD)/analyze
 
 test-inspect.sh: $(BUILD)/inspect
+test-install.sh: $(PROGRAMS:%=$(BUILD)/%) $(BUILD)/manual
 
 test-reproduce.sh test-compare_runs.sh: $(BUILD)/compare_runs
 

@@ -156,6 +156,7 @@ SWITCH(gradcheck, "gradcheck", "off", FREE, "compare every tensor's gradient wit
 INT   (profile, "profile", "0", 0, 1000000, FREE, "train N steps, print where the time went and stop; 0: off") \
 SWITCH(dry_run, "dry-run", "off", FREE, "print parameters, memory and FLOPs and stop") \
 SWITCH(list, "list", "off", FREE, "print models, attentions, bases and MLPs, a line each, and stop") \
+SWITCH(version, "version", "off", FREE, "print version, commit, compiler and libraries, and stop") \
 SWITCH(help, "help|h", "off", FREE, "print this and stop")
 
 #define NO_FIELD(...)

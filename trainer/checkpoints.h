@@ -2,6 +2,7 @@
 #pragma once
 #include "../runtime/checkpoint.h"
 #include "../runtime/exchange.h"
+#include "../runtime/version.h"
 #include "trainer.h"
 
 #define RESUME_FILE "last.resume.safetensors"
@@ -11,12 +12,14 @@ static void output_path(const Trainer* t, const char* name, char path[PATH_SIZE]
     snprintf(path, PATH_SIZE, "%s/%s", t->output, name);
 }
 
-// Configuration, data and step
+// Configuration, data, build and step
 static Metadata run_metadata(const Trainer* t) {
     const LoaderConfig* loader = &t->train_loader.plan.config;
     Metadata metadata = {0};
+    char build[VERSION_TEXT];
     metadata_add_config(&metadata, &t->model.config, config_table, CONFIG_OPTIONS);
     add_data(&metadata, &t->train, &t->test, loader->mean, loader->std);
+    metadata_add(&metadata, "build", version_text(build));
     metadata_print(&metadata, "step", "%lld", (long long)t->step);
     if (*t->extended) { metadata_add(&metadata, "extended", t->extended); }
     return metadata;

@@ -4,17 +4,20 @@
 #include "../model/settings.h"
 #include "../model/sizes_from_file.h"
 #include "../model/timm_flags.h"
+#include "../runtime/version.h"
 #include "folder.h"
 
-// --help and --list end the program.
+// --help, --list and --version end the program.
 static void tell_and_exit(int argc, char** argv) {
-    char given[OPTION_TEXT_SIZE];
-    bool help = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "help", given);
-    if (!help && !options_peek(config_table, CONFIG_OPTIONS, argc, argv, "list", given)) { return; }
-    if (help) {
-        config_help(stdout, program_name);
-    } else {
-        config_list(stdout);
+    static const char* const tells[] = {"help", "list", "version"};
+    char given[OPTION_TEXT_SIZE], text[VERSION_TEXT];
+    int what = 0;
+    while (what < 3 && !options_peek(config_table, CONFIG_OPTIONS, argc, argv, tells[what], given)) { what++; }
+    switch (what) {
+    case 0: config_help(stdout, program_name); break;
+    case 1: config_list(stdout); break;
+    case 2: printf("%s\n", version_text(text)); break;
+    default: return;
     }
     exit(0);
 }
@@ -198,7 +201,7 @@ static Config configure_by(int argc, char** argv, Origin* o) {
     return c;
 }
 
-// Ends the program on --help, --list and errors.
+// Ends the program on --help, --list, --version and errors.
 RUNS_ONCE static Config configure(int argc, char** argv, Origin* o) {
     static TimmLine line; // it stays: a list of --classify lies in it
     Error err;

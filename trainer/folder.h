@@ -174,12 +174,13 @@ static void bring_along(Trainer* t) {
 }
 
 static void save_config(const Trainer* t) {
-    char path[PATH_SIZE];
+    char path[PATH_SIZE], build[VERSION_TEXT];
     WholeFile out;
     Error err;
     output_path(t, "config.txt", path);
     if (!whole_file_begin(&out, path, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     settings_write(out.file, &t->model.config);
+    fprintf(out.file, "# by %s\n", version_text(build));
     if (*t->extended) { fprintf(out.file, "# made longer at %s\n", t->extended); }
     if (!whole_file_end(&out, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
 }

@@ -47,7 +47,7 @@ RUNS_ONCE static void begin_rank(int argc, char** argv) {
     if (!ranks_from_environment(&ranks, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     if (ranks.size == 1) { return; }
     bool tells = is_asked_for(argc, argv, "help") || is_asked_for(argc, argv, "list") ||
-                 is_asked_for(argc, argv, "dry-run");
+                 is_asked_for(argc, argv, "version") || is_asked_for(argc, argv, "dry-run");
     setenv("TERM", "dumb", 1);
     if (!ranks_lead()) {
         if (tells || !freopen("/dev/null", "w", stdout)) { exit(tells ? 0 : EXIT_RUN_TIME); }

@@ -1,5 +1,6 @@
 // Notes before a run begins, a line each: on what may be chosen, but is rarely meant.
 #pragma once
+#include "../runtime/version.h"
 #include "trainer.h"
 
 // --lr is the peak of the schedule, at the end of the warm-up.
@@ -39,6 +40,12 @@ RUNS_ONCE static void print_data(const Trainer* t) {
     printf("\n");
 }
 
+// What runs
+RUNS_ONCE static void print_build(void) {
+    char text[VERSION_TEXT];
+    printf("build      %s\n", version_text(text));
+}
+
 // Images that could not be read
 static void note_bad_images(const Trainer* t) {
     const Loader* loaders[] = {&t->train_loader, &t->test_loader};
@@ -51,6 +58,7 @@ static void note_bad_images(const Trainer* t) {
 }
 
 RUNS_ONCE static void print_notes(const Trainer* t) {
+    print_build();
     note_warmup(t);
     note_ema(t);
     note_batch(t);

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The sources of the commit that is checked out, as an archive that knows its commit:  dist.sh FOLDER
+# Prints its name. What is not committed is not in it.
+set -eu
+to=$(realpath "$1")
+cd "$(dirname "$0")/.."
+version=$(sed -n 's/^#define KAT_VERSION "\(.*\)"/\1/p' runtime/version.h)
+name=kat.c-$version
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+git describe --always --abbrev=10 --exclude='*' >"$work/COMMIT"
+git archive --prefix="$name/" --add-file="$work/COMMIT" -o "$to/$name.tar.gz" HEAD
+echo "$to/$name.tar.gz"
