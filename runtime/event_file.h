@@ -191,7 +191,7 @@ static inline void events_histogram(EventFile* e, const char* tag, const float* 
         sum += x[i], squares += (double)x[i] * x[i], n++;
     }
     if (n == 0) { return; }
-    double width = most > least ? (most - least) / HISTOGRAM_BINS : fmax(1e-12, 1e-6 * fabs(most));
+    double width = most > least ? (most - least) / (int)HISTOGRAM_BINS : fmax(1e-12, 1e-6 * fabs(most));
     for (int k = 0; k < HISTOGRAM_BINS; k++) { limits[k] = least + (k + 1) * width; }
     for (size_t i = 0; i < count; i++) {
         int bin = isfinite(x[i]) ? (int)((x[i] - least) / width) : -1;

@@ -31,5 +31,6 @@ LIST
 
 plain() { tr -d '"\\\n' <<<"$1"; }
 text="const char build_commit[] = \"$(plain "$commit")\";
-const char build_settings[] = \"$(plain "$(note COMPILER); ${libraries:-no libraries}")\";"
+const char build_compiler[] = \"$(plain "$(note COMPILER)")\";
+const char build_libraries[] = \"$(plain "${libraries:-no libraries}")\";"
 [ "$(cat "$to" 2>/dev/null)" = "$text" ] || printf '%s\n' "$text" >"$to"

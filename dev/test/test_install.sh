@@ -29,7 +29,8 @@ ZLIB_NOTE := ✓ 1.2.13
 PNG_NOTE := ✓ 1.6.39
 FOUND_FLAGS := -fopenmp -DHAVE_ZLIB -I/usr/include'
 check "the commit of an archive" grep -qF 'build_commit[] = "abc123"' <<<"$(made abc123 "$found")"
-check "compiler, and libraries that are used" grep -qF '"gcc 12, -march=native; OpenMP, zlib 1.2.13"' <<<"$(made abc123 "$found")"
+check "compiler" grep -qF 'build_compiler[] = "gcc 12, -march=native"' <<<"$(made abc123 "$found")"
+check "libraries that are used" grep -qF 'build_libraries[] = "OpenMP, zlib 1.2.13"' <<<"$(made abc123 "$found")"
 check "nothing that C takes for something else" grep -qF 'build_commit[] = "a;n"' <<<"$(made 'a"\;n' "$found")"
 stamp=$(stat -c %y "$work/other/version.c")
 made 'a"\;n' "$found" >/dev/null
