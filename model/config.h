@@ -143,12 +143,12 @@ GROUP("What to do (default: train)") \
 TEXT  (resume, "resume", "", FREE, "go on with the run in this folder, bit by bit as if never interrupted; for longer with --epochs or --steps") \
 SWITCH(continue_run, "continue", "off", FREE, "go on with the run in --output if there is one, else start it: for queues") \
 TEXT  (config, "config|c", "", FREE, "begin with the options of this config.txt, or of the run in this folder; flags beside it win") \
-TEXT  (init_from, "init-from|initial-checkpoint", "", INPUT, "start from the tensors of a safetensors file, by name") \
+TEXT  (init_from, "init-from|initial-checkpoint", "", INPUT, "start from the tensors of a safetensors file, or of a folder that timm opens, by name") \
 SWITCH(any_weights, "any-weights", "off", FREE, "--init-from, --eval: also a file of which little fits, or that holds NaN") \
-TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file and stop") \
+TEXT  (eval, "eval", "", FREE, "evaluate this safetensors file, or folder that timm opens, and stop") \
 WORDS (classify, "classify", FREE, "name what image files (JPEG, PNG, folders of them) show, by the model of --init-from, and stop") \
 INT   (topk, "topk|k", "5", 1, 65535, FREE, "--classify: classes of each image, the likeliest first; -k for short") \
-TEXT  (export_to, "export", "", FREE, "write the model of --init-from to this file, NAME.onnx, and stop") \
+TEXT  (export_to, "export", "", FREE, "write the model of --init-from for other programs and stop: NAME.onnx, or a folder that timm opens") \
 TEXT  (show_batch, "show-batch", "", FREE, "write the first training batch as the model sees it to this file, a PNG, and stop") \
 TEXT  (dump_state, "dump-state", "", FREE, "write the first batch, parameters, gradients to this file and stop") \
 SWITCH(overfit_batch, "overfit-batch", "off", SAME, "train on the first batch only: the loss must go to 0") \

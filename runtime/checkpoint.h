@@ -2,6 +2,7 @@
 //   last.safetensors          weights, with timm's names
 //   last.ema.safetensors      their running mean, where there is one
 //   best.safetensors          what the test split likes best, of the running mean where there is one
+//   best/                     these under a second name, and what timm has to know to open them (trainer/timm_folder.h)
 //   epoch-N.safetensors       the same after epoch N
 //   last.resume.safetensors   all that a resumed run needs, in one file, so that no kill can leave halves of two steps:
 //                             param.NAME, exp_avg.NAME, exp_avg_sq.NAME, ema.NAME, and the step as metadata

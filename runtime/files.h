@@ -228,6 +228,18 @@ static inline bool copy_file(const char* from, const char* to, Error* err) {
     return set_error(err, "cannot read %s to its end: check the disk", from);
 }
 
+// Another name for a file, which it keeps when the first gets other contents; a copy where the file system has no such
+// thing. What had that name is replaced at once.
+static inline bool link_file(const char* from, const char* to, Error* err) {
+    char temporary[PATH_MAX];
+    snprintf(temporary, sizeof temporary, "%.4000s.tmp", to);
+    unlink(temporary);
+    bool linked = linkat(AT_FDCWD, from, AT_FDCWD, temporary, AT_SYMLINK_FOLLOW) == 0 && rename(temporary, to) == 0;
+    unlink(temporary); // rename leaves it where both were names of the same file
+    return linked ? sync_folder_of(to) || set_error(err, "cannot sync the folder of %s: %s; check the disk", to, strerror(errno))
+                  : copy_file(from, to, err);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // A folder that is one process's: the lock lies on the file .lock in it, which says whose it is, and goes with the
 // process.

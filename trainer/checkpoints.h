@@ -1,5 +1,6 @@
 // The files of a run that hold tensors: weights, and what a resumed run goes on with.
 #pragma once
+#include "../model/timm_config.h"
 #include "../runtime/checkpoint.h"
 #include "../runtime/exchange.h"
 #include "../runtime/version.h"
@@ -81,10 +82,12 @@ RUNS_ONCE static void save_last(Trainer* t) {
     drop_superseded(t);
 }
 
+// The weights of a file, or of a folder as timm has it
 static SafeTensors open_or_fail(const char* path) {
     SafeTensors file;
     Error err;
-    if (!safetensors_open(&file, path, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    char room[PATH_MAX];
+    if (!safetensors_open(&file, weights_path(path, room), &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     return file;
 }
 

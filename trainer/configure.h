@@ -130,6 +130,46 @@ static void read_model(Config* c, int argc, char** argv) {
     safetensors_close(&file);
 }
 
+// Of the mean and deviation of images those that --normalize has a name for; others are the data set's own in a training
+static void take_normalization(Config* c, const TimmConfig* t) {
+    for (int k = NORMALIZE_IMAGENET; t->normalizes && k <= NORMALIZE_HALF; k++) {
+        bool same = memcmp(t->mean, known_mean[k], sizeof t->mean) == 0 && memcmp(t->std, known_std[k], sizeof t->std) == 0;
+        if (same) { c->normalize = k; }
+    }
+}
+
+static void print_timm_config(const Config* c, const TimmConfig* t, const char* path) {
+    printf("timm       %s, flags beside it win: %d heads, MLP %s; images %s, crop %g %%", path, c->heads,
+           choice_name(config_option("mlp")->choices, c->mlp),
+           choice_name(config_option("interpolation")->choices, c->interpolation), 100 * c->crop_pct);
+    for (int i = 0; t->normalizes && i < 3; i++) { printf("%s %.4g", i ? "" : ", mean", t->mean[i]); }
+    for (int i = 0; t->normalizes && i < 3; i++) { printf("%s %.4g", i ? "" : ", std", t->std[i]); }
+    printf("\n");
+}
+
+// What the config.json beside weights says of them: in an evaluation all of it is taken
+static void read_timm_config(Config* c, Origin* o, int argc, char** argv) {
+    char given[OPTION_TEXT_SIZE], path[PATH_MAX];
+    TimmConfig t;
+    Error err;
+    bool evaluates = file_to_evaluate(argc, argv, given);
+    bool starts = !evaluates && options_peek(config_table, CONFIG_OPTIONS, argc, argv, "init-from", given) && *given;
+    if (!(evaluates || starts) || !timm_config_path(given, path)) { return; }
+    bool ok = timm_config_read(&t, path, &err) && (o->ours || take_timm_model(c, &t, &err)) && take_timm_images(c, &t, &err);
+    if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
+    take_normalization(c, &t);
+    if (t.normalizes) {
+        o->normalizes = true;
+        memcpy(o->mean, t.mean, sizeof o->mean);
+        memcpy(o->std, t.std, sizeof o->std);
+    }
+    if (!o->class_names && t.class_names) {
+        o->class_names = t.class_names;
+        o->class_ids = t.class_ids;
+    }
+    print_timm_config(c, &t, path);
+}
+
 // Where the inputs of a run lie stands in its folder alone: in config.txt
 static void read_inputs(Config* c, const char* folder) {
     char path[PATH_SIZE];
@@ -140,6 +180,15 @@ static void read_inputs(Config* c, const char* folder) {
         fail(EXIT_RUN_TIME, "%s: %s", path, err.text);
     }
     if (in) { fclose(in); }
+}
+
+// The run that weights are of: the folder in which they lie, or in which their folder best/ does
+static const char* run_of_weights(const char* given, char folder[FOLDER_SIZE]) {
+    char room[PATH_MAX], inner[FOLDER_SIZE];
+    folder_of(weights_path(given, room), folder);
+    if (folder_has(folder, "config.txt") || !folder_has(folder, TIMM_WEIGHTS)) { return folder; }
+    memcpy(inner, folder, sizeof inner);
+    return folder_of(inner, folder);
 }
 
 // Flags over what the run had: they may repeat it, say where its data lie, and make it longer.
@@ -189,11 +238,12 @@ static Config configure_by(int argc, char** argv, Origin* o) {
     bool model_alone = asks_for_model(argc, argv);
     if (file_to_evaluate(argc, argv, given)) {
         read_origin(o, given);
-        if (!model_alone) { read_inputs(&o->config, folder_of(given, folder)); }
+        if (!model_alone) { read_inputs(&o->config, run_of_weights(given, folder)); }
     }
     Config base = o->config;
     read_config(&base, argc, argv);
     read_model(&base, argc, argv);
+    read_timm_config(&base, o, argc, argv);
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "normalize", given)) { o->normalizes = false; }
     Config c = parse_or_fail(&base, argc, argv);
     note_config(&base, &c, argc, argv);

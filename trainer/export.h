@@ -1,13 +1,15 @@
-// --export: a trained model as other programs take it, an ONNX file.
+// --export: a trained model as other programs take it, an ONNX file or a folder that timm opens.
 #pragma once
 #include "classify.h"
+#include "timm_folder.h"
 
 static bool exports(const Config* c) { return *c->export_to != 0; }
+
+// ---- ONNX
 
 #ifdef HAVE_PROTOBUF_C
 #include "../export/model.h"
 #include "../export/onnx_file.h"
-#include "preprocessing.h"
 
 // The graph of a model with its parameters
 static void export_graph(Export* e, const Model* m, float* flat) {
@@ -25,19 +27,57 @@ static void export_onnx(Trainer* t, const char* path) {
     metadata_add(&metadata, "model", m->config.model);
     add_preprocessing(&metadata, &p);
     export_graph(&e, m, m->params);
-    if (!onnx_save(&e.graph, m->config.model, &metadata, path, ONNX_MOST_INSIDE, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
-    printf("wrote %s: %zu nodes of ONNX's operator set %d, %.1f MB of weights\n", path, e.graph.proto.n_node, ONNX_OPERATORS,
-           1e-6 * 4 * (double)m->table.total);
+    bool ok = onnx_save(&e.graph, m->config.model, &metadata, path, ONNX_MOST_INSIDE, &err);
+    if (!ok) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    printf("wrote %s: %zu nodes of ONNX's operator set %d, %.1f MB of weights\n", path, e.graph.proto.n_node,
+           ONNX_OPERATORS, 4e-6 * (double)m->table.total);
     graph_free(&e.graph);
     metadata_free(&metadata);
+    preprocessing_free(&p);
 }
 #else
 __attribute__((noreturn)) static void export_onnx(Trainer* t, const char* path) {
     (void)t;
-    fail(EXIT_USAGE, "cannot write %s: this program was built without protobuf-c; install the packages libprotobuf-c-dev and "
-         "protobuf-c-compiler, and build again", path);
+    fail(EXIT_USAGE, "cannot write %s: this program was built without protobuf-c; install the packages "
+         "libprotobuf-c-dev and protobuf-c-compiler, and build again", path);
 }
 #endif
+
+// ---- timm's folder
+
+// What the weights say of themselves where this program wrote them, else what they are taken for
+static Metadata exported_metadata(const Trainer* t) {
+    SafeTensors file = open_or_fail(t->model.config.eval);
+    Metadata metadata = {0};
+    if (!metadata_is_ours(&file)) { metadata_add_config(&metadata, &t->model.config, config_table, CONFIG_OPTIONS); }
+    for (int i = 0; metadata_is_ours(&file) && i < file.metadata_count; i++) {
+        metadata_add(&metadata, file.metadata[2 * i], file.metadata[2 * i + 1]);
+    }
+    safetensors_close(&file);
+    return metadata;
+}
+
+static void export_timm(Trainer* t, const char* folder) {
+    Model* m = &t->model;
+    Error err;
+    char path[PATH_MAX], architecture[64];
+    TensorBuffer weights = {"", m->params};
+    if (!timm_knows(&m->config)) {
+        fail(EXIT_USAGE, "timm and the public code of KAT have no model with this attention, MLP or rational: give "
+             "--export NAME.onnx");
+    }
+    Metadata metadata = exported_metadata(t);
+    save_timm_config(t, folder);
+    snprintf(path, sizeof path, "%.4000s/" TIMM_WEIGHTS, folder);
+    if (!checkpoint_save(path, m->tensors, m->tensor_count, &weights, 1, &metadata, &err)) {
+        fail(EXIT_RUN_TIME, "%s", err.text);
+    }
+    timm_architecture(&m->config, architecture);
+    printf("wrote %s: " TIMM_WEIGHTS " and " TIMM_CONFIG ", timm's %s with arguments of its own\n", folder, architecture);
+    metadata_free(&metadata);
+}
+
+// ----
 
 // Of the model what is written, and nothing to train it with
 static void load_parameters(Trainer* t, const Config* c) {
@@ -55,7 +95,7 @@ static void load_parameters(Trainer* t, const Config* c) {
 RUNS_ONCE static int export_model(Trainer* t, const Config* config) {
     ask_data(t, config);
     load_parameters(t, config);
-    export_onnx(t, config->export_to);
+    (ends_with(config->export_to, ".onnx") ? export_onnx : export_timm)(t, config->export_to);
     dataset_free(&t->train);
     dataset_free(&t->test);
     model_free(&t->model);

@@ -4,7 +4,7 @@
 #include "../model/settings.h"
 #include "../runtime/event_file.h"
 #include "../runtime/files.h"
-#include "checkpoints.h"
+#include "timm_folder.h"
 #include <dirent.h>
 
 static bool folder_has(const char* folder, const char* name) {
@@ -35,7 +35,7 @@ static bool is_unfinished(const char* name) {
 
 // Whether a run gives a file this name, or had not finished it
 static bool is_run_file(const char* name) {
-    static const char* const names[] = {"metrics.csv", "metrics.jsonl", "config.txt", "best.safetensors", "last.safetensors",
+    static const char* const names[] = {"metrics.csv", "metrics.jsonl", "config.txt", BEST_FILE, "last.safetensors",
                                         "last.ema.safetensors", PRODUCTS_FILE, RESUME_FILE};
     char stem[256];
     int epoch, used = 0;
@@ -69,7 +69,7 @@ static bool first_run_file(const char* folder, char name[256]) {
 
 // Removes a file that stands in the way of a new run, but not a link to one elsewhere, a pipe or a folder.
 static void remove_run_file(Trainer* t, const char* name) {
-    char path[PATH_SIZE];
+    char path[PATH_SIZE], room[PATH_MAX];
     struct stat status;
     output_path(t, name, path);
     if (lstat(path, &status) != 0) { return; }
@@ -77,11 +77,24 @@ static void remove_run_file(Trainer* t, const char* name) {
         fail(EXIT_RUN_TIME, "%s is no plain file (a link, a pipe or a folder), and --overwrite removes only those: "
              "remove it yourself, or choose another --output", path);
     }
-    if (*t->model.config.init_from && same_file(path, t->model.config.init_from)) {
+    const char* source = t->model.config.init_from;
+    if (*source && same_file(path, weights_path(source, room))) {
         snprintf(t->superseded, sizeof t->superseded, "%s", path);
     } else if (unlink(path) != 0) {
         fail(EXIT_RUN_TIME, "cannot remove %s: %s", path, strerror(errno));
     }
+}
+
+// What timm opens goes, the folder as well if nothing else is in it; or only what was not finished there.
+static void remove_best_folder(Trainer* t, bool all) {
+    static const char* const names[] = {TIMM_WEIGHTS, TIMM_CONFIG, TIMM_WEIGHTS ".tmp", TIMM_CONFIG ".tmp"};
+    char name[64], path[PATH_SIZE];
+    for (int i = all ? 0 : 2; i < 4; i++) {
+        snprintf(name, sizeof name, BEST_FOLDER "/%s", names[i]);
+        remove_run_file(t, name);
+    }
+    output_path(t, BEST_FOLDER, path);
+    if (all) { rmdir(path); }
 }
 
 // Removes all files of an earlier run in the folder, or only those that it had not finished. The file to resume from
@@ -89,6 +102,7 @@ static void remove_run_file(Trainer* t, const char* name) {
 static void remove_run(Trainer* t, bool all) {
     DIR* entries = open_folder_or_fail(t->output);
     if (all) { remove_run_file(t, RESUME_FILE); }
+    remove_best_folder(t, all);
     for (struct dirent* e; (e = readdir(entries)) != NULL;) {
         if (is_run_file(e->d_name) && (all || is_unfinished(e->d_name))) { remove_run_file(t, e->d_name); }
     }
@@ -163,7 +177,7 @@ static void make_new_folder(Trainer* t) {
 
 // A run that goes on in another folder takes along what its last line, its plots and its products need.
 static void bring_along(Trainer* t) {
-    static const char* const names[] = {"metrics.csv", "metrics.jsonl", "best.safetensors", PRODUCTS_FILE};
+    static const char* const names[] = {"metrics.csv", "metrics.jsonl", BEST_FILE, PRODUCTS_FILE};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char from[PATH_SIZE], to[PATH_SIZE];
         Error err;
@@ -190,7 +204,7 @@ static long long step_of_best(const Trainer* t) {
     char path[PATH_SIZE];
     SafeTensors file;
     Error err;
-    output_path(t, "best.safetensors", path);
+    output_path(t, BEST_FILE, path);
     if (!safetensors_open(&file, path, &err)) { return -1; }
     const char* step = safetensors_metadata(&file, "step");
     long long at = step ? atoll(step) : -1;

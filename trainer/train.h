@@ -52,7 +52,8 @@ static void evaluate_epoch(Trainer* t, Records* records) {
     if (e.top1 > t->best_top1 || !t->best_step) {
         t->best_top1 = e.top1;
         t->best_step = t->step;
-        save_weights(t, "best.safetensors", weights);
+        save_weights(t, BEST_FILE, weights);
+        save_best_folder(t);
     }
 }
 
@@ -87,7 +88,7 @@ static void after_step(Trainer* t, Records* records, const StepResult* r, Clock*
 
 // The last line: what came out, and the files that are there
 static void print_result(const Trainer* t) {
-    static const char* const names[] = {"metrics.csv", "config.txt", "best.safetensors", "last.safetensors"};
+    static const char* const names[] = {"metrics.csv", "config.txt", BEST_FILE, "last.safetensors", BEST_FOLDER "/"};
     printf("best top-1 %.2f %% at step %lld; files in %s:", t->best_top1, (long long)t->best_step, t->output);
     const char* separator = " ";
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -109,6 +110,7 @@ static int agree_to_stop(const Trainer* t) {
 static int train(Trainer* t) {
     Records records;
     records_open(t, &records);
+    if (t->best_step) { save_best_folder(t); }
     output_outlives_reader();
     stop_on_signals();
     if (t->step == t->total_steps) {

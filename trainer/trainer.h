@@ -86,17 +86,18 @@ static int largest_batch(const Trainer* t, const Config* c) {
     return images && images < c->batch_size ? images : c->batch_size;
 }
 
+// What --normalize has names for, but for the data set's own
+static const double known_mean[][3] = {{0}, {0.485, 0.456, 0.406}, {0.5, 0.5, 0.5}};
+static const double known_std[][3] = {{0}, {0.229, 0.224, 0.225}, {0.5, 0.5, 0.5}};
+static_assert(NORMALIZE_DATASET == 0 && NORMALIZE_IMAGENET == 1 && NORMALIZE_HALF == 2, "as in the arrays above");
+
 // As the model of --eval was trained, or as --normalize says
 static void choose_normalization(LoaderConfig* loader, const Trainer* t) {
     const Config* c = &t->model.config;
-    const Dataset* data = &t->train;
-    bool as_trained = *c->eval && t->origin.normalizes;
-    static const double imagenet_mean[] = {0.485, 0.456, 0.406}, imagenet_std[] = {0.229, 0.224, 0.225};
-    static_assert(NORMALIZE_DATASET == 0 && NORMALIZE_IMAGENET == 1 && NORMALIZE_HALF == 2, "as in the arrays below");
+    bool as_trained = *c->eval && t->origin.normalizes, of_data = c->normalize == NORMALIZE_DATASET;
     for (int i = 0; i < 3; i++) {
-        const double mean[] = {data->mean[i], imagenet_mean[i], 0.5}, std[] = {data->std[i], imagenet_std[i], 0.5};
-        loader->mean[i] = as_trained ? t->origin.mean[i] : mean[c->normalize];
-        loader->std[i] = as_trained ? t->origin.std[i] : std[c->normalize];
+        loader->mean[i] = as_trained ? t->origin.mean[i] : of_data ? t->train.mean[i] : known_mean[c->normalize][i];
+        loader->std[i] = as_trained ? t->origin.std[i] : of_data ? t->train.std[i] : known_std[c->normalize][i];
     }
 }
 

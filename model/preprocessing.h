@@ -1,37 +1,29 @@
-// What a program elsewhere has to know to use a trained model: how images are prepared for it, and what its outputs stand
-// for, under the names that timm has for these and in the form of JSON.
+// What other programs have to know of a trained model: how images are prepared for it, and what its outputs stand for.
+// Written under timm's names for these, as JSON.
 #pragma once
 #include "../runtime/metadata.h"
-#include "trainer.h"
 
 typedef struct {
     int image_size, classes;
     double mean[3], std[3], crop_pct;
     const char* interpolation;
-    const char *class_names, *class_ids; // a line each; NULL: they are not known
+    char *class_names, *class_ids; // a line each, to be freed; NULL: they are not known
 } Preprocessing;
 
-static Preprocessing preprocessing_of(const Trainer* t) {
-    const Config* c = &t->model.config;
-    LoaderConfig loader;
-    evaluate_as_configured(&loader, t);
-    Preprocessing p = {.image_size = c->image_size, .classes = t->model.dims.K, .crop_pct = c->crop_pct,
-                       .class_names = t->origin.class_names, .class_ids = t->origin.class_ids};
-    p.interpolation = choice_name(config_option("interpolation")->choices, c->interpolation);
-    memcpy(p.mean, loader.mean, sizeof p.mean);
-    memcpy(p.std, loader.std, sizeof p.std);
-    return p;
+static inline void preprocessing_free(Preprocessing* p) {
+    free(p->class_names);
+    free(p->class_ids);
 }
 
 // ---- JSON
 
-static void put_number(FILE* out, double number) {
+static inline void put_number(FILE* out, double number) {
     char text[32];
     real_text(number, text);
     fputs(text, out);
 }
 
-static void put_three(FILE* out, const double numbers[3]) {
+static inline void put_three(FILE* out, const double numbers[3]) {
     for (int i = 0; i < 3; i++) {
         fputs(i ? ", " : "[", out);
         put_number(out, numbers[i]);
@@ -39,42 +31,40 @@ static void put_three(FILE* out, const double numbers[3]) {
     fputc(']', out);
 }
 
-static void put_input_size(FILE* out, const Preprocessing* p) {
+static inline void put_input_size(FILE* out, const Preprocessing* p) {
     fprintf(out, "[3, %d, %d]", p->image_size, p->image_size);
 }
 
-// The next of the lines, without its end; *text moves behind it
-static char* next_line(const char** text) {
+// The line of class k, and *text moves behind it; "class 17" where there is none
+static inline void put_class(FILE* out, const char** text, int k) {
+    char number[32];
     size_t length = strcspn(*text, "\n");
     char* line = alloc_array(char, length + 1, "class names");
     memcpy(line, *text, length);
     *text += length + ((*text)[length] == '\n');
-    return line;
+    snprintf(number, sizeof number, "class %d", k);
+    safetensors_put_string(out, *line ? line : number);
+    free(line);
 }
 
 // A class has one name that is its own: its id, if there are any
-static void put_label_names(FILE* out, const Preprocessing* p) {
+static inline void put_label_names(FILE* out, const Preprocessing* p) {
     const char* lines = p->class_ids ? p->class_ids : p->class_names;
     for (int k = 0; k < p->classes; k++) {
-        char* line = next_line(&lines);
         fputs(k ? ", " : "[", out);
-        safetensors_put_string(out, line);
-        free(line);
+        put_class(out, &lines, k);
     }
     fputc(']', out);
 }
 
 // Where ids are the names, what each is called
-static void put_label_descriptions(FILE* out, const Preprocessing* p) {
+static inline void put_label_descriptions(FILE* out, const Preprocessing* p) {
     const char *ids = p->class_ids, *names = p->class_names;
     for (int k = 0; k < p->classes; k++) {
-        char *id = next_line(&ids), *name = next_line(&names);
         fputs(k ? ", " : "{", out);
-        safetensors_put_string(out, id);
+        put_class(out, &ids, k);
         fputs(": ", out);
-        safetensors_put_string(out, name);
-        free(id);
-        free(name);
+        put_class(out, &names, k);
     }
     fputc('}', out);
 }
@@ -82,11 +72,11 @@ static void put_label_descriptions(FILE* out, const Preprocessing* p) {
 // ---- As metadata of a file
 
 typedef void (*PutJson)(FILE*, const Preprocessing*);
-static void put_mean(FILE* out, const Preprocessing* p) { put_three(out, p->mean); }
-static void put_std(FILE* out, const Preprocessing* p) { put_three(out, p->std); }
-static void put_crop_pct(FILE* out, const Preprocessing* p) { put_number(out, p->crop_pct); }
+static inline void put_mean(FILE* out, const Preprocessing* p) { put_three(out, p->mean); }
+static inline void put_std(FILE* out, const Preprocessing* p) { put_three(out, p->std); }
+static inline void put_crop_pct(FILE* out, const Preprocessing* p) { put_number(out, p->crop_pct); }
 
-static void add_json(Metadata* m, const char* key, PutJson put, const Preprocessing* p) {
+static inline void add_json(Metadata* m, const char* key, PutJson put, const Preprocessing* p) {
     char* text = NULL;
     size_t length;
     FILE* out = open_memstream(&text, &length);
@@ -96,7 +86,7 @@ static void add_json(Metadata* m, const char* key, PutJson put, const Preprocess
     free(text);
 }
 
-static void add_preprocessing(Metadata* m, const Preprocessing* p) {
+static inline void add_preprocessing(Metadata* m, const Preprocessing* p) {
     metadata_add(m, "pixels", "red, green, blue; (level / 255 - mean) / std");
     add_json(m, "input_size", put_input_size, p);
     add_json(m, "mean", put_mean, p);

@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""A run's folder best/ opened by timm, and timm's own opened here: the same top-1 on the whole test split, to the image.
+
+    python3 -m venv build/timm-venv && build/timm-venv/bin/pip install timm
+    build/timm-venv/bin/python dev/export/check_timm.py PREFIX
+
+PREFIX is that of PREFIX.train.kds and PREFIX.test.kds. For every model: some steps of training; timm.create_model of best/ with
+its pretrained configuration, whose own transform prepares the images with Pillow; --eval of best/; what timm saves of that
+model, by --eval; and --export of it. With KAT's katransformer.py beside this script, or on PYTHONPATH, KATs as well. Needs
+Python, which nothing else here does: it is no part of make test."""
+import os, re, subprocess, sys, tempfile
+import numpy, timm, torch
+from PIL import Image
+from timm.models import save_for_hf
+
+MODELS = ["--model vit-mini --dim 48 --depth 2 --patch 8",
+          "--model vit-mini --dim 48 --depth 2 --patch 8 --pool avg --mlp relu --layer-scale 0.1",
+          "--model vit-mini --dim 64 --heads 4 --depth 2 --patch 8 --image-size 40 --crop-pct 0.8 --mlp silu --normalize half",
+          "--model vit-mini --dim 48 --depth 2 --patch 7 --image-size 28 --interpolation bilinear --mlp prelu --normalize imagenet"]
+KATS = ["--model kat-mini --dim 48 --depth 2 --patch 8", "--model kat-mini --dim 48 --depth 2 --patch 8 --pool avg"]
+
+
+def run(*words):
+    done = subprocess.run(["./train_kat", "--device", "cpu", *words], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"./train_kat {' '.join(words)}\n{done.stderr}")
+    return done.stdout
+
+
+def read_kds(path):
+    """Pictures and labels, by the layout in data/dataset.h"""
+    with open(path, "rb") as file:
+        raw = file.read()
+    count, classes, channels, height, width = numpy.frombuffer(raw, "<u4", 5, 20)
+    at = 128 + 32 * classes
+    labels = numpy.frombuffer(raw, "<u2", count, at)
+    planes = numpy.frombuffer(raw, "u1", offset=at + 2 * count).reshape(count, channels, height, width)
+    return [Image.fromarray(numpy.ascontiguousarray(p.transpose(1, 2, 0).squeeze())).convert("RGB") for p in planes], labels
+
+
+def hits_here(folder, prefix):
+    found = re.search(r"top-1 ([0-9.]+) .* (\d+) images", run("--eval", folder, "--data", prefix))
+    return round(float(found[1]) * int(found[2]) / 100)
+
+
+def hits_of(model, pictures, labels):
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    hits = 0
+    with torch.no_grad():
+        for first in range(0, len(pictures), 500):
+            images = torch.stack([transform(p) for p in pictures[first:first + 500]])
+            hits += int((model(images).argmax(1).numpy() == labels[first:first + 500]).sum())
+    return hits
+
+
+def check(flags, prefix, pictures, labels, folder):
+    output, saved, back = (os.path.join(folder, name) for name in ("run", "saved", "exported"))
+    run(*flags.split(), "--data", prefix, "--train-images", "10000", "--steps", "150", "--batch-size", "32", "--output", output,
+        "--overwrite")
+    model = timm.create_model(f"local-dir:{output}/best", pretrained=True).eval()
+    save_for_hf(model, saved, safe_serialization=True)
+    run("--export", back, "--init-from", saved)
+    ours, theirs = hits_here(f"{output}/best", prefix), hits_of(model, pictures, labels)
+    again, exported = hits_here(saved, prefix), hits_here(back, prefix)
+    same = ours == theirs == again == exported
+    print(f"{'ok ' if same else 'BAD'} of {len(labels)} images right: {ours} here, {theirs} by timm, {again} of what timm saved, "
+          f"{exported} of that exported again  {flags}", flush=True)
+    return same
+
+
+def main():
+    os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+    prefix = os.path.abspath(sys.argv[1])
+    pictures, labels = read_kds(prefix + ".test.kds")
+    models = list(MODELS)
+    try:
+        import katransformer
+        models += KATS
+    except ImportError:
+        print("without katransformer.py no KATs")
+    with tempfile.TemporaryDirectory() as folder:
+        results = [check(flags, prefix, pictures, labels, folder) for flags in models]
+    print(f"{sum(results)} of {len(results)} models agree with timm {timm.__version__} on {prefix}")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

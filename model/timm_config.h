@@ -1,0 +1,238 @@
+// A folder as timm opens it, timm.create_model("local-dir:FOLDER", pretrained=True): model.safetensors, and config.json, which
+// says what model it is, how images are prepared for it, and what its classes are called. timm has models with softmax
+// attention and the MLPs of timm_acts; the public code of KAT, which adds its own to timm's, those with the rationals of its
+// released ones. Such a folder is read as well, whoever wrote it.
+#pragma once
+#include "../runtime/files.h"
+#include "parameters.h"
+#include "preprocessing.h"
+#include "sizes_from_file.h"
+
+#define TIMM_WEIGHTS "model.safetensors"
+#define TIMM_CONFIG "config.json"
+
+static const struct { int mlp; const char* name; } timm_acts[] = {
+    {ACTIVATION_GELU, "gelu"}, {ACTIVATION_RELU, "relu"}, {ACTIVATION_SILU, "silu"},
+    {ACTIVATION_SILU, "swish"}, {MLP_PRELU, "prelu"}};
+enum { TIMM_ACTS = sizeof timm_acts / sizeof timm_acts[0] };
+
+// NULL: it has no activation of that kind
+static inline const char* timm_act(int mlp) {
+    for (int i = 0; i < TIMM_ACTS; i++) {
+        if (timm_acts[i].mlp == mlp) { return timm_acts[i].name; }
+    }
+    return NULL;
+}
+
+// The rationals that KAT's public code has
+static inline bool released_rationals(const Config* c) {
+    return c->rational_form == RATIONAL_FORM_A && c->rational_m == 5 && c->rational_n == 4 && c->rational_groups == 8;
+}
+
+static inline bool timm_knows(const Config* c) {
+    if (c->attn != ATTN_SOFTMAX || c->attn_gate) { return false; }
+    return c->mlp == MLP_GR_KAN ? released_rationals(c) : timm_act(c->mlp) != NULL;
+}
+
+// A name of theirs: of the model of that width, else the smallest. What is otherwise in this one stands beside it.
+static inline void timm_architecture(const Config* c, char name[64]) {
+    const char *family = c->mlp == MLP_GR_KAN ? "kat" : "vit", *size = "tiny";
+    for (int i = 0; i < PRESETS; i++) {
+        bool theirs = strcmp(presets[i].name, "mini") != 0 && (c->mlp != MLP_GR_KAN || strcmp(presets[i].name, "large") != 0);
+        if (theirs && presets[i].dim == c->dim) { size = presets[i].name; }
+    }
+    snprintf(name, 64, "%s_%s_patch16_224", family, size);
+}
+
+// ---- Writing
+
+// timm cuts C times the ratio off behind the point.
+static inline double timm_mlp_ratio(const Config* c, Dims d) {
+    return (int)(d.C * c->mlp_ratio) == d.F ? c->mlp_ratio : (d.F + 0.5) / d.C;
+}
+
+static inline void put_model_args(FILE* out, const Config* c, Dims d) {
+    const char *token = c->pool == POOL_TOKEN ? "true" : "false", *pool = c->pool == POOL_TOKEN ? "token" : "avg";
+    fprintf(out, "  \"model_args\": {\n    \"img_size\": %d,\n    \"patch_size\": %d,\n    \"embed_dim\": %d,\n", d.S, d.P, d.C);
+    fprintf(out, "    \"depth\": %d,\n    \"num_heads\": %d,\n    \"mlp_ratio\": ", d.L, d.H);
+    put_number(out, timm_mlp_ratio(c, d));
+    fprintf(out, ",\n    \"class_token\": %s,\n    \"global_pool\": \"%s\",\n    \"fc_norm\": false", token, pool);
+    if (c->layer_scale > 0) {
+        fprintf(out, ",\n    \"init_values\": ");
+        put_number(out, c->layer_scale);
+    }
+    if (timm_act(c->mlp) && c->mlp != ACTIVATION_GELU) { fprintf(out, ",\n    \"act_layer\": \"%s\"", timm_act(c->mlp)); }
+    fprintf(out, "\n  },\n");
+}
+
+static inline void put_pretrained_cfg(FILE* out, const Preprocessing* p) {
+    fprintf(out, "  \"pretrained_cfg\": {\n    \"custom_load\": false,\n    \"input_size\": ");
+    put_input_size(out, p);
+    fprintf(out, ",\n    \"fixed_input_size\": true,\n    \"interpolation\": \"%s\",\n    \"crop_pct\": ", p->interpolation);
+    put_crop_pct(out, p);
+    fprintf(out, ",\n    \"crop_mode\": \"center\",\n    \"mean\": ");
+    put_mean(out, p);
+    fprintf(out, ",\n    \"std\": ");
+    put_std(out, p);
+    fprintf(out, ",\n    \"num_classes\": %d,\n    \"pool_size\": null,\n", p->classes);
+    fprintf(out, "    \"first_conv\": \"patch_embed.proj\",\n    \"classifier\": \"head\"\n  }\n");
+}
+
+static inline void put_timm_config(FILE* out, const Config* c, Dims d, const Preprocessing* p) {
+    char architecture[64];
+    timm_architecture(c, architecture);
+    fprintf(out, "{\n  \"architecture\": \"%s\",\n  \"num_classes\": %d,\n  \"num_features\": %d,\n", architecture, d.K, d.C);
+    fprintf(out, "  \"global_pool\": \"%s\",\n", c->pool == POOL_TOKEN ? "token" : "avg");
+    if (p->class_names) {
+        fprintf(out, "  \"label_names\": ");
+        put_label_names(out, p);
+        fprintf(out, ",\n");
+    }
+    if (p->class_names && p->class_ids) {
+        fprintf(out, "  \"label_descriptions\": ");
+        put_label_descriptions(out, p);
+        fprintf(out, ",\n");
+    }
+    put_model_args(out, c, d);
+    put_pretrained_cfg(out, p);
+    fprintf(out, "}\n");
+}
+
+static inline bool timm_config_write(const char* folder, const Config* c, Dims d, const Preprocessing* p, Error* err) {
+    char path[PATH_MAX];
+    WholeFile out;
+    snprintf(path, sizeof path, "%.4000s/" TIMM_CONFIG, folder);
+    if (!whole_file_begin(&out, path, err)) { return false; }
+    put_timm_config(out.file, c, d, p);
+    return whole_file_end(&out, err);
+}
+
+// ---- Reading
+
+// What a path of weights stands for: such a folder's model.safetensors, else itself
+static inline const char* weights_path(const char* given, char path[PATH_MAX]) {
+    int length = (int)strlen(given);
+    while (length > 1 && given[length - 1] == '/') { length--; }
+    snprintf(path, PATH_MAX, "%.*s/" TIMM_WEIGHTS, length < 4000 ? length : 4000, given);
+    return is_folder(given) && is_file(path) ? path : given;
+}
+
+// The config.json that belongs to a path of weights; false: none does
+static inline bool timm_config_path(const char* given, char path[PATH_MAX]) {
+    char room[PATH_MAX];
+    const char *file = weights_path(given, room), *slash = strrchr(file, '/'), *name = slash ? slash + 1 : file;
+    if (strcmp(name, TIMM_WEIGHTS) != 0) { return false; }
+    snprintf(path, PATH_MAX, "%.*s" TIMM_CONFIG, slash ? (int)(slash + 1 - file) : 0, file);
+    return is_file(path);
+}
+
+// What it says; what it does not is 0 or NULL
+typedef struct {
+    char architecture[64], act_layer[16], interpolation[16], crop_mode[16];
+    int heads;
+    double crop_pct, mean[3], std[3];
+    bool normalizes;                // mean and deviation are there
+    char *class_names, *class_ids;  // a line each; to be freed
+} TimmConfig;
+
+#ifdef HAVE_CJSON
+enum { TIMM_CONFIG_BYTES = 1 << 24 };
+
+static inline void copy_json_text(const cJSON* object, const char* name, char* to, size_t size) {
+    const cJSON* item = safetensors_member(object, name);
+    if (cJSON_IsString(item)) { snprintf(to, size, "%s", item->valuestring); }
+}
+
+static inline bool copy_json_three(const cJSON* object, const char* name, double to[3]) {
+    const cJSON *list = safetensors_member(object, name), *item;
+    int count = 0;
+    cJSON_ArrayForEach(item, list) {
+        if (count == 3 || !cJSON_IsNumber(item)) { return false; }
+        to[count++] = item->valuedouble;
+    }
+    return count == 3;
+}
+
+// A line for each of the names, or for what `described` says of each
+static inline char* json_lines(const cJSON* names, const cJSON* described) {
+    char* text = NULL;
+    size_t length;
+    FILE* out = open_memstream(&text, &length);
+    const cJSON* item;
+    cJSON_ArrayForEach(item, names) {
+        const cJSON* other = described && cJSON_IsString(item) ? safetensors_member(described, item->valuestring) : item;
+        const char* line = cJSON_IsString(other) ? other->valuestring : "";
+        if (item != names->child) { fputc('\n', out); }
+        for (const char* c = line; *c; c++) { fputc(*c == '\n' ? ' ' : *c, out); }
+    }
+    fclose(out);
+    return text;
+}
+
+static inline void read_labels(TimmConfig* t, const cJSON* root, const cJSON* pretrained) {
+    const cJSON *names = safetensors_member(root, "label_names"), *described = safetensors_member(root, "label_descriptions");
+    if (!names) { names = safetensors_member(pretrained, "label_names"); }
+    if (!described) { described = safetensors_member(pretrained, "label_descriptions"); }
+    if (!cJSON_IsArray(names)) { return; }
+    if (cJSON_IsObject(described)) { t->class_ids = json_lines(names, NULL); }
+    t->class_names = json_lines(names, cJSON_IsObject(described) ? described : NULL);
+}
+
+// Earlier versions of timm have all of it side by side.
+static inline void read_timm_json(TimmConfig* t, const cJSON* root) {
+    const cJSON *nested = safetensors_member(root, "pretrained_cfg"), *args = safetensors_member(root, "model_args");
+    const cJSON *pretrained = cJSON_IsObject(nested) ? nested : root, *crop = safetensors_member(pretrained, "crop_pct");
+    const cJSON* heads = cJSON_IsObject(args) ? safetensors_member(args, "num_heads") : NULL;
+    copy_json_text(root, "architecture", t->architecture, sizeof t->architecture);
+    copy_json_text(pretrained, "interpolation", t->interpolation, sizeof t->interpolation);
+    copy_json_text(pretrained, "crop_mode", t->crop_mode, sizeof t->crop_mode);
+    if (cJSON_IsObject(args)) { copy_json_text(args, "act_layer", t->act_layer, sizeof t->act_layer); }
+    if (cJSON_IsNumber(heads)) { t->heads = heads->valueint; }
+    if (cJSON_IsNumber(crop)) { t->crop_pct = crop->valuedouble; }
+    t->normalizes = copy_json_three(pretrained, "mean", t->mean) && copy_json_three(pretrained, "std", t->std);
+    for (int i = 0; i < 3; i++) { t->normalizes = t->normalizes && t->std[i] > 0; }
+    read_labels(t, root, pretrained);
+}
+
+static inline bool timm_config_read(TimmConfig* t, const char* path, Error* err) {
+    size_t count;
+    *t = (TimmConfig){0};
+    char* text = (char*)read_whole(path, TIMM_CONFIG_BYTES, &count, err);
+    if (!text) { return false; }
+    cJSON* root = cJSON_ParseWithLength(text, count);
+    bool ok = cJSON_IsObject(root) || set_error(err, "%s is not the JSON object that timm writes: fetch it again", path);
+    if (ok) { read_timm_json(t, root); }
+    cJSON_Delete(root);
+    free(text);
+    return ok;
+}
+#else
+static inline bool timm_config_read(TimmConfig* t, const char* path, Error* err) {
+    *t = (TimmConfig){0};
+    return set_error(err, "cannot read %s: this program was built without cJSON; install the package libcjson-dev and build "
+                     "again", path);
+}
+#endif
+
+// Of another program's weights: what their tensors do not show
+static inline bool take_timm_model(Config* c, const TimmConfig* t, Error* err) {
+    Config named = *c;
+    Error unknown;
+    int heads = t->heads;
+    bool same = *t->architecture && apply_timm_name(&named, t->architecture, &unknown) && named.dim == c->dim;
+    if (!heads && same) { heads = named.heads; }
+    for (int i = 0; i < TIMM_ACTS; i++) {
+        bool has_tensor = timm_acts[i].mlp == MLP_PRELU || c->mlp >= ACTIVATION_COUNT;
+        if (!has_tensor && strcmp(timm_acts[i].name, t->act_layer) == 0) { c->mlp = timm_acts[i].mlp; }
+    }
+    return !heads || set_size(c, "heads", heads, err);
+}
+
+// How images are prepared. Of what this program does not have the configuration keeps its own.
+static inline bool take_timm_images(Config* c, const TimmConfig* t, Error* err) {
+    char text[32];
+    Error unknown;
+    real_text(t->crop_pct, text);
+    if (*t->interpolation) { option_set(c, config_option("interpolation"), t->interpolation, &unknown); }
+    return !t->crop_pct || option_set(c, config_option("crop-pct"), text, err);
+}
