@@ -1,7 +1,7 @@
 // A folder as timm opens it, timm.create_model("local-dir:FOLDER", pretrained=True): model.safetensors, and config.json, which
-// says what model it is, how images are prepared for it, and what its classes are called. timm has models with softmax
-// attention and the MLPs of timm_acts; the public code of KAT, which adds its own to timm's, those with the rationals of its
-// released ones. Such a folder is read as well, whoever wrote it.
+// says what model it is, how images are prepared for it, and what its classes are called. timm has ViTs with softmax
+// attention and the MLPs of timm_acts, and ConViTs and Swins with GELU; the public code of KAT, which adds its own to timm's,
+// ViTs with the rationals of the released ones. Such a folder is read as well, whoever wrote it.
 #pragma once
 #include "../runtime/files.h"
 #include "parameters.h"
@@ -29,19 +29,34 @@ static inline bool released_rationals(const Config* c) {
     return c->rational_form == RATIONAL_FORM_A && c->rational_m == 5 && c->rational_n == 4 && c->rational_groups == 8;
 }
 
+static inline Backbone backbone_of(const Config* c) {
+    return c->window ? BACKBONE_SWIN : c->local_blocks ? BACKBONE_CONVIT : BACKBONE_VIT;
+}
+
 static inline bool timm_knows(const Config* c) {
     if (c->attn != ATTN_SOFTMAX || c->attn_gate) { return false; }
+    if (backbone_of(c) != BACKBONE_VIT) { // their constructors leave no more to choose
+        return c->mlp == ACTIVATION_GELU && c->layer_scale == 0 && !c->reg_tokens && !c->fc_norm &&
+               (c->window || c->pool == POOL_TOKEN);
+    }
     return c->mlp == MLP_GR_KAN ? released_rationals(c) : timm_act(c->mlp) != NULL;
 }
 
 // A name of theirs: of the model of that width, else the smallest. What is otherwise in this one stands beside it.
 static inline void timm_architecture(const Config* c, char name[64]) {
-    const char *family = c->mlp == MLP_GR_KAN ? "kat" : "vit", *size = "tiny";
+    Backbone backbone = backbone_of(c);
+    const char* size = "tiny";
     for (int i = 0; i < PRESETS; i++) {
-        bool theirs = strcmp(presets[i].name, "mini") != 0 && (c->mlp != MLP_GR_KAN || strcmp(presets[i].name, "large") != 0);
-        if (theirs && presets[i].dim == c->dim) { size = presets[i].name; }
+        const Preset* p = &presets[i];
+        bool theirs = p->backbone == backbone && strcmp(p->name, "mini") != 0 &&
+                      (c->mlp != MLP_GR_KAN || strcmp(p->name, "large") != 0);
+        if (theirs && p->dim == c->dim && atoi(p->depth) <= c->depth.value[0]) { size = p->name; }
     }
-    snprintf(name, 64, "%s_%s_patch16_224", family, size);
+    switch (backbone) {
+    case BACKBONE_VIT: snprintf(name, 64, "%s_%s_patch16_224", c->mlp == MLP_GR_KAN ? "kat" : "vit", size); break;
+    case BACKBONE_CONVIT: snprintf(name, 64, "convit_%s", size); break;
+    case BACKBONE_SWIN: snprintf(name, 64, "swin_%s_patch4_window7_224", size); break;
+    }
 }
 
 // ---- Writing
@@ -51,21 +66,55 @@ static inline double timm_mlp_ratio(const Config* c, Dims d) {
     return (int)(d.C * c->mlp_ratio) == d.F ? c->mlp_ratio : (d.F + 0.5) / d.C;
 }
 
-static inline void put_model_args(FILE* out, const Config* c, Dims d) {
-    const char *token = c->pool == POOL_TOKEN ? "true" : "false", *pool = c->pool == POOL_TOKEN ? "token" : "avg";
-    fprintf(out, "  \"model_args\": {\n    \"img_size\": %d,\n    \"patch_size\": %d,\n    \"embed_dim\": %d,\n", d.S, d.P, d.C);
-    fprintf(out, "    \"depth\": %d,\n    \"num_heads\": %d,\n    \"mlp_ratio\": ", d.L, d.H);
-    put_number(out, timm_mlp_ratio(c, d));
-    fprintf(out, ",\n    \"class_token\": %s,\n    \"global_pool\": \"%s\",\n    \"fc_norm\": false", token, pool);
+static inline void put_ints(FILE* out, Ints ints) {
+    for (int i = 0; i < ints.count; i++) { fprintf(out, "%s%d", i ? ", " : "[", ints.value[i]); }
+    fputc(']', out);
+}
+
+static inline void put_vit_args(FILE* out, const Config* c) {
+    fprintf(out, "    \"embed_dim\": %d,\n    \"depth\": %d,\n    \"num_heads\": %d,\n", c->dim, c->depth.value[0],
+            c->heads.value[0]);
+    fprintf(out, "    \"class_token\": %s,\n    \"fc_norm\": %s,\n", c->pool == POOL_TOKEN ? "true" : "false",
+            c->fc_norm ? "true" : "false");
+    if (c->reg_tokens) { fprintf(out, "    \"reg_tokens\": %d,\n", c->reg_tokens); }
+    if (c->no_embed_class) { fprintf(out, "    \"no_embed_class\": true,\n"); }
     if (c->layer_scale > 0) {
-        fprintf(out, ",\n    \"init_values\": ");
+        fprintf(out, "    \"init_values\": ");
         put_number(out, c->layer_scale);
+        fprintf(out, ",\n");
     }
-    if (timm_act(c->mlp) && c->mlp != ACTIVATION_GELU) { fprintf(out, ",\n    \"act_layer\": \"%s\"", timm_act(c->mlp)); }
+    if (timm_act(c->mlp) && c->mlp != ACTIVATION_GELU) { fprintf(out, "    \"act_layer\": \"%s\",\n", timm_act(c->mlp)); }
+}
+
+// timm's ConViT is told the width of a head.
+static inline void put_convit_args(FILE* out, const Config* c) {
+    fprintf(out, "    \"embed_dim\": %d,\n    \"depth\": %d,\n    \"num_heads\": %d,\n", c->dim / c->heads.value[0],
+            ints_sum(c->depth), c->heads.value[0]);
+    fprintf(out, "    \"local_up_to_layer\": %d,\n", c->local_blocks);
+}
+
+static inline void put_swin_args(FILE* out, const Config* c) {
+    fprintf(out, "    \"embed_dim\": %d,\n    \"window_size\": %d,\n    \"depths\": ", c->dim, c->window);
+    put_ints(out, c->depth);
+    fprintf(out, ",\n    \"num_heads\": ");
+    put_ints(out, c->heads);
+    fprintf(out, ",\n");
+}
+
+static inline void put_model_args(FILE* out, const Config* c, Dims d) {
+    fprintf(out, "  \"model_args\": {\n    \"img_size\": %d,\n    \"patch_size\": %d,\n", d.S, d.P);
+    switch (backbone_of(c)) {
+    case BACKBONE_VIT: put_vit_args(out, c); break;
+    case BACKBONE_CONVIT: put_convit_args(out, c); break;
+    case BACKBONE_SWIN: put_swin_args(out, c); break;
+    }
+    fprintf(out, "    \"qkv_bias\": %s,\n    \"global_pool\": \"%s\",\n    \"mlp_ratio\": ", c->qkv_bias ? "true" : "false",
+            c->pool == POOL_TOKEN ? "token" : "avg");
+    put_number(out, timm_mlp_ratio(c, d));
     fprintf(out, "\n  },\n");
 }
 
-static inline void put_pretrained_cfg(FILE* out, const Preprocessing* p) {
+static inline void put_pretrained_cfg(FILE* out, const Preprocessing* p, const char* classifier) {
     fprintf(out, "  \"pretrained_cfg\": {\n    \"custom_load\": false,\n    \"input_size\": ");
     put_input_size(out, p);
     fprintf(out, ",\n    \"fixed_input_size\": true,\n    \"interpolation\": \"%s\",\n    \"crop_pct\": ", p->interpolation);
@@ -75,7 +124,7 @@ static inline void put_pretrained_cfg(FILE* out, const Preprocessing* p) {
     fprintf(out, ",\n    \"std\": ");
     put_std(out, p);
     fprintf(out, ",\n    \"num_classes\": %d,\n    \"pool_size\": null,\n", p->classes);
-    fprintf(out, "    \"first_conv\": \"patch_embed.proj\",\n    \"classifier\": \"head\"\n  }\n");
+    fprintf(out, "    \"first_conv\": \"patch_embed.proj\",\n    \"classifier\": \"%s\"\n  }\n", classifier);
 }
 
 static inline void put_timm_config(FILE* out, const Config* c, Dims d, const Preprocessing* p) {
@@ -94,7 +143,7 @@ static inline void put_timm_config(FILE* out, const Config* c, Dims d, const Pre
         fprintf(out, ",\n");
     }
     put_model_args(out, c, d);
-    put_pretrained_cfg(out, p);
+    put_pretrained_cfg(out, p, c->window ? "head.fc" : "head");
     fprintf(out, "}\n");
 }
 
@@ -220,7 +269,7 @@ static inline bool take_timm_model(Config* c, const TimmConfig* t, Error* err) {
     Error unknown;
     int heads = t->heads;
     bool same = *t->architecture && apply_timm_name(&named, t->architecture, &unknown) && named.dim == c->dim;
-    if (!heads && same) { heads = named.heads; }
+    if (!heads && same) { heads = named.heads.value[0]; }
     for (int i = 0; i < TIMM_ACTS; i++) {
         bool has_tensor = timm_acts[i].mlp == MLP_PRELU || c->mlp >= ACTIVATION_COUNT;
         if (!has_tensor && strcmp(timm_acts[i].name, t->act_layer) == 0) { c->mlp = timm_acts[i].mlp; }

@@ -139,7 +139,7 @@ static void take_normalization(Config* c, const TimmConfig* t) {
 }
 
 static void print_timm_config(const Config* c, const TimmConfig* t, const char* path) {
-    printf("timm       %s, flags beside it win: %d heads, MLP %s; images %s, crop %g %%", path, c->heads,
+    printf("timm       %s, flags beside it win: %d heads, MLP %s; images %s, crop %g %%", path, c->heads.value[0],
            choice_name(config_option("mlp")->choices, c->mlp),
            choice_name(config_option("interpolation")->choices, c->interpolation), 100 * c->crop_pct);
     for (int i = 0; t->normalizes && i < 3; i++) { printf("%s %.4g", i ? "" : ", mean", t->mean[i]); }

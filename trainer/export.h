@@ -69,7 +69,7 @@ static void export_timm(Trainer* t, const char* folder) {
     Metadata metadata = exported_metadata(t);
     save_timm_config(t, folder);
     snprintf(path, sizeof path, "%.4000s/" TIMM_WEIGHTS, folder);
-    if (!checkpoint_save(path, m->tensors, m->tensor_count, &weights, 1, &metadata, &err)) {
+    if (!checkpoint_save(path, m->tensors, m->tensor_count, &weights, 1, (FlatReader){0}, &metadata, &err)) {
         fail(EXIT_RUN_TIME, "%s", err.text);
     }
     timm_architecture(&m->config, architecture);
