@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # A Dockerfile's COPY and RUN lines, and its CMD, one after the other in a root folder, where Docker itself cannot run:
-#     debootstrap --variant=minbase bookworm ROOT && scripts/docker/in_root.sh scripts/docker/cpu.Dockerfile ROOT
-# As root. It knows what the two Dockerfiles beside it use, and refuses the rest. The base image is what ROOT holds; with
-# CUDA_HOME, that toolkit is at the same place in it.
+#     debootstrap --variant=minbase bookworm ROOT && dev/docker_in_root.sh Dockerfile ROOT
+# As root. It knows what this project's Dockerfiles use, and refuses the rest. The base image is what ROOT holds; with
+# CUDA_HOME, that toolkit is in it as /usr/local/cuda.
 set -eu
 file=$(realpath "$1") root=$(realpath "$2")
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 
 mounted=()
 mount_at() { mkdir -p "$root$2" && mount --bind "$1" "$root$2" && mounted+=("$root$2"); }
@@ -16,11 +16,10 @@ mount_at /dev /dev
 if [ -n "${CUDA_HOME:-}" ]; then mount_at "$(realpath "$CUDA_HOME")" /usr/local/cuda; fi
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 
-folder=/
-inside() { chroot "$root" /bin/bash -c "cd $folder && export PATH=\$PATH:/usr/local/cuda/bin && $1"; }
+folder=/ settings=
+inside() { chroot "$root" /bin/bash -ec "cd $folder; export PATH=\$PATH:/usr/local/cuda/bin; $settings $1"; }
 
-copy() { # copy FROM TO: from the project's files, committed or not
-    mkdir -p "$root$folder/$2"
+copy() { # copy FROM: of the project's files, committed or not, to where they lie here
     git ls-files -z --cached --others --exclude-standard -- "$1" | tar --null -T - -c | tar -x -C "$root$folder"
 }
 
@@ -28,7 +27,8 @@ while read -r word rest; do
     case $word in
     '' | '#'* | FROM) continue ;;
     WORKDIR) folder=$rest && mkdir -p "$root$folder" ;;
-    COPY) echo "COPY $rest" && copy "${rest% *}" "${rest##* }" ;;
+    COPY) echo "COPY $rest" && copy "${rest% *}" ;;
+    ARG | ENV) settings+="export $rest; " ;;
     RUN) echo "RUN $rest" && inside "$rest" ;;
     CMD) command=$(tr -d '[]",' <<<"$rest") && echo "CMD $command" && inside "$command" ;;
     *) echo "$file: $word is not understood" >&2 && exit 1 ;;
