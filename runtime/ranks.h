@@ -2,8 +2,8 @@
 // library is asked. A size of 1 is as if there were no launcher.
 //
 // A launcher numbers the ranks as it likes. Work goes by places: the ranks of one node stand side by side, the node of
-// the lowest rank first. Place p calculates micro-batches share_of(A, R, p) of a step, and adds up slice_of(n, R, p) of
-// their gradients.
+// the lowest rank first. Place p calculates micro-batches share_of(A, R, p) of a step; which of their gradients it adds up
+// is in model/buckets.h, or, on GPUs, slice_of(n, R, p).
 #pragma once
 #include "error.h"
 #include <errno.h>
