@@ -84,6 +84,26 @@ static void test_circles(int A, int size, int per_node) {
     CHECK(wrong == 0 && leaves == A * size, "%d leaves on %d ranks, %d on a node: %d", A, size, per_node, leaves);
 }
 
+// What the ranks of a node make of their leaves, whoever of them merges, is what its members of the other circles bring.
+static void test_node_pieces(int A, int size, int per_node) {
+    int wrong = 0;
+    for (int node = 0; node < size / per_node; node++) {
+        Pieces merged = {0};
+        stand_at(size, per_node, node * per_node);
+        Circle within = circle_within_node(), among = circle_among_nodes();
+        for (int k = 0; k < within.count; k++) {
+            Pieces pieces = circle_pieces(within, A, k);
+            for (int i = 0; i < pieces.count; i++) { pieces_push(&merged, pieces.piece[i]); }
+        }
+        Pieces brought = circle_pieces(among, A, node);
+        wrong += among.own != node || merged.count != brought.count;
+        for (int i = 0; i < merged.count && i < brought.count; i++) {
+            wrong += merged.piece[i].first != brought.piece[i].first || merged.piece[i].count != brought.piece[i].count;
+        }
+    }
+    CHECK(wrong == 0, "%d leaves on %d ranks, %d on a node: %d nodes or pieces are not as awaited", A, size, per_node, wrong);
+}
+
 // Bytes out of a rank and of a node, of a bucket's: (g-1)/g + (M-1)/(gM), and (M-1)/M
 static void test_traffic(void) {
     ParameterTable table = table_of("vit-tiny");
@@ -106,7 +126,10 @@ int main(void) {
     }
     for (int size = 1; size <= 12; size++) {
         for (int per_node = 1; per_node <= size; per_node++) {
-            for (int A = size; size % per_node == 0 && A <= 24; A++) { test_circles(A, size, per_node); }
+            for (int A = size; size % per_node == 0 && A <= 24; A++) {
+                test_circles(A, size, per_node);
+                test_node_pieces(A, size, per_node);
+            }
         }
     }
     test_traffic();

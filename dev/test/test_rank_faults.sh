@@ -163,6 +163,33 @@ check "another build" ends 2 0 20 "^error: rank 1 on node1 runs another build of
 check "is told once" said_alone
 rm odd.*[0-9]
 
+# ---- a bit that flips: what rank 0 sends to rank 1 of the parameters (owners.h: transfer_tag), once the file "flip" is there
+cat >flip.c <<END
+#include <mpi.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int MPI_Isend(const void* data, int bytes, MPI_Datatype type, int rank, int tag, MPI_Comm all, MPI_Request* request) {
+    if (tag > 0 && (tag - 1 & 2) && rank == 1 && access("flip", F_OK) == 0) {
+        char* other = memcpy(malloc((size_t)bytes), data, (size_t)bytes);
+        other[bytes / 2] ^= 1;
+        data = other;
+    }
+    return PMPI_Isend(data, bytes, type, rank, tag, all, request);
+}
+END
+if OMPI_CC=${CC:-cc} mpicc -shared -fPIC -O1 -o flip.so flip.c 2>flip.log; then
+    echo 'export LD_PRELOAD=$PWD/flip.so' >odd.0
+    start_working
+    touch flip
+    check "a flipped bit" ends 1 0 30 "^error: rank 1 on node1 holds other parameters than rank 0 at step [0-9]+: its memory or GPU is faulty; the last good state is of step [0-9]+0$"
+    check "is told once" said_alone
+    check "what was saved before goes on" goes_on
+    rm odd.0 flip
+else
+    echo "SKIPPED, not passed: parameters that differ (no mpicc)"
+fi
+
 # ---- what is not finite on one: libm's logarithm, which the loss takes, is NaN there once the file "nan" is there
 printf '#include <math.h>\n#include <unistd.h>\ndouble log(double x) { return access("nan", F_OK) ? (double)logl(x) : NAN; }\n' >nan.c
 if ! "${CC:-cc}" -shared -fPIC -O1 -o nan.so nan.c -lm 2>nan.log; then
