@@ -275,25 +275,28 @@ static Facts facts_at(const Model* m, char* bytes) {
 static KaratDims karat_dims(const Model* m, Dims d, int B) {
     const Config* c = &m->config;
     Basis basis = config_basis(c);
-    return (KaratDims){.B = B, .N = d.N, .NQ = d.NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
+    int windows = d.windows.grid ? windows_of_image(d.windows) : 1;
+    return (KaratDims){.B = B * windows, .N = d.NA, .NQ = windows > 1 ? d.NA : d.NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
                        .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
                        .spline_range = basis.range, .order = (KaratOrder)c->karat_order,
                        .full_rank = c->karat_full != 0, .projection = (Projection)c->karat_projection,
-                       .project_z = c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_Z};
+                       .project_z = c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_Z,
+                       .windows = d.windows, .mask = (KaratMask)c->karat_mask};
 }
 
-static KaratParams karat_params(Params p, KaratDims k) {
+// bias_table: in windows, from KArAt's first head on
+static KaratParams karat_params(Params p, const float* bias_table, KaratDims k) {
     KaratOperator first = {p.karat_coef, p.scale_basis, p.scale_base};
     KaratOperator second = {p.outer_coef, p.outer_scale_basis, p.outer_scale_base};
-    return {.inner = first, .outer = k.order == KARAT_PHI_W ? first : second,
-            .proj_weight = p.karat_weight, .proj_bias = p.karat_bias};
+    return {.inner = first, .outer = k.order == KARAT_PHI_W ? first : second, .proj_weight = p.karat_weight,
+            .proj_bias = p.karat_bias, .bias_table = bias_table};
 }
 
-static KaratGrads karat_grads(Params d, KaratDims k) {
+static KaratGrads karat_grads(Params d, float* bias_table, KaratDims k) {
     KaratOperatorGrads first = {d.karat_coef, d.scale_basis, d.scale_base};
     KaratOperatorGrads second = {d.outer_coef, d.outer_scale_basis, d.outer_scale_base};
-    return {.inner = first, .outer = k.order == KARAT_PHI_W ? first : second,
-            .proj_weight = d.karat_weight, .proj_bias = d.karat_bias};
+    return {.inner = first, .outer = k.order == KARAT_PHI_W ? first : second, .proj_weight = d.karat_weight,
+            .proj_bias = d.karat_bias, .bias_table = bias_table};
 }
 
 // Sizes that no kernel takes
@@ -305,16 +308,18 @@ static bool kernels_check(const Config* c, Dims model, Error* err) {
                              "be multiples of 8: change them, or use --precision fp32", d.C, d.F, 3 * d.P * d.P);
         }
     }
-    if (c->window && c->attn == ATTN_KARAT) {
-        return set_error(err, "KArAt in windows is not there on the GPU yet: use ./train_kat --device cpu");
-    }
     return true;
 }
 
 // Workspace in floats for attend_forward and attend_backward
 static size_t attend_scratch(const Model* m, Dims d) {
     if (d.local) { return gpsa_scratch(m->B, d.N, d.H); }
-    if (d.windows.grid) { return window_attention_scratch(m->B, d.windows, d.H); }
+    if (d.windows.grid) {
+        int heads = softmax_heads(&m->config, d);
+        size_t softmax = heads ? window_attention_scratch(m->B, d.windows, heads) : 0;
+        bool karat = m->config.attn == ATTN_KARAT;
+        return karat ? largest(softmax, karat_scratch(karat_dims(m, d, m->B))) : softmax;
+    }
     size_t softmax = attention_scratch(m->B, d.N, softmax_heads(&m->config, d)) +
                      attention_bias_scratch(m->B, d.N, d.N, d.C);
     switch ((Attention)m->config.attn) {
@@ -333,7 +338,7 @@ template <class T> static void attend_to_all_forward(const Model* m, Params p, A
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT: // softmax heads, if any, stand first
         if (softmax) { attention_forward(a.mix, a.lse, a.qkv, B, N, NQ, C, softmax, D, m->stream); }
-        karat_forward(a.mix + softmax * D, a.z, a.qkv + softmax * D, karat_params(p, k), m->scratch, k, m->stream);
+        karat_forward(a.mix + softmax * D, a.z, a.qkv + softmax * D, karat_params(p, NULL, k), m->scratch, k, m->stream);
         break;
     case ATTN_SOFTMAX: attention_forward(a.mix, a.lse, a.qkv, B, N, NQ, C, H, D, m->stream); break;
     case ATTN_MIXING: mixing_forward(a.mix, a.qkv, p.mixing, B, N, NQ, C, H, m->stream); break;
@@ -346,13 +351,26 @@ template <class T> static void attend_to_all_forward(const Model* m, Params p, A
     }
 }
 
+// In windows: softmax of the first heads, perhaps of all, KArAt of the others
+template <class T> static void attend_in_windows_forward(const Model* m, Params p, Acts<T> a, Dims s, int B) {
+    int softmax = softmax_heads(&m->config, s), first = softmax * s.D;
+    KaratDims k = karat_dims(m, s, B);
+    if (softmax) {
+        window_attention_forward(a.mix, a.lse, a.qkv, p.window_table, B, s.windows, s.C, softmax, s.D, m->stream);
+    }
+    if (m->config.attn == ATTN_KARAT) {
+        karat_forward(a.mix + first, a.z, a.qkv + first, karat_params(p, p.window_table + softmax, k), m->scratch, k,
+                      m->stream);
+    }
+}
+
 // a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens. s, here and below: the sizes of the
 // block
 template <class T> static void attend_forward(const Model* m, Params p, Acts<T> a, Dims s, int B) {
     if (s.local) {
         gpsa_forward(a.mix, a.lse, a.qkv, p.position, p.gating, m->scratch, B, s.N, s.C, s.H, m->stream);
     } else if (s.windows.grid) {
-        window_attention_forward(a.mix, a.lse, a.qkv, p.window_table, B, s.windows, s.C, s.H, s.D, m->stream);
+        attend_in_windows_forward(m, p, a, s, B);
     } else {
         attend_to_all_forward(m, p, a, s, B);
     }
@@ -386,7 +404,7 @@ template <class T> static bool attend_to_all_backward(const Model* m, Params p, 
             attention_backward(a.dqkv, NULL, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, softmax, D,
                                m->stream);
         }
-        karat_backward(a.dqkv + first, karat_grads(d, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, k),
+        karat_backward(a.dqkv + first, karat_grads(d, NULL, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, NULL, k),
                        m->scratch, k, m->stream);
         break;
     case ATTN_SOFTMAX:
@@ -409,6 +427,20 @@ template <class T> static bool attend_to_all_backward(const Model* m, Params p, 
     return bias_summed;
 }
 
+template <class T>
+static void attend_in_windows_backward(const Model* m, Params p, Params d, Acts<T> a, Dims s, int B) {
+    int softmax = softmax_heads(&m->config, s), first = softmax * s.D;
+    KaratDims k = karat_dims(m, s, B);
+    if (softmax) {
+        window_attention_backward(a.dqkv, d.window_table, a.dmix, a.mix, a.lse, a.qkv, p.window_table, m->scratch, B,
+                                  s.windows, s.C, softmax, s.D, m->stream);
+    }
+    if (m->config.attn == ATTN_KARAT) {
+        karat_backward(a.dqkv + first, karat_grads(d, d.window_table + softmax, k), a.dmix + first, a.z, a.qkv + first,
+                       karat_params(p, p.window_table + softmax, k), m->scratch, k, m->stream);
+    }
+}
+
 // a.dqkv from a.dmix, and the gradients of the biases that are in a.qkv
 template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, Dims s, int B) {
     bool bias_summed = false;
@@ -416,8 +448,7 @@ template <class T> static void attend_backward(const Model* m, Params p, Params 
         gpsa_backward(a.dqkv, d.position, d.gating, a.dmix, a.mix, a.lse, a.qkv, p.position, p.gating, m->scratch, B, s.N,
                       s.C, s.H, m->stream);
     } else if (s.windows.grid) {
-        window_attention_backward(a.dqkv, d.window_table, a.dmix, a.mix, a.lse, a.qkv, p.window_table, m->scratch, B,
-                                  s.windows, s.C, s.H, s.D, m->stream);
+        attend_in_windows_backward(m, p, d, a, s, B);
     } else {
         bias_summed = attend_to_all_backward(m, p, d, a, s, B);
     }
@@ -517,7 +548,11 @@ static bool model_plan(Model* m, const Config* config, int classes, int B, Error
 // Bytes of shared memory that a block of attention wants at most
 static size_t attend_shared(const Model* m, Dims d) {
     size_t softmax = 2 * PLAIN_ROWS * (size_t)(d.D + d.N) * sizeof(float);
-    if (d.windows.grid) { return window_plain_shared(window_dims(m->B, d.windows, d.C, d.H, d.D)); }
+    if (d.windows.grid) {
+        size_t windows = window_plain_shared(window_dims(m->B, d.windows, d.C, d.H, d.D));
+        bool karat = m->config.attn == ATTN_KARAT;
+        return karat ? largest(windows, karat_plain_shared(karat_dims(m, d, m->B))) : windows;
+    }
     if (m->config.attn == ATTN_LINEAR && !d.local) { return linear_attention_shared(d.N, d.D); }
     bool karat = m->config.attn == ATTN_KARAT && !d.local;
     return karat ? largest(softmax, karat_plain_shared(karat_dims(m, d, m->B))) : softmax;
