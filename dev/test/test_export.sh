@@ -12,6 +12,7 @@ check "without a model" says 2 "--export needs a model: give --init-from FILE.sa
 check "two models" says 2 "--export takes one model" --export model.onnx --init-from run/best.safetensors --eval run/best.safetensors
 check "with another thing to do" says 2 "--export does nothing else: leave --gradcheck out" --export model.onnx --init-from run/best.safetensors --gradcheck
 check "beside --classify" says 2 "--classify does nothing else: leave --export out" --classify run --export model.onnx --init-from run/best.safetensors
+check "a model that has no graph" says 2 "--export writes ViTs" --export model.onnx --init-from run/best.safetensors --model swin-mini
 check "a model that is not there" says 1 "cannot open absent.safetensors" --export model.onnx --init-from absent.safetensors
 check "nothing was written" test ! -e model.onnx
 
