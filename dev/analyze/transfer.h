@@ -113,36 +113,34 @@ NEVER_INLINE bool enter_folder(Imposed* s, const Results* out, const char* key, 
 
 // ---- The training
 
-static void evaluate_student(Imposed* s, Metrics* csv, Evaluation* e) {
+static void evaluate_student(Imposed* s, Records* records, Evaluation* e) {
     Trainer* t = &s->student;
     char what[64];
     *e = imposed_evaluation(s, t->model.ema ? t->model.ema : t->model.params);
     snprintf(what, sizeof what, "epoch %.2f, test%s", (double)t->step / (double)t->steps_per_epoch,
              t->model.ema ? " (EMA)" : "");
     print_evaluation(what, e);
-    if (csv) { write_row(t, csv, NULL, e); }
+    if (records) { record_row(t, records, NULL, e); }
 }
 
-static void after_imposed_step(Imposed* s, Metrics* csv, const StepResult* r, Clock* clock) {
+static void after_imposed_step(Imposed* s, Records* records, const StepResult* r, Clock* clock) {
     Trainer* t = &s->student;
     bool last = t->step == t->total_steps, epoch_ends = t->step % t->steps_per_epoch == 0;
     Evaluation e;
-    show_progress(t, csv, r, clock);
+    show_progress(t, records, r, clock);
     double paused = seconds_now();
     if (epoch_ends && !last && due(t->step / t->steps_per_epoch, t->model.config.eval_every)) {
-        evaluate_student(s, csv, &e);
+        evaluate_student(s, records, &e);
     }
-    if (epoch_ends || last) { save_all(t, csv); }
+    if (epoch_ends || last) { save_all(t, records); }
     clock->start += seconds_now() - paused;
 }
 
 // To the end, and the evaluation there
 NEVER_INLINE bool train_student(Imposed* s, Evaluation* e, Error* err) {
     Trainer* t = &s->student;
-    Metrics csv;
-    char path[PATH_SIZE];
-    output_path(t, "metrics.csv", path);
-    if (!metrics_open(&csv, path, t->step, err)) { return false; }
+    Records records;
+    records_open(t, &records);
     save_config(t);
     stop_on_signals();
     bool done = t->step == t->total_steps, finite = true;
@@ -151,12 +149,12 @@ NEVER_INLINE bool train_student(Imposed* s, Evaluation* e, Error* err) {
     while (t->step < t->total_steps && !stop_requested && finite) {
         StepResult r = imposed_step(s);
         finite = step_finite(&r);
-        if (finite) { after_imposed_step(s, &csv, &r, &clock); }
+        if (finite) { after_imposed_step(s, &records, &r, &clock); }
     }
     bool ended = t->step == t->total_steps;
-    if (!ended) { save_all(t, &csv); }
-    if (ended) { evaluate_student(s, done ? NULL : &csv, e); }
-    if (!metrics_close(&csv, err)) { return false; }
+    if (!ended) { save_all(t, &records); }
+    if (ended) { evaluate_student(s, done ? NULL : &records, e); }
+    records_close(&records);
     if (!finite) { return set_error(err, "the loss is no number from step %lld on: train the student at a lower rate",
                                     (long long)t->step); }
     return ended || set_error(err, "stopped at step %lld: the same command goes on", (long long)t->step);
