@@ -121,7 +121,7 @@ static int unit_inputs(float* to, const UnitInputs* in, int column, int most) {
 
 // ---- Places
 
-static FunctionPlace* add_place(FunctionStudy* s, Error* err) {
+static FunctionPlace* next_place(FunctionStudy* s, Error* err) {
     FunctionPlace* grown = (FunctionPlace*)array_grow(s->places, s->place_count, &s->room, sizeof *grown, err);
     if (!grown) { return NULL; }
     s->places = grown;
@@ -167,7 +167,7 @@ static bool add_units(FunctionStudy* s, int block, int h, const UnitInputs* in, 
     }
     for (int i = 0; ok && i < 2; i++) {
         Unit unit = units[shown[i]];
-        FunctionPlace* place = add_place(s, err);
+        FunctionPlace* place = next_place(s, err);
         ok = place != NULL;
         if (!ok) { break; }
         place_inputs(place, inputs, unit_inputs(inputs, in, karat_has_inner(d) ? unit.q : unit.p, UNIT_INPUTS));
@@ -211,7 +211,7 @@ static bool add_rationals(FunctionStudy* s, int block, int B, Error* err) {
     float* inputs = alloc_floats(SOME + 1, "inputs");
     bool ok = true;
     for (int which = m->config.mlp == MLP_GR_KAN ? 1 : 2; ok && which <= 2; which++) {
-        FunctionPlace* place = add_place(s, err);
+        FunctionPlace* place = next_place(s, err);
         ok = place != NULL;
         if (!ok) { break; }
         place->block = block;
