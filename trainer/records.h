@@ -53,7 +53,7 @@ RUNS_ONCE static void record_functions(Trainer* t, Records* r, float* weights) {
 }
 
 // The first batch as the model sees it. The loader is to be set to its place afterwards.
-NEVER_INLINE void record_first_batch(Trainer* t, Records* r) {
+RUNS_ONCE static void record_first_batch(Trainer* t, Records* r) {
     Error err;
     Picture sheet;
     uint8_t* png = NULL;
@@ -73,7 +73,7 @@ NEVER_INLINE void record_first_batch(Trainer* t, Records* r) {
 
 // ---- All of them; rank 0 has them
 
-NEVER_INLINE void records_open(Trainer* t, Records* r) {
+RUNS_ONCE static void records_open(Trainer* t, Records* r) {
     Error err;
     char path[PATH_SIZE];
     *r = (Records){0};

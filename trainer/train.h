@@ -108,7 +108,7 @@ static int agree_to_stop(const Trainer* t) {
 }
 
 static int train(Trainer* t) {
-    Records records;
+    static Records records; // too large for a small stack
     records_open(t, &records);
     if (t->best_step) { save_best_folder(t); }
     output_outlives_reader();

@@ -139,7 +139,7 @@ static void after_imposed_step(Imposed* s, Records* records, const StepResult* r
 // To the end, and the evaluation there
 NEVER_INLINE bool train_student(Imposed* s, Evaluation* e, Error* err) {
     Trainer* t = &s->student;
-    Records records;
+    static Records records; // too large for a small stack
     records_open(t, &records);
     save_config(t);
     stop_on_signals();
