@@ -26,7 +26,7 @@ struct WindowPlaces {
 // In words
 __host__ __device__ inline int window_places_size(Windows w, int padded) { return 3 * padded + window_offsets(w); }
 
-__device__ inline WindowPlaces window_places(void* words, int padded) {
+__host__ __device__ inline WindowPlaces window_places(void* words, int padded) {
     int* at = (int*)words;
     return {at, at + padded, at + 2 * padded, (float*)(at + 3 * padded)};
 }

@@ -154,7 +154,7 @@ static inline void groups_markdown(const SeedGroups* g) {
         mean_text(top5, "%.2f", &group->top5);
         mean_text(loss, "%.4f", &group->loss);
         test_text(test, group, k == g->baseline);
-        table_row(&t, "%s\t%zu\t%s\t%s\t%s\t%.4g\t%.3g\t%s", group->label, group->count, top1, top5, loss,
+        table_row(&t, "%s\t%zu\t%s\t%s\t%s\t%.1f\t%.3g\t%s", group->label, group->count, top1, top5, loss,
                   group->seconds > 0 ? group->images / group->seconds : 0, group->seconds / group->count / 3600, test);
     }
     fclose(t.out);
@@ -172,7 +172,7 @@ static inline void group_csv(const SeedGroup* g) {
     for (size_t i = 0; i < g->count; i++) { printf("%s%s", i ? " " : "", number_or_nothing("%.2f", g->runs[i]->summary.top1)); }
     putchar(',');
     for (size_t i = 0; i < g->count; i++) { printf("%s%d", i ? " " : "", g->runs[i]->config.seed); }
-    printf(",%.0f,%.3g,%.4g,%.3g", floor(g->steps / n), 1e-6 * g->gflop / n, g->seconds > 0 ? g->images / g->seconds : 0,
+    printf(",%.0f,%.3g,%.1f,%.3g", floor(g->steps / n), 1e-6 * g->gflop / n, g->seconds > 0 ? g->images / g->seconds : 0,
            g->seconds / n / 3600);
     printf(",%s,%s,", number_or_nothing("%.4f", g->test.difference), g->paired ? "paired" : "welch");
     printf("%s,%s,%s\n", number_or_nothing("%.4g", g->test.t), number_or_nothing("%.4g", g->test.freedom),
