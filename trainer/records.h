@@ -40,11 +40,12 @@ static bool is_of_function(const char* name) {
     return false;
 }
 
-// The weights that an evaluation was of
+// The weights that an evaluation was of, which all ranks ask for
 RUNS_ONCE static void record_functions(Trainer* t, Records* r, float* weights) {
     Error err;
-    if (!ranks_lead() || !r->events.file) { return; }
+    if (!t->model.config.tensorboard) { return; }
     const float* flat = model_fetch(&t->model, weights);
+    if (!ranks_lead()) { return; }
     for (int i = 0; i < t->model.tensor_count; i++) {
         const NamedTensor* tensor = &t->model.tensors[i];
         if (is_of_function(tensor->name)) { events_histogram(&r->events, tensor->name, flat + tensor->offset, tensor->size); }

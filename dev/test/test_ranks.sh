@@ -108,6 +108,11 @@ check "the same bytes as on one" same_wide wide4
 check "several buckets on nodes of 3 ranks and of 2" on_wide 5 ./two_nodes wide5
 check "the same bytes as on one" same_wide wide5
 
+check "with TensorBoard's files, on 2 ranks" on 2 told --grad-accum-steps 4 --tensorboard --metrics-jsonl
+check "the same bytes as on one without" same_run one told
+check "which one of them writes" test "$(ls told/events.out.tfevents.* | wc -l)" = 1
+check "with functions that all know" grep -qa blocks.1.attn.karat.coef told/events.out.tfevents.*
+
 # ---- evaluation
 evaluation() { "$@" --eval one/best.safetensors --per-class --threads 1 2>&1 | grep -E "top-1|±"; }
 check "an evaluation on 3 ranks, of 6 batches" diff <(evaluation "$train") <(evaluation "$ranks" 3 "$train")
