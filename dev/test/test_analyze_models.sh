@@ -112,7 +112,7 @@ check "other heads" tells 1 "give models with as many" transfer karat narrow --o
 # ---- models whose attention is not of all tokens everywhere
 
 run convit --model convit-mini --dim 24 --depth 3 --attn karat --karat-rank 5 --image-size 16 --epochs 1
-run swin --model swin-mini --dim 8 --depth 1,2,1 --heads 2,2,4 --window-size 2 --image-size 16 --epochs 1
+run swin --model swin-mini --dim 8 --depth 1,2,1 --heads 4,4,4 --window-size 2 --image-size 16 --epochs 1
 check "attention of a ConViT's last block" tells 0 "wrote" attention convit --images 5 --output out-c
 check "its functions" works "functions" functions convit --output out-c
 check "but its first blocks have gated positional attention" tells 1 "give --blocks from 2 on" spectrum convit --blocks all --output out-c
