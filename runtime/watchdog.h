@@ -22,6 +22,7 @@ enum {
 };
 static const double signal_patience = 10; // seconds after a signal to end
 static const double speakers_apart = 5;   // seconds from one rank's sentence to the next one's, which the first should spare
+static const double missed_apart = 1;     // and from that of who misses one rank to that of who misses two
 
 typedef struct {
     pthread_mutex_t lock;    // of all that is here
@@ -43,11 +44,18 @@ static Watchdog watchdog = {.lock = PTHREAD_MUTEX_INITIALIZER, .number = -1};
 
 static inline bool is_missed(int rank) { return watchdog.on_their_way && watchdog.on_their_way[rank] > 0; }
 
-// Lower ranks that nobody misses here: they say first what they know.
-static inline int ranks_before(void) {
-    int before = 0;
-    for (int r = 0; r < ranks.rank; r++) { before += !is_missed(r); }
-    return before;
+// Ranks from first to end - 1 that are missed
+static inline int count_missed(int first, int end) {
+    int missed = 0;
+    for (int r = first; r < end; r++) { missed += is_missed(r); }
+    return missed;
+}
+
+// Seconds that this rank leaves to others. Lower ranks, where they are not missed here, say it first; but who waits for one
+// that waits misses more of them than the one at fault.
+static inline double speaks_later(void) {
+    int before = ranks.rank - count_missed(0, ranks.rank), missed = count_missed(0, ranks.size);
+    return speakers_apart * fmin(before, 6) + missed_apart * fmin(missed > 1 ? missed - 1 : 0, 4);
 }
 
 __attribute__((format(printf, 2, 3)))
@@ -63,8 +71,7 @@ static inline bool same_node(int a, int b) { return !ranks.node_of || strcmp(ran
 
 // "rank 3 on node2", "ranks 3, 5 on node2", "ranks 3 on node2, 5 on node3"; returns how many they are
 static inline int add_missed(Error* text) {
-    int missed = 0, named = 0, before = -1;
-    for (int r = 0; r < ranks.size; r++) { missed += is_missed(r); }
+    int missed = count_missed(0, ranks.size), named = 0, before = -1;
     text_add(text, missed == 0 ? "other ranks" : missed == 1 ? "rank" : "ranks");
     for (int r = 0; r < ranks.size && named < NAMED_RANKS; r++) {
         if (!is_missed(r)) { continue; }
@@ -123,8 +130,7 @@ static inline bool watchdog_look(void) {
     watchdog.silence += 1.0 / (double)LOOKS_A_SECOND;
     bool hurries = stop_requested && stop_requested != SIGUSR1 && !watchdog.writes;
     watchdog.after_signal += hurries ? 1.0 / (double)LOOKS_A_SECOND : 0;
-    double later = speakers_apart * fmin(ranks_before(), 6);
-    double most = watchdog.timeout * (watchdog.settled ? 1 : 2);
+    double later = speaks_later(), most = watchdog.timeout * (watchdog.settled ? 1 : 2);
     return watchdog.silence > most + later || watchdog.after_signal > signal_patience + watchdog.longest + later;
 }
 

@@ -66,6 +66,9 @@ static void test_who_is_first(void) {
     be(2, 20, 2);
     wait_for(0), wait_begin();
     CHECK(comes_in(25), "rank 2 then leaves it to rank 1");
+    be(2, 20, 2);
+    wait_for(0), wait_for(1), wait_begin();
+    CHECK(comes_in(21), "who misses two leaves it to who misses one of them");
 }
 
 static void test_signal(void) {
@@ -117,7 +120,7 @@ static void test_sentences(void) {
     wait_on("gradients of bucket", 4);
     wait_for(3), wait_for(3), wait_for(2), wait_begin();
     seconds_until_due();
-    SAYS("rank 0 has waited 20 s for ranks 2, 3 on node2 at step 812 (gradients of bucket 4): they are dead, stuck or "
+    SAYS("rank 0 has waited 21 s for ranks 2, 3 on node2 at step 812 (gradients of bucket 4): they are dead, stuck or "
          "wait for one that is, or --rank-timeout is too short");
     wait_got(3), wait_got(2);
     seconds_until_due();
@@ -126,12 +129,12 @@ static void test_sentences(void) {
     wait_for(1);
     wait_on("an evaluation", -1);
     seconds_until_due();
-    SAYS("rank 0 has waited 20 s for ranks 1 on node1, 3 on node2 at step 812 (an evaluation): they are dead, stuck or "
+    SAYS("rank 0 has waited 21 s for ranks 1 on node1, 3 on node2 at step 812 (an evaluation): they are dead, stuck or "
          "wait for one that is, or --rank-timeout is too short");
     be(3, 20, 0);
     wait_for(0), wait_for(1), wait_for(2), wait_begin();
     seconds_until_due();
-    SAYS("rank 3 has waited 40 s for ranks 0, 1 on node1, 2 on node2 at the start: they are dead, stuck or wait for one "
+    SAYS("rank 3 has waited 42 s for ranks 0, 1 on node1, 2 on node2 at the start: they are dead, stuck or wait for one "
          "that is, or --rank-timeout is too short");
     be(0, 300, 7);
     stop_requested = SIGTERM;
@@ -156,7 +159,7 @@ static void test_many(void) {
     for (int r = 40; r < MANY; r++) { wait_for(r); }
     wait_begin();
     seconds_until_due();
-    SAYS("rank 0 has waited 20 s for ranks 40, 41, 42, 43, 44, 45, 46, 47 and 16 more at step 3: they are dead, stuck or "
+    SAYS("rank 0 has waited 24 s for ranks 40, 41, 42, 43, 44, 45, 46, 47 and 16 more at step 3: they are dead, stuck or "
          "wait for one that is, or --rank-timeout is too short");
 }
 
