@@ -35,11 +35,17 @@ static inline float softmax_row(float* row, int N) {
     return high + logf(sum);
 }
 
-// S of rows n.. before products are added to it: the bias. Returns what S counts in the sum, 0 without a bias.
-static inline float attention_start_logits(float* S, const float* bias, int n, int count, int lds) {
-    if (!bias) { return 0; }
-    memcpy(S, bias + (size_t)n * lds, (size_t)count * lds * sizeof *S);
-    return 1;
+// S (count,N) of queries q, whose rows and those of k are ld apart; bias as S, or NULL
+static inline void attention_logits(float* S, const float* q, const float* k, int ld, const float* bias, int count,
+                                    int N, int D) {
+    int lds = attention_stride(N);
+    if (OWN_PRODUCTS) {
+        Addend add = {bias, lds, bias ? 1 : 0};
+        own_gemm_added(false, true, count, N, D, 1 / sqrtf(D), q, ld, k, ld, add, S, lds);
+        return;
+    }
+    if (bias) { memcpy(S, bias, (size_t)count * lds * sizeof *S); }
+    gemm(false, true, count, N, D, 1 / sqrtf(D), q, ld, k, ld, bias ? 1 : 0, S, lds);
 }
 
 // One sample and head: rows of q and k are 3C apart, v's ldv, out's C
@@ -49,8 +55,7 @@ static inline void attention_head_forward(float* out, float* lse, const float* q
     int rows = attention_rows(N), lds = attention_stride(N);
     for (int n = 0; n < NQ; n += rows) {
         int count = min_int(rows, NQ - n);
-        float with_bias = attention_start_logits(scratch, bias, n, count, lds);
-        gemm(false, true, count, N, D, 1 / sqrtf(D), q + (size_t)n * 3 * C, 3 * C, k, 3 * C, with_bias, scratch, lds);
+        attention_logits(scratch, q + (size_t)n * 3 * C, k, 3 * C, bias ? bias + (size_t)n * lds : NULL, count, N, D);
         for (int i = 0; i < count; i++) { lse[n + i] = softmax_row(scratch + (size_t)i * lds, N); }
         gemm(false, false, count, D, N, 1, scratch, lds, v, ldv, 0, out + (size_t)n * C, C);
     }
@@ -89,8 +94,7 @@ static inline void attention_head_backward(float* dq, float* dv, float* dbias, c
         int count = min_int(rows, NQ - n);
         const float *q_tile = q + (size_t)n * ld, *dout_tile = dout + (size_t)n * C, *out_tile = out + (size_t)n * C;
         float keep = n > 0; // dk and dv are set by the first tile, added to by the others
-        float with_bias = attention_start_logits(P, bias, n, count, lds);
-        gemm(false, true, count, N, D, scale, q_tile, ld, k, ld, with_bias, P, lds);
+        attention_logits(P, q_tile, k, ld, bias ? bias + (size_t)n * lds : NULL, count, N, D);
         for (int i = 0; i < count; i++) {
             float* p = P + (size_t)i * lds;
             for (int j = 0; j < lds; j++) { p[j] = vm_exp_negative(p[j] - lse[n + i]); }

@@ -27,23 +27,18 @@ static inline size_t gpsa_scratch(int B, int N, int H) {
     return H * gpsa_matrix(N) + attention_scratch(N) + (size_t)gpsa_slots(B) * H * gpsa_slot(N);
 }
 
-// The offset of patch q from patch k, and what w is multiplied by
-static inline void gpsa_offset(float offset[3], int k, int q, int S) {
-    float dx = q % S - k % S, dy = q / S - k / S;
-    offset[0] = dx, offset[1] = dy, offset[2] = dx * dx + dy * dy;
-}
-
 static inline void gpsa_place(float* place, const float* position, int N, int H) {
     int S = (int)lroundf(sqrtf(N)), lds = attention_stride(N);
     #pragma omp parallel for schedule(static)
     for (int row = 0; row < H * N; row++) {
         const float* w = position + row / N * 3;
-        for (int q = 0; q < N; q++) {
-            float offset[3];
-            gpsa_offset(offset, row % N, q, S);
-            place[(size_t)row * lds + q] = w[0] * offset[0] + w[1] * offset[1] + w[2] * offset[2];
+        float *to = place + (size_t)row * lds, *logit = to;
+        for (int dy = -(row % N / S); dy < S - row % N / S; dy++) {
+            for (int dx = -(row % S); dx < S - row % S; dx++) {
+                *logit++ = w[0] * dx + w[1] * dy + w[2] * (dx * dx + dy * dy);
+            }
         }
-        softmax_row(place + (size_t)row * lds, N);
+        softmax_row(to, N);
     }
 }
 
@@ -129,14 +124,16 @@ static inline void gpsa_place_backward(float* dposition, float* dgating, const f
     double place_dA = 0, dw[3] = {0};
     for (int k = 0; k < N; k++, place += lds, dA += lds) {
         float along = vm_row_dot(place, dA, N);
+        const float *p = place, *d = dA;
         place_dA += along;
-        for (int q = 0; q < N; q++) {
-            float offset[3], dS = g * place[q] * (dA[q] - along);
-            gpsa_offset(offset, k, q, S);
-            for (int i = 0; i < 3; i++) { dw[i] += dS * offset[i]; }
+        for (int dy = -(k / S); dy < S - k / S; dy++) {
+            for (int dx = -(k % S); dx < S - k % S; dx++) {
+                float dS = *p++ * (*d++ - along);
+                dw[0] += dS * dx, dw[1] += dS * dy, dw[2] += dS * (dx * dx + dy * dy);
+            }
         }
     }
-    for (int i = 0; i < 3; i++) { dposition[i] += (float)dw[i]; }
+    for (int i = 0; i < 3; i++) { dposition[i] += (float)(g * dw[i]); }
     *dgating += (float)(g * (1 - g) * (place_dA - patch_dA));
 }
 

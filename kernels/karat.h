@@ -206,23 +206,34 @@ static inline int karat_lanes(int first, int count, KaratDims d) {
     return d.basis == BASIS_FOURIER ? min_int(TILE_COLS, count - first) : TILE_COLS;
 }
 
-// x (rows, TILE_COLS) = the products of the rows from first on with the lanes of a panel, / sqrt(D) + bias
-static inline void karat_logits(KaratWork w, int first, int first_lane, int lanes, int rows, KaratDims d) {
-    const float* lane_panel = w.lane_panels + (size_t)first_lane * d.D;
-    float scale = 1 / sqrtf(d.D), with_bias = w.bias ? 1 : 0, *x = w.x;
-    for (int r = 0; w.bias && r < rows; r++) {
-        memcpy(x + r * TILE_COLS, w.bias + (size_t)(first + r) * karat_bias_ld(d) + first_lane, TILE_COLS * sizeof *x);
-    }
+// x (rows, TILE_COLS) = the products of the rows from first on with the lanes of a panel, / sqrt(D) + beta x
+ALWAYS_INLINE void karat_products(KaratWork w, int first, const float* lane_panel, int lanes, int rows, float beta,
+                                  KaratDims d) {
+    float scale = 1 / sqrtf(d.D), *x = w.x;
     for (int r = 0; r < rows; r += TILE_ROWS, x += TILE_ROWS * TILE_COLS) {
         bool whole = first + r + TILE_ROWS <= w.row_count;
         size_t step = whole ? 3 * (size_t)d.C : (size_t)d.D;
         const float* a = whole ? w.rows + (first + r) * step : w.last_rows;
         if (lanes <= VEC_LANES) {
-            register_tile(x, TILE_COLS, d.D, a, step, 1, lane_panel, scale, with_bias, HALF_WIDE_TILE);
+            register_tile(x, TILE_COLS, d.D, a, step, 1, lane_panel, scale, beta, HALF_WIDE_TILE);
         } else {
-            register_tile(x, TILE_COLS, d.D, a, step, 1, lane_panel, scale, with_bias, WHOLE_TILE);
+            register_tile(x, TILE_COLS, d.D, a, step, 1, lane_panel, scale, beta, WHOLE_TILE);
         }
     }
+}
+
+// The logits of a tile: in windows with their bias
+static inline void karat_logits(KaratWork w, int first, int first_lane, int lanes, int rows, KaratDims d) {
+    const float* lane_panel = w.lane_panels + (size_t)first_lane * d.D;
+    if (!w.bias) {
+        karat_products(w, first, lane_panel, lanes, rows, 0, d);
+        return;
+    }
+    for (int r = 0; r < rows; r++) {
+        const float* bias = w.bias + (size_t)(first + r) * karat_bias_ld(d) + first_lane;
+        memcpy(w.x + r * TILE_COLS, bias, TILE_COLS * sizeof *bias);
+    }
+    karat_products(w, first, lane_panel, lanes, rows, 1, d);
 }
 
 // cos(mx) and sin(mx) as basis_harmonics has them; a vector at a time, so that what m + 1 needs of m stays in registers

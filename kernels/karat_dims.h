@@ -18,16 +18,16 @@ X(KARAT_PHI_W, "phi-w", "Φ(W A_k): a matrix N to r, then functions to N") \
 X(KARAT_PHI_PHI, "phi-phi", "Φ Φ(A_k): functions both ways")
 typedef enum { KARAT_ORDERS(CHOICE_CONSTANT) } KaratOrder;
 
-// What a mask is where a grid is rolled (windows.h): -100 in a logit keeps tokens apart behind softmax; to KArAt it is a
-// number as any other.
+// What a mask is where a grid is rolled (windows.h): -100 in a logit keeps tokens apart behind softmax; to KArAt it is
+// a number as any other.
 #define KARAT_MASKS(X) \
 X(KARAT_MASK_REGION, "region", "z and out leave out the tokens of other regions") \
 X(KARAT_MASK_LITERAL, "literal", "-100 is added to the logits, as in front of softmax")
 typedef enum { KARAT_MASKS(CHOICE_CONSTANT) } KaratMask;
 
-// NQ rows k, the queries of the first tokens, meet the keys and values of all N (attention.h). In windows B counts those
-// of all images, N = NQ is the tokens of one, qkv and out are in the order of the grid, and A has the relative position
-// bias in it.
+// NQ rows k, the queries of the first tokens, meet the keys and values of all N (attention.h). In windows B counts
+// those of all images, N = NQ is the tokens of one, qkv and out are in the order of the grid, and A has the relative
+// position bias in it.
 typedef struct {
     int B, N, NQ, C, H, D, R, G; // H heads of width D; C: the width of all heads of the layer, others' included
     KaratBase base;

@@ -8,19 +8,31 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+// Row i of one head's matrix: its offsets from all places, in order, without dividing
+static inline void window_bias_matrix_row(float* to, const float* table, Windows w, float mask, bool transposed,
+                                          int heads, int kind, int i) {
+    int middle = window_offsets(w) / 2, offset = window_offset(w, i), region = window_region(w, kind, i);
+    int across = 2 * w.size - 1, edge = w.size - w.shift;
+    for (int y = 0; y < w.size; y++) {
+        for (int x = 0; x < w.size; x++) {
+            int apart = offset - (y * across + x);
+            bool below = kind / 2 && y >= edge, right = kind % 2 && x >= edge;
+            bool meet = region == below * (1 + kind % 2) + right;
+            *to++ = table[(size_t)(transposed ? middle - apart : middle + apart) * heads] + (meet ? 0 : mask);
+        }
+    }
+}
+
 // transposed: bias_ij is at (j,i)
 static inline void window_bias_forward(float* bias, const float* table, Windows w, float mask, bool transposed,
                                        int heads, int H, int rows, int ld) {
     int N = window_tokens(w);
     #pragma omp parallel for schedule(static)
     for (int row = 0; row < window_kinds(w) * H * rows; row++) {
-        int x = row % rows, h = row / rows % H, kind = row / rows / H;
+        int i = row % rows, h = row / rows % H, kind = row / rows / H;
         float* to = bias + (size_t)row * ld;
-        for (int y = 0; y < ld; y++) {
-            int i = transposed ? y : x, j = transposed ? x : y;
-            bool inside = x < N && y < N, meet = window_region(w, kind, i) == window_region(w, kind, j);
-            to[y] = inside ? table[(size_t)window_bias_row(w, i, j) * heads + h] + (meet ? 0 : mask) : 0;
-        }
+        for (int j = 0; j < ld; j++) { to[j] = 0; }
+        if (i < N) { window_bias_matrix_row(to, table + h, w, mask, transposed, heads, kind, i); }
     }
 }
 
