@@ -220,6 +220,38 @@ static void test_counts(void) {
     }
 }
 
+// How many tensors decay, of how many
+static void test_decay(const char* flags, int decayed, int all) {
+    Model m;
+    int count = 0;
+    plan_model(&m, flags, 1000);
+    for (int i = 0; i < PARAMETER_ROWS; i++) {
+        for (int l = 0; l < row_copies(&m.table, i); l++) {
+            const Parameter* p = &m.table.row[l][i];
+            count += p->size > 0 && p->group == UPDATE_DECAYED;
+        }
+    }
+    CHECK(count == decayed && tensor_count(&m.table) == all, "%s: %d of %d tensors decay, not %d of %d", flags, count,
+          tensor_count(&m.table), decayed, all);
+    parameter_table_free(&m.table);
+}
+
+// ---- How GPSA starts: heads look at the four patches, or nine, around their own, sharply; values as they are
+
+static void test_local_start(void) {
+    static const float four[4][3] = {{-1, -1, -1}, {-1, 1, -1}, {1, -1, -1}, {1, 1, -1}};
+    Model m;
+    build_model(&m, CONVIT " --batch-size 2 --locality-strength 2", CLASSES);
+    Params p = params_of_block(&m.table, m.params, 1);
+    int wrong = 0, C = m.dims.C;
+    for (int i = 0; i < 12; i++) { wrong += p.position[i] != 2 * four[i / 3][i % 3]; }
+    for (int i = 0; i < C * C; i++) { wrong += p.v_weight[i] != (i / C == i % C); }
+    for (int h = 0; h < 4; h++) { wrong += p.gating[h] != 1 || p.position_bias[h] != 0; }
+    CHECK(wrong == 0, "%d values of GPSA start otherwise", wrong);
+    CHECK(!p.qkv_weight && params_of_block(&m.table, m.params, 2).qkv_weight, "the wrong blocks have GPSA");
+    model_free(&m);
+}
+
 // ---- A Swin's file in the names of its authors, with what they keep beside the parameters
 
 static void save_as_authors(const Model* m, const char* file_path) {
@@ -282,6 +314,9 @@ int main(void) {
     fclose(in);
     CHECK(checked == (int)(sizeof cases / sizeof cases[0]), "%d cases are not in %s", checked, path);
     test_counts();
+    test_decay("--model convit-tiny", 70, 180);
+    test_decay("--model swin-tiny", 53, 173);
+    test_local_start();
     test_authors_names();
     return tests_finish();
 }
