@@ -1,6 +1,6 @@
 // The model that a file holds. Files of ours say it. Of others, as timm's, it is read off the tensors: width, blocks,
 // patch, image size, MLP, class token and LayerScale. Heads cannot be seen there: they are those of the named model of
-// that width, else of width 64.
+// that width, else of width 64. A ConViT or a Swin is the named model whose width, patch and blocks it has.
 #pragma once
 #include "../runtime/name_prefix.h"
 #include "pos_embed.h"
@@ -113,6 +113,45 @@ static inline bool take_mlp(Config* c, const NamedFile* f, Error* err) {
     return true;
 }
 
+// ---- ConViT and Swin
+
+static inline bool has_block(const NamedFile* f, Backbone backbone, int stage, int block) {
+    char name[64];
+    snprintf(name, sizeof name, "layers.%d.blocks.%d.norm1.weight", stage, block);
+    if (backbone == BACKBONE_CONVIT) { snprintf(name, sizeof name, "blocks.%d.norm1.weight", block); }
+    return sized_tensor(f, name, 1) != NULL;
+}
+
+static inline bool has_sizes_of(const Config* c, const NamedFile* f, const Preset* p) {
+    Config named = *c;
+    char local[64];
+    set_preset(&named, p);
+    bool same = named.dim == c->dim && named.patch == c->patch;
+    for (int stage = 0; same && stage < named.depth.count; stage++) {
+        int blocks = named.depth.value[stage];
+        same = has_block(f, p->backbone, stage, blocks - 1) && !has_block(f, p->backbone, stage, blocks);
+    }
+    snprintf(local, sizeof local, "blocks.%d.attn.pos_proj.weight", named.local_blocks - 1);
+    return same && (!named.local_blocks || sized_tensor(f, local, 2) != NULL);
+}
+
+static inline Backbone backbone_in(const NamedFile* f) {
+    if (sized_tensor(f, "blocks.0.attn.pos_proj.weight", 2)) { return BACKBONE_CONVIT; }
+    return sized_tensor(f, "layers.0.blocks.0.attn.relative_position_bias_table", 2) ? BACKBONE_SWIN : BACKBONE_VIT;
+}
+
+static inline bool take_named_sizes(Config* c, const NamedFile* f, Backbone backbone, Error* err) {
+    const char* family = backbone == BACKBONE_SWIN ? "swin" : "convit";
+    for (int i = 0; i < PRESETS; i++) {
+        if (presets[i].backbone != backbone || !has_sizes_of(c, f, &presets[i])) { continue; }
+        apply_preset(c, family, presets[i].name);
+        snprintf(c->model, sizeof c->model, "%s-%s", family, presets[i].name);
+        printf("sizes      of %s, flags beside it win: %s\n", f->file->path, c->model);
+        return true;
+    }
+    return set_error(err, "it is a %s of sizes that have no name here: give --model and the sizes that differ", family);
+}
+
 static inline void assume_heads(Config* c) {
     c->heads = one_int(c->dim % 64 == 0 && c->dim / 64 <= 1024 ? c->dim / 64 : 1);
     for (int i = 0; i < PRESETS; i++) {
@@ -157,9 +196,12 @@ static inline bool config_classes_from_tensors(Config* c, const SafeTensors* fil
 // are. False, with a sentence, where the file is no ViT of this kind.
 static inline bool config_from_tensors(Config* c, const SafeTensors* file, bool with_head, Error* err) {
     NamedFile f;
-    bool ok = open_names(&f, file, err) && check_dtypes(&f, err) && take_patches(c, &f, err) &&
-              take_image(c, &f, err) && take_blocks(c, &f, err) && take_mlp(c, &f, err);
-    if (!ok) { return false; }
+    if (!open_names(&f, file, err) || !check_dtypes(&f, err) || !take_patches(c, &f, err)) { return false; }
+    Backbone backbone = backbone_in(&f);
+    if (backbone != BACKBONE_VIT) {
+        return take_named_sizes(c, &f, backbone, err) && (!with_head || take_classes(c, &f, err));
+    }
+    if (!take_image(c, &f, err) || !take_blocks(c, &f, err) || !take_mlp(c, &f, err)) { return false; }
     if (with_head && !take_classes(c, &f, err)) { return false; }
     if (!sized_tensor(&f, "blocks.0.ls1.gamma", 1)) {
         c->layer_scale = 0;

@@ -300,6 +300,30 @@ static void test_authors_names(void) {
     model_free(&to);
 }
 
+// A file without a configuration is the named model that has its sizes.
+static void test_sizes_of_file(const char* name, bool has_name, const char* more) {
+    char file_path[] = "/tmp/kat-test-XXXXXX", flags[128];
+    Model m;
+    Error err;
+    SafeTensors file;
+    Config c = config_from("--batch-size 2");
+    int handle = mkstemp(file_path);
+    snprintf(flags, sizeof flags, "--model %s --batch-size 2 %s", name, more);
+    build_model(&m, flags, CLASSES);
+    save_as_authors(&m, file_path);
+    CHECK(safetensors_open(&file, file_path, &err), "%s", err.text);
+    bool read = config_from_tensors(&c, &file, true, &err);
+    if (CHECK(read == has_name, "%s: %s", name, err.text) && read) {
+        CHECK(strcmp(c.model, name) == 0 && c.classes == CLASSES, "%s of %d classes, not %s", c.model, c.classes, name);
+        CHECK(c.window == m.config.window && c.local_blocks == m.config.local_blocks && c.pool == m.config.pool &&
+              c.qkv_bias == m.config.qkv_bias && c.heads.value[0] == m.config.heads.value[0], "%s: other sizes", name);
+    }
+    safetensors_close(&file);
+    close(handle);
+    unlink(file_path);
+    model_free(&m);
+}
+
 int main(void) {
     static Case c;
     FILE* in = fopen(path, "r");
@@ -318,5 +342,9 @@ int main(void) {
     test_decay("--model swin-tiny", 53, 173);
     test_local_start();
     test_authors_names();
+    test_sizes_of_file("swin-mini", true, "");
+    test_sizes_of_file("convit-mini", true, "");
+    test_sizes_of_file("swin-mini", false, "--depth 2,2,4");
+    test_sizes_of_file("convit-mini", false, "--dim 24");
     return tests_finish();
 }
