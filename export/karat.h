@@ -4,26 +4,32 @@
 // The folded coefficients are initialisers of their own, the operator's name and
 //     .folded.M     C_m (H,N,r), or (H,r,N) of an outer operator; of a feature that is 1 everywhere, summed over the inputs
 //     .unit.P.M     coefficient M of the functions of p (H,1,N)
+// In windows all tensors have an axis of windows in front of that of heads.
 #pragma once
 #include "../kernels/karat_units.h"
 #include "bases.h"
-#include "layers.h"
+#include "windows.h"
 
 typedef struct {
     char name[GRAPH_NAME];
     KaratOperator w;
     KaratDims d;
     bool outer;    // from z to sigma, else from logits to z
+    Value meet;    // windows of several regions: 1 where query and key are of the same (windows,1,N,N), else 0. NULL: all meet
 } ExportedOperator;
 
-static ExportedOperator export_operator(const Export* e, KaratParams params, KaratDims d, bool outer) {
+// Of every block, of a stage or of a block: where its tensors' names begin
+static const char* export_operator_row(const Export* e) {
+    bool block = e->m->config.karat_mode == KARAT_BLOCK;
+    return block ? "blocks.%d.attn.karat" : e->m->config.window ? "layers.%d.karat" : "karat";
+}
+
+static ExportedOperator export_operator(Export* e, KaratParams params, KaratDims d, bool outer) {
     ExportedOperator o = {.w = outer ? params.outer : params.inner, .d = d, .outer = outer};
-    const char* which = outer && d.order == KARAT_PHI_PHI ? ".outer" : "";
-    if (e->m->config.karat_mode == KARAT_UNIVERSAL) {
-        snprintf(o.name, sizeof o.name, "karat%s", which);
-    } else {
-        snprintf(o.name, sizeof o.name, "blocks.%d.attn.karat%s", e->block, which);
-    }
+    char name[NAME_SIZE];
+    export_name(e, export_operator_row(e), name);
+    snprintf(o.name, sizeof o.name, "%s%s", name, outer && d.order == KARAT_PHI_PHI ? ".outer" : "");
+    if (karat_has_regions(d)) { o.meet = export_window_pairs(e, "meet", 1, 0); }
     return o;
 }
 
@@ -53,13 +59,19 @@ static Value export_folded(Export* e, const ExportedOperator* o, int m, bool sum
     return C;
 }
 
+// A feature where query and key may meet, else 0; NULL is 1
+static Value export_met(Export* e, const ExportedOperator* o, Value feature) {
+    if (!o->meet) { return feature; }
+    return feature ? export_multiply(&e->graph, feature, o->meet) : o->meet;
+}
+
 // Σ_m e_m(x) C_m
 static Value export_linear_basis(Export* e, const ExportedOperator* o, Value x) {
     Value feature[EXPORT_FEATURES], sum = NULL;
     export_features(&e->graph, feature, x, karat_basis(o->d));
     for (int m = 0; m < karat_coefficients(o->d); m++) {
-        Value C = export_folded(e, o, m, !feature[m]);
-        sum = export_sum(&e->graph, sum, feature[m] ? export_product(&e->graph, feature[m], C) : C);
+        Value met = export_met(e, o, feature[m]), C = export_folded(e, o, m, !met);
+        sum = export_sum(&e->graph, sum, met ? export_product(&e->graph, met, C) : C);
     }
     return sum;
 }
@@ -101,12 +113,13 @@ static Value export_units(Export* e, const ExportedOperator* o, Value x) {
     Value sum = NULL, *z = alloc_array(Value, R, "an ONNX graph"), theta[RATIONAL_UNIT_NUMERATOR + RATIONAL_UNIT_DENOMINATOR];
     for (int h = 0; h < o->d.H; h++) { karat_units_fold(folded + h * head, o->w, o->d, h); }
     for (int p = 0; p < R; p++) {
-        graph_part(g, "blocks.%d.attn.karat.%s.%d", e->block, o->outer ? "outer" : "inner", p);
+        char part[NAME_SIZE];
+        graph_part(g, "%s.%s.%d", export_name(e, "blocks.%d.attn.karat", part), o->outer ? "outer" : "inner", p);
         export_unit_coefficients(e, o, folded, p, theta);
         Value phi = export_unit(e, o, o->outer ? export_slice(g, x, -1, p, p + 1) : x, theta);
         if (o->outer) { sum = export_sum(g, sum, phi); } else { z[p] = export_row_sum(g, phi); }
     }
-    graph_part(g, "blocks.%d.attn.karat", e->block);
+    export_part(e, "blocks.%d.attn.karat");
     Value all = o->outer ? sum : export_concat(g, R, z, -1);
     free(folded);
     free(z);
@@ -119,7 +132,8 @@ static Value export_operator_values(Export* e, const ExportedOperator* o, Value 
     Value values = basis_is_linear(o->d.basis) ? export_linear_basis(e, o, x) : export_units(e, o, x);
     if (o->d.base == KARAT_BASE_ZERO) { return values; }
     Value C = export_folded(e, o, karat_coefficients(o->d), false);
-    return export_add(g, values, export_product(g, export_base_function(g, x, o->d.base), C));
+    Value base = export_met(e, o, export_base_function(g, x, o->d.base));
+    return export_add(g, values, export_product(g, base, C));
 }
 
 // ---- Projections of rows of n numbers (kernels/simplex.h), by sorting: with u the row in falling order, tau is
@@ -175,35 +189,49 @@ static Value export_sigma(Export* e, KaratParams params, KaratDims d, Value z, V
 }
 
 // z (B,H,NQ,R) of queries (B,H,NQ,D), scaled, and keys (B,H,D,N)
-static Value export_z(Export* e, KaratParams params, KaratDims d, Value q, Value k, Value W) {
+static Value export_z(Export* e, KaratParams params, KaratDims d, Value q, Value k, Value W, int first_head) {
     Graph* g = &e->graph;
     Value z;
     if (karat_has_inner(d)) {
         ExportedOperator inner = export_operator(e, params, d, false);
-        z = export_operator_values(e, &inner, export_product(g, q, k));
+        float mask = d.windows.shift && d.mask == KARAT_MASK_LITERAL ? karat_literal_mask(d) : 0;
+        z = export_operator_values(e, &inner, export_logits(e, q, k, first_head, d.H, mask));
     } else {
         z = export_product(g, q, export_product(g, k, W));
     }
     return export_projection(g, z, d.project_z ? d.projection : PROJECT_NONE, d.R);
 }
 
-// Of the operator, which may be every block's
-static Value export_karat_weight(Export* e, const char* name) {
-    if (e->m->config.karat_mode == KARAT_BLOCK) { return export_layer_weight(e, "attn.karat", name); }
-    char whole[GRAPH_NAME];
-    snprintf(whole, sizeof whole, "karat.%s", name);
-    return export_weight(e, whole);
-}
-
-// (B,H,NQ,D) of queries (B,H,NQ,D), scaled, keys (B,H,D,N) and values (B,H,N,D)
-static Value export_karat(Export* e, Value q, Value k, Value v) {
+// z (W^T V) + 1 (beta^T V): sigma V, without sigma
+static Value export_fused_values(Export* e, Value z, Value v, Value W, Value beta, KaratDims d) {
     Graph* g = &e->graph;
-    KaratDims d = karat_dims(e->m, dims_at(e->m, e->block), 1);
-    KaratParams params = karat_params(export_params(e), NULL, d);
-    graph_part(g, "blocks.%d.attn.karat", e->block);
-    Value W = export_karat_weight(e, "proj.weight"), beta = export_karat_weight(e, "proj.bias");
-    Value z = export_z(e, params, d, q, k, W);
-    if (karat_forms_sigma(d)) { return export_product(g, export_sigma(e, params, d, z, W, beta), v); }
     Value out = export_product(g, z, export_product(g, export_swap(g, W, 3), v));
     return beta ? export_add(g, out, export_product(g, export_reshape(g, beta, INTEGERS(g, 1, d.N)), v)) : out;
+}
+
+// The same in windows of several regions, each with its own tokens alone
+static Value export_values_by_region(Export* e, Value z, Value v, Value W, Value beta, KaratDims d) {
+    Graph* g = &e->graph;
+    Value sum = NULL;
+    for (int r = 0; r < WINDOW_REGIONS; r++) {
+        Value places = export_window_region(e, r);
+        Value out = export_fused_values(e, z, export_multiply(g, v, places), W, beta, d);
+        sum = export_sum(g, sum, export_multiply(g, out, places));
+    }
+    return sum;
+}
+
+static Value export_operator_weight(Export* e, const char* name) {
+    return export_layer_weight(e, export_operator_row(e), name);
+}
+
+// (B,H,NQ,D) of queries (B,H,NQ,D), scaled, keys (B,H,D,N) and values (B,H,N,D), of the block's heads from first_head on
+static Value export_karat(Export* e, Value q, Value k, Value v, int first_head) {
+    KaratDims d = karat_dims(e->m, e->d, 1);
+    KaratParams params = karat_params(export_params(e), NULL, d);
+    export_part(e, "blocks.%d.attn.karat");
+    Value W = export_operator_weight(e, "proj.weight"), beta = export_operator_weight(e, "proj.bias");
+    Value z = export_z(e, params, d, q, k, W, first_head);
+    if (karat_forms_sigma(d)) { return export_product(&e->graph, export_sigma(e, params, d, z, W, beta), v); }
+    return (karat_has_regions(d) ? export_values_by_region : export_fused_values)(e, z, v, W, beta, d);
 }

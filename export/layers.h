@@ -9,66 +9,63 @@ typedef struct {
     float* flat;                // parameters, as m->table has them
     const NamedTensor* tensors; // their names (count)
     int count;
-    int block;                  // the block at hand
-    int NQ;                     // tokens that it is calculated for behind keys and values: the first N or 1
+    int block;                  // the block at hand, and its sizes
+    Dims d;
 } Export;
 
-static const NamedTensor* export_find(const Export* e, const char* name) {
+// What a name such as "blocks.%d.attn.qkv" is for the block at hand
+static const char* export_name(const Export* e, const char* row, char name[NAME_SIZE]) {
+    tensor_name(&e->m->table, row, e->block, name);
+    return name;
+}
+
+// The nodes to come are of this part of the model.
+static void export_part(Export* e, const char* row) {
+    char name[NAME_SIZE];
+    graph_part(&e->graph, "%s", export_name(e, row, name));
+}
+
+// NULL where the model has no such tensor
+static Value export_weight(Export* e, const char* row) {
+    char name[NAME_SIZE];
+    export_name(e, row, name);
     for (int i = 0; i < e->count; i++) {
-        if (strcmp(e->tensors[i].name, name) == 0) { return &e->tensors[i]; }
+        const NamedTensor* t = &e->tensors[i];
+        if (strcmp(t->name, name) == 0) { return graph_tensor(&e->graph, name, t->rank, t->shape, e->flat + t->offset); }
     }
     return NULL;
 }
 
-// NULL where the model has no such tensor
-static Value export_weight(Export* e, const char* name) {
-    const NamedTensor* t = export_find(e, name);
-    return t ? graph_tensor(&e->graph, t->name, t->rank, t->shape, e->flat + t->offset) : NULL;
-}
-
-// Of the block at hand
-static Value export_block_weight(Export* e, const char* name) {
-    char whole[GRAPH_NAME];
-    snprintf(whole, sizeof whole, "blocks.%d.%s", e->block, name);
-    return export_weight(e, whole);
-}
-
-// The weight or the bias of a layer of it
+// The weight or the bias of a layer
 static Value export_layer_weight(Export* e, const char* layer, const char* which) {
-    char whole[GRAPH_NAME];
-    snprintf(whole, sizeof whole, "blocks.%d.%s.%s", e->block, layer, which);
-    return export_weight(e, whole);
+    char row[NAME_SIZE];
+    snprintf(row, sizeof row, "%s.%s", layer, which);
+    return export_weight(e, row);
 }
 
 // The parameters as the trainer knows them, where more is to be made of them than is stored
 static Params export_params(const Export* e) { return params_of_block(&e->m->table, e->flat, e->block); }
 
-// x (B,N,C) W^T + b; W (OC,C) as it is stored; bias may be NULL
-static Value export_linear(Export* e, Value x, Value weight, Value bias) {
+// x (B,N,C) W^T + b, W (OC,C) as it is stored; there need not be a bias
+static Value export_linear(Export* e, Value x, const char* layer) {
     Graph* g = &e->graph;
-    Value product = export_product(g, x, export_swap(g, weight, 2));
+    export_part(e, layer);
+    Value product = export_product(g, x, export_swap(g, export_layer_weight(e, layer, "weight"), 2));
+    Value bias = export_layer_weight(e, layer, "bias");
     return bias ? export_add(g, product, bias) : product;
 }
 
-static Value export_block_linear(Export* e, Value x, const char* layer) {
-    graph_part(&e->graph, "blocks.%d.%s", e->block, layer);
-    return export_linear(e, x, export_layer_weight(e, layer, "weight"), export_layer_weight(e, layer, "bias"));
-}
-
-static Value export_layer_norm(Export* e, Value x, Value weight, Value bias) {
+static Value export_norm(Export* e, Value x, const char* layer) {
     Graph* g = &e->graph;
-    Onnx__NodeProto* node = graph_node(g, "LayerNormalization", 3, (Value[]){x, weight, bias}, 1);
+    export_part(e, layer);
+    Value inputs[] = {x, export_layer_weight(e, layer, "weight"), export_layer_weight(e, layer, "bias")};
+    Onnx__NodeProto* node = graph_node(g, "LayerNormalization", 3, inputs, 1);
     graph_set_int(g, node, "axis", -1);
-    graph_set_float(g, node, "epsilon", LAYERNORM_EPS);
+    graph_set_float(g, node, "epsilon", norm_eps(&e->m->config));
     return node->output[0];
 }
 
-static Value export_block_norm(Export* e, Value x, const char* layer) {
-    graph_part(&e->graph, "blocks.%d.%s", e->block, layer);
-    return export_layer_norm(e, x, export_layer_weight(e, layer, "weight"), export_layer_weight(e, layer, "bias"));
-}
-
-// Those of the tokens (B,N,C), or of another tensor along its axis, that the block goes on with
+// Those of the tokens (B,N,C), or of another tensor along its axis, that the block goes on with behind keys and values
 static Value export_queries(Export* e, Value x, int axis) {
-    return e->NQ < e->m->dims.N ? export_slice(&e->graph, x, axis, 0, e->NQ) : x;
+    return e->d.NQ < e->d.N ? export_slice(&e->graph, x, axis, 0, e->d.NQ) : x;
 }

@@ -8,9 +8,9 @@
 // Coefficient j of each channel's group, as the form takes it, (C)
 static Value export_group_coefficient(Export* e, const char* layer, const float* b, int j, int C) {
     RationalShape s = rational_shape(&e->m->config);
-    char name[GRAPH_NAME];
+    char part[NAME_SIZE], name[GRAPH_NAME];
     float* data;
-    snprintf(name, sizeof name, "blocks.%d.mlp.%s.denominator.%d", e->block, layer, j + 1);
+    snprintf(name, sizeof name, "%s.denominator.%d", export_name(e, layer, part), j + 1);
     Value value = graph_new_tensor(&e->graph, name, 1, (int64_t[]){C}, &data);
     for (int c = 0; data && c < C; c++) {
         float own = b[c / (C / s.groups) * s.n + j];
@@ -19,12 +19,12 @@ static Value export_group_coefficient(Export* e, const char* layer, const float*
     return value;
 }
 
-// x (B,NQ,C) with the numerator (m+1) and the denominators (groups,n) of a layer such as "act1"
+// x (B,NQ,C) with the numerator (m+1) and the denominators (groups,n) of a layer
 static Value export_group_rational(Export* e, Value x, const char* layer, const float* a, const float* b, int C) {
     Graph* g = &e->graph;
     RationalShape s = rational_shape(&e->m->config);
     Value numerator[RATIONAL_MAX_ORDER + 1], denominator[RATIONAL_MAX_ORDER];
-    graph_part(g, "blocks.%d.mlp.%s", e->block, layer);
+    export_part(e, layer);
     for (int i = 0; i <= s.m; i++) { numerator[i] = graph_number_of(g, a[i]); }
     for (int j = 0; j < s.n; j++) { denominator[j] = export_group_coefficient(e, layer, b, j, C); }
     Value y = s.form == RATIONAL_FORM_A && s.n > 0 ? export_absolute(g, x) : x;
@@ -38,12 +38,12 @@ static Value export_kan_layer(Export* e, Value x, const char* layer, const float
     Graph* g = &e->graph;
     Basis basis = kan_basis(&e->m->config);
     int M = basis_coefficients(basis);
-    Value feature[EXPORT_FEATURES], sum = export_block_linear(e, export_silu(g, x), layer);
+    Value feature[EXPORT_FEATURES], sum = export_linear(e, export_silu(g, x), layer);
     export_features(g, feature, x, basis);
     for (int m = 0; m < M; m++) {
-        char name[GRAPH_NAME];
+        char part[NAME_SIZE], name[GRAPH_NAME];
         float* data;
-        snprintf(name, sizeof name, "blocks.%d.%s.spline_weight.%d", e->block, layer, m);
+        snprintf(name, sizeof name, "%s.spline_weight.%d", export_name(e, layer, part), m);
         Value S = graph_new_tensor(g, name, 2, (int64_t[]){C, OC}, &data);
         for (int i = 0; data && i < C * OC; i++) { data[i] = splines[((size_t)(i % OC) * C + i / OC) * M + m]; }
         sum = export_add(g, sum, export_product(g, feature[m], S));
@@ -54,23 +54,23 @@ static Value export_kan_layer(Export* e, Value x, const char* layer, const float
 // ---- By kind
 
 static Value export_prelu(Export* e, Value x) {
-    return graph_binary(&e->graph, "PRelu", x, export_block_weight(e, "mlp.act.weight"));
+    return graph_binary(&e->graph, "PRelu", x, export_weight(e, "blocks.%d.mlp.act.weight"));
 }
 
 // Between the two linear layers
 static Value export_activation(Export* e, Value x) {
     Graph* g = &e->graph;
     Params p = export_params(e);
-    int F = e->m->dims.F;
-    graph_part(g, "blocks.%d.mlp.act", e->block);
+    int F = e->d.F;
+    export_part(e, "blocks.%d.mlp.act");
     switch (e->m->config.mlp) {
     case ACTIVATION_GELU: return export_gelu(g, x);
     case ACTIVATION_RELU: return export_relu(g, x);
     case ACTIVATION_SILU: return export_silu(g, x);
     case ACTIVATION_SOFTPLUS: return export_softplus(g, x);
     case MLP_PRELU: return export_prelu(e, x);
-    case MLP_RATIONAL: return export_group_rational(e, x, "act", p.numerator2, p.denominator2, F);
-    case MLP_GR_KAN: return export_group_rational(e, x, "act2", p.numerator2, p.denominator2, F);
+    case MLP_RATIONAL: return export_group_rational(e, x, "blocks.%d.mlp.act", p.numerator2, p.denominator2, F);
+    case MLP_GR_KAN: return export_group_rational(e, x, "blocks.%d.mlp.act2", p.numerator2, p.denominator2, F);
     }
     return NULL;
 }
@@ -78,11 +78,11 @@ static Value export_activation(Export* e, Value x) {
 // (B,NQ,C) to (B,NQ,C)
 static Value export_mlp(Export* e, Value x) {
     Params p = export_params(e);
-    int C = e->m->dims.C, F = e->m->dims.F, mlp = e->m->config.mlp;
+    int C = e->d.C, F = e->d.F, mlp = e->m->config.mlp;
     if (mlp == MLP_KAN) {
-        Value hidden = export_kan_layer(e, x, "mlp.fc1", p.fc1_spline, C, F);
-        return export_kan_layer(e, hidden, "mlp.fc2", p.fc2_spline, F, C);
+        Value hidden = export_kan_layer(e, x, "blocks.%d.mlp.fc1", p.fc1_spline, C, F);
+        return export_kan_layer(e, hidden, "blocks.%d.mlp.fc2", p.fc2_spline, F, C);
     }
-    if (mlp == MLP_GR_KAN) { x = export_group_rational(e, x, "act1", p.numerator1, p.denominator1, C); }
-    return export_block_linear(e, export_activation(e, export_block_linear(e, x, "mlp.fc1")), "mlp.fc2");
+    if (mlp == MLP_GR_KAN) { x = export_group_rational(e, x, "blocks.%d.mlp.act1", p.numerator1, p.denominator1, C); }
+    return export_linear(e, export_activation(e, export_linear(e, x, "blocks.%d.mlp.fc1")), "blocks.%d.mlp.fc2");
 }

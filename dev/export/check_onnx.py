@@ -36,8 +36,14 @@ MODELS += ["vit-mini-g5b --basis bspline --spline-order 0", "vit-mini-g2b --basi
            "vit-mini-g5b --basis bspline --spline-range 0.3", "vit-mini-g1b --basis chebyshev --karat-order phi-phi"]
 MODELS += [f"vit-mini-g3b --karat-base {base} --basis {basis} --karat-order {order}" for base, basis, order in
            [("identity", "fourier", "w-phi"), ("silu", "rational", "w-phi"), ("gelu", "dog", "phi-phi"), ("silu", "chebyshev", "phi-w")]]
-# As large as they are
-MODELS += ["vit-tiny @", "kat-tiny-g3b @"]
+MODELS += ["vit-mini --reg-tokens 3 --no-embed-class", "vit-mini --no-embed-class --qkv-bias off",
+           "vit-mini --pool avg --fc-norm --reg-tokens 2 --no-embed-class", "kat-mini-g3b --pool avg --fc-norm"]
+# @: of their own sizes
+MODELS += [f"{model} @" for model in ["convit-mini", "convit-mini-g3b", "convit-mini --mlp gr-kan --qkv-bias on", "swin-mini",
+           "swin-mini --mlp gr-kan --layer-scale 0.1", "swin-mini-g3b --karat-bias block", "swin-mini-g2u", "swin-mini-g3b --softmax-heads 1",
+           "swin-mini-g3b --basis chebyshev --karat-base silu", "swin-mini-g3b --karat-mask literal",
+           "swin-mini-g3b --karat-mask literal --basis dog --karat-order phi-phi --karat-bias block", "vit-tiny", "kat-tiny-g3b",
+           "convit-tiny", "swin-tiny"]]
 
 
 def run(*words):
@@ -47,26 +53,30 @@ def run(*words):
 
 
 def large_tensors(graph, heads, tokens):
-    """Names of tensors with more than a matrix N x N a head"""
+    """Names of tensors with more than a matrix N x N a head, of models of one size"""
     for info in graph.value_info:
         dims = [d.dim_value for d in info.type.tensor_type.shape.dim[1:]]
         if dims.count(tokens) > 1 and numpy.prod(dims) > heads * tokens * tokens:
             yield info.name
 
 
+# Learning rates: high, so that each function is where it is curved, but not so high that Fourier series are asked for values
+# far out, where the cosine of a large number in fp32 has no digits left.
 def check(flags, data, folder):
-    words, large = flags.split(), flags.endswith("@")
-    words = words[:-1] if large else words + SIZE.split()
+    words, own_size = flags.split(), flags.endswith("@")
+    large = own_size and "mini" not in flags
+    words = words[:-1] if own_size else words + SIZE.split()
     words = ["--model", *words, "--data", data, "--device", "cpu"]
     run(*words, "--train-images", "200", "--test-images", "8", "--batch-size", "8", "--steps", "3" if large else "40",
-        "--lr", "3e-3" if large else "2e-2", "--output", folder, "--overwrite")
+        "--lr", "3e-3" if own_size or "phi-phi" in flags else "2e-2", "--output", folder, "--overwrite")
     weights, path, state = folder + "/last.safetensors", folder + "/model.onnx", folder + "/state.safetensors"
     run("--export", path, "--init-from", weights)
     run("--init-from", weights, "--data", data, "--dump-state", state, "--batch-size", "8", "--reprob", "0.5", "--device", "cpu",
         "--train-images", "200")
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
-    found = list(large_tensors(onnx.shape_inference.infer_shapes(model).graph, 3, 197 if large else N))
+    shapes = onnx.shape_inference.infer_shapes(model).graph
+    found = [] if own_size else list(large_tensors(shapes, 3, N))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     dump = load_file(state)
     got = numpy.concatenate([session.run(None, {"input": dump["input"][a:b]})[0] for a, b in ((0, 1), (1, 4), (4, 8), (0, 8))])

@@ -8,6 +8,7 @@
 
 #ifdef HAVE_PROTOBUF_C
 #define SIZES " --dim 24 --heads 3 --depth 2 --image-size 16 --patch 8"
+#define STAGES " --dim 16 --heads 2,4 --depth 2,2 --image-size 16 --patch 2 --window-size 4"
 enum { CLASSES = 7 };
 
 // A file read back; its bytes are dropped by close_file
@@ -127,7 +128,7 @@ static void check_head(const OnnxRead* f) {
 // What becomes other initialisers: folded coefficients, those of every channel, splines apart
 static bool is_folded(const char* name) {
     static const char* const parts[] = {".coef", "scale_basis", "scale_base", "weight_numerator", "weight_denominator",
-                                        "spline_weight"};
+                                        "spline_weight", "relative_position_bias_table"};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         size_t length = strlen(parts[i]), all = strlen(name);
         if (all >= length && strcmp(name + all - length, parts[i]) == 0) { return true; }
@@ -154,16 +155,20 @@ static void check_weights(const OnnxRead* f, const Model* m, const char* flags) 
 }
 
 static void test_models(void) {
-    static const char* const models[] = {"vit-mini", "vit-mini --pool avg --layer-scale 0.1", "vit-mini --attn-gate",
-        "vit-mini --mlp prelu --attn softmax-rank", "kat-mini --attn linear", "vit-mini --mlp rational --attn mixing",
-        "kan-mini --attn polynomial", "kat-mini-g2b --karat-bias block --softmax-heads 1", "vit-mini-g2u --karat-base gelu",
-        "vit-mini-g2b --karat-order phi-phi --basis bspline", "vit-mini-g2u --karat-order phi-phi --basis morlet",
-        "vit-mini-g2b --karat-full --basis rational", "vit-mini-g2b --karat-order phi-w --basis polynomial",
-        "vit-mini-g2b --karat-projection l1 --karat-scales off --mlp silu"};
+    static const char* const models[] = {"vit-mini" SIZES, "vit-mini --pool avg --layer-scale 0.1" SIZES,
+        "vit-mini --attn-gate" SIZES, "vit-mini --mlp prelu --attn softmax-rank" SIZES, "kat-mini --attn linear" SIZES,
+        "vit-mini --mlp rational --attn mixing" SIZES, "kan-mini --attn polynomial" SIZES,
+        "kat-mini-g2b --karat-bias block --softmax-heads 1" SIZES, "vit-mini-g2u --karat-base gelu" SIZES,
+        "vit-mini-g2b --karat-order phi-phi --basis bspline" SIZES, "vit-mini-g2u --karat-order phi-phi --basis morlet" SIZES,
+        "vit-mini-g2b --karat-full --basis rational" SIZES, "vit-mini-g2b --karat-order phi-w --basis polynomial" SIZES,
+        "vit-mini-g2b --karat-projection l1 --karat-scales off --mlp silu" SIZES,
+        "vit-mini --reg-tokens 2 --no-embed-class --qkv-bias off" SIZES, "vit-mini --pool avg --fc-norm" SIZES,
+        "convit-mini-g2b --local-blocks 1 --qkv-bias on" SIZES, "swin-mini" STAGES, "swin-mini-g2u --karat-bias block" STAGES,
+        "swin-mini-g2b --softmax-heads 1 --mlp kan" STAGES};
     for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
         char flags[300];
         Model m;
-        snprintf(flags, sizeof flags, "--model %s" SIZES, models[i]);
+        snprintf(flags, sizeof flags, "--model %s", models[i]);
         noisy_model(&m, flags);
         save_model(&m, "model.onnx", ONNX_MOST_INSIDE);
         OnnxRead f = read_onnx("model.onnx");
@@ -197,6 +202,29 @@ static void test_names(void) {
           "operations of two blocks");
     const Onnx__NodeProto* norm = find_node(&f, "norm/LayerNormalization");
     CHECK(norm->n_attribute == 2 && norm->attribute[0]->i == -1 && norm->attribute[1]->f == 1e-6f, "LayerNorm's epsilon");
+    close_file(&f);
+    model_free(&m);
+}
+
+// Stages, windows that are rolled in every second block, and the bias of a head looked up in its table
+static void test_windows(void) {
+    Model m;
+    noisy_model(&m, "--model swin-mini" STAGES);
+    save_model(&m, "model.onnx", ONNX_MOST_INSIDE);
+    OnnxRead f = read_onnx("model.onnx");
+    Params p = params_of_block(&m.table, m.params, 2);
+    CHECK(find_node(&f, "layers.0.blocks.1.attn/Softmax") && find_node(&f, "layers.1.downsample.reduction/MatMul") &&
+          find_node(&f, "layers.1.blocks.0.attn.qkv/Add"), "names of stages");
+    CHECK(find_tensor(&f, "windows.8.4.mask.-100") && !find_tensor(&f, "windows.4.4.mask.-100"), "masks");
+    const Onnx__TensorProto* bias = find_tensor(&f, "layers.1.blocks.0.attn.relative_position_bias.0");
+    bool shaped = bias && bias->n_dims == 3 && bias->dims[0] == 4 && bias->dims[1] == 16 && bias->dims[2] == 16;
+    CHECK(shaped, "the bias of four heads");
+    for (int i = 0; shaped && i < 4 * 16 * 16; i++) { // of head h, from place a to place b
+        int h = i / 256, a = i / 16 % 16, b = i % 16, dy = a / 4 - b / 4 + 3, dx = a % 4 - b % 4 + 3;
+        float got;
+        memcpy(&got, bias->raw_data.data + (size_t)i * sizeof got, sizeof got);
+        if (!CHECK(got == p.window_table[(dy * 7 + dx) * 4 + h], "head %d, from %d to %d: %g", h, a, b, got)) { break; }
+    }
     close_file(&f);
     model_free(&m);
 }
@@ -284,6 +312,7 @@ int main(void) {
     open_test_folder();
     test_models();
     test_names();
+    test_windows();
     test_folded("--model vit-mini-g2b" SIZES, "blocks.1.attn.karat.folded.3", 3, 2);
     test_folded("--model vit-mini-g2u" SIZES, "karat.folded.0", 0, 1);
     test_folded("--model kat-mini-g2b --softmax-heads 1 --basis chebyshev" SIZES, "blocks.1.attn.karat.folded.2", 2, 2);
