@@ -92,19 +92,7 @@ static void load_parameters(Trainer* t, const Config* c) {
     load_weights(t);
 }
 
-// Of models whose graph there is
-static void check_exportable(const Config* c) {
-    if (c->window || c->local_blocks) {
-        fail(EXIT_USAGE, "--export writes ViTs, whose blocks attend to all tokens alike: %s is none. Its last.safetensors has "
-             "timm's names, which other programs load", c->model);
-    }
-    if (c->no_embed_class || c->fc_norm || !c->qkv_bias) {
-        fail(EXIT_USAGE, "--export has no graph for --no-embed-class, --fc-norm and --qkv-bias off yet");
-    }
-}
-
 RUNS_ONCE static int export_model(Trainer* t, const Config* config) {
-    check_exportable(config);
     ask_data(t, config);
     load_parameters(t, config);
     (ends_with(config->export_to, ".onnx") ? export_onnx : export_timm)(t, config->export_to);
