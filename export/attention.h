@@ -133,7 +133,10 @@ static Value export_gpsa(Export* e, HeadValues x) {
     float* data;
     snprintf(name, sizeof name, "offsets.%d", side);
     Value offsets = graph_new_tensor(g, name, 3, (int64_t[]){N, N, 3}, &data);
-    for (int i = 0; data && i < N * N; i++) { gpsa_offset(data + 3 * (size_t)i, i / N, i % N, side); }
+    for (int i = 0; data && i < N * N; i++, data += 3) { // of patch i % N from patch i / N
+        float dx = i % N % side - i / N % side, dy = i % N / side - i / N / side;
+        data[0] = dx, data[1] = dy, data[2] = dx * dx + dy * dy;
+    }
     Value content = export_softmax_weights(e, x);
     Value by_place = export_transpose(g, export_linear(e, offsets, "blocks.%d.attn.pos_proj"), 3, (int64_t[]){2, 0, 1});
     export_part(e, "blocks.%d.attn");
