@@ -5,6 +5,9 @@
 // of the sgemm rate. A step's FLOPs are its products alone (3 x forward); everything else counts as overhead.
 //
 //     ./bench [--rounds N] [--models NAME,NAME..] [more flags of train_kat, such as --batch-size 4]
+//
+// A name may have flags of its own behind it. "vit-tiny --pool avg" needs all tokens to the end: against it vit-tiny shows
+// what is saved in the last block, where the head reads the class token alone.
 #pragma GCC diagnostic ignored "-Wunused-function" // the trainer's command line is not used here
 #define TESTING
 #include "../../train_vit.c"
@@ -13,6 +16,7 @@
 enum { MAX_ROUNDS = 101, MAX_MODELS = 8, MAX_WORDS = 64 };
 
 typedef struct { // of one model, over the rounds
+    const char* name; // with its own flags
     Model model;
     double step[MAX_ROUNDS], part[PARTS][2][MAX_ROUNDS]; // milliseconds
 } Timed;
@@ -47,7 +51,8 @@ static double sgemm_rate(void) {
 static void read_arguments(Bench* b, int argc, char** argv) {
     static char* const standard[] = {"bench", "--batch-size", "16"};
     b->rounds = 9;
-    snprintf(b->names, sizeof b->names, "vit-tiny,vit-tiny-g1b,vit-tiny-g3b,kat-tiny,kat-tiny-g3b,convit-tiny,swin-tiny");
+    snprintf(b->names, sizeof b->names, "vit-tiny,vit-tiny --pool avg,vit-tiny-g1b,vit-tiny-g3b,kat-tiny,kat-tiny-g3b,"
+             "convit-tiny,swin-tiny");
     for (size_t i = 0; i < sizeof standard / sizeof standard[0]; i++) { b->words[b->count++] = standard[i]; }
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
@@ -63,11 +68,18 @@ static void read_arguments(Bench* b, int argc, char** argv) {
 
 // A preset sets the image size too, so the flags come after it
 static void build(Timed* timed, const Bench* b, char* name) {
-    char* words[MAX_WORDS] = {b->words[0], "--model", name};
+    static char own[OPTION_TEXT_SIZE];
+    char *words[2 * MAX_WORDS] = {b->words[0], "--model"}, *rest = NULL;
+    int count = 2;
     Config config;
     Error err;
-    for (int i = 1; i < b->count; i++) { words[i + 2] = b->words[i]; }
-    if (!config_parse(&config, NULL, b->count + 2, words, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    timed->name = name;
+    snprintf(own, sizeof own, "%s", name);
+    for (char* word = strtok_r(own, " ", &rest); word && count < MAX_WORDS; word = strtok_r(NULL, " ", &rest)) {
+        words[count++] = word;
+    }
+    for (int i = 1; i < b->count; i++) { words[count++] = b->words[i]; }
+    if (!config_parse(&config, NULL, count, words, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     Model* m = &timed->model;
     if (!model_plan(m, &config, 10, config.batch_size, &err) || !model_allocate(m, &err)) { fail(EXIT_USAGE, "%s", err.text); }
 }
@@ -84,7 +96,7 @@ static void time_step(Timed* timed, const float* images, const float* targets, i
     m->profile.direction = PROFILE_FORWARD;
     model_update(m, 1e-4, t);
     timed->step[round] = 1e3 * (seconds_now() - start);
-    if (!isfinite(model_step_sums(m).norm)) { fail(EXIT_RUN_TIME, "%s: gradient not finite", m->config.model); }
+    if (!isfinite(model_step_sums(m).norm)) { fail(EXIT_RUN_TIME, "%s: gradient not finite", timed->name); }
     for (int part = 0; part < PARTS; part++) {
         for (int k = 0; k < 2; k++) { timed->part[part][k][round] = 1e3 * m->profile.seconds[part][k]; }
     }
@@ -99,12 +111,12 @@ static void print_steps(const Timed* timed, const Bench* b) {
 #endif
     printf("\nsgemm %.1f GFLOP/s (median of %d; %s)\n\n", rate, b->rounds, library);
     double base_rate = 1e-6 * timed[0].model.B * train_flops(&timed[0].model) / base;
-    printf("%-14s %10s %10s %10s %12s   of %s: ms, GFLOP/s\n", "step", "ms", "images/s", "GFLOP/s", "of sgemm",
-           timed[0].model.config.model);
+    printf("%-19s %10s %10s %10s %12s   of %s: ms, GFLOP/s\n", "step", "ms", "images/s", "GFLOP/s", "of sgemm",
+           timed[0].name);
     for (int i = 0; i < b->models; i++) {
         const Model* m = &timed[i].model;
         double ms = median(timed[i].step, b->rounds), gflops = 1e-6 * m->B * train_flops(m) / ms;
-        printf("%-14s %10.2f %10.1f %10.1f %10.1f %%   %.3f, %.3f\n", m->config.model, ms, 1e3 * m->B / ms, gflops,
+        printf("%-19s %10.2f %10.1f %10.1f %10.1f %%   %.3f, %.3f\n", timed[i].name, ms, 1e3 * m->B / ms, gflops,
                100 * gflops / rate, ms / base, gflops / base_rate);
     }
 }
@@ -113,7 +125,7 @@ static void print_steps(const Timed* timed, const Bench* b) {
 static void print_parts(const Timed* timed, const Bench* b) {
     const Model* m = &timed->model;
     double step = median(timed->step, b->rounds);
-    printf("\n%-14s %12s %9s %13s %9s %8s\n", m->config.model, "forward, ms", "GFLOP/s", "backward, ms", "GFLOP/s",
+    printf("\n%-19s %7s %9s %13s %9s %8s\n", timed->name, "forward, ms", "GFLOP/s", "backward, ms", "GFLOP/s",
            "share");
     for (int part = 0; part < PARTS; part++) {
         double gflop = 2e-9 * m->B * part_macs(&m->config, m->dims, part), both = 0;
@@ -142,7 +154,7 @@ static void write_csv(const char* path, const Timed* timed, const Bench* b) {
     }
     for (int r = 0; r < b->rounds; r++) {
         for (int i = 0; i < b->models; i++) {
-            fprintf(csv, "\n%d,%s,%.2f,%.3f", r, timed[i].model.config.model, b->sgemm[r], timed[i].step[r]);
+            fprintf(csv, "\n%d,\"%s\",%.2f,%.3f", r, timed[i].name, b->sgemm[r], timed[i].step[r]);
             for (int part = 0; part < PARTS; part++) {
                 fprintf(csv, ",%.3f,%.3f", timed[i].part[part][0][r], timed[i].part[part][1][r]);
             }
