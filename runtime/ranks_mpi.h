@@ -66,20 +66,21 @@ static inline int mpi_post(const Message* list, int count, bool out, int tag, MP
                 MPI_Irecv(data, bytes, MPI_BYTE, rank, tag, MPI_COMM_WORLD, &request[posted]);
             }
             with[posted++] = rank;
-            wait_for(rank);
+            wait_for(rank, tag != 0);
         }
     }
     return posted;
 }
 
 typedef struct {
+    bool beside;      // other work; those of exchange() are not
     MPI_Request* request;
     int *with, *over; // (count) the rank of each request; which are over, when asked
     int count, left;  // how many there are; and are not over
 } Transfer;
 
 static inline void transfer_begin(Transfer* t, int tag, const Message* out, int outs, const Message* in, int ins) {
-    *t = (Transfer){.count = mpi_messages(out, outs) + mpi_messages(in, ins)};
+    *t = (Transfer){.beside = tag != 0, .count = mpi_messages(out, outs) + mpi_messages(in, ins)};
     t->left = t->count;
     if (t->count == 0) { return; }
     t->request = alloc_array(MPI_Request, t->count, "messages");
@@ -93,7 +94,7 @@ static inline bool transfer_done(Transfer* t) {
     int some = 0;
     if (t->left == 0) { return true; }
     MPI_Testsome(t->count, t->request, &some, t->over, MPI_STATUSES_IGNORE);
-    for (int i = 0; i < some; i++) { wait_got(t->with[t->over[i]]); }
+    for (int i = 0; i < some; i++) { wait_got(t->with[t->over[i]], t->beside); }
     t->left -= some;
     if (t->left > 0) { return false; }
     free(t->request);

@@ -4,8 +4,10 @@
 //     watchdog_begin(300);                                // seconds; twice as many until the first step is done
 //     watchdog_meet();                                    // the ranks are in touch
 //     wait_on("gradients of bucket", 4);                  // what comes next; -1: it has no number
-//     wait_for(rank);                                     // a message from or to it is on its way
-//     wait_begin(); ... wait_got(rank); ... wait_end();   // it is there
+//     wait_for(rank, beside);                             // a message from or to it is on its way
+//     wait_begin(); ... wait_got(rank, beside); ... wait_end();   // it is there
+//
+// Of messages that go on their way beside other work nothing is heard while others are waited for: then these alone count.
 //
 // Seconds are those that this process has seen pass: where all were stopped, and go on, nobody is blamed. After a signal
 // to end they are 10 more than any wait of a step took before, but where rank 0 writes files (watchdog_writes).
@@ -22,7 +24,7 @@ enum {
 };
 static const double signal_patience = 10; // seconds after a signal to end
 static const double speakers_apart = 5;   // seconds from one rank's sentence to the next one's, which the first should spare
-static const double missed_apart = 1;     // and from that of who misses one rank to that of who misses two
+static const double missed_apart = 3;     // and from that of who misses one rank to that of who misses two
 
 typedef struct {
     pthread_mutex_t lock;    // of all that is here
@@ -31,7 +33,8 @@ typedef struct {
     int64_t step;            // the one under way; 0: none yet
     const char* what;        // is waited for; NULL: not said
     int number;              // which of them, or -1
-    int* on_their_way;       // (size) messages from and to each rank; NULL: the ranks are not in touch yet
+    int (*on_their_way)[2];  // (size) messages from and to each rank, [1] beside other work; NULL: they are not in touch yet
+    int exchanged;           // all that are not
     bool waits;
     unsigned news, seen;     // counts what has begun, come or ended; and what of it the thread has seen
     double silence, longest; // seconds without news in this wait; and in the one that had most of them, and went on
@@ -42,7 +45,9 @@ static Watchdog watchdog = {.lock = PTHREAD_MUTEX_INITIALIZER, .number = -1};
 
 // ---- What is said
 
-static inline bool is_missed(int rank) { return watchdog.on_their_way && watchdog.on_their_way[rank] > 0; }
+static inline bool is_missed(int rank) {
+    return watchdog.on_their_way && watchdog.on_their_way[rank][watchdog.exchanged == 0] > 0;
+}
 
 // Ranks from first to end - 1 that are missed
 static inline int count_missed(int first, int end) {
@@ -165,7 +170,7 @@ static inline void watchdog_begin(int timeout) {
 // ---- What the others tell it
 
 static inline void watchdog_meet(void) {
-    int* none = alloc_array(int, ranks.size, "ranks");
+    int(*none)[2] = (int(*)[2])alloc_array(int, 2 * ranks.size, "ranks");
     pthread_mutex_lock(&watchdog.lock);
     watchdog.on_their_way = none;
     pthread_mutex_unlock(&watchdog.lock);
@@ -195,15 +200,16 @@ static inline void wait_on(const char* what, int number) {
     pthread_mutex_unlock(&watchdog.lock);
 }
 
-static inline void wait_count(int rank, int messages) {
+static inline void wait_count(int rank, bool beside, int messages) {
     pthread_mutex_lock(&watchdog.lock);
-    if (watchdog.on_their_way) { watchdog.on_their_way[rank] += messages; }
+    if (watchdog.on_their_way) { watchdog.on_their_way[rank][beside] += messages; }
+    watchdog.exchanged += beside ? 0 : messages;
     watchdog.news++;
     pthread_mutex_unlock(&watchdog.lock);
 }
 
-static inline void wait_for(int rank) { wait_count(rank, 1); }
-static inline void wait_got(int rank) { wait_count(rank, -1); }
+static inline void wait_for(int rank, bool beside) { wait_count(rank, beside, 1); }
+static inline void wait_got(int rank, bool beside) { wait_count(rank, beside, -1); }
 
 static inline void wait_now(bool waits) {
     pthread_mutex_lock(&watchdog.lock);
