@@ -66,8 +66,8 @@ cut_link() { # of a run that has saved once. mpirun itself waits until it reache
     return 1
 }
 if [[ $parts = *check* ]]; then
-    run=(--model vit-mini --dim 192 --image-size 16 --batch-size 4 --train-images 40 --test-images 12 --threads 1 --grad-accum-steps 4
-         --checkpoint-every 5 --model-ema-decay 0.9 --eval-every 0 --log-every 1)
+    run=(--model vit-mini --dim 192 --image-size 16 --batch-size 4 --train-images 40 --test-images 12 --threads 1
+         --grad-accum-steps 4 --checkpoint-every 5 --model-ema-decay 0.9 --eval-every 0 --log-every 1)
     check "a run on one process" "$train" "${run[@]}" --steps 12 --output one
     check "on two nodes of two ranks" on_nodes 2 "$train" "${run[@]}" --steps 12 --output two
     check "the same bytes" same_files
@@ -82,8 +82,9 @@ measure() { # measure RATE RANKS FORWARD BACKWARD LEVELS: a row
     on_nodes "$2" "$simulate" run "$3" "$4" 20 5 "$5" --model vit-tiny 2>simulate.log || tail -n 1 simulate.log
 }
 if [[ $parts = *measure* ]]; then
-    echo "vit-tiny, 22.9 MB of gradients and as many of parameters; a micro-batch on each rank; measured"
-    echo "link     forward, backward  nodes x ranks, levels | MB/s out of a node, of a rank within, us | without, messages | measured, model, ratio | hidden %"
+    echo "vit-tiny: 22.9 MB of gradients and as many of parameters; a micro-batch on each rank. ms, MB/s, us; measured:"
+    echo "link, forward, backward, nodes x ranks | of a node, of a rank within, shortest exchange | without messages, of these |"
+    echo "    measured, model, ratio | % of the time of messages that is hidden"
     for link in 200mbit 400mbit; do
         for ranks in 1 2 4; do
             for block in "150 300" "600 1200"; do
@@ -92,7 +93,8 @@ if [[ $parts = *measure* ]]; then
             done
         done
     done | tee rows
-    echo "$(grep -c two rows) settings, $(awk -F'|' '/two/ { split($4, t, " "); if (t[3] > 0.85 && t[3] < 1.15) n++ } END { print n + 0 }' rows) within 15 % of the model; in one level:"
+    right=$(awk -F'|' '/two/ { split($4, t, " "); n += t[3] > 0.85 && t[3] < 1.15 } END { print n + 0 }' rows)
+    echo "$right of $(grep -c two rows) within 15 % of the model; in one level:"
     measure 200mbit 4 150 300 one
     check "twelve rows were measured" test "$(grep -c "two |" rows)" = 12
 fi
