@@ -833,13 +833,22 @@ static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) 
     owners_gather(&m->owners, m->params);
 }
 
+// The sums of a step: of all micro-batches, in their order, whoever has counted them
+static void share_counts(Model* m) {
+    size_t* bound = counts_bound(&m->sum);
+    gather_ranges(m->sum.counted, bound);
+    free(bound);
+    m->sums.loss = m->sums.hits = 0;
+    for (int i = 0; i < m->config.grad_accum_steps; i++) {
+        m->sums.loss += m->sum.counted[i].loss;
+        m->sums.hits += m->sum.counted[i].hits;
+    }
+}
+
 // By the gradients of the step's micro-batches, brought down to --clip-grad; not where they or the loss are not finite
 static void model_update(Model* m, double lr, int64_t t) {
     owners_finish(&m->owners, m->grads);
-    if (ranks.size > 1) {
-        gather_counts(&m->sum);
-        add_counts(&m->sums, m->sum.counted, m->config.grad_accum_steps);
-    }
+    if (ranks.size > 1) { share_counts(m); }
     double clip = m->config.clip_grad, norm = owners_norm(&m->owners);
     m->sums.norm = norm;
     if (isfinite(norm) && isfinite(m->sums.loss)) {

@@ -41,10 +41,9 @@
 #include "kernels/residual.cuh"
 #include "model/activations.h"
 #include "model/attention_start.h"
-#include "model/buckets.h"
 #include "model/config.h"
 #include "model/cost.h"
-#include "model/gradient_sum.cuh"
+#include "model/owners.cuh"
 #include "model/parameters.h"
 #include "model/step.h"
 #include "runtime/device.cuh"
@@ -200,7 +199,8 @@ typedef struct {
     ParameterTable table;
     NamedTensor* tensors;
     int tensor_count;
-    float *params, *grads, *exp_avg, *exp_avg_sq, *ema; // flat, on the device, (table.total); ema NULL when off
+    float *params, *grads;              // flat, on the device, (table.total)
+    float *exp_avg, *exp_avg_sq, *ema;  // of what this rank updates, (owners.owned), of one rank all; ema NULL when off
     bf16 *low, *low_ema;                                // with bf16: params, and ema, as products read them
     float* mirrors[FLAT_BUFFERS];                       // the five on the host, (table.total), once they were asked for
     ActivationTable acts_table;
@@ -213,11 +213,13 @@ typedef struct {
     const Batch* coming;          // the one that comes; NULL: none
     float* keep;                  // of facts_host
     GradientSum sum;              // of the step's micro-batches
+    Owners owners;                // with other ranks
+    OwnersTables tables;
+    bool stale;                   // others have updated parameters that have not come yet
+    bool gathers;                 // they come in the part of a step that is under way
     StepSums *sums, *host_sums;   // of the step so far; pinned
     AdamWStep *adamw, *host_adamw; // of this step, each group's; pinned: the host writes it once the last has ended
     uint8_t* groups;              // the UpdateGroup of each GROUP_FLOATS parameters
-    double* squares;              // Σ grads² of each granule,
-    size_t *starts, granules;     // where these begin, and how many they are
     float* grad_scale;            // what clips the gradients
     bool grads_zero;
     bool graphs;                  // steps are captured
@@ -226,7 +228,7 @@ typedef struct {
     int B;                        // images that the activations have room for
     cudaStream_t stream, copies;
     cudaEvent_t copied, taken;    // a batch has come; it was taken to where the step reads it
-    StepGraph gradients_graphs[2], update_graph;
+    StepGraph gradients_graphs[6], update_graph; // first, middle and last micro-batch of a step; of two sizes
     Profile profile;
 } Model;
 
@@ -540,6 +542,7 @@ static bool model_plan(Model* m, const Config* config, int classes, int B, Error
     m->B = B;
     if (!kernels_check(config, m->dims, err) || !parameter_table(&m->table, config, m->dims, err)) { return false; }
     m->sum = gradient_sum_plan(m->table.total, config->grad_accum_steps);
+    m->owners = owners_plan(&m->table, config->grad_accum_steps);
     m->acts_table = config->precision == PRECISION_BF16 ? activation_table<bf16>(config, m->dims, m->B)
                                                         : activation_table<float>(config, m->dims, m->B);
     return true;
@@ -572,14 +575,14 @@ static bool shared_check(const Model* m, Error* err) {
 }
 
 static void allocate_parameters(Model* m) {
-    size_t total = m->table.total;
+    size_t total = m->table.total, owned = m->owners.owned;
     m->tensors = named_tensors(&m->table);
     m->tensor_count = tensor_count(&m->table);
     m->params = device_zeros<float>(total, "parameters");
     m->grads = device_zeros<float>(total, "gradients");
-    m->exp_avg = device_zeros<float>(total, "AdamW's first moment");
-    m->exp_avg_sq = device_zeros<float>(total, "AdamW's second moment");
-    m->ema = m->config.model_ema_decay > 0 ? device_zeros<float>(total, "the running mean of the weights") : NULL;
+    m->exp_avg = device_zeros<float>(owned, "AdamW's first moment");
+    m->exp_avg_sq = device_zeros<float>(owned, "AdamW's second moment");
+    m->ema = m->config.model_ema_decay > 0 ? device_zeros<float>(owned, "the running mean of the weights") : NULL;
     if (m->config.precision == PRECISION_BF16) {
         m->low = device_zeros<bf16>(total, "parameters in bf16");
         m->low_ema = m->ema ? device_zeros<bf16>(total, "the running mean in bf16") : NULL;
@@ -602,6 +605,9 @@ static void allocate_batch(Model* m) {
 
 static void allocate_update(Model* m) {
     gradient_sum_allocate(&m->sum);
+    owners_allocate(&m->owners);
+    m->tables = owners_tables(&m->owners);
+    m->grad_scale = device_array<float>(1, "the gradient norm");
     m->sums = device_zeros<StepSums>(1, "the sums of a step");
     m->adamw = device_array<AdamWStep>(UPDATE_GROUPS, "AdamW");
     m->host_sums = pinned_array<StepSums>(1);
@@ -611,17 +617,6 @@ static void allocate_update(Model* m) {
     m->groups = device_array<uint8_t>(groups, "AdamW");
     CUDA_CHECK(cudaMemcpy(m->groups, host_groups, groups, cudaMemcpyHostToDevice));
     free(host_groups);
-}
-
-static void allocate_norm(Model* m) {
-    Buckets buckets = buckets_of(&m->table);
-    size_t* starts = granule_starts(&buckets, &m->granules);
-    m->grad_scale = device_array<float>(1, "the gradient norm");
-    m->squares = device_array<double>(m->granules, "the gradient norm");
-    m->starts = device_array<size_t>(m->granules + 1, "the gradient norm");
-    CUDA_CHECK(cudaMemcpy(m->starts, starts, (m->granules + 1) * sizeof *starts, cudaMemcpyHostToDevice));
-    free(starts);
-    buckets_free(&buckets);
 }
 
 static float* model_fetch(Model* m, float* flat);
@@ -646,7 +641,6 @@ static bool model_allocate(Model* m, Error* err) {
     allocate_parameters(m);
     allocate_batch(m);
     allocate_update(m);
-    allocate_norm(m);
     CUDA_CHECK(cudaDeviceSynchronize()); // what was zeroed, on the default stream
     float* params = model_fetch(m, m->params);
     if (!params_init(&m->table, &m->config, params, err)) { return false; }
@@ -658,15 +652,18 @@ static bool model_allocate(Model* m, Error* err) {
 
 static void model_free(Model* m) {
     void* device[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->low_ema, m->acts, m->scratch,
-                      m->images, m->facts, m->facts_coming, m->sums, m->adamw, m->groups, m->squares,
-                      m->starts, m->grad_scale};
+                      m->images, m->facts, m->facts_coming, m->sums, m->adamw, m->groups,
+                      m->grad_scale};
     void* pinned[] = {m->facts_host, m->host_logits, m->host_losses, m->host_sums, m->host_adamw};
-    for (StepGraph* graph : {m->gradients_graphs, m->gradients_graphs + 1, &m->update_graph}) { forget_graph(graph); }
+    for (StepGraph& graph : m->gradients_graphs) { forget_graph(&graph); }
+    forget_graph(&m->update_graph);
     for (void* p : device) { CUDA_CHECK(cudaFree(p)); }
     for (void* p : pinned) { CUDA_CHECK(cudaFreeHost(p)); }
     for (float* p : m->mirrors) { free(p); }
     free(m->host_images);
     free(m->tensors);
+    owners_tables_free(&m->tables, &m->owners);
+    owners_free(&m->owners);
     parameter_table_free(&m->table);
     gradient_sum_free(&m->sum);
     matmul_free();
@@ -896,29 +893,36 @@ template <class T> static void head_forward(Model* m, Params p, Weights<T> w, Ac
     lap(m, PART_HEAD);
 }
 
+// Before the parameters of a segment (front, every block, back) are read
+static void await(const Model* m, int segment) {
+    if (m->gathers) { owners_await(&m->owners, &m->tables, segment, m->stream); }
+}
+
 template <class T> static void forward(Model* m, float* flat, int B, const float* keep) {
     int L = m->dims.L;
     Params p = params_at(m, flat, 0);
     Weights<T> w = weights_at<T>(m, flat, 0);
+    await(m, 0);
+    await(m, 1);
     embed_forward(m, p, w, acts_at<T>(m, 0), B);
     for (int l = 0; l < L; l++) {
         block_forward<T>(m, flat, l, B, keep, false);
+        await(m, l + 2); // what reads its output first
         block_output<T>(m, flat, l, B, keep);
     }
     head_forward(m, p, w, acts_at<T>(m, L), dims_at(m, L), B);
 }
 
 // What products read of the running mean, once it has changed
-static void round_ema(Model* m) {
+static void round_ema(Model* m, const float* ema) {
     if (!m->low_ema || !m->low_ema_old) { return; }
-    bf16_copy(m->low_ema, m->ema, m->table.total, m->stream);
+    bf16_copy(m->low_ema, ema, m->table.total, m->stream);
     m->low_ema_old = false;
 }
 
 // The forward of the batch that has come, without drop path
 static void forward_of_batch(Model* m, float* flat, int B, bool has_facts) {
     m->profile.direction = PROFILE_FORWARD;
-    if (flat == m->ema) { round_ema(m); }
     if (m->config.precision == PRECISION_BF16) {
         take_batch<bf16>(m, B, has_facts);
         forward<bf16>(m, flat, B, NULL);
@@ -1186,8 +1190,13 @@ template <class T, class G> static void backward(Model* m, int B, const float* k
     add_batch(&m->sums->loss, &m->sums->hits, a.losses, a.hits, B, m->stream);
     head_backward<T>(m, p, weights_at<T>(m, m->params, 0), d, a, stream_gradient<G>(a, dims_at(m, L - 1)), dims_at(m, L),
                      B, keep);
-    for (int l = L - 1; l >= 0; l--) { block_backward<T, G>(m, l, B, keep); }
+    owners_depart(&m->owners, L + 1, m->stream);
+    for (int l = L - 1; l >= 0; l--) {
+        block_backward<T, G>(m, l, B, keep);
+        owners_depart(&m->owners, l + 1, m->stream);
+    }
     embed_backward<G>(m, d, acts_at<T>(m, 0), B);
+    owners_depart(&m->owners, 0, m->stream);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1200,17 +1209,28 @@ template <class Part> static void repeat(Model* m, StepGraph* graph, Part part) 
     } else {
         repeat(graph, &m->graphs, m->stream, part);
     }
+    if (ranks.size > 1 && m->config.cuda_graph && !m->graphs) { // the others would launch theirs
+        fail(EXIT_RUN_TIME, "steps cannot be captured: use --cuda-graph off");
+    }
 }
 
 template <class T> static void batch_gradients(Model* m, int B, bool drops, float dloss) {
+    bool first = m->sum.begun == 1, last = m->sum.begun == m->sum.own.count;
+    StepKey key = {B, dloss, drops, ranks.size > 1 && first, last};
     take_batch<T>(m, B, true);
-    repeat(m, graph_for(m->gradients_graphs, {B, dloss, drops}), [=] {
+    repeat(m, graph_for(m->gradients_graphs, key), [=] {
+        if (key.gathers) { owners_bring(&m->owners, &m->tables, m->params, m->low, m->stream); }
+        if (key.departs) { owners_close(&m->owners, &m->sum, m->grads); }
+        m->gathers = key.gathers;
         const float* keep = drops ? facts_at(m, m->facts).keep : NULL;
         m->profile.direction = PROFILE_FORWARD;
         forward<T>(m, m->params, B, keep);
         m->profile.direction = PROFILE_BACKWARD;
         with_stream_grad(m, [=](auto g) { backward<T, decltype(g)>(m, B, keep, dloss); });
+        m->owners.closed = m->gathers = false;
+        if (ranks.size > 1 && (key.gathers || key.departs)) { wire_precedes(m->stream); }
     });
+    m->stale &= !key.gathers;
 }
 
 // A micro-batch of a step: its gradient of dloss * Σ_b loss_b joins the sum, m->sums += its losses and hits. keep is
@@ -1238,17 +1258,20 @@ static void model_update(Model* m, double lr, int64_t t) {
         m->host_adamw[group] = adamw_step((float)(rule.rate * lr), constants.beta1, constants.beta2,
                                           (float)rule.decay, t);
     }
-    sum_gradients(&m->sum, m->grads, m->sums, m->stream);
     repeat(m, &m->update_graph, [=] {
         copy(m->adamw, m->host_adamw, UPDATE_GROUPS * sizeof(AdamWStep), cudaMemcpyHostToDevice, m->stream);
-        global_norm(&m->sums->norm, m->grad_scale, m->grads, m->squares, m->starts, (int)m->granules, c->clip_grad,
-                    m->stream);
-        adamw_update(m->params, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->grads, m->groups, m->table.total,
-                     constants, m->adamw, m->grad_scale, m->stream);
+        double* squares = m->owners.squares;
+        granule_squares(squares + m->owners.own_squares.first, m->grads, m->tables.granules, m->tables.own, m->stream);
+        if (ranks.size > 1) { owners_tell(&m->owners, &m->sum, m->sums, m->stream); }
+        norm_and_scale(&m->sums->norm, m->grad_scale, squares, m->tables.order, m->tables.all, c->clip_grad, m->stream);
+        adamw_update(m->params, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->grads, m->groups, m->tables.place,
+                     m->owners.owned, constants, m->adamw, m->grad_scale, m->stream);
         lap(m, PART_UPDATE);
     });
-    m->grads_zero = true; // or the step was not applied, and none follows
+    m->grads_zero = ranks.size == 1; // or the step was not applied, and none follows; of several ranks what each owns is zero
+    m->stale = ranks.size > 1;
     m->low_ema_old = true;
+    gradient_sum_begin(&m->sum); // of the next step
 }
 
 // Of the step since they were asked for last: here the host waits
@@ -1278,21 +1301,48 @@ static float* mirror_of(Model* m, const float* flat) {
     return m->mirrors[i];
 }
 
-// A flat buffer as the host reads and writes it, and back
+// Whether this rank has a part of it alone. The whole of such a buffer is put where the gradients are otherwise.
+static bool is_shared_out(const Model* m, const float* flat) {
+    return ranks.size > 1 && flat != m->params && flat != m->grads;
+}
+
+// The own granules of a whole buffer go to all, and theirs come
+static void gather_whole(Model* m, float* whole, bf16* low) {
+    owners_bring(&m->owners, &m->tables, whole, low, m->stream);
+    wire_precedes(m->stream);
+    m->stale &= whole != m->params;
+}
+
+static float* whole_of(Model* m, float* flat) {
+    float* whole = is_shared_out(m, flat) ? m->grads : flat;
+    if (whole != flat) { owners_spread(&m->owners, whole, flat); }
+    if (ranks.size > 1 && (flat != m->params || m->stale)) { gather_whole(m, whole, flat == m->params ? m->low : NULL); }
+    return whole;
+}
+
+static float* model_whole(Model* m, float* flat) {
+    float* whole = whole_of(m, flat);
+    if (flat == m->ema) { round_ema(m, whole); }
+    return whole;
+}
+
 static float* model_fetch(Model* m, float* flat) {
-    float* mirror = mirror_of(m, flat);
-    copy(mirror, flat, m->table.total * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
-    CUDA_CHECK(cudaStreamSynchronize(m->stream));
+    float *whole = whole_of(m, flat), *mirror = mirror_of(m, flat);
+    copy(mirror, whole, m->table.total * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
+    ranks_wait(m->stream);
     return mirror;
 }
+
 static float* model_room(Model* m, float* flat) { return mirror_of(m, flat); }
+
 static void model_store(Model* m, float* flat) {
-    copy(flat, mirror_of(m, flat), m->table.total * sizeof(float), cudaMemcpyHostToDevice, m->stream);
+    float* whole = is_shared_out(m, flat) ? m->grads : flat;
+    copy(whole, mirror_of(m, flat), m->table.total * sizeof(float), cudaMemcpyHostToDevice, m->stream);
+    if (whole != flat) { owners_keep(&m->owners, flat, whole); }
     CUDA_CHECK(cudaStreamSynchronize(m->stream));
     if (m->low && flat == m->params) { bf16_copy(m->low, flat, m->table.total, m->stream); }
     if (flat == m->ema) { m->low_ema_old = true; }
 }
-static float* model_whole(Model* m, float* flat) { (void)m; return flat; }
 
 // Whether so many elements of an activation are all finite; they are brought to the host
 static bool activation_finite(const Model* m, const Activation* a, const char* values, size_t count) {
@@ -1340,8 +1390,8 @@ static DeviceMemory device_memory(const Model* m) {
     double total = 1e-6 * (double)m->table.total;
     DeviceMemory plan = {};
     plan.params = total * (low ? 6 : 4);
-    plan.grads = total * 4 + 1e-6 * (double)(gradient_sum_bytes(&m->sum) + sizeof(float) * received_floats(&m->sum));
-    plan.moments = total * ((ema ? 12 : 8) + (low && ema ? 2 : 0));
+    plan.grads = total * 4 + 1e-6 * (double)(gradient_sum_bytes(&m->sum) + owners_bytes(&m->owners));
+    plan.moments = 1e-6 * (double)m->owners.owned * (ema ? 12 : 8) + total * (low && ema ? 2 : 0);
     plan.saved = 1e-6 * (double)m->acts_table.saved;
     plan.workspace = 1e-6 * (double)(m->acts_table.total - m->acts_table.saved + PRODUCT_WORKSPACE) +
                      4e-6 * (double)model_scratch(m);

@@ -1,8 +1,12 @@
 // What happens to the flat buffers of parameters and gradients once a step, on the GPU; adamw.h has the maths.
 //
-//     global_norm     √Σ grads², and the factor that clips it: both stay on the device, so that the host need not wait
-//     adamw_update    AdamW on all parameters, their moving average, the bf16 copy that the matrix products read, and
-//                     the gradients back to zero: one pass; nothing, where the norm is not finite
+//     granule_squares   Σ grads² of each granule
+//     norm_and_scale    from these, √Σ grads², and the factor that clips it: both stay on the device, so that the host need
+//                       not wait
+//     adamw_update      AdamW on parameters, their moving average, the bf16 copy that the matrix products read, and the
+//                       gradients back to zero: one pass; nothing, where the norm is not finite
+//
+// Of several ranks each does that for what it owns.
 //
 // All but that copy is fp32. Bytes moved a parameter: norm 4; update 32, with the average 8 more, with the copy 2.
 #pragma once
@@ -12,10 +16,9 @@
 
 static_assert((int)BLOCK == (int)GROUP_FLOATS, "a block updates what it treats alike");
 
-// squares[blockIdx.x] = Σ grads² of a granule
-__global__ void sum_of_squares_kernel(double* squares, const float* grads, const size_t* starts) {
+__global__ void granule_squares_kernel(double* squares, const float* grads, const Slice* granules) {
     enum { OF_THREAD = (int)GRANULE_FLOATS / (int)BLOCK };
-    size_t first = starts[blockIdx.x] + threadIdx.x, end = starts[blockIdx.x + 1];
+    size_t first = granules[blockIdx.x].first + threadIdx.x, end = granules[blockIdx.x].end;
     float g[OF_THREAD];
     double sum = 0;
     #pragma unroll
@@ -26,10 +29,18 @@ __global__ void sum_of_squares_kernel(double* squares, const float* grads, const
     if (threadIdx.x == 0) { squares[blockIdx.x] = sum; }
 }
 
-__global__ void norm_and_scale_kernel(double* norm, float* grad_scale, const double* squares, int granules, double clip) {
+// squares (count) = Σ grads² of so many granules
+static inline void granule_squares(double* squares, const float* grads, const Slice* granules, int count, cudaStream_t stream) {
+    if (count == 0) { return; }
+    granule_squares_kernel<<<count, BLOCK, 0, stream>>>(squares, grads, granules);
+    CUDA_CHECK_LAUNCH();
+}
+
+__global__ void norm_and_scale_kernel(double* norm, float* grad_scale, const double* squares, const int* order, int count,
+                                      double clip) {
     double sum = 0;
     #pragma unroll 8
-    for (int i = threadIdx.x; i < granules; i += BLOCK) { sum += squares[i]; }
+    for (int i = threadIdx.x; i < count; i += BLOCK) { sum += squares[order ? order[i] : i]; }
     double length = sqrt(block_sum(sum));
     if (threadIdx.x == 0) {
         *norm = length;
@@ -37,32 +48,31 @@ __global__ void norm_and_scale_kernel(double* norm, float* grad_scale, const dou
     }
 }
 
-// norm (1) = √Σ grads²; grad_scale (1) = what brings it down to clip; 1 if it is below, or if clip is 0; NaN if the
-// norm is not finite. starts (granules + 1): where granules begin, of GRANULE_FLOATS at most; squares: (granules)
-static inline void global_norm(double* norm, float* grad_scale, const float* grads, double* squares, const size_t* starts,
-                               int granules, double clip, cudaStream_t stream) {
-    sum_of_squares_kernel<<<granules, BLOCK, 0, stream>>>(squares, grads, starts);
-    CUDA_CHECK_LAUNCH();
-    norm_and_scale_kernel<<<1, BLOCK, 0, stream>>>(norm, grad_scale, squares, granules, clip);
+// norm (1) = √Σ squares (count), added in this order (count), or as they lie where it is NULL; grad_scale (1) = what brings it
+// down to clip; 1 if it is below, or if clip is 0; NaN if the norm is not finite.
+static inline void norm_and_scale(double* norm, float* grad_scale, const double* squares, const int* order, int count,
+                                  double clip, cudaStream_t stream) {
+    norm_and_scale_kernel<<<1, BLOCK, 0, stream>>>(norm, grad_scale, squares, order, count, clip);
     CUDA_CHECK_LAUNCH();
 }
 
 __global__ void adamw_kernel(float* params, float* m, float* v, float* ema, bf16* low, float* grads,
-                             const uint8_t* groups, size_t n, AdamW c, const AdamWStep* steps,
+                             const uint8_t* groups, const uint32_t* place, size_t n, AdamW c, const AdamWStep* steps,
                              const float* grad_scale) {
-    size_t i = (size_t)blockIdx.x * BLOCK + threadIdx.x;
+    uint32_t block = place ? place[blockIdx.x] : blockIdx.x;
+    size_t k = (size_t)blockIdx.x * BLOCK + threadIdx.x, i = (size_t)block * BLOCK + threadIdx.x;
     float scale = *grad_scale;
-    if (i >= n || !isfinite(scale)) { return; }
-    float g = scale * grads[i], mean = m[i], square = v[i];
+    if (k >= n || !isfinite(scale)) { return; }
+    float g = scale * grads[i], mean = m[k], square = v[k];
     mean += (1 - c.beta1) * (g - mean);
     square += (1 - c.beta2) * (g * g - square);
-    AdamWStep s = steps[groups[blockIdx.x]];
+    AdamWStep s = steps[groups[block]];
     float p = s.decay * params[i] - s.step * mean / (sqrtf(square) * s.v_scale + c.eps);
-    m[i] = mean;
-    v[i] = square;
+    m[k] = mean;
+    v[k] = square;
     params[i] = p;
     grads[i] = 0;
-    if (ema) { ema[i] += (1 - c.ema_decay) * (p - ema[i]); }
+    if (ema) { ema[k] += (1 - c.ema_decay) * (p - ema[k]); }
     if (low) { low[i] = __float2bfloat16(p); }
 }
 
@@ -71,12 +81,14 @@ __global__ void adamw_kernel(float* params, float* m, float* v, float* ema, bf16
 //     p = p (1 - lr wd) - lr / (1-β1^t) m / (√v / √(1-β2^t) + eps)
 //     ema = ema_decay ema + (1 - ema_decay) p,  low = p in bf16;  either may be NULL
 //     grads = 0
-// groups (n / BLOCK, rounded up): which of steps, with its lr and wd, is for these BLOCK elements. Both and, from
-// global_norm, grad_scale (1) are on the device.
+// groups: which of steps, with its lr and wd, is for each BLOCK elements. place (n / BLOCK, rounded up): which BLOCK elements of
+// params, grads, low and groups it is that those of m, v and ema (n) belong to; NULL: those at the same place. All and, from
+// norm_and_scale, grad_scale (1) are on the device.
 static inline void adamw_update(float* params, float* m, float* v, float* ema, bf16* low, float* grads,
-                                const uint8_t* groups, size_t n, AdamW c, const AdamWStep* steps,
+                                const uint8_t* groups, const uint32_t* place, size_t n, AdamW c, const AdamWStep* steps,
                                 const float* grad_scale, cudaStream_t stream) {
-    adamw_kernel<<<ceil_div(n, (size_t)BLOCK), BLOCK, 0, stream>>>(params, m, v, ema, low, grads, groups, n, c, steps,
+    if (n == 0) { return; }
+    adamw_kernel<<<ceil_div(n, (size_t)BLOCK), BLOCK, 0, stream>>>(params, m, v, ema, low, grads, groups, place, n, c, steps,
                                                                    grad_scale);
     CUDA_CHECK_LAUNCH();
 }

@@ -9,6 +9,9 @@ enum {
     GRANULE_FLOATS = 2048 // whose squares are summed at a time
 };
 
+// Floats, or granules, first ... end - 1
+typedef struct { size_t first, end; } Slice;
+
 static inline size_t granules_of(size_t n) { return (n + GRANULE_FLOATS - 1) / GRANULE_FLOATS; }
 
 // What a step has of its own, for a group of parameters

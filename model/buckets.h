@@ -41,17 +41,6 @@ static inline void buckets_free(Buckets* buckets) {
     free(buckets->of_segment);
 }
 
-// Where granules begin in a flat buffer, in order, and behind them its end; to be freed. *count: of granules
-static inline size_t* granule_starts(const Buckets* buckets, size_t* count) {
-    size_t* starts = alloc_array(size_t, granules_of(buckets->first[buckets->count]) + (size_t)buckets->count + 1, "granules");
-    *count = 0;
-    for (int b = 0; b < buckets->count; b++) {
-        for (size_t at = buckets->first[b]; at < buckets->first[b + 1]; at += GRANULE_FLOATS) { starts[(*count)++] = at; }
-    }
-    starts[*count] = buckets->first[buckets->count];
-    return starts;
-}
-
 // Of a slice, the i-th of so many parts
 static inline Slice part_of(Slice whole, int parts, int i) {
     size_t count = whole.end - whole.first, n = (size_t)parts, k = (size_t)i;

@@ -29,7 +29,7 @@ typedef enum { STAGE_NONE, STAGE_QUEUED, STAGE_WITHIN_NODE, STAGE_AMONG_NODES, S
 
 typedef struct {
     Stage sum, gather;          // where its gradients are, and its parameters
-    Transfer summed, gathered;
+    FlatTransfer summed, gathered;
     Sums sums;                  // own ones, then the node's
     float* received[2];         // what others send of the own share, in either stage
     Slice own;                  // floats of a flat buffer that this rank owns
@@ -42,7 +42,7 @@ typedef struct {
     int micro_batches;          // A
     size_t owned;               // floats
     Slice own_squares;          // where those of the own granules are in squares
-    double *squares, *in_order; // Σ grads² of all granules, by whose they are; as they lie
+    double* squares;            // Σ grads² of all granules, by whose they are
     float* flat;                // the buffer whose granules are gathered
     // Of the last micro-batch of a step
     bool closed;
@@ -152,11 +152,10 @@ static inline void owners_allocate(Owners* s) {
     for (int b = 0; b < s->buckets.count; b++) {
         for (int stage = STAGE_WITHIN_NODE; stage <= STAGE_AMONG_NODES; stage++) {
             float** received = &s->bucket[b].received[stage - STAGE_WITHIN_NODE];
-            *received = alloc_floats(received_of(s, b, (Stage)stage), "other ranks' gradients");
+            *received = (float*)flat_alloc(received_of(s, b, (Stage)stage) * sizeof(float), "other ranks' gradients");
         }
     }
-    s->squares = alloc_array(double, count_granules(s), "the gradient norm");
-    s->in_order = alloc_array(double, count_granules(s), "the gradient norm");
+    s->squares = (double*)flat_alloc(count_granules(s) * sizeof(double), "the gradient norm");
     for (int p = 0; p <= ranks.place; p++) {
         s->own_squares = (Slice){s->own_squares.end, s->own_squares.end + count_granules_at(s, p)};
     }
@@ -164,11 +163,10 @@ static inline void owners_allocate(Owners* s) {
 
 static inline void owners_free(Owners* s) {
     for (int b = 0; s->bucket && b < s->buckets.count; b++) {
-        for (int i = 0; i < 2; i++) { free(s->bucket[b].received[i]); }
+        for (int i = 0; i < 2; i++) { flat_free(s->bucket[b].received[i]); }
     }
     free(s->bucket);
-    free(s->squares);
-    free(s->in_order);
+    flat_free(s->squares);
     buckets_free(&s->buckets);
 }
 
@@ -196,7 +194,7 @@ static inline void sum_begin(Owners* s, int b, Stage stage) {
         }
     }
     bucket->sum = stage;
-    transfer_begin(&bucket->summed, transfer_tag(b, stage, false), out, outs, out + most, ins);
+    flat_transfer_begin(&bucket->summed, transfer_tag(b, stage, false), out, outs, out + most, ins);
     free(out);
 }
 
@@ -239,13 +237,13 @@ static inline void sum_end(Owners* s, int b) {
     int last = bucket->sums.pieces.count - 1;
     float *total = bucket->sums.sum[last], *grads = s->grads + bucket->own.first;
     for (int i = last - 1; i >= 0; i--) { add_left(total, bucket->sums.sum[i], length); }
-    if (total != grads) { memcpy(grads, total, length * sizeof(float)); }
+    if (total != grads) { flat_copy(grads, total, length); }
     bucket->sum = STAGE_DONE;
 }
 
 static inline void sum_move(Owners* s, int b) {
     Bucket* bucket = &s->bucket[b];
-    while ((bucket->sum == STAGE_WITHIN_NODE || bucket->sum == STAGE_AMONG_NODES) && transfer_done(&bucket->summed)) {
+    while ((bucket->sum == STAGE_WITHIN_NODE || bucket->sum == STAGE_AMONG_NODES) && flat_transfer_done(&bucket->summed)) {
         Stage stage = bucket->sum;
         sum_merge(s, b, stage);
         if (stage == STAGE_WITHIN_NODE) { sum_begin(s, b, STAGE_AMONG_NODES); } else { sum_end(s, b); }
@@ -268,13 +266,13 @@ static inline void gather_begin(Owners* s, int b, Stage stage) {
         in[count++] = (Message){circle_place(c, k), s->flat + part.first, length_of(part) * sizeof(float)};
     }
     bucket->gather = stage;
-    transfer_begin(&bucket->gathered, transfer_tag(b, stage, true), out, count, in, count);
+    flat_transfer_begin(&bucket->gathered, transfer_tag(b, stage, true), out, count, in, count);
     free(out);
 }
 
 static inline void gather_move(Owners* s, int b) {
     Bucket* bucket = &s->bucket[b];
-    while (bucket->gather > STAGE_QUEUED && transfer_done(&bucket->gathered)) {
+    while (bucket->gather > STAGE_QUEUED && flat_transfer_done(&bucket->gathered)) {
         bool among_nodes = bucket->gather == STAGE_AMONG_NODES;
         bucket->gather = STAGE_NONE;
         if (among_nodes) { gather_begin(s, b, STAGE_WITHIN_NODE); }
@@ -382,24 +380,43 @@ static inline void owners_finish(Owners* s, float* grads) {
     s->closed = false;
 }
 
-// The norm of the gradients: what everybody has of the squares comes to all, who add them as they lie.
-static inline double owners_norm(Owners* s) {
+// In bytes, where the squares of each place begin, and the end, (R + 1); to be freed
+static inline size_t* squares_bound(const Owners* s) {
     size_t* bound = alloc_array(size_t, ranks.size + 1, "messages");
     for (int p = 0; p < ranks.size; p++) { bound[p + 1] = bound[p] + count_granules_at(s, p) * sizeof *s->squares; }
-    wait_on("the gradient norm", -1);
-    gather_ranges(s->squares, bound, exchange);
-    size_t count = 0;
+    return bound;
+}
+
+// Which of the squares is that of each granule, as these lie: (granules), to be freed
+static inline int* squares_order(const Owners* s) {
+    int *order = alloc_array(int, count_granules(s), "the gradient norm"), count = 0;
+    size_t* at = squares_bound(s);
     for (int b = 0; b < s->buckets.count; b++) {
         for (int i = 0; i < ranks.size; i++) {
             int place = i % ranks_nodes() * ranks.per_node + i / ranks_nodes();
-            size_t granules = length_of(granules_at(&s->buckets, b, place)), bytes = granules * sizeof *s->squares;
-            memcpy(s->in_order + count, (char*)s->squares + bound[place], bytes);
-            bound[place] += bytes;
-            count += granules;
+            size_t granules = length_of(granules_at(&s->buckets, b, place));
+            for (size_t k = 0; k < granules; k++, at[place] += sizeof *s->squares) {
+                order[count++] = (int)(at[place] / sizeof *s->squares);
+            }
         }
     }
+    free(at);
+    return order;
+}
+
+// The norm of the gradients: what everybody has of the squares comes to all, who add them as the granules lie.
+static inline double owners_norm(Owners* s) {
+    size_t *bound = squares_bound(s), count = count_granules(s);
+    int* order = squares_order(s);
+    double* in_order = alloc_array(double, count, "the gradient norm");
+    wait_on("the gradient norm", -1);
+    gather_ranges(s->squares, bound);
+    for (size_t i = 0; i < count; i++) { in_order[i] = s->squares[order[i]]; }
+    double norm = norm_of_granules(in_order, count);
     free(bound);
-    return norm_of_granules(s->in_order, count);
+    free(order);
+    free(in_order);
+    return norm;
 }
 
 // ---- Buffers of owned floats alone
@@ -408,13 +425,13 @@ static inline double owners_norm(Owners* s) {
 static inline void owners_spread(const Owners* s, float* whole, const float* kept) {
     for (int b = 0; b < s->buckets.count; b++) {
         const Bucket* bucket = &s->bucket[b];
-        memcpy(whole + bucket->own.first, kept + bucket->kept_at, length_of(bucket->own) * sizeof(float));
+        flat_copy(whole + bucket->own.first, kept + bucket->kept_at, length_of(bucket->own));
     }
 }
 
 static inline void owners_keep(const Owners* s, float* kept, const float* whole) {
     for (int b = 0; b < s->buckets.count; b++) {
         const Bucket* bucket = &s->bucket[b];
-        memcpy(kept + bucket->kept_at, whole + bucket->own.first, length_of(bucket->own) * sizeof(float));
+        flat_copy(kept + bucket->kept_at, whole + bucket->own.first, length_of(bucket->own));
     }
 }

@@ -55,19 +55,24 @@ static inline void exchange(const Message* out, int outs, const Message* in, int
 }
 #endif
 
-typedef void Exchange(const Message* out, int outs, const Message* in, int ins);
-
-// Of bytes bound[p] ... bound[p+1] - 1 of base everybody at place p has told all others, who have told theirs
-static inline void gather_ranges(void* base, const size_t* bound, Exchange* exchanges) {
+// The messages by which everybody at place p tells all others bytes bound[p] ... bound[p+1] - 1 of base. Returns how many
+// they are either way: one for each other rank
+static inline int range_messages(void* base, const size_t* bound, Message* out, Message* in) {
     int own = ranks.place, count = 0;
-    if (ranks.size == 1) { return; }
-    Message *out = alloc_array(Message, 2 * ranks.size, "messages"), *in = out + ranks.size;
     for (int p = 0; p < ranks.size; p++) {
         if (p == own) { continue; }
         out[count] = (Message){p, (char*)base + bound[own], bound[own + 1] - bound[own]};
         in[count++] = (Message){p, (char*)base + bound[p], bound[p + 1] - bound[p]};
     }
-    exchanges(out, count, in, count);
+    return count;
+}
+
+// All have told theirs
+static inline void gather_ranges(void* base, const size_t* bound) {
+    if (ranks.size == 1) { return; }
+    Message *out = alloc_array(Message, 2 * ranks.size, "messages"), *in = out + ranks.size;
+    int count = range_messages(base, bound, out, in);
+    exchange(out, count, in, count);
     free(out);
 }
 
@@ -75,7 +80,7 @@ static inline void gather_ranges(void* base, const size_t* bound, Exchange* exch
 static inline void gather_all(void* all, size_t bytes) {
     size_t* bound = alloc_array(size_t, ranks.size + 1, "messages");
     for (int p = 0; p <= ranks.size; p++) { bound[p] = (size_t)p * bytes; }
-    gather_ranges(all, bound, exchange);
+    gather_ranges(all, bound);
     free(bound);
 }
 

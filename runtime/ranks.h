@@ -3,7 +3,7 @@
 //
 // A launcher numbers the ranks as it likes. Work goes by places: the ranks of one node stand side by side, the node of
 // the lowest rank first. Place p calculates micro-batches share_of(A, R, p) of a step; which of their gradients it adds up
-// is in model/buckets.h, or, on GPUs, slice_of(n, R, p).
+// is in model/buckets.h.
 #pragma once
 #include "error.h"
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { NODE_NAME = 64, PROCESSOR_NAME = 96, SLICE_FLOATS = 2048 };
+enum { NODE_NAME = 64, PROCESSOR_NAME = 96 };
 
 typedef struct {
     int rank, size;             // as the launcher numbers them
@@ -181,16 +181,6 @@ static inline Share share_of(int A, int R, int place) {
 }
 
 static inline Share own_share(int A) { return share_of(A, ranks.size, ranks.place); }
-
-// Floats first ... end - 1 of a flat buffer
-typedef struct { size_t first, end; } Slice;
-
-static inline Slice slice_of(size_t n, int R, int place) {
-    size_t granules = (n + SLICE_FLOATS - 1) / SLICE_FLOATS;
-    size_t first = granules * (size_t)place / (size_t)R * SLICE_FLOATS;
-    size_t end = granules * (size_t)(place + 1) / (size_t)R * SLICE_FLOATS;
-    return (Slice){first < n ? first : n, end < n ? end : n};
-}
 
 // Whether there is work for all of R ranks
 static inline bool ranks_have_work(int R, int A, Error* err) {

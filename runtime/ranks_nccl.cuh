@@ -19,6 +19,7 @@ static struct {
     ncclComm_t communicator; // NULL: none
     cudaStream_t wire;
     cudaEvent_t joint;       // where wire and another stream meet
+    cudaStream_t beside;     // that other stream; NULL: not yet
     char* stage;             // (STAGE_BYTES) on the device, where messages of the host fit
 } nccl;
 
@@ -80,6 +81,7 @@ static inline uint64_t engine_key(void) { return launch_key(); }
 static inline void wire_follows(cudaStream_t stream) {
     CUDA_CHECK(cudaEventRecord(nccl.joint, stream));
     CUDA_CHECK(cudaStreamWaitEvent(nccl.wire, nccl.joint, 0));
+    nccl.beside = stream;
 }
 
 static inline void wire_precedes(cudaStream_t stream) {
@@ -158,6 +160,7 @@ static inline void exchange(const Message* out, int outs, const Message* in, int
     Message *out_staged = alloc_array(Message, outs + ins, "messages"), *in_staged = out_staged + outs;
     if (bytes > STAGE_BYTES) { CUDA_CHECK(cudaMalloc((void**)&stage, bytes)); }
     stage_messages(in_staged, in, ins, stage_messages(out_staged, out, outs, stage));
+    if (nccl.beside) { wire_follows(nccl.beside); } // messages come in one order on all ranks, those of graphs too
     for (int i = 0; i < outs; i++) {
         if (!is_again(out, i)) { stage_copy(out_staged[i].data, out[i].data, out[i].bytes, cudaMemcpyHostToDevice); }
     }

@@ -9,6 +9,7 @@ typedef struct StepKey {
     int B;       // images of the batch
     float dloss;
     bool drops;  // whether branches are dropped
+    bool gathers, departs; // parameters come from other ranks in it; gradients go to those who own them
     bool operator==(const StepKey&) const = default;
 } StepKey;
 
@@ -23,14 +24,15 @@ static inline void forget_graph(StepGraph* graph) {
     *graph = {};
 }
 
-// Of two, the one used last first: where a short batch ends an epoch, neither it nor the next batch is captured anew.
-static inline StepGraph* graph_for(StepGraph graphs[2], StepKey key) {
-    if (graphs[0].key == key) { return graphs; }
-    std::swap(graphs[0], graphs[1]);
-    if (!(graphs[0].key == key)) {
-        forget_graph(graphs);
-        graphs[0].key = key;
+// Of several, the one used last first: where a short batch ends an epoch, neither it nor the next batch is captured anew.
+template <int N> static StepGraph* graph_for(StepGraph (&graphs)[N], StepKey key) {
+    int i = 0;
+    while (i < N - 1 && !(graphs[i].key == key)) { i++; }
+    if (!(graphs[i].key == key)) {
+        forget_graph(&graphs[i]);
+        graphs[i].key = key;
     }
+    for (; i > 0; i--) { std::swap(graphs[i], graphs[i - 1]); }
     return graphs;
 }
 

@@ -131,29 +131,11 @@ static void test_shares(void) {
     }
 }
 
-static void test_slices(void) {
-    const size_t sizes[] = {0, 1, 2047, 2048, 2049, 5 * 2048 + 7, 64 * 2048, 86568568};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        for (int R = 1; R <= 70; R++) {
-            size_t at = 0;
-            int wrong = 0;
-            for (int p = 0; p < R; p++) {
-                Slice s = slice_of(sizes[i], R, p);
-                wrong += s.first != at || s.end < s.first || (s.first % SLICE_FLOATS && s.first < sizes[i]);
-                at = s.end;
-            }
-            CHECK(wrong == 0 && at == sizes[i], "%zu floats on %d ranks: %d slices are wrong, %zu floats are in them", sizes[i], R,
-                  wrong, at);
-        }
-    }
-}
-
 int main(void) {
     test_launchers();
     test_refused();
     test_lists();
     test_places();
     test_shares();
-    test_slices();
     return tests_finish();
 }

@@ -41,7 +41,7 @@ together() {
         echo $! >pid.$rank
     done
     for ((rank = 0; rank < R; rank++)); do
-        wait -n "${pids[@]}"
+        wait -n "${pids[@]}" 2>/dev/null
         ended=$?
         if [ $ended != 0 ] && [ $status = 0 ]; then
             status=$ended
@@ -87,12 +87,26 @@ check "4 micro-batches on 3" same four 3 "" --grad-accum-steps 4
 check "on 4, which is what --grad-accum-steps is then, on 2 nodes" same four 4 "NODES=2"
 check "they are counted" grep -q "^ranks      4 on 2 nodes" rank.0
 check "7 micro-batches on 4" same seven 4 "" --grad-accum-steps 7
+check "on 2" same seven 2 "" --grad-accum-steps 7
 check "without graphs" same seven 2 "" --grad-accum-steps 7 --cuda-graph off
 if emulated; then
     check "streams run as late as they may" same seven 3 "EMU_LATE=1" --grad-accum-steps 7
     for order in random:1 priority:1 priority:2; do
         check "in another order ($order)" same seven 3 "EMU_LATE=1 EMU_ORDER=$order EMU_DEVICES=3" --grad-accum-steps 7
     done
+fi
+# Of three buckets, which go to their owners while the backward goes on
+wide=(--model vit-mini --dim 192 --heads 3 --depth 8 --image-size 16 --batch-size 2 --train-images 20 --test-images 4 --steps 3
+      --log-every 1 --threads 1 --model-ema-decay 0.9 --clip-grad 1)
+same_wide() { # same_wide R "VARIABLE=VALUE..." FLAGS...
+    rm -rf on
+    with "$2" together "$1" "${wide[@]}" --output on "${@:3}" && cmp wide/last.resume.safetensors on/last.resume.safetensors
+}
+"$gpu" "${wide[@]}" --grad-accum-steps 5 --output wide >wide.log 2>&1
+check "several buckets, 5 micro-batches on 2" same_wide 2 "" --grad-accum-steps 5
+check "on 4, on 2 nodes" same_wide 4 "NODES=2" --grad-accum-steps 5
+if emulated; then
+    check "late, and in another order" same_wide 3 "EMU_LATE=1 EMU_ORDER=random:1" --grad-accum-steps 5
 fi
 half=(--precision bf16 --stream-grad bf16 --dim 32 --heads 2)
 "$gpu" "${run[@]}" "${half[@]}" --grad-accum-steps 3 --output half >half.log 2>&1
