@@ -951,6 +951,13 @@ static const char program_name[] = "./train_kat";
 // ---------------------------------------------------------------------------------------------------------------------
 // From the command line to a run
 
+RUNS_ONCE static void go_on_in(const char* other, char** argv) {
+    fflush(stdout);
+    threads_unbind();
+    execv(other, argv);
+    fail(EXIT_RUN_TIME, "cannot start %s: %s. Use --device cpu", other, strerror(errno));
+}
+
 // --device: ./train_katcu, if it lies beside this program and finds a GPU, goes on with the same arguments. Without it
 // auto says nothing.
 RUNS_ONCE static void choose_device(const Config* c, char** argv) {
@@ -967,11 +974,17 @@ RUNS_ONCE static void choose_device(const Config* c, char** argv) {
     if (automatic) {
         printf("device     %s\n", usable ? "the GPU, by ./train_katcu" : "the CPU: ./train_katcu does not find a GPU");
     }
-    if (!usable) { return; }
-    fflush(stdout);
-    threads_unbind();
-    execv(other, argv);
-    fail(EXIT_RUN_TIME, "cannot start %s: %s. Use --device cpu", other, strerror(errno));
+    if (usable) { go_on_in(other, argv); }
+}
+
+// Of several ranks each goes on there by itself, before they are in touch.
+RUNS_ONCE static void choose_device_of_rank(int argc, char** argv) {
+    char given[OPTION_TEXT_SIZE], other[PATH_MAX];
+    Ranks r;
+    Error err;
+    bool cuda = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "device", given) && strcmp(given, "cuda") == 0;
+    if (!cuda || !ranks_from_environment(&r, &err) || r.size == 1) { return; }
+    if (program_beside("train_katcu", other)) { go_on_in(other, argv); }
 }
 
 #ifndef TESTING
@@ -980,6 +993,7 @@ int main(int argc, char** argv) {
     Error err;
     output_guard();
     start_with_sleeping_threads(argv);
+    choose_device_of_rank(argc, argv);
     begin_rank(argc, argv);
     Config config = {0};
     if (ranks_lead()) {

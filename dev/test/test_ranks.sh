@@ -36,6 +36,11 @@ for tells in --help --list --dry-run; do
     check "$tells: the others say nothing" silent "RANK=3 WORLD_SIZE=4" 0 "${tiny[@]}" $tells
 done
 
+# Beside a program for the GPU, which says what it was given
+mkdir beside && cp "$program" beside/train_kat && printf '#!/bin/sh\necho "rank $RANK: $*"\n' >beside/train_katcu && chmod +x beside/train_katcu
+handed_over() { [ "$(RANK=$1 WORLD_SIZE=2 beside/train_kat --device cuda --seed 5)" = "rank $1: --device cuda --seed 5" ]; }
+for rank in 0 1; do check "--device cuda, rank $rank: it goes on there by itself" handed_over $rank; done
+
 if ! says_to "RANK=0 WORLD_SIZE=2" 2 "finds 1: use its mpirun" "${tiny[@]}" >/dev/null; then
     check "a program without MPI says so" says_to "RANK=0 WORLD_SIZE=2" 2 "2 processes were started, but ./train_kat was built without MPI: install libopenmpi-dev" "${tiny[@]}"
     check "and by rank 0 alone" silent "RANK=1 WORLD_SIZE=2" 2 "${tiny[@]}"
