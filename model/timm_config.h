@@ -175,14 +175,28 @@ static inline bool timm_config_path(const char* given, char path[PATH_MAX]) {
     return is_file(path);
 }
 
-// What it says; what it does not is 0 or NULL
+// Arguments of timm's constructors, the options that they are here, and whether a ViT's tensors show them
+static const struct { const char *name, *option; bool shown; } timm_args[] = {
+    {"img_size", "image-size", true}, {"patch_size", "patch", true}, {"embed_dim", "dim", true}, {"depth", "depth", true},
+    {"depths", "depth", true}, {"mlp_ratio", "mlp-ratio", true}, {"init_values", "layer-scale", true},
+    {"num_heads", "heads", false}, {"window_size", "window-size", false}, {"local_up_to_layer", "local-blocks", false},
+    {"qkv_bias", "qkv-bias", false}, {"reg_tokens", "reg-tokens", false}, {"global_pool", "pool", false},
+    {"no_embed_class", "no-embed-class", false}, {"fc_norm", "fc-norm", false}};
+enum { TIMM_ARGS = sizeof timm_args / sizeof timm_args[0] };
+
+// What it says; what it does not is 0, NULL or ""
 typedef struct {
     char architecture[64], act_layer[16], interpolation[16], crop_mode[16];
-    int heads;
+    char args[TIMM_ARGS][64];       // as text that options take
     double crop_pct, mean[3], std[3];
     bool normalizes;                // mean and deviation are there
     char *class_names, *class_ids;  // a line each; to be freed
 } TimmConfig;
+
+static inline void timm_config_free(TimmConfig* t) {
+    free(t->class_names);
+    free(t->class_ids);
+}
 
 #ifdef HAVE_CJSON
 enum { TIMM_CONFIG_BYTES = 1 << 24 };
@@ -218,6 +232,18 @@ static inline char* json_lines(const cJSON* names, const cJSON* described) {
     return text;
 }
 
+// A number, "a", true, or a list of numbers as a user would give it to an option; "": it is something else
+static inline void json_option_text(const cJSON* item, char text[64]) {
+    const cJSON* one;
+    text[0] = 0;
+    if (cJSON_IsBool(item)) { snprintf(text, 64, "%s", cJSON_IsTrue(item) ? "on" : "off"); }
+    if (cJSON_IsString(item)) { snprintf(text, 64, "%s", item->valuestring); }
+    if (cJSON_IsNumber(item)) { snprintf(text, 64, "%.17g", item->valuedouble); }
+    for (one = cJSON_IsArray(item) ? item->child : NULL; one && strlen(text) < 40; one = one->next) {
+        snprintf(text + strlen(text), 16, "%s%d", one == item->child ? "" : ",", one->valueint);
+    }
+}
+
 static inline void read_labels(TimmConfig* t, const cJSON* root, const cJSON* pretrained) {
     const cJSON *names = safetensors_member(root, "label_names"), *described = safetensors_member(root, "label_descriptions");
     if (!names) { names = safetensors_member(pretrained, "label_names"); }
@@ -231,12 +257,14 @@ static inline void read_labels(TimmConfig* t, const cJSON* root, const cJSON* pr
 static inline void read_timm_json(TimmConfig* t, const cJSON* root) {
     const cJSON *nested = safetensors_member(root, "pretrained_cfg"), *args = safetensors_member(root, "model_args");
     const cJSON *pretrained = cJSON_IsObject(nested) ? nested : root, *crop = safetensors_member(pretrained, "crop_pct");
-    const cJSON* heads = cJSON_IsObject(args) ? safetensors_member(args, "num_heads") : NULL;
     copy_json_text(root, "architecture", t->architecture, sizeof t->architecture);
     copy_json_text(pretrained, "interpolation", t->interpolation, sizeof t->interpolation);
     copy_json_text(pretrained, "crop_mode", t->crop_mode, sizeof t->crop_mode);
     if (cJSON_IsObject(args)) { copy_json_text(args, "act_layer", t->act_layer, sizeof t->act_layer); }
-    if (cJSON_IsNumber(heads)) { t->heads = heads->valueint; }
+    for (int i = 0; i < TIMM_ARGS; i++) {
+        const cJSON* item = cJSON_IsObject(args) ? safetensors_member(args, timm_args[i].name) : NULL;
+        if (item) { json_option_text(item, t->args[i]); }
+    }
     if (cJSON_IsNumber(crop)) { t->crop_pct = crop->valuedouble; }
     t->normalizes = copy_json_three(pretrained, "mean", t->mean) && copy_json_three(pretrained, "std", t->std);
     for (int i = 0; i < 3; i++) { t->normalizes = t->normalizes && t->std[i] > 0; }
@@ -263,18 +291,39 @@ static inline bool timm_config_read(TimmConfig* t, const char* path, Error* err)
 }
 #endif
 
-// Of another program's weights: what their tensors do not show
+static inline const char* timm_arg(const TimmConfig* t, const char* name) {
+    for (int i = 0; i < TIMM_ARGS; i++) {
+        if (strcmp(timm_args[i].name, name) == 0) { return t->args[i]; }
+    }
+    return "";
+}
+
+// The model that it names, over what c is; false: no model of this program has that name
+static inline bool timm_model(const TimmConfig* t, Config* c) {
+    Error unknown;
+    return *t->architecture && apply_timm_name(c, t->architecture, &unknown);
+}
+
+// Of another program's weights: what their tensors do not show, heads for one; of what is no ViT, all
 static inline bool take_timm_model(Config* c, const TimmConfig* t, Error* err) {
     Config named = *c;
-    Error unknown;
-    int heads = t->heads;
-    bool same = *t->architecture && apply_timm_name(&named, t->architecture, &unknown) && named.dim == c->dim;
-    if (!heads && same) { heads = named.heads.value[0]; }
+    bool known = timm_model(t, &named), vit = !known || backbone_of(&named) == BACKBONE_VIT;
+    if (!vit) {
+        *c = named;
+        snprintf(c->model, sizeof c->model, "%s", t->architecture);
+    }
+    if (known && named.dim == c->dim) { c->heads = named.heads; }
+    for (int i = 0; i < TIMM_ARGS; i++) {
+        if (!*t->args[i] || (vit && timm_args[i].shown)) { continue; }
+        if (!option_set(c, config_option(timm_args[i].option), t->args[i], err)) { return false; }
+    }
+    if (c->local_blocks && *timm_arg(t, "embed_dim")) { c->dim *= c->heads.value[0]; } // there of a head
+    if (vit && strcmp(timm_arg(t, "global_pool"), "avg") == 0 && !*timm_arg(t, "fc_norm")) { c->fc_norm = 1; }
     for (int i = 0; i < TIMM_ACTS; i++) {
         bool has_tensor = timm_acts[i].mlp == MLP_PRELU || c->mlp >= ACTIVATION_COUNT;
         if (!has_tensor && strcmp(timm_acts[i].name, t->act_layer) == 0) { c->mlp = timm_acts[i].mlp; }
     }
-    return !heads || set_size(c, "heads", heads, err);
+    return true;
 }
 
 // How images are prepared. Of what this program does not have the configuration keeps its own.

@@ -111,9 +111,20 @@ RUNS_ONCE static void note_config(const Config* from_file, const Config* c, int 
     printf("config     %s%s%s\n", path, same ? "" : ", but ", same ? "" : err.text);
 }
 
+// The config.json that belongs to the weights at hand; false: none does
+static bool timm_config_of(int argc, char** argv, TimmConfig* t, char path[PATH_MAX]) {
+    char given[OPTION_TEXT_SIZE];
+    Error err;
+    bool weights = file_to_evaluate(argc, argv, given) ||
+                   (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "init-from", given) && *given);
+    if (!weights || !timm_config_path(given, path)) { return false; }
+    if (!timm_config_read(t, path, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    return true;
+}
+
 // The model of a file to evaluate that does not say it, or of one to start from: --model or --config says it, or else its
-// tensors
-static void read_model(Config* c, int argc, char** argv) {
+// tensors, with what a config.json of timm's says beside them
+static void read_model(Config* c, const TimmConfig* timm, int argc, char** argv) {
     char path[OPTION_TEXT_SIZE], given[OPTION_TEXT_SIZE];
     Error err;
     bool evaluates = file_to_evaluate(argc, argv, path);
@@ -122,10 +133,14 @@ static void read_model(Config* c, int argc, char** argv) {
                  options_peek(config_table, CONFIG_OPTIONS, argc, argv, "config", given);
     if (!evaluates && (!starts || named)) { return; }
     SafeTensors file = open_or_fail(path);
-    bool says = evaluates && metadata_is_ours(&file), with_data = !asks_for_model(argc, argv);
-    bool read = (says && with_data) || (starts ? config_of_weights(c, &file, &err)
-                               : named || says ? config_classes_from_tensors(c, &file, &err)
-                                               : config_from_tensors(c, &file, true, &err));
+    Config other = *c;
+    bool ours = metadata_is_ours(&file), says = evaluates && ours, with_data = !asks_for_model(argc, argv);
+    bool theirs = timm && !ours && !named, no_vit = theirs && timm_model(timm, &other) && backbone_of(&other) != BACKBONE_VIT;
+    bool read = (says && with_data) || (no_vit && !evaluates) ||
+                (starts ? config_of_weights(c, &file, &err)
+                 : named || says || no_vit ? config_classes_from_tensors(c, &file, &err)
+                                           : config_from_tensors(c, &file, true, &err));
+    read = read && (!theirs || take_timm_model(c, timm, &err));
     if (!read) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
     safetensors_close(&file);
 }
@@ -139,7 +154,9 @@ static void take_normalization(Config* c, const TimmConfig* t) {
 }
 
 static void print_timm_config(const Config* c, const TimmConfig* t, const char* path) {
-    printf("timm       %s, flags beside it win: %d heads, MLP %s; images %s, crop %g %%", path, c->heads.value[0],
+    char heads[OPTION_TEXT_SIZE];
+    printf("timm       %s, flags beside it win: %s heads, MLP %s; images %s, crop %g %%", path,
+           option_text(c, config_option("heads"), heads),
            choice_name(config_option("mlp")->choices, c->mlp),
            choice_name(config_option("interpolation")->choices, c->interpolation), 100 * c->crop_pct);
     for (int i = 0; t->normalizes && i < 3; i++) { printf("%s %.4g", i ? "" : ", mean", t->mean[i]); }
@@ -147,27 +164,23 @@ static void print_timm_config(const Config* c, const TimmConfig* t, const char* 
     printf("\n");
 }
 
-// What the config.json beside weights says of them: in an evaluation all of it is taken
-static void read_timm_config(Config* c, Origin* o, int argc, char** argv) {
-    char given[OPTION_TEXT_SIZE], path[PATH_MAX];
-    TimmConfig t;
+// How images are prepared, and what classes are called, by the config.json beside weights
+static void take_timm_config(Config* c, Origin* o, TimmConfig* t, const char* path) {
     Error err;
-    bool evaluates = file_to_evaluate(argc, argv, given);
-    bool starts = !evaluates && options_peek(config_table, CONFIG_OPTIONS, argc, argv, "init-from", given) && *given;
-    if (!(evaluates || starts) || !timm_config_path(given, path)) { return; }
-    bool ok = timm_config_read(&t, path, &err) && (o->ours || take_timm_model(c, &t, &err)) && take_timm_images(c, &t, &err);
-    if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
-    take_normalization(c, &t);
-    if (t.normalizes) {
+    if (!take_timm_images(c, t, &err)) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
+    take_normalization(c, t);
+    if (t->normalizes) {
         o->normalizes = true;
-        memcpy(o->mean, t.mean, sizeof o->mean);
-        memcpy(o->std, t.std, sizeof o->std);
+        memcpy(o->mean, t->mean, sizeof o->mean);
+        memcpy(o->std, t->std, sizeof o->std);
     }
-    if (!o->class_names && t.class_names) {
-        o->class_names = t.class_names;
-        o->class_ids = t.class_ids;
+    if (!o->class_names && t->class_names) {
+        o->class_names = t->class_names;
+        o->class_ids = t->class_ids;
+    } else {
+        timm_config_free(t);
     }
-    print_timm_config(c, &t, path);
+    print_timm_config(c, t, path);
 }
 
 // Where the inputs of a run lie stands in its folder alone: in config.txt
@@ -231,7 +244,8 @@ static void settle_model(Config* c, int argc, char** argv) {
 
 // Flags, over what the file of --resume, --continue or --eval says
 static Config configure_by(int argc, char** argv, Origin* o) {
-    char given[OPTION_TEXT_SIZE], folder[FOLDER_SIZE];
+    char given[OPTION_TEXT_SIZE], folder[FOLDER_SIZE], timm_path[PATH_MAX];
+    TimmConfig timm_config;
     Error err;
     if (!options_defaults(&o->config, config_table, CONFIG_OPTIONS, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     if (folder_to_resume(argc, argv, folder)) { return configure_resumed(o, folder, argc, argv); }
@@ -242,8 +256,9 @@ static Config configure_by(int argc, char** argv, Origin* o) {
     }
     Config base = o->config;
     read_config(&base, argc, argv);
-    read_model(&base, argc, argv);
-    read_timm_config(&base, o, argc, argv);
+    bool timm = timm_config_of(argc, argv, &timm_config, timm_path);
+    read_model(&base, timm ? &timm_config : NULL, argc, argv);
+    if (timm) { take_timm_config(&base, o, &timm_config, timm_path); }
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "normalize", given)) { o->normalizes = false; }
     Config c = parse_or_fail(&base, argc, argv);
     note_config(&base, &c, argc, argv);

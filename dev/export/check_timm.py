@@ -17,6 +17,8 @@ MODELS = ["--model vit-mini --dim 48 --depth 2 --patch 8",
           "--model vit-mini --dim 48 --depth 2 --patch 8 --pool avg --mlp relu --layer-scale 0.1",
           "--model vit-mini --dim 64 --heads 4 --depth 2 --patch 8 --image-size 40 --crop-pct 0.8 --mlp silu --normalize half",
           "--model vit-mini --dim 48 --depth 2 --patch 7 --image-size 28 --interpolation bilinear --mlp prelu --normalize imagenet"]
+MODELS += ["--model vit-mini --dim 48 --depth 2 --patch 8 --pool avg --fc-norm --reg-tokens 2 --no-embed-class --qkv-bias off",
+           "--model convit-mini --depth 3 --dim 64 --patch 8", "--model swin-mini --dim 24 --heads 2,4,4"]
 KATS = ["--model kat-mini --dim 48 --depth 2 --patch 8", "--model kat-mini --dim 48 --depth 2 --patch 8 --pool avg"]
 
 

@@ -26,11 +26,6 @@ static Config config_from(const char* flags) {
     return c;
 }
 
-static void drop_config(TimmConfig* t) {
-    free(t->class_names);
-    free(t->class_ids);
-}
-
 static void test_forms(void) {
     TimmConfig t;
     Error err;
@@ -38,16 +33,16 @@ static void test_forms(void) {
                           "\"label_descriptions\": {\"n2\": \"two\\nlines\", \"n1\": \"one\"}, \"model_args\": {\"num_heads\": 4,"
                           "\"act_layer\": \"relu\"}, \"pretrained_cfg\": {\"mean\": [0.1, 0.2, 0.3], \"std\": [0.5, 0.6, 0.7],"
                           "\"interpolation\": \"bilinear\", \"crop_pct\": 0.9, \"crop_mode\": \"center\"}}", &err), "%s", err.text);
-    CHECK(strcmp(t.architecture, "vit_tiny_patch16_224") == 0 && strcmp(t.act_layer, "relu") == 0 && t.heads == 4, "model");
+    CHECK(strcmp(t.architecture, "vit_tiny_patch16_224") == 0 && strcmp(t.act_layer, "relu") == 0 && strcmp(timm_arg(&t, "num_heads"), "4") == 0, "model");
     CHECK(t.normalizes && t.mean[1] == 0.2 && t.std[2] == 0.7 && t.crop_pct == 0.9, "images");
     CHECK(strcmp(t.interpolation, "bilinear") == 0 && strcmp(t.crop_mode, "center") == 0, "resampling");
     CHECK(strcmp(t.class_ids, "n1\nn2") == 0 && strcmp(t.class_names, "one\ntwo lines") == 0, "%s", t.class_names);
-    drop_config(&t);
+    timm_config_free(&t);
     CHECK(read_config(&t, "{\"architecture\": \"deit_small_patch16_224\", \"mean\": [0.5, 0.5, 0.5], \"std\": [1, 1, 1],"
                           "\"crop_pct\": 0.875, \"label_names\": [\"a\", 7]}", &err), "%s", err.text);
-    CHECK(t.normalizes && t.crop_pct == 0.875 && t.heads == 0 && !t.class_ids, "one object");
+    CHECK(t.normalizes && t.crop_pct == 0.875 && !*timm_arg(&t, "num_heads") && !t.class_ids, "one object");
     CHECK(strcmp(t.class_names, "a\n") == 0, "a name that is none: %s", t.class_names);
-    drop_config(&t);
+    timm_config_free(&t);
     CHECK(read_config(&t, "{}", &err) && !t.normalizes && !t.class_names && t.crop_pct == 0, "nothing said");
     static const char* const odd[] = {"{\"mean\": [0.5, 0.5], \"std\": [1, 1, 1]}", "{\"mean\": [0.5, 0.5, 0.5], \"std\": [1, 0, 1]}",
         "{\"mean\": [0.5, 0.5, 0.5, 0.5], \"std\": [1, 1, 1]}", "{\"mean\": 3, \"std\": \"x\", \"pretrained_cfg\": 7, \"model_args\": []}",
@@ -73,11 +68,11 @@ static void test_round(const char* flags, const char* architecture) {
     Preprocessing p = {.image_size = d.S, .classes = 3, .mean = {0.1, 1 / 3.0, 0.3}, .std = {0.2, 0.3, 1e-7}, .crop_pct = 0.9,
                        .interpolation = "bilinear", .class_names = names, .class_ids = ids};
     CHECK(timm_config_write(test_folder, &c, d, &p, &err) && timm_config_read(&t, in_folder("config.json"), &err), "%s", err.text);
-    CHECK(strcmp(t.architecture, architecture) == 0 && t.heads == c.heads.value[0], "%s: %s, %d heads", flags, t.architecture, t.heads);
+    CHECK(strcmp(t.architecture, architecture) == 0 && atoi(timm_arg(&t, "num_heads")) == c.heads.value[0], "%s: %s", flags, t.architecture);
     CHECK(memcmp(t.mean, p.mean, sizeof t.mean) == 0 && memcmp(t.std, p.std, sizeof t.std) == 0 && t.crop_pct == 0.9, "%s", flags);
     CHECK(t.class_names && strcmp(t.class_names, "a \"b\"\\\té\nclass 1\nclass 2") == 0 && strcmp(t.class_ids, ids) == 0, "%s",
           t.class_names);
-    drop_config(&t);
+    timm_config_free(&t);
 }
 
 static void test_known(void) {
@@ -160,6 +155,40 @@ static void test_foreign(void) {
     RUN(1, "is a folder: give the path of a .safetensors file", "--eval begun/..");
 }
 
+// What is no ViT has its sizes from the name and the arguments beside it.
+static void test_foreign_stages(void) {
+    char want[200], got[200];
+    save_foreign("swin", "--model swin-mini --dim 16 --heads 2,4 --depth 2,2 --image-size 16 --patch 2 --window-size 4 --classes 10",
+                 "{\"architecture\": \"swin_tiny_patch4_window7_224\", \"model_args\": {\"img_size\": 16, \"patch_size\": 2,"
+                 "\"embed_dim\": 16, \"depths\": [2, 2], \"num_heads\": [2, 4], \"window_size\": 4}}");
+    RUN(0, "model      swin_tiny_patch4_window7_224: C 16, 2,2 blocks, 2,4 heads", "--eval swin --normalize half");
+    last_result(got);
+    RUN(0, "top-1", "--eval swin/model.safetensors --normalize half --model swin-mini --dim 16 --heads 2,4 --depth 2,2 "
+        "--image-size 16");
+    last_result(want);
+    CHECK(*got && strcmp(strrchr(got, 'l'), strrchr(want, 'l')) == 0, "by the folder%s, by flags%s", got, want);
+    RUN(0, "tensors loaded", "--init-from swin --steps 1 --output swun");
+    CHECK(!said("starts fresh"), "%s", output);
+    write_text("swin/config.json", "{\"architecture\": \"swin_tiny_patch4_window7_224\"}");
+    RUN(1, "tensor patch_embed.proj.weight is (16,3,2,2) in the file and (96,3,4,4) in the model", "--eval swin --normalize half");
+}
+
+static void test_arguments(void) {
+    Error err;
+    TimmConfig t;
+    Config c = config_from("--model vit-mini --pool avg");
+    CHECK(read_config(&t, "{\"architecture\": \"vit_tiny_patch16_224\", \"model_args\": {\"class_token\": false, \"global_pool\":"
+                          "\"avg\", \"reg_tokens\": 4, \"no_embed_class\": true, \"embed_dim\": 7, \"qkv_bias\": false}}", &err) &&
+          take_timm_model(&c, &t, &err), "%s", err.text);
+    CHECK(c.fc_norm && c.reg_tokens == 4 && c.no_embed_class && !c.qkv_bias && c.dim == 96 && c.pool == POOL_AVG, "a ViT");
+    CHECK(read_config(&t, "{\"architecture\": \"convit_small\", \"model_args\": {\"embed_dim\": 24, \"num_heads\": 5,"
+                          "\"local_up_to_layer\": 2, \"depth\": 4, \"img_size\": 32, \"patch_size\": 4}}", &err) &&
+          take_timm_model(&c, &t, &err), "%s", err.text);
+    CHECK(c.dim == 120 && c.heads.value[0] == 5 && c.local_blocks == 2 && ints_sum(c.depth) == 4 && c.image_size == 32, "ConViT");
+    CHECK(read_config(&t, "{\"model_args\": {\"global_pool\": \"map\"}}", &err) && !take_timm_model(&c, &t, &err) &&
+          strstr(err.text, "--pool map is unknown"), "%s", err.text);
+}
+
 // Heads by the name of the architecture, where that is a model of this width
 static void test_heads(void) {
     Config c = config_from("--model vit-mini --dim 384 --heads 12");
@@ -168,7 +197,7 @@ static void test_heads(void) {
     CHECK(take_timm_model(&c, &t, &err) && c.heads.value[0] == 6, "%d heads", c.heads.value[0]);
     c = config_from("--model vit-mini --dim 96 --heads 8");
     CHECK(take_timm_model(&c, &t, &err) && c.heads.value[0] == 8, "%d heads", c.heads.value[0]);
-    t.heads = 5000;
+    for (int i = 0; i < TIMM_ARGS; i++) { snprintf(t.args[i], sizeof t.args[i], "%s", i == 7 ? "5000" : ""); }
     CHECK(!take_timm_model(&c, &t, &err) && strstr(err.text, "out of range"), "%s", err.text);
 }
 
@@ -181,9 +210,14 @@ int main(void) {
     test_round("--model vit-base --pool avg --image-size 384 --mlp silu", "vit_base_patch16_224");
     test_round("--model kat-small", "kat_small_patch16_224");
     test_round("--model kat-mini --layer-scale 1e-5", "kat_tiny_patch16_224");
+    test_round("--model convit-small", "convit_small");
+    test_round("--model swin-small", "swin_small_patch4_window7_224");
+    test_round("--model swin-mini", "swin_tiny_patch4_window7_224");
     test_known();
     test_mlp_ratio();
     test_foreign();
+    test_foreign_stages();
+    test_arguments();
     test_heads();
     remove_test_folder();
     return tests_finish();
