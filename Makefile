@@ -302,7 +302,7 @@ RUN_TESTS = @build="$$(cd $(BUILD) && pwd)" && TRAIN_KAT="$$build/train_kat" CON
 # The longest come first: they run beside the others. Benchmarks, which no test runs, have to compile.
 test: $(TESTS) $(PROGRAMS:%=$(BUILD)/%) $(BUILD)/manual
 	@$(CC) $(CFLAGS) $(OPENBLAS_FLAGS) -fsyntax-only dev/bench/bench.c dev/bench/layers.c dev/bench/bench_data.c \
-	    dev/bench/bench_augment.c
+	    dev/bench/bench_augment.c dev/scaling/simulate.c
 	$(call RUN_TESTS,$(SHELL_TESTS) $(TESTS))
 
 test-arithmetic: $(filter-out $(SAME_EVERYWHERE),$(TESTS))

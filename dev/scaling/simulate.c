@@ -177,17 +177,17 @@ static void simulated_backward(Model* m, Work work) {
 }
 
 static void simulated_step(Model* m, Work work) {
-    StepSums sums = {0};
     gradient_sum_begin(&m->sum);
     for (int i = 0; i < m->sum.own.count; i++) {
         m->grads = gradient_sum_next(&m->sum, m->grads);
         simulated_forward(m, work);
-        gradient_sum_count(&m->sum, &sums, 0, 0);
         if (i + 1 == m->sum.own.count) { owners_close(&m->owners, &m->sum, m->grads); }
         simulated_backward(m, work);
     }
     owners_finish(&m->owners, m->grads);
-    share_counts(&m->sum, &sums);
+    size_t* bound = counts_bound(&m->sum);
+    gather_ranges(m->sum.counted, bound);
+    free(bound);
     owners_norm(&m->owners);
     usleep((useconds_t)(1e6 * work.update));
     owners_gather(&m->owners, m->params);
