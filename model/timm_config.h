@@ -304,6 +304,16 @@ static inline bool timm_model(const TimmConfig* t, Config* c) {
     return *t->architecture && apply_timm_name(c, t->architecture, &unknown);
 }
 
+// A side may be given as two that are the same.
+static inline bool set_timm_arg(Config* c, const Option* option, const char* value, Error* err) {
+    char first[64];
+    size_t length = strcspn(value, ",");
+    bool square = option->type == OPTION_INT && value[length] && strlen(value) == 2 * length + 1 &&
+                  strncmp(value, value + length + 1, length) == 0;
+    snprintf(first, sizeof first, "%.*s", square ? (int)length : 63, value);
+    return option_set(c, option, first, err);
+}
+
 // Of another program's weights: what their tensors do not show, heads for one; of what is no ViT, all
 static inline bool take_timm_model(Config* c, const TimmConfig* t, Error* err) {
     Config named = *c;
@@ -315,7 +325,7 @@ static inline bool take_timm_model(Config* c, const TimmConfig* t, Error* err) {
     if (known && named.dim == c->dim) { c->heads = named.heads; }
     for (int i = 0; i < TIMM_ARGS; i++) {
         if (!*t->args[i] || (vit && timm_args[i].shown)) { continue; }
-        if (!option_set(c, config_option(timm_args[i].option), t->args[i], err)) { return false; }
+        if (!set_timm_arg(c, config_option(timm_args[i].option), t->args[i], err)) { return false; }
     }
     if (c->local_blocks && *timm_arg(t, "embed_dim")) { c->dim *= c->heads.value[0]; } // there of a head
     if (vit && strcmp(timm_arg(t, "global_pool"), "avg") == 0 && !*timm_arg(t, "fc_norm")) { c->fc_norm = 1; }

@@ -182,7 +182,7 @@ static void test_arguments(void) {
           take_timm_model(&c, &t, &err), "%s", err.text);
     CHECK(c.fc_norm && c.reg_tokens == 4 && c.no_embed_class && !c.qkv_bias && c.dim == 96 && c.pool == POOL_AVG, "a ViT");
     CHECK(read_config(&t, "{\"architecture\": \"convit_small\", \"model_args\": {\"embed_dim\": 24, \"num_heads\": 5,"
-                          "\"local_up_to_layer\": 2, \"depth\": 4, \"img_size\": 32, \"patch_size\": 4}}", &err) &&
+                          "\"local_up_to_layer\": 2, \"depth\": 4, \"img_size\": [32, 32], \"patch_size\": 4}}", &err) &&
           take_timm_model(&c, &t, &err), "%s", err.text);
     CHECK(c.dim == 120 && c.heads.value[0] == 5 && c.local_blocks == 2 && ints_sum(c.depth) == 4 && c.image_size == 32, "ConViT");
     CHECK(read_config(&t, "{\"model_args\": {\"global_pool\": \"map\"}}", &err) && !take_timm_model(&c, &t, &err) &&
