@@ -461,8 +461,10 @@ static void test_every_basis_in_every_order(void) {
 }
 
 // The same for models in stages, registers and norms behind the mean; forwards are compared in test_backbones.c
-#define SMALL_CONVIT "--model convit-mini --image-size 8 --patch 2 --dim 24 --depth 3 --batch-size 3 --mlp-ratio 1 --grid 2 "
-#define SMALL_SWIN "--model swin-mini --image-size 16 --dim 8 --heads 2,4,4 --depth 1,2,1 --window-size 2 --batch-size 3 --grid 2 "
+#define SMALL_CONVIT \
+    "--model convit-mini --image-size 8 --patch 2 --dim 24 --depth 3 --batch-size 3 --mlp-ratio 1 --grid 2 "
+#define SMALL_SWIN \
+    "--model swin-mini --image-size 16 --dim 8 --heads 2,4,4 --depth 1,2,1 --window-size 2 --batch-size 3 --grid 2 "
 #define SMALL_VIT "--model vit-mini --image-size 8 --patch 2 --dim 24 --depth 2 --batch-size 3 --mlp-ratio 1 "
 static const char* const staged[] = {
     SMALL_CONVIT "--attn softmax", SMALL_CONVIT "--attn karat --karat-mode universal --mlp gr-kan --layer-scale 0.5",
@@ -470,7 +472,8 @@ static const char* const staged[] = {
     SMALL_SWIN "--attn softmax --layer-scale 0.5", SMALL_SWIN "--attn karat --mlp gr-kan",
     SMALL_SWIN "--attn karat --karat-mode universal --karat-mask literal --mlp prelu",
     SMALL_SWIN "--attn karat --softmax-heads 1 --karat-base silu --qkv-bias off",
-    SMALL_VIT "--reg-tokens 2 --no-embed-class --attn karat", SMALL_VIT "--reg-tokens 1 --no-embed-class --pool avg --fc-norm",
+    SMALL_VIT "--reg-tokens 2 --no-embed-class --attn karat",
+    SMALL_VIT "--reg-tokens 1 --no-embed-class --pool avg --fc-norm",
     SMALL_VIT "--no-embed-class --qkv-bias off --attn-gate"};
 enum { STAGED = sizeof staged / sizeof staged[0] };
 
@@ -886,7 +889,8 @@ int main(void) {
                    "--layer-scale 0.1 --drop-path 0.3 --attn-gate");
     for (int i = 1; i < STAGED; i += 4) { // ConViT, Swin, registers
         char flags[512];
-        snprintf(flags, sizeof flags, "%s --train-images 15 --test-images 5 --drop-path 0.3 --model-ema-decay 0.9", staged[i]);
+        snprintf(flags, sizeof flags, "%s --train-images 15 --test-images 5 --drop-path 0.3 --model-ema-decay 0.9",
+                 staged[i]);
         test_threads(flags);
         test_recompute(flags);
         test_resume(flags);

@@ -48,9 +48,9 @@
 #include <unistd.h>
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Activations: one table (field, present, kept, floats an image), as for the parameters; d: the sizes of a block. What is
-// kept for each block is what the backward needs. Behind keys and values a block is calculated for NQ tokens: for all, or
-// in the last block for the class token alone.
+// Activations: one table (field, present, kept, floats an image), as for the parameters; d: the sizes of a block. What
+// is kept for each block is what the backward needs. Behind keys and values a block is calculated for NQ tokens: for
+// all, or in the last block for the class token alone.
 
 #define SAVED_TABLE(A) \
 A(patches,   true, ONCE,    (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
@@ -186,8 +186,8 @@ static KaratDims karat_dims(const Model* m, Dims d, int B) {
     const Config* c = &m->config;
     Basis basis = config_basis(c);
     int windows = d.windows.grid ? windows_of_image(d.windows) : 1;
-    return (KaratDims){.B = B * windows, .N = d.NA, .NQ = windows > 1 ? d.NA : d.NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
-                       .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
+    return (KaratDims){.B = B * windows, .N = d.NA, .NQ = windows > 1 ? d.NA : d.NQ, .C = d.C, .H = d.HK, .D = d.D,
+                       .R = d.R, .G = d.G, .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
                        .spline_range = basis.range, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full != 0,
                        .projection = (Projection)c->karat_projection,
                        .project_z = c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_Z,
@@ -278,8 +278,8 @@ static void attend_to_all_backward(const Model* m, Params p, Params d, Acts a, D
     switch ((Attention)m->config.attn) {
     case ATTN_KARAT:
         attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, m->config.softmax_heads, D);
-        karat_backward(a.dqkv + first, karat_grads(d, NULL, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, NULL, k),
-                       m->scratch, k);
+        karat_backward(a.dqkv + first, karat_grads(d, NULL, k), a.dmix + first, a.z, a.qkv + first,
+                       karat_params(p, NULL, k), m->scratch, k);
         break;
     case ATTN_SOFTMAX: attention_backward(a.dqkv, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, H, D); break;
     case ATTN_MIXING: mixing_backward(a.dqkv, d.mixing, a.dmix, a.qkv, p.mixing, m->scratch, B, N, NQ, C, H); break;
@@ -495,7 +495,8 @@ static void attention_branch_forward(Model* m, Params p, Acts a, Dims s, int B) 
 static void mlp_branch_forward(Model* m, Params p, Acts a, Dims s, int rows) {
     int C = s.C, F = s.F;
     const float* inp = a.ln2;
-    layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, norm_eps(&m->config), rows, C);
+    layernorm_forward(a.ln2, a.ln2_mean, a.ln2_rstd, a.x_mid, p.norm2_weight, p.norm2_bias, norm_eps(&m->config), rows,
+                      C);
     lap(m, PART_NORM);
     if (m->config.mlp == MLP_KAN) {
         kan_mlp_forward(m, p, a, s, rows);
@@ -526,12 +527,13 @@ static void enter_stage_forward(Model* m, Params p, Acts a, Dims s, int B) {
     case ENTRY_NONE: return;
     case ENTRY_JOIN: prefix_forward(a.x, a.before, p.cls_token, p.reg_token, B, s.N, s.prefix, C); break;
     case ENTRY_NORM:
-        layernorm_forward(a.x, a.entry_mean, a.entry_rstd, a.before, p.patch_norm_weight, p.patch_norm_bias, eps, rows, C);
+        layernorm_forward(a.x, a.entry_mean, a.entry_rstd, a.before, p.patch_norm_weight, p.patch_norm_bias, eps, rows,
+                          C);
         break;
     case ENTRY_MERGE:
         patch_merge_forward(a.merged, a.before, B, 2 * s.windows.grid, C / 2);
-        layernorm_forward(a.merged_norm, a.entry_mean, a.entry_rstd, a.merged, p.merge_norm_weight, p.merge_norm_bias, eps,
-                          rows, 2 * C);
+        layernorm_forward(a.merged_norm, a.entry_mean, a.entry_rstd, a.merged, p.merge_norm_weight, p.merge_norm_bias,
+                          eps, rows, 2 * C);
         linear_forward(a.x, a.merged_norm, p.merge_weight, NULL, rows, 2 * C, C);
     }
     lap(m, PART_PATCH_EMBED);
@@ -728,8 +730,8 @@ static void enter_stage_backward(Model* m, Params p, Params d, Acts a, Dims s, i
     case ENTRY_NORM:
         memcpy(a.dln, a.dx, elements * sizeof(float));
         memset(a.dx, 0, elements * sizeof(float));
-        norm_backward(m, a.dx, d.patch_norm_weight, d.patch_norm_bias, a.dln, a.before, p.patch_norm_weight, a.entry_mean,
-                      a.entry_rstd, rows, C);
+        norm_backward(m, a.dx, d.patch_norm_weight, d.patch_norm_bias, a.dln, a.before, p.patch_norm_weight,
+                      a.entry_mean, a.entry_rstd, rows, C);
         break;
     case ENTRY_MERGE: // of twice the width
         linear_backward(a.dln, d.merge_weight, NULL, a.dx, a.merged_norm, p.merge_weight, m->scratch, rows, 2 * C, C);
@@ -755,8 +757,8 @@ static void head_backward(Model* m, Params p, Params d, Acts a, float* dx, Dims 
     bool mean = m->config.pool == POOL_AVG, mean_first = m->config.fc_norm;
     int rows = mean_first ? B : B * s.N;
     float* dnorm_input = mean_first ? a.dbranch : dx;
-    linear_backward(mean_first ? a.dln : a.dpooled, d.head_weight, d.head_bias, a.dlogits, mean_first ? a.norm : a.pooled,
-                    p.head_weight, m->scratch, B, s.C, s.K);
+    linear_backward(mean_first ? a.dln : a.dpooled, d.head_weight, d.head_bias, a.dlogits,
+                    mean_first ? a.norm : a.pooled, p.head_weight, m->scratch, B, s.C, s.K);
     if (!mean_first) { pool_backward(a.dln, a.dpooled, mean, s.prefix, B, s.N, s.C); }
     lap(m, PART_HEAD);
     memset(dnorm_input, 0, (size_t)rows * s.C * sizeof(float));

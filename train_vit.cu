@@ -278,8 +278,8 @@ static KaratDims karat_dims(const Model* m, Dims d, int B) {
     const Config* c = &m->config;
     Basis basis = config_basis(c);
     int windows = d.windows.grid ? windows_of_image(d.windows) : 1;
-    return (KaratDims){.B = B * windows, .N = d.NA, .NQ = windows > 1 ? d.NA : d.NQ, .C = d.C, .H = d.HK, .D = d.D, .R = d.R, .G = d.G,
-                       .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
+    return (KaratDims){.B = B * windows, .N = d.NA, .NQ = windows > 1 ? d.NA : d.NQ, .C = d.C, .H = d.HK, .D = d.D,
+                       .R = d.R, .G = d.G, .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
                        .spline_range = basis.range, .order = (KaratOrder)c->karat_order,
                        .full_rank = c->karat_full != 0, .projection = (Projection)c->karat_projection,
                        .project_z = c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_Z,
@@ -306,8 +306,8 @@ static bool kernels_check(const Config* c, Dims model, Error* err) {
     for (int l = 0; l < model.L; l++) {
         Dims d = dims_of_block(c, model, l);
         if (c->precision == PRECISION_BF16 && (d.C % 8 || d.F % 8 || 3 * d.P * d.P % 8)) {
-            return set_error(err, "with --precision bf16 --dim %d, the MLP's width %d and the values of a patch, %d, must "
-                             "be multiples of 8: change them, or use --precision fp32", d.C, d.F, 3 * d.P * d.P);
+            return set_error(err, "with --precision bf16 --dim %d, the MLP's width %d and the values of a patch, %d, "
+                             "must be multiples of 8: change them, or use --precision fp32", d.C, d.F, 3 * d.P * d.P);
         }
     }
     return true;
@@ -406,8 +406,8 @@ template <class T> static bool attend_to_all_backward(const Model* m, Params p, 
             attention_backward(a.dqkv, NULL, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, softmax, D,
                                m->stream);
         }
-        karat_backward(a.dqkv + first, karat_grads(d, NULL, k), a.dmix + first, a.z, a.qkv + first, karat_params(p, NULL, k),
-                       m->scratch, k, m->stream);
+        karat_backward(a.dqkv + first, karat_grads(d, NULL, k), a.dmix + first, a.z, a.qkv + first,
+                       karat_params(p, NULL, k), m->scratch, k, m->stream);
         break;
     case ATTN_SOFTMAX:
         bias_summed = attention_backward(a.dqkv, d.qkv_bias, a.dmix, a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, H,
@@ -447,8 +447,8 @@ static void attend_in_windows_backward(const Model* m, Params p, Params d, Acts<
 template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, Dims s, int B) {
     bool bias_summed = false;
     if (s.local) {
-        gpsa_backward(a.dqkv, d.position, d.gating, a.dmix, a.mix, a.lse, a.qkv, p.position, p.gating, m->scratch, B, s.N,
-                      s.C, s.H, m->stream);
+        gpsa_backward(a.dqkv, d.position, d.gating, a.dmix, a.mix, a.lse, a.qkv, p.position, p.gating, m->scratch, B,
+                      s.N, s.C, s.H, m->stream);
     } else if (s.windows.grid) {
         attend_in_windows_backward(m, p, d, a, s, B);
     } else {
@@ -471,7 +471,8 @@ template <class T> static void mlp_activation_forward(const Model* m, Params p, 
 }
 
 // act2 = activation(fc1): a.dhidden becomes d(fc1) from d(act2), its column sums d(fc1_bias)
-template <class T> static void mlp_activation_backward(const Model* m, Params p, Params d, Acts<T> a, Dims s, int rows) {
+template <class T>
+static void mlp_activation_backward(const Model* m, Params p, Params d, Acts<T> a, Dims s, int rows) {
     int F = s.F, mlp = m->config.mlp;
     if (mlp < ACTIVATION_COUNT) {
         activation_backward(a.dhidden, d.fc1_bias, a.dhidden, a.fc1, (ActivationKind)mlp, m->scratch, rows, F,
@@ -567,8 +568,9 @@ static bool shared_check(const Model* m, Error* err) {
         Dims d = dims_at(m, l);
         size_t bytes = attend_shared(m, d);
         if (bytes + STATIC_SHARED > shared_limit()) {
-            return set_error(err, "attention over %d tokens wants %zu bytes of the GPU's shared memory, which has %zu: use a "
-                             "larger --patch, a smaller --grid, or ./train_kat --device cpu", d.NA, bytes, shared_limit());
+            return set_error(err, "attention over %d tokens wants %zu bytes of the GPU's shared memory, which has %zu: "
+                             "use a larger --patch, a smaller --grid, or ./train_kat --device cpu", d.NA, bytes,
+                             shared_limit());
         }
     }
     return true;
@@ -728,8 +730,8 @@ template <class T> static void take_batch(Model* m, int B, bool has_facts) {
 
 // a.ln1 = norm1(a.x), where no join has left it: in the first block of a stage, and in one that is calculated again
 template <class T> static void norm1_forward(Model* m, Params p, Acts<T> a, Dims s, int B) {
-    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, norm_eps(&m->config), B * s.N, s.C,
-                      m->stream);
+    layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, norm_eps(&m->config), B * s.N,
+                      s.C, m->stream);
     lap(m, PART_NORM);
 }
 
@@ -790,7 +792,8 @@ static void join_and_normalise(Model* m, Params p, Acts<T> a, Dims s, int B, con
 }
 
 // a.fc2 = mlp(a.x_mid). again: only for what the backward reads, a.fc2 if there is LayerScale
-template <class T> static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, Dims s, int rows, bool again) {
+template <class T>
+static void mlp_branch_forward(Model* m, Params p, Weights<T> w, Acts<T> a, Dims s, int rows, bool again) {
     int C = s.C, F = s.F;
     const T* inp = m->config.mlp == MLP_GR_KAN ? a.act1 : a.ln2;
     if (m->config.mlp == MLP_KAN) {
@@ -830,13 +833,13 @@ template <class T> static void enter_stage_forward(Model* m, Params p, Weights<T
     case ENTRY_NONE: return;
     case ENTRY_JOIN: prefix_forward(a.x, a.before, p.cls_token, p.reg_token, B, s.N, s.prefix, C, m->stream); break;
     case ENTRY_NORM:
-        layernorm_forward(a.x, a.entry_mean, a.entry_rstd, a.before, p.patch_norm_weight, p.patch_norm_bias, eps, rows, C,
-                          m->stream);
+        layernorm_forward(a.x, a.entry_mean, a.entry_rstd, a.before, p.patch_norm_weight, p.patch_norm_bias, eps, rows,
+                          C, m->stream);
         break;
     case ENTRY_MERGE:
         patch_merge_forward(a.merged, a.before, B, 2 * s.windows.grid, C / 2, m->stream);
-        layernorm_forward(a.merged_norm, a.entry_mean, a.entry_rstd, a.merged, p.merge_norm_weight, p.merge_norm_bias, eps,
-                          rows, 2 * C, m->stream);
+        layernorm_forward(a.merged_norm, a.entry_mean, a.entry_rstd, a.merged, p.merge_norm_weight, p.merge_norm_bias,
+                          eps, rows, 2 * C, m->stream);
         linear_forward(a.x, a.merged_norm, w.merge_weight, (const Residual*)NULL, rows, 2 * C, C, m->stream);
     }
     lap(m, PART_PATCH_EMBED);
@@ -884,8 +887,8 @@ template <class T> static void head_forward(Model* m, Params p, Weights<T> w, Ac
     bool mean = m->config.pool == POOL_AVG, mean_first = m->config.fc_norm;
     if (mean_first) {
         pool_forward(a.pooled, a.x, mean, s.prefix, B, s.N, s.C, m->stream);
-        layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, a.pooled, p.norm_weight, p.norm_bias, norm_eps(&m->config), B,
-                          s.C, m->stream);
+        layernorm_forward(a.norm, a.norm_mean, a.norm_rstd, a.pooled, p.norm_weight, p.norm_bias, norm_eps(&m->config),
+                          B, s.C, m->stream);
     } else {
         pool_forward(a.pooled, a.norm, mean, s.prefix, B, s.N, s.C, m->stream);
     }
@@ -1005,7 +1008,8 @@ template <class T, class G> static void last_branch_backward(Model* m, G* dx, in
 }
 
 // a.dln = d(norm2's output) given a.dbranch = d(fc2 output)
-template <class T> static void mlp_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, Dims s, int rows) {
+template <class T>
+static void mlp_branch_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, Dims s, int rows) {
     int C = s.C, F = s.F;
     bool gr_kan = m->config.mlp == MLP_GR_KAN;
     if (m->config.mlp == MLP_KAN) {
@@ -1157,7 +1161,8 @@ template <class G, class T> static void embed_backward(Model* m, Params d, Acts<
 
 // The stream's gradient behind the blocks, dx, and a.dbranch of the last one's MLP, from a.dlogits
 template <class T, class G>
-static void head_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, G* dx, Dims s, int B, const float* keep) {
+static void head_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, G* dx, Dims s, int B,
+                          const float* keep) {
     bool mean = m->config.pool == POOL_AVG;
     int N = s.N, C = s.C, last = m->dims.L - 1;
     G* aside = (G*)a.dx_aside;
@@ -1176,8 +1181,8 @@ static void head_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a,
                     m->stream);
     pool_backward(a.dln, a.dpooled, mean, s.prefix, B, N, C, m->stream);
     lap(m, PART_HEAD);
-    joined_norm_backward<T>(m, d.norm_weight, d.norm_bias, dx, true, a.x, p.norm_weight, a.norm_mean, a.norm_rstd, last, 1,
-                            B, N, C, keep);
+    joined_norm_backward<T>(m, d.norm_weight, d.norm_bias, dx, true, a.x, p.norm_weight, a.norm_mean, a.norm_rstd, last,
+                            1, B, N, C, keep);
 }
 
 // From a.logits on, the loss included

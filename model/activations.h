@@ -1,5 +1,5 @@
-// Where activations lie, for both trainers, whose tables say what they are: each is kept in one of these ways, on places
-// that are as large as its block needs.
+// Where activations lie, for both trainers, whose tables say what they are: each is kept in one of these ways, on
+// places that are as large as its block needs.
 #pragma once
 #include "stages.h"
 
@@ -16,17 +16,19 @@ enum { ACTIVATIONS_MOST = 64 };
 typedef struct {
     const char* name;
     Keeping keeping;
-    size_t size;                                          // bytes of an element
-    size_t of_stage[STAGES_MOST], of_last, of_end;        // elements of one image: in a block of each stage, in the last
-                                                          // block, behind it
-    size_t offset[STAGES_MOST], stride[STAGES_MOST];      // bytes, for the table's batch size: where a stage begins, and
-                                                          // from one block to the next
+    size_t size;                                     // bytes of an element
+    size_t of_stage[STAGES_MOST], of_last, of_end;   // elements of one image: in a block of each stage, in the last
+                                                     // block, behind it
+    size_t offset[STAGES_MOST], stride[STAGES_MOST]; // bytes, for the table's batch size: where a stage begins, and
+                                                     // from one block to the next
 } Activation;
 
 // Elements of one image in a block of sizes d, of every row; 0 where there is none
 typedef void (*ActivationSizes)(size_t* elements, const Config* c, Dims d);
 
-static inline size_t aligned_bytes(size_t bytes, size_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
+static inline size_t aligned_bytes(size_t bytes, size_t alignment) {
+    return (bytes + alignment - 1) / alignment * alignment;
+}
 
 // Bytes up to the end of the row that begins at `at`
 static inline size_t place_activation(Activation* a, Ints depths, size_t at, int B, size_t alignment) {

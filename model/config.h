@@ -274,8 +274,8 @@ static inline bool tokens_check(const Config* c, Error* err) {
 // What decides whether KArAt can be in a shifted window
 static inline KaratDims masked_karat(const Config* c) {
     bool projects = c->karat_projection != PROJECT_NONE;
-    return (KaratDims){.basis = (KaratBasis)c->basis, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full != 0,
-                       .projection = (Projection)c->karat_projection,
+    return (KaratDims){.basis = (KaratBasis)c->basis, .order = (KaratOrder)c->karat_order,
+                       .full_rank = c->karat_full != 0, .projection = (Projection)c->karat_projection,
                        .project_z = projects && c->karat_project == KARAT_PROJECT_Z,
                        .windows = {.grid = 2, .size = 2, .shift = 1}, .mask = (KaratMask)c->karat_mask};
 }
@@ -300,19 +300,19 @@ static inline bool windows_check(const Config* c, Error* err) {
                          choice_name(config_option("attn-init")->choices, c->attn_init));
     }
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        if (others[i].on) { return set_error(err, "--%s is not there with --window-size: leave one of them out", others[i].flag); }
+        if (others[i].on) { return set_error(err, "with --window-size there is no --%s: leave it out", others[i].flag); }
     }
     if (c->attn == ATTN_KARAT && !karat_takes_windows(masked_karat(c))) {
-        return set_error(err, "there is no such KArAt in shifted windows: leave --basis, --karat-order, --karat-full and "
-                         "--karat-projection out; with --karat-mask literal there are more");
+        return set_error(err, "there is no such KArAt in shifted windows: leave --basis, --karat-order, --karat-full "
+                         "and --karat-projection out; with --karat-mask literal there is every basis");
     }
     for (int stage = 0; stage < c->depth.count; stage++, side /= 2) {
         int size = c->window < side ? c->window : side;
         bool halves = stage == c->depth.count - 1 || side % 2 == 0;
         if (size == 0 || side % size || !halves) {
-            return set_error(err, "the grid of %d x %d tokens of stage %d is not made of windows of %d, or cannot be halved: "
-                             "change --window-size, --patch or --image-size (32 in patches of 2: grids 16, 8, 4, --window-size 4)",
-                             side, side, stage, size);
+            return set_error(err, "the grid of %d x %d tokens of stage %d is not made of windows of %d, or cannot be "
+                             "halved: change --window-size, --patch or --image-size (32 in patches of 2 is grids of "
+                             "16, 8 and 4, which --window-size 4 fits)", side, side, stage, size);
         }
     }
     return true;
@@ -322,13 +322,15 @@ static inline bool windows_check(const Config* c, Error* err) {
 static inline bool local_check(const Config* c, Error* err) {
     if (!c->local_blocks) { return true; }
     if (c->local_blocks >= ints_sum(c->depth)) {
-        return set_error(err, "--local-blocks %d of %d blocks leave none to the class token, which joins behind them: use "
-                         "fewer", c->local_blocks, ints_sum(c->depth));
+        return set_error(err, "--local-blocks %d of %d blocks leave none to the class token, which joins behind them: "
+                         "use fewer", c->local_blocks, ints_sum(c->depth));
     }
-    if (c->pool != POOL_TOKEN) { return set_error(err, "--local-blocks is of models with a class token: leave --pool out"); }
+    if (c->pool != POOL_TOKEN) {
+        return set_error(err, "--local-blocks is of models with a class token: leave --pool out");
+    }
     if (c->reg_tokens || c->no_embed_class || c->attn_gate || c->attn_init != ATTN_INIT_TRUNC02) {
-        return set_error(err, "--local-blocks has neither registers nor --no-embed-class, --attn-gate or --attn-init: leave "
-                         "them out");
+        return set_error(err, "--local-blocks has neither registers nor --no-embed-class, --attn-gate or --attn-init: "
+                         "leave them out");
     }
     return true;
 }
@@ -353,7 +355,8 @@ static inline bool config_check(const Config* c, Error* err) {
     if (c->image_size % c->patch) {
         return set_error(err, "--image-size %d is not a multiple of --patch %d", c->image_size, c->patch);
     }
-    if (!heads_check(c, err) || !tokens_check(c, err) || !windows_check(c, err) || !local_check(c, err)) { return false; }
+    if (!heads_check(c, err) || !tokens_check(c, err)) { return false; }
+    if (!windows_check(c, err) || !local_check(c, err)) { return false; }
     if (hidden < 1) { return set_error(err, "--mlp-ratio %g of --dim %d leaves no hidden unit", c->mlp_ratio, c->dim); }
     if (c->mlp == MLP_GR_KAN && (c->dim % c->rational_groups || hidden % c->rational_groups)) {
         return set_error(err, "the widths of GR-KAN, %d and %d, must be multiples of --rational-groups %d: "

@@ -1,6 +1,6 @@
 // Weights out of a file that this program may not have written: all that the model has, to evaluate it (--eval), or
-// what fits, to start from it (--init-from). Names may carry a prefix, or be those of Swin's authors; positions may be of
-// other tokens. What cannot
+// what fits, to start from it (--init-from). Names may carry a prefix, or be those of Swin's authors; positions may be
+// of other tokens. What cannot
 // have been meant is refused unless --any-weights is given: a file of which next to nothing fits, or one with a NaN.
 #pragma once
 #include "../kernels/adamw.h" // all_finite

@@ -119,8 +119,8 @@ static inline void impulse_block(const ParameterTable* table, Dims d, uint64_t s
     free(Wq);
 }
 
-// positions: rows of pos_embed, the last n of the patches. Rows of queries and keys beyond the rank of P keep their random
-// start.
+// positions: rows of pos_embed, the last n of the patches. Rows of queries and keys beyond the rank of P keep their
+// random start.
 static inline void impulse_init(const ParameterTable* table, Dims d, int positions, uint64_t seed, float* flat) {
     int n = d.S / d.P * (d.S / d.P), C = d.C, D = d.D;
     double* P = alloc_array(double, (size_t)n * C + (size_t)D * (n + C), "an impulse start");

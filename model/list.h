@@ -37,7 +37,8 @@ static inline void list_models(FILE* out) {
     fprintf(out, "  NAME-gNb        with KArAt attention, grid N, an operator for each block: vit-tiny-g3b\n"
                  "  NAME-gNu        with KArAt attention, grid N, one operator shared by all blocks: kat-small-g3u\n"
                  "  timm's names    vit_tiny_patch16_224, deit_small_patch16_224, deit3_base_patch16_384, kat_base_patch16_224,\n"
-                 "                  convit_tiny, swin_tiny_patch4_window7_224, with other patches and image sizes; what follows a dot names weights and is passed over\n");
+                 "                  convit_tiny, swin_tiny_patch4_window7_224, with other patches and image sizes; what\n"
+                 "                  follows a dot names weights and is passed over\n");
 }
 
 static inline void list_choices(FILE* out, const char* title, const char* option, const char* const* notes) {

@@ -84,8 +84,8 @@ typedef struct {
 #define RATIONAL_2(name) (WHEN_GR_KAN ? "blocks.%d.mlp.act2." name : "blocks.%d.mlp.act." name)
 #define WHEN_LS (c->layer_scale > 0)
 
-// T(field, name, present, update group, init kind, init value, shape)    c: const Config*, r: RationalShape, Dims d: of the
-// block, o: of the blocks that have the operator, end: of what is behind all
+// T(field, name, present, update group, init kind, init value, shape)    c: const Config*, r: RationalShape; Dims d: of
+// the block, o: of the blocks that have the operator, end: of what is behind all
 #define PARAMETER_TABLE(T) \
 T(cls_token,    "cls_token",                  WHEN_TOKEN,  UPDATE_PLAIN,   token_init,        token_value,    SHAPE(1, 1, d.C)) \
 T(reg_token,    "reg_token",                  WHEN_REGISTERS, UPDATE_PLAIN, INIT_NORMAL,      1e-6,           SHAPE(1, c->reg_tokens, d.C)) \
@@ -423,12 +423,13 @@ static inline uint32_t name_hash(const char* name) {
     return hash;
 }
 
-// Element i of pos_proj.weight (H,3): head h1 + a h2, a = floor(sqrt(H)), looks at the patch (h2, h1) - (a - 1) / 2 aside;
-// heads from a^2 on start like other weights.
+// Element i of pos_proj.weight (H,3): head h1 + a h2, a = floor(sqrt(H)), looks at the patch (h2, h1) - (a - 1) / 2
+// aside; heads from a^2 on start like other weights.
 static inline float locality_start(const Parameter* p, uint64_t seed, uint32_t tensor, int64_t i) {
     int a = (int)sqrt((double)p->shape[0]), head = (int)(i / 3);
     double middle = (a - 1) / 2.0, look[3] = {2 * (head / a - middle), 2 * (head % a - middle), -1};
-    return head < a * a ? (float)(p->init_value * look[i % 3]) : trunc_normal(seed, tensor, p->draw + (uint64_t)i, 0.02);
+    if (head >= a * a) { return trunc_normal(seed, tensor, p->draw + (uint64_t)i, 0.02); }
+    return (float)(p->init_value * look[i % 3]);
 }
 
 static inline void init_random(const Parameter* p, uint64_t seed, float* out) {

@@ -8,8 +8,10 @@ static const struct { const char* name; Backbone backbone; int mlp; double mlp_r
     {"vit", BACKBONE_VIT, ACTIVATION_GELU, 4, "vision transformer: --attn softmax --mlp gelu"},
     {"kat", BACKBONE_VIT, MLP_GR_KAN, 4, "Kolmogorov-Arnold transformer: --attn softmax --mlp gr-kan"},
     {"kan", BACKBONE_VIT, MLP_KAN, 2, "vision transformer with KAN layers: --attn softmax --mlp kan --mlp-ratio 2"},
-    {"convit", BACKBONE_CONVIT, ACTIVATION_GELU, 4, "ConViT: gated positional attention in the first blocks (--local-blocks)"},
-    {"swin", BACKBONE_SWIN, ACTIVATION_GELU, 4, "Swin: attention in shifted windows (--window-size), in stages of half the grid"},
+    {"convit", BACKBONE_CONVIT, ACTIVATION_GELU, 4,
+     "ConViT: gated positional attention in the first blocks (--local-blocks)"},
+    {"swin", BACKBONE_SWIN, ACTIVATION_GELU, 4,
+     "Swin: attention in shifted windows (--window-size), in stages of half the grid"},
 };
 enum { FAMILIES = sizeof families / sizeof families[0] };
 
@@ -121,7 +123,8 @@ static inline int apply_other_name(Config* c, const char* name, Error* err) {
     char size[8], patch[8], window[8], side[8];
     int used = 0;
     if (sscanf(name, "convit_%7[a-z]%n", size, &used) == 1 && !name[used]) { return apply_preset(c, "convit", size); }
-    bool read = sscanf(name, "swin_%7[a-z]_patch%7[0-9]_window%7[0-9]_%7[0-9]%n", size, patch, window, side, &used) == 4;
+    const char* form = "swin_%7[a-z]_patch%7[0-9]_window%7[0-9]_%7[0-9]%n";
+    bool read = sscanf(name, form, size, patch, window, side, &used) == 4;
     if (!read || name[used] || !apply_preset(c, "swin", size)) { return 0; }
     return option_set(c, config_option("window-size"), window, err) && set_sizes(c, patch, side, err) ? 1 : -1;
 }

@@ -155,7 +155,8 @@ static inline bool take_named_sizes(Config* c, const NamedFile* f, Backbone back
 static inline void assume_heads(Config* c) {
     c->heads = one_int(c->dim % 64 == 0 && c->dim / 64 <= 1024 ? c->dim / 64 : 1);
     for (int i = 0; i < PRESETS; i++) {
-        if (presets[i].backbone == BACKBONE_VIT && presets[i].dim == c->dim) { c->heads = one_int(atoi(presets[i].heads)); }
+        const Preset* p = &presets[i];
+        if (p->backbone == BACKBONE_VIT && p->dim == c->dim) { c->heads = one_int(atoi(p->heads)); }
     }
 }
 

@@ -1,6 +1,6 @@
-// The sizes that every function speaks of, of a model and of each of its blocks. Blocks of the same sizes that follow one
-// another are a stage. A ViT is one; a ConViT is two, with the class token from the second on; a Swin has one for each
-// --depth, with half of the grid's side and twice the width of the one before.
+// The sizes that every function speaks of, of a model and of each of its blocks. Blocks of the same sizes that follow
+// one another are a stage. A ViT is one; a ConViT is two, with the class token from the second on; a Swin has one for
+// each --depth, with half of the grid's side and twice the width of the one before.
 #pragma once
 #include "../kernels/windows.h"
 #include "config.h"
@@ -58,7 +58,8 @@ static inline BlockPlace place_in(Ints depths, int l) {
     return at;
 }
 
-// The block that the tokens in front join before, without positions; -1: they have positions and are there from the start
+// The block that the tokens in front join before, without positions; -1: they have positions and are there from the
+// start
 static inline int joining_block(const Config* c) {
     return c->local_blocks ? c->local_blocks : c->no_embed_class && tokens_in_front(c) ? 0 : -1;
 }
@@ -108,7 +109,8 @@ static inline Dims dims_of_block(const Config* c, Dims d, int l) {
 
 // Elements of an image's residual stream before what `entry` says has become of it
 static inline size_t entering_size(Dims d) {
-    return d.entry == ENTRY_JOIN ? (size_t)(d.N - d.prefix) * d.C : (size_t)d.N * d.C * (d.entry == ENTRY_MERGE ? 2 : 1);
+    size_t tokens = (size_t)(d.entry == ENTRY_JOIN ? d.N - d.prefix : d.N);
+    return tokens * d.C * (d.entry == ENTRY_MERGE ? 2 : 1);
 }
 
 static inline bool normalises(Entry entry) { return entry == ENTRY_NORM || entry == ENTRY_MERGE; }

@@ -332,7 +332,8 @@ static inline bool options_peek(const Option* table, int count, int argc, char**
 
 // What --help puts in the place of the value
 static inline const char* option_value_name(const Option* o) {
-    return o->type == OPTION_INT ? "N" : o->type == OPTION_INTS ? "N[,N...]" : o->type == OPTION_REAL ? "X" : o->type == OPTION_PAIR ? "X X"
+    return o->type == OPTION_INT ? "N" : o->type == OPTION_INTS ? "N[,N...]"
+         : o->type == OPTION_REAL ? "X" : o->type == OPTION_PAIR ? "X X"
          : o->type == OPTION_TEXT ? "TEXT" : o->type == OPTION_CHOICE ? o->choices
          : o->type == OPTION_WORDS ? "TEXT..." : "[on|off]";
 }

@@ -96,8 +96,8 @@ static bool read_case(Case* c, FILE* in) {
     return *c->name != 0;
 }
 
-// ---- The comparison. Observed: logits 6e-6; gradients 2e-5 of their tensor's mean size, 1.2e-4 in Swin with KArAt, where
-// six blocks of sines follow one another.
+// ---- The comparison. Observed: logits 6e-6; gradients 2e-5 of their tensor's mean size, 1.2e-4 in Swin with KArAt,
+// where six blocks of sines follow one another.
 
 static const NamedTensor* own_tensor(const Model* m, const char* name) {
     for (int i = 0; i < m->tensor_count; i++) {

@@ -259,9 +259,10 @@ static void test_residual(void) {
 static void check_prefix(int has_cls, int registers) {
     enum { B = 3, T = 5, C = 7 };
     int P = has_cls + registers, N = T + P;
-    float *tokens = random_floats(B * T * C, 1), *cls = random_floats(C, 2), *reg = random_floats((size_t)registers * C, 3);
-    float *dx = random_floats((size_t)B * N * C, 4), *x = guarded_floats((size_t)B * N * C), *dtokens = guarded_floats(B * T * C);
-    float *dcls = guarded_floats(C), *dreg = guarded_floats((size_t)registers * C);
+    size_t n = (size_t)B * N * C, R = (size_t)registers * C;
+    float *tokens = random_floats(B * T * C, 1), *cls = random_floats(C, 2), *reg = random_floats(R, 3);
+    float *dx = random_floats(n, 4), *x = guarded_floats(n), *dtokens = guarded_floats(B * T * C);
+    float *dcls = guarded_floats(C), *dreg = guarded_floats(R);
     int wrong = 0;
     prefix_forward(x, tokens, has_cls ? cls : NULL, registers ? reg : NULL, B, N, P, C);
     for (int c = 0; c < C; c++) { dcls[c] = 2; } // +=
@@ -277,8 +278,8 @@ static void check_prefix(int has_cls, int registers) {
         wrong += !(fabs(sum - (c < has_cls * C ? dcls[c] : dreg[c - has_cls * C])) < 1e-6);
     }
     CHECK(wrong == 0, "prefix of %d and %d: %d wrong", has_cls, registers, wrong);
-    CHECK(guards_intact(x, (size_t)B * N * C) && guards_intact(dtokens, B * T * C) && guards_intact(dcls, C) &&
-          guards_intact(dreg, (size_t)registers * C), "prefix: sentinels");
+    CHECK(guards_intact(x, n) && guards_intact(dtokens, B * T * C) && guards_intact(dcls, C) && guards_intact(dreg, R),
+          "prefix: sentinels");
     float* all[] = {tokens, cls, reg, dx, x, dtokens, dcls, dreg};
     for (int i = 0; i < 8; i++) { free(all[i]); }
 }
