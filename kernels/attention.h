@@ -36,7 +36,7 @@ static inline float softmax_row(float* row, int N) {
 }
 
 // S (count,N) of queries q, whose rows and those of k are ld apart; bias as S, or NULL
-static inline void attention_logits(float* S, const float* q, const float* k, int ld, const float* bias, int count,
+static inline void attention_tile_logits(float* S, const float* q, const float* k, int ld, const float* bias, int count,
                                     int N, int D) {
     int lds = attention_stride(N);
     if (OWN_PRODUCTS) {
@@ -55,7 +55,7 @@ static inline void attention_head_forward(float* out, float* lse, const float* q
     int rows = attention_rows(N), lds = attention_stride(N);
     for (int n = 0; n < NQ; n += rows) {
         int count = min_int(rows, NQ - n);
-        attention_logits(scratch, q + (size_t)n * 3 * C, k, 3 * C, bias ? bias + (size_t)n * lds : NULL, count, N, D);
+        attention_tile_logits(scratch, q + (size_t)n * 3 * C, k, 3 * C, bias ? bias + (size_t)n * lds : NULL, count, N, D);
         for (int i = 0; i < count; i++) { lse[n + i] = softmax_row(scratch + (size_t)i * lds, N); }
         gemm(false, false, count, D, N, 1, scratch, lds, v, ldv, 0, out + (size_t)n * C, C);
     }
@@ -94,7 +94,7 @@ static inline void attention_head_backward(float* dq, float* dv, float* dbias, c
         int count = min_int(rows, NQ - n);
         const float *q_tile = q + (size_t)n * ld, *dout_tile = dout + (size_t)n * C, *out_tile = out + (size_t)n * C;
         float keep = n > 0; // dk and dv are set by the first tile, added to by the others
-        attention_logits(P, q_tile, k, ld, bias ? bias + (size_t)n * lds : NULL, count, N, D);
+        attention_tile_logits(P, q_tile, k, ld, bias ? bias + (size_t)n * lds : NULL, count, N, D);
         for (int i = 0; i < count; i++) {
             float* p = P + (size_t)i * lds;
             for (int j = 0; j < lds; j++) { p[j] = vm_exp_negative(p[j] - lse[n + i]); }
