@@ -176,10 +176,10 @@ for signal in TERM HUP; do
     check "SIG$signal: exit status 3" test $? = 3
     check "SIG$signal saves" test -s "by-$signal/last.resume.safetensors"
 done
-start again 2 "${tiny[@]}" --steps 1000000
+start requeued 2 "${tiny[@]}" --steps 1000000
 stop USR1
 check "SIGUSR1: exit status 75, come again" test $? = 75
-check "SIGUSR1: --continue comes again" says 0 "best top-1" "${tiny[@]}" --continue --output again --steps $(($(tail -n 1 again/metrics.csv | cut -d, -f1) + 2))
+check "SIGUSR1: --continue comes again" says 0 "best top-1" "${tiny[@]}" --continue --output requeued --steps $(($(tail -n 1 requeued/metrics.csv | cut -d, -f1) + 2))
 start twice 2 "${tiny[@]}" --steps 1000000
 kill -TERM $pid
 stop TERM
