@@ -4,8 +4,8 @@
 // A JPEG that is not larger than that, baseline, and grey or of three colours keeps its bytes; what else is no larger
 // is written anew at its own size. Nothing is enlarged. Sums are of the pixels that the written bytes decode to.
 #pragma once
+#include "../runtime/crc32.h"
 #include "augment.h"
-#include "crc32.h"
 #include "odd_images.h"
 #include "plan.h"
 #include <pthread.h>

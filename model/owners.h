@@ -330,16 +330,18 @@ static inline void bucket_depart(Owners* s, int segment) {
     owners_poll(s);
 }
 
+// Waits until a stage of bucket b, which polls move on, has come to its end
+static inline void wait_for_stage(Owners* s, int b, const Stage* at, Stage end, const char* what) {
+    if (*at == end) { return; }
+    wait_on(what, b);
+    wait_begin();
+    for (owners_poll(s); *at != end; owners_poll(s)) { usleep(50); }
+    wait_end();
+}
+
 // Waits until the parameters of bucket b are there
 static inline void bucket_wait(Owners* s, int b) {
-    if (s->bucket[b].gather == STAGE_NONE) { return; }
-    wait_on("parameters of bucket", b);
-    wait_begin();
-    while (s->bucket[b].gather != STAGE_NONE) {
-        owners_poll(s);
-        if (s->bucket[b].gather != STAGE_NONE) { usleep(50); }
-    }
-    wait_end();
+    wait_for_stage(s, b, &s->bucket[b].gather, STAGE_NONE, "parameters of bucket");
 }
 
 static inline void bucket_arrive(Owners* s, int segment) { bucket_wait(s, s->buckets.of_segment[segment]); }
@@ -360,14 +362,7 @@ static inline void owners_gather(Owners* s, float* flat) {
 
 // Waits until the own granules of bucket b hold the sum of all gradients
 static inline void sum_wait(Owners* s, int b) {
-    if (s->bucket[b].sum == STAGE_DONE) { return; }
-    wait_on("gradients of bucket", b);
-    wait_begin();
-    while (s->bucket[b].sum != STAGE_DONE) {
-        owners_poll(s);
-        if (s->bucket[b].sum != STAGE_DONE) { usleep(50); }
-    }
-    wait_end();
+    wait_for_stage(s, b, &s->bucket[b].sum, STAGE_DONE, "gradients of bucket");
 }
 
 // The same of all. Where no micro-batch was closed that is what is in grads.

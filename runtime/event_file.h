@@ -12,27 +12,13 @@
 //     HistogramProto  1 min, 2 max, 3 num, 4 sum, 5 sum_squares; 6 bucket_limit, 7 bucket: packed; all double
 //     SessionLog      1 status (1: START): what another file has from this step on is void
 #pragma once
+#include "crc32.h"
 #include "files.h"
 #include "memory.h"
 #include <math.h>
 #include <time.h>
 
 // ---- Records
-
-// By tables of half bytes, of the reflected polynomial 0x82F63B78
-static inline uint32_t crc32c_of(const void* bytes, size_t count) {
-    static const uint32_t half_bytes[16] = {
-        0x00000000, 0x105EC76F, 0x20BD8EDE, 0x30E349B1, 0x417B1DBC, 0x5125DAD3, 0x61C69362, 0x7198540D,
-        0x82F63B78, 0x92A8FC17, 0xA24BB5A6, 0xB21572C9, 0xC38D26C4, 0xD3D3E1AB, 0xE330A81A, 0xF36E6F75,
-    };
-    uint32_t crc = 0xFFFFFFFF;
-    for (size_t i = 0; i < count; i++) {
-        crc ^= ((const uint8_t*)bytes)[i];
-        crc = crc >> 4 ^ half_bytes[crc & 15];
-        crc = crc >> 4 ^ half_bytes[crc & 15];
-    }
-    return ~crc;
-}
 
 static inline uint32_t masked_crc32c(const void* bytes, size_t count) {
     uint32_t crc = crc32c_of(bytes, count);

@@ -2,7 +2,7 @@
 // them, and others. What is known goes to a file point by point, so that a plane that was stopped goes on.
 #pragma once
 #include "analysis.h"
-#include "../../data/crc32.h"
+#include "../../runtime/crc32.h"
 
 typedef struct {
     int size, origin[2];                // points a side; row and column of theta
