@@ -5,15 +5,7 @@
 compare=$(realpath "${COMPARE_RUNS:-$(dirname "$program")/compare_runs}")
 cd "$work" || exit 1
 
-tells() { # tells CODE TEXT ARGUMENTS...: exit code and a part of what it prints, whose runs of spaces are one
-    local code=$1 text=$2
-    shift 2
-    "$compare" "$@" 2>&1 | tr -s ' ' >says.log
-    local got=${PIPESTATUS[0]}
-    [ $got = "$code" ] && grep -qE -- "$text" says.log && return
-    echo "exit $got (want $code and \"$text\"): $(cat says.log)"
-    return 1
-}
+tells() { prints "$compare" "$@"; }
 tiny=(--model vit-mini --dim 8 --heads 1 --depth 1 --mlp-ratio 2 --image-size 16 --batch-size 4 --train-images 40
       --test-images 30 --log-every 3 --threads 1)
 run() { "$train" "${tiny[@]}" "${@:2}" --output "$1" >"$(basename "$1").log" 2>&1; } # run FOLDER FLAGS...

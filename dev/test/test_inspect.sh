@@ -6,15 +6,7 @@
 inspect=$(realpath "${INSPECT:-$(dirname "$program")/inspect}")
 cd "$work" || exit 1
 
-tells() { # tells CODE TEXT ARGUMENTS...: exit code and a part of what it prints, whose runs of spaces are one
-    local code=$1 text=$2
-    shift 2
-    "$inspect" "$@" 2>&1 | tr -s ' ' >says.log
-    local got=${PIPESTATUS[0]}
-    [ $got = "$code" ] && grep -qE -- "$text" says.log && return
-    echo "exit $got (want $code and \"$text\"): $(head -5 says.log)"
-    return 1
-}
+tells() { prints "$inspect" "$@"; }
 tiny=(--model kat-mini-g3b --dim 8 --heads 1 --depth 2 --mlp-ratio 2 --rational-groups 4 --image-size 16 --batch-size 4
       --train-images 20 --test-images 10 --steps 4 --threads 1)
 "$train" "${tiny[@]}" --output a >a.log 2>&1

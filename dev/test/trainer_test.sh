@@ -29,6 +29,16 @@ says() { # says CODE TEXT ARGUMENTS...: exit code and a part of what the trainer
     return 1
 }
 
+prints() { # prints PROGRAM CODE PATTERN ARGUMENTS...: exit code and a part of what it prints, whose runs of spaces are one
+    local program=$1 code=$2 pattern=$3
+    shift 3
+    "$program" "$@" 2>&1 | tr -s ' ' >"$work/says.log"
+    local got=${PIPESTATUS[0]}
+    [ $got = "$code" ] && grep -qE -- "$pattern" "$work/says.log" && return
+    echo "exit $got (want $code and \"$pattern\"): $(cat "$work/says.log")"
+    return 1
+}
+
 verdict() {
     echo "$passed passed, $failed failed"
     [ $failed = 0 ]
