@@ -33,9 +33,9 @@ check "a run that goes on" tells 0 "^ runs/long vit-mini procedural 42 .* going 
 kill -TERM $pid
 wait $pid
 check "that was stopped" tells 0 "^ runs/long .* stopped$"
-"$train" --resume runs/long >long.log 2>&1 &
+"$train" --resume runs/long >resumed.log 2>&1 &
 pid=$!
-until grep -q "^step" long.log; do kill -0 $pid || break; sleep 0.02; done
+until grep -qs "^step" resumed.log; do kill -0 $pid || break; sleep 0.02; done
 kill -KILL $pid
 wait $pid 2>/dev/null
 check "that was killed" tells 0 "^ runs/long .* failed$"
