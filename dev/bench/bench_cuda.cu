@@ -293,7 +293,7 @@ int main(int argc, char** argv) {
     static Timed timed[MODELS];
     static Bench b;
     read_arguments(&b, argc, argv);
-    require_gpu();
+    device_begin();
     CUDA_CHECK(cudaStreamCreate(&b.stream));
     CUDA_CHECK(cudaEventCreate(&b.start));
     CUDA_CHECK(cudaEventCreate(&b.stop));
