@@ -30,8 +30,9 @@ BEGIN {
     share["column_sums_kernel"] = 0.50           # 2 bytes a load
     share["others"] = 0.75
     # The template arguments by which instructions.txt and resources.txt have a kernel of these models; G: of -gNb
-    variant["attention_forward_tensor"] = variant["attention_backward_query_tensor"] = "<64>"
-    variant["attention_backward_key_tensor"] = variant["karat_forward_tensor"] = "<64>"
+    variant["attention_forward_tensor"] = variant["attention_backward_query_tensor"] = "<64, NoPlaces>"
+    variant["attention_backward_key_tensor"] = "<64, NoPlaces>"
+    variant["karat_forward_tensor"] = "<64>"
     variant["karat_backward_tensor"] = "<64, G, false>"
     variant["rational_forward_kernel"] = variant["rational_backward_kernel"] = "<5, 4, A, 8, bf16>"
 
