@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A Dockerfile's COPY and RUN lines, and its CMD, one after the other in a root folder, where Docker itself cannot run:
 #     debootstrap --variant=minbase bookworm ROOT && dev/docker_in_root.sh Dockerfile ROOT
-# As root. It knows what this project's Dockerfiles use, and refuses the rest. The base image is what ROOT holds; with
-# CUDA_HOME, that toolkit is in it as /usr/local/cuda.
+# As root. It knows what this project's Dockerfiles use, and refuses the rest. The base image is what ROOT holds, for
+# Dockerfile.cuda g++ too; with CUDA_HOME, that toolkit is in it as /usr/local/cuda.
 set -eu
 file=$(realpath "$1") root=$(realpath "$2")
 cd "$(dirname "$0")/.."
