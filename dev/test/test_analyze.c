@@ -13,18 +13,7 @@
 #include "../analyze/weights.h"
 #include "plain_basis.h"
 #include "said.h"
-
-static Config config_from(const char* flags) {
-    static char words[1024];
-    char* argv[64] = {"test"};
-    int argc = 1;
-    Config c;
-    Error err;
-    snprintf(words, sizeof words, "%s", flags);
-    for (char* word = strtok(words, " "); word; word = strtok(NULL, " ")) { argv[argc++] = word; }
-    if (!config_parse(&c, NULL, argc, argv, &err)) { fail(EXIT_USAGE, "%s: %s", flags, err.text); }
-    return c;
-}
+#include "config_from.h"
 
 // ---- Moments and densities
 

@@ -1,19 +1,9 @@
 // runtime/ranks.h: what the environments of launchers say, and who does what.
 #include "../../runtime/ranks.h"
+#include "set_environment.h"
 #include "test.h"
 
 typedef struct { const char *set, *launcher; int rank, size, local_rank, local_size; } Environment;
-
-static void set_all(const char* variables) { // "A=1 B=2", and nothing else
-    char text[1000];
-    clearenv();
-    snprintf(text, sizeof text, "%s", variables);
-    for (char* word = strtok(text, " "); word; word = strtok(NULL, " ")) {
-        char* value = strchr(word, '=');
-        *value++ = 0;
-        setenv(word, value, 1);
-    }
-}
 
 #define OPEN_MPI "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_LOCAL_RANK=0 OMPI_COMM_WORLD_LOCAL_SIZE=2"
 #define SLURM_STEP "SLURM_JOB_ID=7 SLURM_NTASKS=5 SLURM_NODEID=1 SLURM_PROCID=3 SLURM_STEP_NUM_TASKS=5 SLURM_LOCALID=1 "

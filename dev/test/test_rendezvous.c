@@ -1,18 +1,8 @@
 // runtime/rendezvous.h: where the ranks of a launch meet, by the environments of launchers, and the key of a launch.
 #include "../../runtime/rendezvous.h"
+#include "set_environment.h"
 #include "test.h"
 #include <sys/wait.h>
-
-static void set_all(const char* variables) { // "A=1 B=2", and nothing else
-    char text[1000];
-    clearenv();
-    snprintf(text, sizeof text, "%s", variables);
-    for (char* word = strtok(text, " "); word; word = strtok(NULL, " ")) {
-        char* value = strchr(word, '=');
-        *value++ = 0;
-        setenv(word, value, 1);
-    }
-}
 
 static uint64_t key_of(const char* variables) {
     set_all(variables);

@@ -7,23 +7,13 @@
 #include "trainer_process.h"
 
 #ifdef HAVE_CJSON
+#include "config_from.h"
+
 static void write_text(const char* name, const char* text) { write_file(in_folder(name), text, strlen(text)); }
 
 static bool read_config(TimmConfig* t, const char* text, Error* err) {
     write_text("config.json", text);
     return timm_config_read(t, in_folder("config.json"), err);
-}
-
-static Config config_from(const char* flags) {
-    static char words[4096];
-    char* argv[64] = {(char*)"test"};
-    int argc = 1;
-    Config c;
-    Error err;
-    snprintf(words, sizeof words, "%s", flags);
-    for (char* word = strtok(words, " "); word; word = strtok(NULL, " ")) { argv[argc++] = word; }
-    if (!config_parse(&c, NULL, argc, argv, &err)) { fail(EXIT_USAGE, "%s: %s", flags, err.text); }
-    return c;
 }
 
 static void test_forms(void) {
