@@ -107,6 +107,7 @@ static void save_foreign(const char* folder, const char* flags, const char* conf
     write_text(path, config);
     free(weights.flat);
     free(tensors);
+    parameter_table_free(&table);
 }
 
 // Of the last run
