@@ -142,6 +142,25 @@ static inline const char* misplaced_tensor(const WeightSource* source) {
     return NULL;
 }
 
+// The file's model has such a token in front of its patches, this one does not.
+static inline bool refuse_token(const WeightSource* source, const char* name, Error* err) {
+    const char* advice = "start from it by --init-from, or give --any-weights to evaluate it without them";
+    if (strcmp(name, "dist_token") == 0) {
+        return set_error(err, "it is of a distilled model (dist_token), which has two heads and needs a teacher; this "
+                         "program has neither: %s", advice);
+    }
+    bool registers = strcmp(name, "reg_token") == 0;
+    PrefixTokens tokens = prefix_tokens(source->file, source->prefix);
+    const SafeTensor* positions = source_find(source, "pos_embed");
+    bool of_patches = positions && positions->rank == 3 && position_layout(positions->shape[1], tokens, 0).prefix == 0;
+    if (registers && of_patches) {
+        return set_error(err, "it has registers (reg_token): give --reg-tokens %d --no-embed-class, or --any-weights "
+                         "to evaluate it without them", tokens.others);
+    }
+    return set_error(err, "it has %s (%s), which this program does not have: %s",
+                     registers ? "registers with positions" : "further tokens", name, advice);
+}
+
 static inline bool check_same_model(const WeightSource* source, Error* err) {
     const char* name = misplaced_tensor(source);
     if (found_under(source->file, source->prefix, source->tensors, source->count) == 0) {
@@ -154,8 +173,7 @@ static inline bool check_same_model(const WeightSource* source, Error* err) {
     }
     if (!name || source->anything) { return true; }
     if (strcmp(name, "dist_token") == 0 || strcmp(name, "reg_token") == 0 || strcmp(name, "register_tokens") == 0) {
-        return set_error(err, "it is of a model with further tokens (%s), which this program does not have: start from "
-                         "it by --init-from, or give --any-weights to evaluate it without them", name);
+        return refuse_token(source, name, err);
     }
     return set_error(err, "its tensor %.200s has no place in this model: give the --model and sizes that it was made "
                      "with, or --any-weights to leave it out", name);

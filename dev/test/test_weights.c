@@ -217,7 +217,8 @@ static void test_tokens(void) {
     positions = started("distilled.safetensors", "pos_embed", "--pool avg");
     check_values(positions, "pos_embed", 32, 16 * 16, "without a class token: the patches' positions");
     free(positions);
-    RUN(1, "further tokens (dist_token)", "--eval distilled.safetensors");
+    RUN(1, "a distilled model (dist_token), which has two heads and needs a teacher; this program has neither: start "
+           "from it by --init-from", "--eval distilled.safetensors");
     RUN(0, ": top-1", "--eval distilled.safetensors --any-weights");
 
     v = plain;
@@ -227,7 +228,7 @@ static void test_tokens(void) {
     CHECK(said("4 other tokens left out"), "%s", output);
     check_values(positions + 16, "pos_embed", 5 * 16, 16 * 16, "registers: the patches' positions");
     free(positions);
-    RUN(1, "further tokens (reg_token)", "--eval registers.safetensors");
+    RUN(1, "it has registers with positions (reg_token), which this program does not have", "--eval registers.safetensors");
     v.positions_of_patches_alone = true;
     save_vit("registers.safetensors", &v);
     positions = started("registers.safetensors", "pos_embed", "");
@@ -235,6 +236,8 @@ static void test_tokens(void) {
     check_values(positions + 16, "pos_embed", 0, 16 * 16, "registers without positions");
     CHECK(positions[0] == 0 && positions[15] == 0, "a class token without a position is one at 0: %g", positions[0]);
     free(positions);
+    RUN(1, "it has registers (reg_token): give --reg-tokens 4 --no-embed-class", "--eval registers.safetensors");
+    RUN(0, ": top-1", "--eval registers.safetensors --reg-tokens 4 --no-embed-class");
 }
 
 // A class token without a position (timm's no_embed_class, DeiT III) is one whose position is 0.
