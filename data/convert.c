@@ -52,7 +52,7 @@ static const Command commands[] = {
      "      tars whose names say train or val: shards that this program made, webdataset's (.jpg with .cls), or ones\n"
      "      in which each class is a folder. Makes train.index and val.index beside them, for --data FOLDER\n"},
 };
-enum { COMMANDS = sizeof commands / sizeof commands[0], MAX_WORDS = 8 };
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 // ---- what the user is told ----
 
@@ -105,35 +105,11 @@ static void fail_usage(const Command* command, const char* reason) {
 // ---- the command line ----
 
 typedef struct {
-    const char* words[MAX_WORDS + 1]; // the command, what follows it, NULL
+    char** words; // (count) the command, what follows it, NULL
     int count;
     ConvertOptions options;
     bool given[CONVERT_OPTIONS];
 } CommandLine;
-
-// Options stand anywhere. A switch takes no other word after it than on or off: that is a folder.
-static bool read_command_line(CommandLine* line, int argc, char** argv, Error* err) {
-    if (!options_defaults(&line->options, convert_options, CONVERT_OPTIONS, err)) { return false; }
-    for (int at = 1; at < argc;) {
-        const char* word = argv[at];
-        if (word[0] != '-') {
-            if (line->count == MAX_WORDS) { return set_error(err, "one argument too many: %s", word); }
-            line->words[line->count++] = argv[at++];
-            continue;
-        }
-        const Option* option = NULL;
-        char value[OPTION_TEXT_SIZE];
-        int behind = at + 1;
-        if (!next_flag(convert_options, CONVERT_OPTIONS, argc, argv, &at, &option, value, err)) { return false; }
-        if (option->type == OPTION_SWITCH && !strchr(word, '=') && position_in("off|on", value) < 0) {
-            strcpy(value, "on");
-            at = behind;
-        }
-        if (!option_set(&line->options, option, value, err)) { return false; }
-        line->given[option - convert_options] = true;
-    }
-    return true;
-}
 
 static const Command* find_command(const char* name) {
     for (int i = 0; i < COMMANDS && name; i++) {
@@ -172,9 +148,10 @@ static bool check_command_line(const Command* c, const CommandLine* line, Error*
 
 int main(int argc, char** argv) {
     output_guard();
-    CommandLine line = {0};
+    CommandLine line = {.words = argv};
     Error err;
-    bool read = read_command_line(&line, argc, argv, &err);
+    bool read = options_and_words(&line.options, convert_options, CONVERT_OPTIONS, argc, argv, &line.count, line.given,
+                                  &err);
     const Command* command = find_command(line.words[0]);
     if (!read) { fail_usage(command, err.text); }
     if (line.options.help) {
@@ -182,7 +159,7 @@ int main(int argc, char** argv) {
         return 0;
     }
     if (!check_command_line(command, &line, &err)) { fail_usage(command, err.text); }
-    if (!command->run(line.words[0], line.words + 1, &line.options, &err)) {
+    if (!command->run(line.words[0], (const char* const*)line.words + 1, &line.options, &err)) {
         if (!preparation_stopped) { fail(EXIT_RUN_TIME, "%s", err.text); }
         printf("%s\n", err.text);
         return EXIT_STOPPED;

@@ -313,6 +313,31 @@ static inline bool options_parse(void* config, const Option* table, int count, i
     return true;
 }
 
+// A command line of words and options in any order. The words come first in argv then, *words of them and a NULL, as far
+// as they were read. A switch takes no word after it but on or off: any other is one of the words. given (count), where it
+// is not NULL: which options there were.
+static inline bool options_and_words(void* config, const Option* table, int count, int argc, char** argv, int* words,
+                                     bool* given, Error* err) {
+    bool ok = options_defaults(config, table, count, err);
+    *words = 0;
+    for (int at = 1; ok && at < argc;) {
+        const Option* option = NULL;
+        const char* flag = argv[at];
+        char value[OPTION_TEXT_SIZE];
+        if (flag[0] != '-') { argv[(*words)++] = argv[at++]; continue; }
+        int behind = at + 1;
+        ok = next_flag(table, count, argc, argv, &at, &option, value, err);
+        if (ok && option->type == OPTION_SWITCH && !strchr(flag, '=') && position_in("off|on", value) < 0) {
+            strcpy(value, "on");
+            at = behind;
+        }
+        ok = ok && option_set(config, option, value, err);
+        if (ok && given) { given[option - table] = true; }
+    }
+    argv[*words] = NULL;
+    return ok;
+}
+
 // The value that the command line gives to one flag (the last wins); false when it is not there.
 static inline bool options_peek(const Option* table, int count, int argc, char** argv, const char* name,
                                 char value[OPTION_TEXT_SIZE]) {

@@ -3,8 +3,6 @@
 #include "figure.h"
 #include "../../data/progress.h"
 
-enum { MAX_RUNS = 64 };
-
 typedef struct Analyzer Analyzer;
 typedef enum { REPORT_NOT, REPORT_RUNS, REPORT_EACH } ReportPart; // in a report: not, of all its runs, of each
 

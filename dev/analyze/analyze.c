@@ -97,35 +97,11 @@ static void fail_usage(const Analyzer* a, const char* reason) {
 // ---- the command line
 
 typedef struct {
-    const char* words[MAX_RUNS + 2]; // the analysis, runs, NULL
+    char** words; // (count) the analysis, runs
     int count;
     AnalyzeOptions options;
     bool given[ANALYZE_OPTIONS];
 } CommandLine;
-
-// Options stand anywhere. A switch takes no other word after it than on or off: that is a run.
-static bool read_command_line(CommandLine* line, int argc, char** argv, Error* err) {
-    if (!options_defaults(&line->options, analyze_options, ANALYZE_OPTIONS, err)) { return false; }
-    for (int at = 1; at < argc;) {
-        const char* word = argv[at];
-        if (word[0] != '-') {
-            if (line->count > MAX_RUNS) { return set_error(err, "more than %d runs", MAX_RUNS); }
-            line->words[line->count++] = argv[at++];
-            continue;
-        }
-        const Option* option = NULL;
-        char value[OPTION_TEXT_SIZE];
-        int behind = at + 1;
-        if (!next_flag(analyze_options, ANALYZE_OPTIONS, argc, argv, &at, &option, value, err)) { return false; }
-        if (option->type == OPTION_SWITCH && !strchr(word, '=') && position_in("off|on", value) < 0) {
-            strcpy(value, "on");
-            at = behind;
-        }
-        if (!option_set(&line->options, option, value, err)) { return false; }
-        line->given[option - analyze_options] = true;
-    }
-    return true;
-}
 
 static const Analyzer* find_analyzer(const char* name) {
     for (int i = 0; i < ANALYZERS && name; i++) {
@@ -166,11 +142,12 @@ static bool begin(Analysis* a, const Analyzer* analyzer, const CommandLine* line
 
 int main(int argc, char** argv) {
     static Analysis analysis;
-    CommandLine line = {0};
+    CommandLine line = {.words = argv};
     Error err;
     output_guard();
     start_with_sleeping_threads(argv);
-    bool read = read_command_line(&line, argc, argv, &err);
+    bool read = options_and_words(&line.options, analyze_options, ANALYZE_OPTIONS, argc, argv, &line.count, line.given,
+                                  &err);
     const Analyzer* analyzer = find_analyzer(line.words[0]);
     if (!read) { fail_usage(analyzer, err.text); }
     if (line.options.help) {

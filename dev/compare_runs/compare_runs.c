@@ -38,25 +38,6 @@ static void print_usage(FILE* out) {
     options_help(out, compare_options, COMPARE_OPTIONS);
 }
 
-// Words and options in any order; the words come first in argv then. False: an option is wrong
-static bool read_words(CompareOptions* o, int argc, char** argv, int* words, Error* err) {
-    *words = 0;
-    if (!options_defaults(o, compare_options, COMPARE_OPTIONS, err)) { return false; }
-    for (int at = 1; at < argc;) {
-        const Option* option;
-        char value[OPTION_TEXT_SIZE];
-        if (!is_flag(argv[at])) { argv[(*words)++] = argv[at++]; continue; }
-        int behind = at + 1;
-        if (!next_flag(compare_options, COMPARE_OPTIONS, argc, argv, &at, &option, value, err)) { return false; }
-        if (option->type == OPTION_SWITCH && position_in("off|on", value) < 0) { // a folder stands behind it
-            strcpy(value, "on");
-            at = behind;
-        }
-        if (!option_set(o, option, value, err)) { return false; }
-    }
-    return true;
-}
-
 // ---- list
 
 static void list_run(Table* t, const ListedRun* r) {
@@ -128,7 +109,8 @@ int main(int argc, char** argv) {
     Error err;
     int words, result;
     output_guard();
-    if (!read_words(&options, argc, argv, &words, &err)) { usage(err.text); }
+    bool read = options_and_words(&options, compare_options, COMPARE_OPTIONS, argc, argv, &words, NULL, &err);
+    if (!read) { usage(err.text); }
     if (options.help) {
         print_usage(stdout);
         return 0;

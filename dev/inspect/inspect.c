@@ -277,23 +277,14 @@ static void compare(const SafeTensors* A, const SafeTensors* B, const InspectOpt
     compare_tensors(A, B, o);
 }
 
-// ---- The command line: files and options in any order
-
 int main(int argc, char** argv) {
     InspectOptions options;
     SafeTensors files[2];
     Error err;
-    int count = 0;
+    int count;
     output_guard();
-    bool ok = options_defaults(&options, inspect_options, INSPECT_OPTIONS, &err);
-    for (int at = 1; ok && at < argc;) {
-        const Option* option;
-        char value[OPTION_TEXT_SIZE];
-        if (!is_flag(argv[at])) { argv[count++] = argv[at++]; continue; }
-        ok = next_flag(inspect_options, INSPECT_OPTIONS, argc, argv, &at, &option, value, &err) &&
-             option_set(&options, option, value, &err);
-    }
-    if (!ok) { fail(EXIT_USAGE, "%s: ./inspect --help tells all", err.text); }
+    bool read = options_and_words(&options, inspect_options, INSPECT_OPTIONS, argc, argv, &count, NULL, &err);
+    if (!read) { fail(EXIT_USAGE, "%s: ./inspect --help tells all", err.text); }
     if (options.help) {
         print_usage(stdout);
         return 0;

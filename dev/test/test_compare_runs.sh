@@ -75,6 +75,7 @@ check "the baseline may be another" tells 0 "^\| vit-mini --lr 0.02 .* baseline 
 check "which is one of them" tells 2 "is none of the runs" table runs/plain --baseline runs/fast/s2
 check "runs that are not at their end are left out" tells 0 "^Not finished, and left out: [23]$" table runs
 check "unless asked for" tells 0 "^\| vit-mini --steps 1000000 .*\| 2 \|" table runs --unfinished
+check "which is on or off" tells 2 "maybe" table runs --unfinished=maybe
 check "none is finished" tells 1 "none of the 1 runs is finished" table runs/long
 
 # ---- what differs

@@ -25,7 +25,7 @@ answer 2 "^The commands are fashion-mnist|mnist|cifar10"
 answer 2 "unknown command cifar$" cifar in out
 answer 2 "expected after mnist: INPUT_DIR OUTPUT_DIR" mnist in
 answer 2 "one argument too many: more" mnist in out more
-answer 2 "one argument too many: 9" 1 2 3 4 5 6 7 8 9
+answer 2 "unknown command 1" 1 2 3 4 5 6 7 8 9
 answer 2 "unknown option --any-hahs: did you mean --any-hash" mnist in out --any-hahs
 answer 2 "unknown option -x: see --help" mnist in out -x
 answer 2 "'-any-hash' is not an option" mnist in out -any-hash

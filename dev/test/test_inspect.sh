@@ -66,4 +66,5 @@ check "three files" tells 2 "expected one safetensors file, or two" one.safetens
 check "none" tells 2 "expected one safetensors file, or two"
 check "an unknown option" tells 2 "unknown option --all" --all
 check "--help" tells 0 "usage: ./inspect FILE" --help
+check "--help before a file" tells 0 "usage: ./inspect FILE" --help one.safetensors
 verdict
