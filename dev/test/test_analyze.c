@@ -214,7 +214,7 @@ static void test_units(void) {
     for (int basis = 0; basis < BASIS_COUNT; basis++) {
         char flags[512];
         const char* order = basis % 2 ? "phi-phi" : "w-phi";
-        Model m;
+        static Model m;
         Error err;
         snprintf(flags, sizeof flags, "--attn karat --basis %s --karat-base %s --karat-order %s --dim 24 --heads 3 "
                  "--depth 2 --image-size 8 --patch 2 --mlp gelu --karat-rank 2 --softmax-heads 1",

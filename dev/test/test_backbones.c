@@ -279,7 +279,7 @@ static void save_as_authors(const Model* m, const char* file_path) {
 
 static void test_authors_names(void) {
     char file_path[] = "/tmp/kat-test-XXXXXX";
-    Model from, to;
+    static Model from, to;
     Error err;
     SafeTensors file;
     int handle = mkstemp(file_path);

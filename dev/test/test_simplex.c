@@ -79,7 +79,7 @@ static void check_constraint(const float* out, Projection kind, const char* what
 
 static void check_forward(const float* x, Projection kind, const char* what, int N) {
     float *out = guarded_floats(N), *scratch = guarded_floats(simplex_scratch(N)), *in_place = guarded_floats(N);
-    double exact[MAX_N] = {0}, want[MAX_N];
+    static double exact[MAX_N], want[MAX_N];
     for (int i = 0; i < N; i++) {
         exact[i] = in_place[i] = x[i];
         scratch[i] = NAN;
@@ -97,8 +97,8 @@ static void check_forward(const float* x, Projection kind, const char* what, int
 
 static void check_backward(const float* x, Projection kind, const char* what, int N) {
     float *out = guarded_floats(N), *dout = random_floats(N, 7), *dx = guarded_floats(N);
-    float scratch[MAX_N] = {0};
-    double exact[MAX_N], exact_dout[MAX_N], want[MAX_N];
+    static float scratch[MAX_N];
+    static double exact[MAX_N], exact_dout[MAX_N], want[MAX_N];
     for (int i = 0; i < N; i++) {
         exact[i] = x[i];
         exact_dout[i] = dout[i];
