@@ -235,6 +235,10 @@ static inline bool take_wnid(ImagenetText* t, const char* line, size_t number, c
     return wnid >= 0 && add_truth(t, number, wnid, path, err);
 }
 
+static inline bool find_in(char path[PATH_MAX], const char* root, const char* name) {
+    return snprintf(path, PATH_MAX, "%s/%s", root, name) < PATH_MAX && path_exists(path);
+}
+
 // The first text in a folder, by name, whose first line is a WordNet id
 static inline bool find_wnid_list(char path[PATH_MAX], const char* folder) {
     char names[2][256] = {"", ""}, line[32];
@@ -249,8 +253,7 @@ static inline bool find_wnid_list(char path[PATH_MAX], const char* folder) {
         closedir(entries);
         if (!*names[1]) { return false; }
         memcpy(names[0], names[1], sizeof names[0]);
-        snprintf(path, PATH_MAX, "%.3800s/%s", folder, names[0]);
-        FILE* f = is_file(path) ? fopen(path, "r") : NULL;
+        FILE* f = find_in(path, folder, names[0]) && is_file(path) ? fopen(path, "r") : NULL;
         bool first = f && fgets(line, sizeof line, f);
         if (f) { fclose(f); }
         if (first) { line[strcspn(line, "\r\n")] = 0; }
@@ -259,10 +262,6 @@ static inline bool find_wnid_list(char path[PATH_MAX], const char* folder) {
 }
 
 // ---- whichever are there
-
-static inline bool find_in(char path[PATH_MAX], const char* root, const char* name) {
-    return snprintf(path, PATH_MAX, "%s/%s", root, name) < PATH_MAX && path_exists(path);
-}
 
 // The kit first; where a text is not there, what it would say is not known. labels: whether classes of validation
 // images are wanted, and not names alone, for which a kit that cannot be unpacked is passed over.
