@@ -31,6 +31,7 @@ static inline void decoder_free(Decoder* d) {
 static inline bool image_info(ImageInfo* info, const uint8_t* bytes, size_t count, Error* err) {
     Decoder d = {};
     ImageFormat format;
+    *info = (ImageInfo){};
     if (!image_format(&format, bytes, count, err)) { return false; }
     return format == IMAGE_JPEG ? jpeg_file_info(&d.jpeg, info, bytes, count, err)
                                 : png_file_info(&d.png, info, bytes, count, err);
