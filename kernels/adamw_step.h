@@ -9,13 +9,14 @@ enum {
     GRANULE_FLOATS = 2048 // whose squares are summed at a time
 };
 
-// Floats, or granules, first ... end - 1
-typedef struct { size_t first, end; } Slice;
+// Floats, or granules, first ... end - 1. Like all that a std::vector holds in CUDA code it has a name of its own: nvcc
+// 13.0 breaks down over one that only a typedef gives.
+typedef struct Slice { size_t first, end; } Slice;
 
 static inline size_t granules_of(size_t n) { return (n + GRANULE_FLOATS - 1) / GRANULE_FLOATS; }
 
 // What a step has of its own, for a group of parameters
-typedef struct {
+typedef struct AdamWStep {
     float step, v_scale, decay; // lr / (1-β1^t), 1 / √(1-β2^t), 1 - lr wd
 } AdamWStep;
 

@@ -2,9 +2,9 @@
 // applied only where loss and norm are finite.
 #pragma once
 
-typedef struct { double loss, hits; } MicroSums; // of one micro-batch
+typedef struct MicroSums { double loss, hits; } MicroSums; // of one micro-batch
 
-typedef struct {
+typedef struct StepSums {
     double loss, hits; // hits: images whose label has the largest logit
     double norm;
 } StepSums;
