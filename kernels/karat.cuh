@@ -32,7 +32,6 @@ typedef struct {
     float *douter;        // (H,slots,R,F,N)
     float *dW;            // (H,slots,N,R+1), without W (H,slots,N,1), or (H,slots,N,KARAT_RANK)
     float *dtable;        // (H,slots,offsets), in windows
-    size_t slots_size;    // of the last four together
 } KaratScratch;
 
 static inline size_t karat_scratch_cut(KaratScratch* s, float* base, KaratDims d) {
@@ -47,12 +46,10 @@ static inline size_t karat_scratch_cut(KaratScratch* s, float* base, KaratDims d
     at = karat_take(&s->used, base, at, d.project_z ? queries * d.R : 0);
     at = karat_take(&s->dz, base, at, queries * d.R);
     at = karat_take(&s->rows, base, at, karat_projects_sigma(d) ? queries * sizeof(SimplexRow) / sizeof(float) : 0);
-    size_t start = at;
     at = karat_take(&s->dcoefs, base, at, karat_has_inner(d) ? coefs * slots : 0);
     at = karat_take(&s->douter, base, at, karat_has_outer(d) ? coefs * slots : 0);
     at = karat_take(&s->dW, base, at, d.H * d.N * columns * slots);
     at = karat_take(&s->dtable, base, at, karat_in_windows(d) ? d.H * slots * window_offsets(d.windows) : 0);
-    s->slots_size = at - start;
     return at;
 }
 
@@ -244,7 +241,6 @@ static void karat_backward(T* dqkv, KaratGrads grads, const T* dout, const float
                            float* scratch, KaratDims d, cudaStream_t stream) {
     KaratScratch s;
     karat_scratch_cut(&s, scratch, d);
-    CUDA_CHECK(cudaMemsetAsync(s.dcoefs, 0, s.slots_size * sizeof(float), stream));
     if constexpr (sizeof(T) == sizeof(bf16)) {
         if (karat_in_windows(d) && karat_window_fits_tensor(d, params.proj_bias)) {
             karat_window_launch_backward(dqkv, s.dcoefs, s.dW, s.dtable, dout, z, qkv, s.coefs, params, d, stream);

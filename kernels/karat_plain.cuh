@@ -23,6 +23,9 @@ static inline int karat_slots(KaratDims d) {
 }
 __device__ inline int karat_slot_start(KaratDims d, int slot, int slots) { return (int)((int64_t)slot * d.B / slots); }
 
+// To one of a slot's sums, which its first sample begins
+__device__ inline void karat_slot_add(float* sum, float x, bool begins) { *sum = begins ? x : *sum + x; }
+
 __device__ inline BasisValue karat_base(float x, KaratBase base) {
     if (base == KARAT_BASE_IDENTITY) { return {x, 1}; }
     float s = base == KARAT_BASE_SILU ? 1 / (1 + basis_exp(-x)) : normcdff(x);
@@ -176,10 +179,10 @@ karat_backward_query_plain(T* dqkv, const float* dz, const T* qkv, const float* 
     plain_sums(dqkv + at + first * ld, ld, scale, x, q + d.C, ld, d.N, count, d.D);
 }
 
-// One row q of logits x (NQ) to their gradients; dcoefs (F,R) is added to. All threads come here.
+// One row q of logits x (NQ) to their gradients, and what they add to dcoefs (F,R). All threads come here.
 template <class Meet>
 __device__ inline void karat_plain_linear_row_backward(float* dcoefs, float* x, float* features, const float* coefs,
-                                                       const float* dz, KaratDims d, Meet meet) {
+                                                       const float* dz, bool begins, KaratDims d, Meet meet) {
     int F = karat_features_count(d), stride = karat_feature_stride(d);
     float *e = features + threadIdx.x * stride, *slopes = e + PLAIN_THREADS * stride;
     for (int k0 = 0; k0 < d.NQ; k0 += PLAIN_THREADS) {
@@ -194,15 +197,15 @@ __device__ inline void karat_plain_linear_row_backward(float* dcoefs, float* x, 
             for (int j = 0; j < min(PLAIN_THREADS, d.NQ - k0); j++) {
                 sum += features[j * stride + i / d.R] * dz[(size_t)(k0 + j) * d.R + i % d.R];
             }
-            dcoefs[i] += sum;
+            karat_slot_add(dcoefs + i, sum, begins && k0 == 0);
         }
         __syncthreads();
     }
 }
 
-// Gradients of the parameters of the units (q,p), a thread each, from a tile of rows q
+// What a tile of rows q adds to the gradients of the parameters of the units (q,p), a thread each
 __device__ inline void karat_plain_units_gradient(float* dcoefs, const float* x, const float* coefs, const float* dz,
-                                                  int count, KaratDims d) {
+                                                  int count, bool begins, KaratDims d) {
     int M = karat_coefficients(d), F = karat_features_count(d);
     for (int i = threadIdx.x; i < count * d.R; i += PLAIN_THREADS) {
         int r = i / d.R, p = i % d.R;
@@ -215,9 +218,9 @@ __device__ inline void karat_plain_units_gradient(float* dcoefs, const float* x,
         }
         #pragma unroll
         for (int m = 0; m < KARAT_UNIT_PARAMETERS; m++) {
-            if (m < M) { dcoefs[unit + m * d.R] += sum[m]; }
+            if (m < M) { karat_slot_add(dcoefs + unit + m * d.R, sum[m], begins); }
         }
-        if (F > M) { dcoefs[unit + M * d.R] += base_sum; }
+        if (F > M) { karat_slot_add(dcoefs + unit + M * d.R, base_sum, begins); }
     }
 }
 
@@ -232,8 +235,8 @@ __device__ inline void karat_plain_key_logits(float* x, float* keys, const T* q,
     __syncthreads();
 }
 
-// dK of a tile of rows q of A^T, and what the samples of a slot add to the gradient of coefs (H,slots,N,F,R), which
-// starts as zeros. Blocks (tile, head, slot).
+// dK of a tile of rows q of A^T, and the gradient of coefs over the samples of a slot, dcoefs (H,slots,N,F,R). Blocks
+// (tile, head, slot).
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS, 4)
 karat_backward_key_linear(T* dqkv, float* dcoefs, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
@@ -247,10 +250,11 @@ karat_backward_key_linear(T* dqkv, float* dcoefs, const float* dz, const T* qkv,
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
         size_t at = b * d.N * ld + h * d.D;
         const float* sample_dz = dz + ((size_t)b * d.H + h) * d.NQ * d.R;
+        bool begins = b == karat_slot_start(d, slot, slots);
         karat_plain_key_logits(x, keys, qkv + at, first, count, d);
         for (int r = 0; r < count; r++) {
             karat_plain_linear_row_backward(dcoefs + r * row_coefs, x + r * d.NQ, features, coefs + r * row_coefs,
-                                            sample_dz, d, KaratAllMeet());
+                                            sample_dz, begins, d, KaratAllMeet());
         }
         plain_sums(dqkv + at + d.C + first * ld, ld, 1 / sqrtf(d.D), x, qkv + at, ld, d.NQ, count, d.D);
     }
@@ -270,7 +274,7 @@ karat_backward_key_units(T* dqkv, float* dcoefs, const float* dz, const T* qkv, 
         size_t at = b * d.N * ld + h * d.D;
         const float* sample_dz = dz + ((size_t)b * d.H + h) * d.NQ * d.R;
         karat_plain_key_logits(x, keys, qkv + at, first, count, d);
-        karat_plain_units_gradient(dcoefs, x, coefs, sample_dz, count, d);
+        karat_plain_units_gradient(dcoefs, x, coefs, sample_dz, count, b == karat_slot_start(d, slot, slots), d);
         __syncthreads();
         for (int i = threadIdx.x; i < PLAIN_ROWS * d.NQ; i += PLAIN_THREADS) {
             const float* theta = coefs + (size_t)min(i / d.NQ, count - 1) * row_coefs; // rows beyond are not stored

@@ -67,17 +67,17 @@ __device__ inline void karat_rank_dots(float* to, float scale, const float* rows
     }
 }
 
-// The forward line: U = W^T matrix, and beta^T matrix behind it. Of a tile of rows of the matrix: drows (count,D) is
-// set, dW (count,R+1) added to. scale: that of dU
+// The forward line: U = W^T matrix, and beta^T matrix behind it. Of a tile of rows of the matrix: drows (count,D), and
+// what is added to dW (count,R+1), the last column where there is a beta. scale: that of dU
 template <class T>
 __device__ void karat_rank_backward(T* drows, size_t ld, float* dW, float scale, const float* rows, const float* W,
-                                    const float* beta, const float* dU, int count, KaratDims d) {
-    int columns = d.R + 1;
+                                    const float* beta, const float* dU, int count, bool begins, KaratDims d) {
+    int columns = beta ? d.R + 1 : d.R;
     for (int i = threadIdx.x; i < count * columns; i += PLAIN_THREADS) {
         int r = i / columns, p = i % columns;
         float sum = 0;
         for (int j = 0; j < d.D; j++) { sum += rows[r * d.D + j] * dU[p * d.D + j]; }
-        dW[i] += scale * sum;
+        karat_slot_add(dW + r * (d.R + 1) + p, scale * sum, begins);
     }
     for (int i = threadIdx.x; i < count * d.D; i += PLAIN_THREADS) {
         int r = i / d.D, j = i % d.D;
@@ -99,8 +99,8 @@ karat_rank_out_kernel(T* out, const float* z, const float* U, KaratDims d) {
                     U + bh * (d.R + 1) * d.D, count, d);
 }
 
-// The forward lines: U = W^T V; out = z U + 1 (beta^T V). dz and dV of a tile of rows, and what the samples of a slot
-// add to dW (H,slots,N,R+1), which starts as zeros. Blocks (tile, head, slot).
+// The forward lines: U = W^T V; out = z U + 1 (beta^T V). dz and dV of a tile of rows, and dW (H,slots,N,R+1) over the
+// samples of a slot. Blocks (tile, head, slot).
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_value_backward_kernel(T* dqkv, float* dz, float* dW, const T* dout, const T* qkv, const float* U, const float* dU,
@@ -120,7 +120,8 @@ karat_value_backward_kernel(T* dqkv, float* dz, float* dW, const T* dout, const 
         plain_load(dout_rows, dout + ((size_t)b * d.NQ + first) * d.C + h * d.D, d.C, queries, d.D);
         __syncthreads();
         karat_rank_dots(dz + (bh * d.NQ + first) * d.R, 1, dout_rows, U + bh * (d.R + 1) * d.D, queries, d);
-        karat_rank_backward(dqkv + at, ld, dW, 1, values, W, beta, dU + bh * (d.R + 1) * d.D, count, d);
+        karat_rank_backward(dqkv + at, ld, dW, 1, values, W, beta, dU + bh * (d.R + 1) * d.D, count,
+                            b == karat_slot_start(d, slot, slots), d);
     }
 }
 
@@ -138,8 +139,8 @@ karat_reduced_z_kernel(float* z, const T* qkv, const float* U, KaratDims d) {
     karat_rank_dots(z + (bh * d.NQ + first) * d.R, 1 / sqrtf(d.D), (float*)shared, U + bh * (d.R + 1) * d.D, count, d);
 }
 
-// The forward lines: U = W^T K; z = Q U^T / sqrt(D). dQ and dK of a tile of rows, and what the samples of a slot add to
-// dW (H,slots,N,R+1). dU: without its factor 1 / sqrt(D). Blocks (tile, head, slot).
+// The forward lines: U = W^T K; z = Q U^T / sqrt(D). dQ and dK of a tile of rows, and dW (H,slots,N,R+1), without its
+// last column, over the samples of a slot. dU: without its factor 1 / sqrt(D). Blocks (tile, head, slot).
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_reduced_z_backward_kernel(T* dqkv, float* dW, const float* dz, const T* qkv, const float* U, const float* dU,
@@ -158,7 +159,7 @@ karat_reduced_z_backward_kernel(T* dqkv, float* dW, const float* dz, const T* qk
         __syncthreads();
         karat_rank_rows(dqkv + at, ld, scale, dz + (bh * d.NQ + first) * d.R, U + bh * (d.R + 1) * d.D, queries, d);
         karat_rank_backward(dqkv + at + d.C, ld, dW, scale, keys, W, nullptr,
-                            dU + bh * (d.R + 1) * d.D, count, d);
+                            dU + bh * (d.R + 1) * d.D, count, b == karat_slot_start(d, slot, slots), d);
     }
 }
 

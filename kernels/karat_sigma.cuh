@@ -173,9 +173,9 @@ __device__ inline void karat_outer_units_columns(KaratSigmaShared s, const float
     }
 }
 
-// dcoefs (R,F,count), rows N apart, += features(z)^T dsigma: features of PLAIN_THREADS rows k at a time
+// To dcoefs (R,F,count), rows N apart, features(z)^T dsigma: features of PLAIN_THREADS rows k at a time
 __device__ inline void karat_outer_linear_gradient(float* dcoefs, KaratSigmaShared s, const float* z, int count,
-                                                   KaratDims d) {
+                                                   bool begins, KaratDims d) {
     int F = karat_features_count(d), stride = karat_feature_stride(d);
     for (int p = 0; p < d.R; p++, dcoefs += (size_t)F * d.N) {
         for (int k0 = 0; k0 < d.NQ; k0 += PLAIN_THREADS) {
@@ -187,7 +187,7 @@ __device__ inline void karat_outer_linear_gradient(float* dcoefs, KaratSigmaShar
                 const float* dsigma = s.dx + r * d.NQ + k0;
                 float sum = 0;
                 for (int j = 0; j < rows; j++) { sum += s.features[j * stride + m] * dsigma[j]; }
-                if (r < count) { dcoefs[(size_t)m * d.N + r] += sum; }
+                if (r < count) { karat_slot_add(dcoefs + (size_t)m * d.N + r, sum, begins && k0 == 0); }
             }
             __syncthreads();
         }
@@ -196,7 +196,7 @@ __device__ inline void karat_outer_linear_gradient(float* dcoefs, KaratSigmaShar
 
 // A thread for each unit (p,n)
 __device__ inline void karat_outer_units_gradient(float* dcoefs, KaratSigmaShared s, const float* z, int count,
-                                                  KaratDims d) {
+                                                  bool begins, KaratDims d) {
     int M = karat_coefficients(d), F = karat_features_count(d);
     for (int i = threadIdx.x; i < d.R * PLAIN_ROWS; i += PLAIN_THREADS) {
         int p = i / PLAIN_ROWS, r = i % PLAIN_ROWS;
@@ -211,9 +211,9 @@ __device__ inline void karat_outer_units_gradient(float* dcoefs, KaratSigmaShare
         float* unit = dcoefs + (size_t)p * F * d.N + r;
         #pragma unroll
         for (int m = 0; m < KARAT_UNIT_PARAMETERS; m++) {
-            if (m < M) { unit[(size_t)m * d.N] += sum[m]; }
+            if (m < M) { karat_slot_add(unit + (size_t)m * d.N, sum[m], begins); }
         }
-        if (F > M) { unit[(size_t)M * d.N] += base_sum; }
+        if (F > M) { karat_slot_add(unit + (size_t)M * d.N, base_sum, begins); }
     }
 }
 
@@ -348,21 +348,21 @@ __device__ inline void karat_load_behind(KaratSigmaShared s, KaratHead head, int
     }
 }
 
-// dW (count, ranks + 1), its last column dbeta, += sum_k dsigma_kn z_kp
+// To dW (count, ranks + 1), its last column dbeta, sum_k dsigma_kn z_kp
 __device__ inline void karat_sigma_weights_backward(float* dW, KaratSigmaShared s, const float* z, int count,
-                                                    KaratDims d) {
+                                                    bool begins, KaratDims d) {
     int columns = karat_ranks(d) + 1, skipped = karat_has_outer(d) ? columns - 1 : 0; // W is in front of z
     for (int i = threadIdx.x; i < count * columns; i += PLAIN_THREADS) {
         int r = i / columns, p = i % columns;
         float sum = 0;
         if (p < skipped) { continue; }
         for (int k = 0; k < d.NQ; k++) { sum += s.dx[r * d.NQ + k] * (p == columns - 1 ? 1 : z[(size_t)k * d.R + p]); }
-        dW[i] += sum;
+        karat_slot_add(dW + i, sum, begins);
     }
 }
 
-// The same forward lines: dV of a tile of columns, and what the samples of a slot add to dW (H,slots,N,ranks+1) and to
-// the gradient of outer (H,slots,R,F,N). Blocks (tile, head, slot).
+// The same forward lines: dV of a tile of columns, and over the samples of a slot dW (H,slots,N,ranks+1), where there
+// is an outer operator its last column alone, and the gradient of outer (H,slots,R,F,N). Blocks (tile, head, slot).
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS, 3)
 karat_sigma_columns_backward(T* dqkv, float* douter, float* dW, const SimplexRow* rows, const T* dout, const float* z,
@@ -381,6 +381,7 @@ karat_sigma_columns_backward(T* dqkv, float* douter, float* dW, const SimplexRow
         size_t at = ((size_t)b * d.N + first) * ld + 2 * d.C + h * d.D, row = ((size_t)b * d.H + h) * d.NQ;
         const T* sample_dout = dout + (size_t)b * d.NQ * d.C + h * d.D;
         const float* sample_z = z + row * d.R;
+        bool begins = b == karat_slot_start(d, slot, slots);
         plain_load(s.tile, qkv + at, ld, count, d.D);
         __syncthreads();
         plain_dots(s.dx, 1, s.tile, sample_dout, d.C, d.NQ, d.D);
@@ -389,12 +390,12 @@ karat_sigma_columns_backward(T* dqkv, float* douter, float* dW, const SimplexRow
         karat_project_columns_backward(s, rows + row, head.beta ? head.beta + first : nullptr, count, d);
         __syncthreads();
         plain_sums(dqkv + at, ld, 1, s.x, sample_dout, d.C, d.NQ, count, d.D);
-        karat_sigma_weights_backward(dW, s, sample_z, count, d);
+        karat_sigma_weights_backward(dW, s, sample_z, count, begins, d);
         if (!karat_has_outer(d)) { continue; }
         if (basis_is_linear(d.basis)) {
-            karat_outer_linear_gradient(douter, s, sample_z, count, d);
+            karat_outer_linear_gradient(douter, s, sample_z, count, begins, d);
         } else {
-            karat_outer_units_gradient(douter, s, sample_z, count, d);
+            karat_outer_units_gradient(douter, s, sample_z, count, begins, d);
         }
     }
 }
@@ -409,7 +410,7 @@ static void karat_sigma_out(T* out, const float* z, const T* qkv, KaratHead head
     CUDA_CHECK_LAUNCH();
 }
 
-// Gives dz and dV; douter and dW, where the slots' gradients are added up, start as zeros
+// Gives dz and dV, and in douter and dW the slots' gradients
 template <class T>
 static void karat_sigma_out_backward(T* dqkv, float* dz, SimplexRow* rows, float* douter, float* dW, const T* dout,
                                      const float* z, const T* qkv, KaratHead heads, KaratDims d, cudaStream_t stream) {

@@ -248,9 +248,11 @@ static inline KaratRoom karat_backward_room(KaratDims d) {
     return {false, false};
 }
 
-// The forward lines: U = W^T V; out = z U. dz (to shared memory) and dV of a warp's rows; adds to dW (N,KARAT_RANK).
+// The forward lines: U = W^T V; out = z U. dz (to shared memory) and dV of a warp's rows; adds to dW (N,KARAT_RANK),
+// which a slot's first sample begins.
 template <int D>
-__device__ inline void karat_tensor_value_backward(float* dW, bf16* dv, KaratShared<D> s, int first, KaratDims d) {
+__device__ inline void karat_tensor_value_backward(float* dW, bf16* dv, KaratShared<D> s, int first, bool begins,
+                                                   KaratDims d) {
     float dz[8] = {}, block_dW[8] = {}, sums[D / 16][8] = {};
     uint32_t left[4], right[4];
     for (int i = 0; i < D; i += 16) {
@@ -268,7 +270,8 @@ __device__ inline void karat_tensor_value_backward(float* dW, bf16* dv, KaratSha
     for (int e = 0; e < 8; e += 2) {
         if (first + block_row(e) >= d.N) { continue; }
         float2* pair = (float2*)(dW + (first + block_row(e)) * KARAT_RANK + block_column(e));
-        *pair = make_float2(pair->x + block_dW[e], pair->y + block_dW[e + 1]);
+        float2 before = begins ? make_float2(0, 0) : *pair;
+        *pair = make_float2(before.x + block_dW[e], before.y + block_dW[e + 1]);
     }
 }
 
@@ -360,15 +363,18 @@ __device__ inline void karat_tensor_rows_backward(float dC[][8], KaratShared<D> 
     }
 }
 
-// dcoefs (N,2G,R) += dC of a warp's rows, which starts again from zero
+// To dcoefs (N,2G,R) dC of a warp's rows, which starts again from zero
 template <int GROUP>
-__device__ inline void karat_tensor_add_coefs(float* dcoefs, float dC[][8], int before, int first, KaratDims d) {
+__device__ inline void karat_tensor_add_coefs(float* dcoefs, float dC[][8], int before, int first, bool begins,
+                                              KaratDims d) {
     #pragma unroll
     for (int i = 0; i < 2 * GROUP; i++) {
         int harmonic = before + i % GROUP, m = i < GROUP ? harmonic : d.G + harmonic;
         for (int e = 0; e < 8; e++) {
             int q = first + block_row(e), p = block_column(e);
-            if (harmonic < d.G && q < d.N && p < d.R) { dcoefs[(size_t)(q * 2 * d.G + m) * d.R + p] += dC[i][e]; }
+            if (harmonic < d.G && q < d.N && p < d.R) {
+                karat_slot_add(dcoefs + (size_t)(q * 2 * d.G + m) * d.R + p, dC[i][e], begins);
+            }
             dC[i][e] = 0;
         }
     }
@@ -417,8 +423,8 @@ __device__ inline void karat_tensor_start_logits(KaratShared<D> s, const bf16* q
     copy_async_commit();
 }
 
-// dcoefs (H,slots,N,2G,R) and dW (H,slots,N,KARAT_RANK) start as zeros. Where G fits into one GROUP, dC stays in
-// registers over all samples; else (MANY) every sample takes the harmonics group by group, between which dA is rounded
+// dcoefs (H,slots,N,2G,R), dW (H,slots,N,KARAT_RANK). Where G fits into one GROUP, dC stays in registers over all
+// samples; else (MANY) every sample takes the harmonics group by group, between which dA is rounded
 // to bf16 unless there is room for fp32.
 template <int D, int GROUP, bool MANY>
 __global__ void __launch_bounds__(32 * KARAT_WARPS, 1)
@@ -436,6 +442,7 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
     if (room.ahead) { karat_tensor_start_values(s, qkv, dout, karat_slot_start(d, slot, slots), h, d); }
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
         bf16* dq = dqkv + b * d.N * ld + h * d.D + first * ld;
+        bool begins = b == karat_slot_start(d, slot, slots);
         __syncthreads();
         if (!room.ahead) { karat_tensor_start_values(s, qkv, dout, b, h, d); }
         karat_tensor_start_logits(s, qkv + b * d.N * ld + h * d.D, d);
@@ -450,7 +457,7 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
             }
         }
         __syncthreads();
-        karat_tensor_value_backward<D>(dW + row * KARAT_RANK, dq + 2 * d.C, s, first, d);
+        karat_tensor_value_backward<D>(dW + row * KARAT_RANK, dq + 2 * d.C, s, first, begins, d);
         copy_async_wait<0>();
         __syncthreads();
         if (room.ahead && b + 1 < karat_slot_start(d, slot + 1, slots)) {
@@ -458,12 +465,12 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
         }
         for (int before = 0; before < (MANY ? d.G : 1); before += GROUP) {
             karat_tensor_rows_backward<D, GROUP, MANY>(dC, s, coefs, before, first, scale, room.wide, d);
-            if (MANY) { karat_tensor_add_coefs<GROUP>(dcoefs + row * 2 * d.G * d.R, dC, before, first, d); }
+            if (MANY) { karat_tensor_add_coefs<GROUP>(dcoefs + row * 2 * d.G * d.R, dC, before, first, begins, d); }
         }
         __syncthreads();
         karat_tensor_logits_backward<D>(dq, s, first, scale, d);
     }
-    if (!MANY) { karat_tensor_add_coefs<GROUP>(dcoefs + row * 2 * d.G * d.R, dC, 0, first, d); }
+    if (!MANY) { karat_tensor_add_coefs<GROUP>(dcoefs + row * 2 * d.G * d.R, dC, 0, first, true, d); }
 }
 
 // ---- Launches

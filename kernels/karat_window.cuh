@@ -153,16 +153,17 @@ karat_window_forward_plain(T* out, float* z, const T* qkv, const float* coefs, c
 
 // A tile of rows of A^T to dA^T, and what they add to the gradient of their coefficients
 __device__ inline void karat_window_rows_backward(float* dcoefs, KaratWindowShared s, const float* coefs, int first,
-                                                  KaratDims d) {
+                                                  bool begins, KaratDims d) {
     int count = min(PLAIN_ROWS, d.N - first), row_coefs = karat_features_count(d) * d.R;
     if (basis_is_linear(d.basis)) {
         for (int r = 0; r < count; r++) {
             karat_plain_linear_row_backward(dcoefs + r * row_coefs, s.x + r * d.N, s.features, coefs + r * row_coefs,
-                                            s.dz, d, KaratWindowMeet{s.p, first + r, d.N, karat_has_regions(d)});
+                                            s.dz, begins, d,
+                                            KaratWindowMeet{s.p, first + r, d.N, karat_has_regions(d)});
         }
         return;
     }
-    karat_plain_units_gradient(dcoefs, s.x, coefs, s.dz, count, d);
+    karat_plain_units_gradient(dcoefs, s.x, coefs, s.dz, count, begins, d);
     __syncthreads();
     for (int i = threadIdx.x; i < count * d.N; i += PLAIN_THREADS) {
         s.x[i] = karat_logit_backward(nullptr, nullptr, s.x[i], coefs + (size_t)(i / d.N) * row_coefs,
@@ -174,7 +175,7 @@ __device__ inline void karat_window_rows_backward(float* dcoefs, KaratWindowShar
 // The forward lines: U; out = z U. dz, dV, and what is added to dW (N,R+1)
 template <class T>
 __device__ inline void karat_window_value_backward(T* dv, float* dW, KaratWindowShared s, const float* W,
-                                                   const float* beta, KaratDims d) {
+                                                   const float* beta, bool begins, KaratDims d) {
     karat_window_sums(s.U, W, beta, 0, s.v, s.p, d);
     karat_window_sums(s.dU, s.z, nullptr, 1, s.dout, s.p, d);
     __syncthreads();
@@ -182,12 +183,12 @@ __device__ inline void karat_window_value_backward(T* dv, float* dW, KaratWindow
         s.dz[i] = karat_window_dot(s.dout, s.U, i / d.R, i % d.R, s.p, d);
     }
     for (int i = threadIdx.x; i < d.N * (d.R + 1); i += PLAIN_THREADS) {
-        dW[i] += karat_window_dot(s.v, s.dU, i / (d.R + 1), i % (d.R + 1), s.p, d);
+        karat_slot_add(dW + i, karat_window_dot(s.v, s.dU, i / (d.R + 1), i % (d.R + 1), s.p, d), begins);
     }
     karat_window_rows(dv, 3 * (size_t)d.C, W, beta, 0, s.dU, s.p, d);
 }
 
-// Blocks (slot, head). dcoefs (H,slots,N,F,R) and dW (H,slots,N,R+1) start as zeros; dtable (H,slots,offsets)
+// Blocks (slot, head). dcoefs (H,slots,N,F,R), dW (H,slots,N,R+1), dtable (H,slots,offsets)
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS, 4)
 karat_window_backward_plain(T* dqkv, float* dcoefs, float* dW, float* dtable, const T* dout, const float* z,
@@ -205,6 +206,7 @@ karat_window_backward_plain(T* dqkv, float* dcoefs, float* dW, float* dtable, co
     for (int i = threadIdx.x; i < offsets; i += PLAIN_THREADS) { s.dtable[i] = 0; }
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
         size_t row = window_row(w, b / windows, 0), at = row * d.C + h * d.D, at_q = row * ld + h * d.D;
+        bool begins = b == karat_slot_start(d, slot, slots);
         __syncthreads();
         window_enter(s.p, d.windows, b % windows, d.N);
         __syncthreads();
@@ -217,7 +219,7 @@ karat_window_backward_plain(T* dqkv, float* dcoefs, float* dW, float* dtable, co
         }
         for (int i = threadIdx.x; i < d.N * d.D; i += PLAIN_THREADS) { s.dq[i] = 0; }
         __syncthreads();
-        karat_window_value_backward(dqkv + at_q + 2 * d.C, dW, s, W, beta, d);
+        karat_window_value_backward(dqkv + at_q + 2 * d.C, dW, s, W, beta, begins, d);
         for (int first = 0; first < d.N; first += PLAIN_ROWS) {
             int count = min(PLAIN_ROWS, d.N - first);
             float scale = 1 / sqrtf(d.D);
@@ -225,7 +227,7 @@ karat_window_backward_plain(T* dqkv, float* dcoefs, float* dW, float* dtable, co
             karat_window_logits(s.x, s.k, s.q, s.p, first, true, d);
             __syncthreads();
             size_t of_tile = (size_t)first * row_coefs;
-            karat_window_rows_backward(dcoefs + of_tile, s, coefs + of_tile, first, d);
+            karat_window_rows_backward(dcoefs + of_tile, s, coefs + of_tile, first, begins, d);
             window_rows_plain(dqkv + at_q + d.C, ld, scale, s.x, s.q, s.p, first, count, w);
             window_sums_plain(s.dq, scale, s.x, s.k + first * d.D, count, w);
             for (int i = threadIdx.x; i < offsets; i += PLAIN_THREADS) { // the offset of j from i in rows of j

@@ -181,7 +181,7 @@ __device__ inline void karat_window_tensor_logits(bf16* dq, KaratWindowTensors* 
     window_store<D>(dq + d.C, 3 * (size_t)d.C, dk_sums, scale, p, first, d.N, d.D);
 }
 
-// dcoefs (H,slots,N,2G,R) and dW (H,slots,N,KARAT_RANK) start as zeros; dtable (H,slots,offsets)
+// dcoefs (H,slots,N,2G,R), dW (H,slots,N,KARAT_RANK), dtable (H,slots,offsets)
 template <int G>
 __global__ void __launch_bounds__(WINDOW_THREADS, 3)
 karat_window_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, float* dtable, const bf16* dout, const float* z,
@@ -235,7 +235,7 @@ karat_window_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, float* dtable
         }
         if (first < d.N) { karat_window_tensor_logits(dqkv + at_q, s, p, first, d); }
     }
-    karat_tensor_add_coefs<G>(dcoefs + head_slot * d.N * 2 * d.G * d.R, dC, 0, first, d);
+    karat_tensor_add_coefs<G>(dcoefs + head_slot * d.N * 2 * d.G * d.R, dC, 0, first, true, d);
     for (int e = 0; e < 8; e++) {
         int n = first + block_row(e);
         if (n < d.N) { dW[(head_slot * d.N + n) * KARAT_RANK + block_column(e)] = dW_sum[e]; }

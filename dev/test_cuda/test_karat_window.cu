@@ -59,7 +59,7 @@ template <class T> static void test_fourier(KaratMask mask) {
     test_problem<T>(dims(2, 3, 1, 2, 2, 8, 3, 2, mask), true, FOURIER);
     test_problem<T>(dims(1, 4, 2, 3, 2, 16, 12, 5, mask), false, FOURIER);
     test_problem<T>(dims(1, 7, 3, 1, 1, 32, 12, 3, mask), true, FOURIER);
-    test_problem<T>(dims(3, 7, 3, 2, 1, 32, 12, 1, mask), false, FOURIER);
+    test_problem<T>(dims(4, 7, 3, 2, 1, 32, 12, 1, mask), false, FOURIER); // more windows than slots
     test_problem<T>(dims(1, 5, 2, 1, 1, 7, 4, 2, mask), true, FOURIER);
 }
 
@@ -72,6 +72,9 @@ template <class T> static void test_bases() {
             test_problem<T>(d, true, OTHERS);
         }
     }
+    KaratDims few_slots = dims(1, 7, 0, 4, 4, 8, 3, 3, KARAT_MASK_REGION);
+    few_slots.basis = BASIS_RATIONAL, few_slots.base = KARAT_BASE_SILU;
+    test_problem<T>(few_slots, true, OTHERS);
 }
 
 int main(int argc, char** argv) {
