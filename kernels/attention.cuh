@@ -56,6 +56,7 @@ __device__ inline float attention_softmax_row(float* row, int N) {
 template <class T, class Places>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 attention_forward_plain(T* out, float* lse, const T* qkv, Places places, AttentionDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C;
@@ -82,6 +83,7 @@ template <class T, class Places>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 attention_backward_query_plain(T* dqkv, float* delta, const T* dout, const T* out, const float* lse, const T* qkv,
                                Places places, AttentionDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h) + (size_t)first * d.C;
@@ -121,6 +123,7 @@ template <class T, class Places>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 attention_backward_key_plain(T* dqkv, const T* dout, const float* lse, const float* delta, const T* qkv, Places places,
                              AttentionDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.N - first);
     size_t ld = 3 * (size_t)d.C, at = attention_at(d, b, h), at_q = attention_at_q(d, b, h);
@@ -249,6 +252,7 @@ __device__ inline void attention_online_softmax(float S[][8], float out[][8], So
 template <int D, class Places>
 __global__ void __launch_bounds__(32 * ATTENTION_WARPS)
 attention_forward_tensor(bf16* out, float* lse, const bf16* qkv, Places places, AttentionDims d) {
+    wait_for_kernel_in_front();
     __shared__ alignas(16) bf16 keys[ATTENTION_TILE * (D + 8)];
     __shared__ alignas(16) bf16 values[ATTENTION_TILE * (D + 8)];
     int first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y, b = blockIdx.z;
@@ -360,6 +364,7 @@ template <int D, class Places>
 __global__ void __launch_bounds__(32 * ATTENTION_WARPS)
 attention_backward_query_tensor(bf16* dqkv, float* delta, float* partials, const bf16* dout, const bf16* out,
                                 const float* lse, const bf16* qkv, Places places, AttentionDims d) {
+    wait_for_kernel_in_front();
     __shared__ alignas(16) bf16 tiles[2 * ATTENTION_TILE * (D + 8)];
     __shared__ float column_sums[ATTENTION_WARPS * D];
     bf16 *keys = tiles, *values = keys + ATTENTION_TILE * (D + 8);
@@ -427,6 +432,7 @@ template <int D, class Places>
 __global__ void __launch_bounds__(32 * ATTENTION_WARPS, D <= 64 ? 2 : 1)
 attention_backward_key_tensor(bf16* dqkv, float* partials, const bf16* dout, const float* lse, const float* delta,
                               const bf16* qkv, Places places, AttentionDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     constexpr int TILE = AttentionKeyShared<D>::TILE, LD = D + 8;
     constexpr bool BESIDE = TILE * 2 == ATTENTION_WARPS * 16; // keys on their way to registers fill one buffer alone
@@ -502,7 +508,8 @@ template <int D, class Places>
 static void attention_launch_forward(bf16* out, float* lse, const bf16* qkv, Places places, AttentionDims d,
                                      cudaStream_t stream) {
     dim3 grid(attention_blocks(d.NQ), d.H, d.B);
-    attention_forward_tensor<D><<<grid, 32 * attention_warps(d.NQ), 0, stream>>>(out, lse, qkv, places, d);
+    launch_early(attention_forward_tensor<D, Places>, grid, 32 * attention_warps(d.NQ), 0, stream, out, lse, qkv,
+                 places, d);
 }
 
 // partials: of dQ and of dK and dV, NULL or both
@@ -513,10 +520,10 @@ static void attention_launch_backward(bf16* dqkv, float* query_partials, float* 
     dim3 queries(attention_blocks(d.NQ), d.H, d.B), keys(attention_blocks(d.N), d.H, d.B);
     size_t shared = sizeof(AttentionKeyShared<D>);
     allow_shared(attention_backward_key_tensor<D, Places>, shared);
-    attention_backward_query_tensor<D><<<queries, 32 * attention_warps(d.NQ), 0, stream>>>(
-        dqkv, delta, query_partials, dout, out, lse, qkv, places, d);
-    attention_backward_key_tensor<D><<<keys, 32 * attention_warps(d.N), shared, stream>>>(
-        dqkv, key_partials, dout, lse, delta, qkv, places, d);
+    launch_early(attention_backward_query_tensor<D, Places>, queries, 32 * attention_warps(d.NQ), 0, stream, dqkv,
+                 delta, query_partials, dout, out, lse, qkv, places, d);
+    launch_early(attention_backward_key_tensor<D, Places>, keys, 32 * attention_warps(d.N), shared, stream, dqkv,
+                 key_partials, dout, lse, delta, qkv, places, d);
 }
 
 template <class T, class Places>
@@ -529,15 +536,13 @@ static void attention_forward_with(T* out, float* lse, const T* qkv, Places plac
                         : d.D <= WIDTH ? attention_launch_forward<WIDTH, Places>
                         : attention_launch_forward<128, Places>;
             launch(out, lse, qkv, places, d, stream);
-            CUDA_CHECK_LAUNCH();
             return;
         }
     }
     size_t shared = PLAIN_ROWS * (size_t)(d.D + d.N) * sizeof(float);
     dim3 grid(plain_tiles(d.NQ), d.H, d.B);
     allow_shared(attention_forward_plain<T, Places>, shared);
-    attention_forward_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(out, lse, qkv, places, d);
-    CUDA_CHECK_LAUNCH();
+    launch_early(attention_forward_plain<T, Places>, grid, PLAIN_THREADS, shared, stream, out, lse, qkv, places, d);
 }
 
 // The first H heads, of D each, of a layer of width C
@@ -562,7 +567,6 @@ static bool attention_backward_with(T* dqkv, float* dbias, const T* dout, const 
             float* of_keys = of_queries + (size_t)query_parts * C;
             launch(dqkv, dbias ? of_queries : nullptr, dbias ? of_keys : nullptr, dout, out, lse, qkv, scratch, places,
                    d, stream);
-            CUDA_CHECK_LAUNCH();
             if (!dbias) { return false; }
             add_partials({{{dbias, width, of_queries, C, query_parts}, {dbias + C, width, of_keys, 2 * C, key_parts},
                            {dbias + 2 * C, width, of_keys + C, 2 * C, key_parts}}}, stream);
@@ -573,10 +577,10 @@ static bool attention_backward_with(T* dqkv, float* dbias, const T* dout, const 
     dim3 queries(plain_tiles(d.NQ), d.H, d.B), keys(plain_tiles(d.N), d.H, d.B);
     allow_shared(attention_backward_query_plain<T, Places>, shared);
     allow_shared(attention_backward_key_plain<T, Places>, shared);
-    attention_backward_query_plain<T><<<queries, PLAIN_THREADS, shared, stream>>>(dqkv, scratch, dout, out, lse, qkv,
-                                                                                  places, d);
-    attention_backward_key_plain<T><<<keys, PLAIN_THREADS, shared, stream>>>(dqkv, dout, lse, scratch, qkv, places, d);
-    CUDA_CHECK_LAUNCH();
+    launch_early(attention_backward_query_plain<T, Places>, queries, PLAIN_THREADS, shared, stream, dqkv, scratch, dout,
+                 out, lse, qkv, places, d);
+    launch_early(attention_backward_key_plain<T, Places>, keys, PLAIN_THREADS, shared, stream, dqkv, dout, lse, scratch,
+                 qkv, places, d);
     return false;
 }
 

@@ -102,6 +102,7 @@ __device__ inline void window_rows_plain(T* to, size_t ld, float scale, const fl
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 window_forward_plain(T* out, float* lse, const T* qkv, const float* table, WindowDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int n = blockIdx.x, h = blockIdx.y, b = blockIdx.z;
     size_t row = window_row(d, b, 0), ld = 3 * (size_t)d.C;
@@ -150,6 +151,7 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 window_backward_plain(T* dqkv, float* partials, const T* dout, const T* out, const float* lse, const T* qkv,
                       const float* table, WindowDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int slot = blockIdx.x, slots = gridDim.x, h = blockIdx.y, size = d.N * d.D, windows = windows_of_image(d.w);
     size_t ld = 3 * (size_t)d.C;
@@ -213,6 +215,7 @@ __device__ inline void window_logits(float* S, float scale, WindowPlaces p, Wind
 template <int D>
 __global__ void __launch_bounds__(WINDOW_THREADS)
 window_forward_tensor(bf16* out, float* lse, const bf16* qkv, const float* table, WindowDims d) {
+    wait_for_kernel_in_front();
     constexpr int LD = D + 8;
     __shared__ alignas(16) bf16 rows[3][WINDOW_ROWS * LD];
     __shared__ int words[WINDOW_WORDS];
@@ -328,6 +331,7 @@ template <int D>
 __global__ void __launch_bounds__(WINDOW_THREADS, D <= 32 ? WINDOW_RESIDENT : 2)
 window_backward_tensor(bf16* dqkv, float* partials, const bf16* dout, const bf16* out, const float* lse,
                        const bf16* qkv, const float* table, WindowDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     WindowShared<D>* s = (WindowShared<D>*)shared;
     int slot = blockIdx.x, slots = gridDim.x, h = blockIdx.y, first = threadIdx.x / WARP * 16;
@@ -379,24 +383,21 @@ static void window_attention_forward(T* out, float* lse, const T* qkv, const flo
     if constexpr (sizeof(T) == sizeof(bf16)) {
         if (window_fits_tensor(d)) {
             auto kernel = D <= 32 ? window_forward_tensor<32> : window_forward_tensor<64>;
-            kernel<<<grid, WINDOW_THREADS, 0, stream>>>(out, lse, qkv, table, d);
-            CUDA_CHECK_LAUNCH();
+            launch_early(kernel, grid, WINDOW_THREADS, 0, stream, out, lse, qkv, table, d);
             return;
         }
     }
     size_t shared = window_forward_plain_shared(d);
     allow_shared(window_forward_plain<T>, shared);
-    window_forward_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(out, lse, qkv, table, d);
-    CUDA_CHECK_LAUNCH();
+    launch_early(window_forward_plain<T>, grid, PLAIN_THREADS, shared, stream, out, lse, qkv, table, d);
 }
 
 template <int D>
 static void window_launch_backward(bf16* dqkv, float* partials, const bf16* dout, const bf16* out, const float* lse,
                                    const bf16* qkv, const float* table, dim3 grid, WindowDims d, cudaStream_t stream) {
     allow_shared(window_backward_tensor<D>, sizeof(WindowShared<D>));
-    window_backward_tensor<D><<<grid, WINDOW_THREADS, sizeof(WindowShared<D>), stream>>>(dqkv, partials, dout, out, lse,
-                                                                                         qkv, table, d);
-    CUDA_CHECK_LAUNCH();
+    launch_early(window_backward_tensor<D>, grid, WINDOW_THREADS, sizeof(WindowShared<D>), stream, dqkv, partials, dout,
+                 out, lse, qkv, table, d);
 }
 
 // dtable is added to. scratch: window_attention_scratch floats
@@ -418,8 +419,8 @@ static void window_attention_backward(T* dqkv, float* dtable, const T* dout, con
     if (!done) {
         size_t shared = window_plain_shared(d);
         allow_shared(window_backward_plain<T>, shared);
-        window_backward_plain<T><<<grid, PLAIN_THREADS, shared, stream>>>(dqkv, scratch, dout, out, lse, qkv, table, d);
-        CUDA_CHECK_LAUNCH();
+        launch_early(window_backward_plain<T>, grid, PLAIN_THREADS, shared, stream, dqkv, scratch, dout, out, lse, qkv,
+                     table, d);
     }
     window_table_backward(dtable, scratch, slots, w, H, d.heads, stream);
 }

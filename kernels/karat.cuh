@@ -70,6 +70,7 @@ static inline size_t karat_plain_shared(KaratDims d) {
 
 // An operator's units in the order of its folded coefficients, (H,N,F,R), or (H,R,F,N) of the outer one
 __global__ void karat_fold_kernel(float* coefs, KaratOperator w, bool outer, KaratDims d) {
+    wait_for_kernel_in_front();
     int F = karat_features_count(d), last = outer ? d.N : d.R, first = outer ? d.R : d.N;
     size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
     if (i >= (size_t)d.H * d.N * F * d.R) { return; }
@@ -83,6 +84,7 @@ __global__ void karat_fold_kernel(float* coefs, KaratOperator w, bool outer, Kar
 __global__ void __launch_bounds__(PARTIAL_COLUMNS * PARTIAL_ROWS)
 karat_unfold_kernel(KaratOperatorGrads grads, KaratOperator w, const float* dcoefs, bool outer, KaratDims d,
                     int slots) {
+    wait_for_kernel_in_front();
     constexpr int FEATURES = 4; // whose loads are under way at once
     int i = blockIdx.x * PARTIAL_COLUMNS + threadIdx.x, last = outer ? d.N : d.R, first = outer ? d.R : d.N;
     int y = i % last, x = i / last % first, h = i / last / first, q = outer ? y : x, p = outer ? x : y;
@@ -111,6 +113,7 @@ karat_unfold_kernel(KaratOperatorGrads grads, KaratOperator w, const float* dcoe
 // dW (H,N,ranks) and dbeta (N) from the slots' (H,slots,N,columns), which the rows of threads share
 __global__ void __launch_bounds__(PARTIAL_COLUMNS * PARTIAL_ROWS)
 karat_reduce_weights_kernel(float* dweight, float* dbias, const float* dW, KaratDims d, int slots, int columns) {
+    wait_for_kernel_in_front();
     int ranks = karat_ranks(d), i = blockIdx.x * PARTIAL_COLUMNS + threadIdx.x;
     int p = i % (ranks + 1), n = i / (ranks + 1) % d.N, h = i / (ranks + 1) / d.N;
     bool bias = p == ranks; // beta is one for all heads
@@ -128,17 +131,19 @@ karat_reduce_weights_kernel(float* dweight, float* dbias, const float* dW, Karat
 
 static inline void karat_fold(KaratScratch s, KaratParams params, KaratDims d, cudaStream_t stream) {
     size_t blocks = ceil_div((size_t)d.H * d.N * karat_features_count(d) * d.R, (size_t)BLOCK);
-    if (karat_has_inner(d)) { karat_fold_kernel<<<blocks, BLOCK, 0, stream>>>(s.coefs, params.inner, false, d); }
-    if (karat_has_outer(d)) { karat_fold_kernel<<<blocks, BLOCK, 0, stream>>>(s.outer, params.outer, true, d); }
-    CUDA_CHECK_LAUNCH();
+    auto fold = [=](float* coefs, KaratOperator w, bool outer) {
+        launch_early(karat_fold_kernel, blocks, BLOCK, 0, stream, coefs, w, outer, d);
+    };
+    if (karat_has_inner(d)) { fold(s.coefs, params.inner, false); }
+    if (karat_has_outer(d)) { fold(s.outer, params.outer, true); }
 }
 
 template <class T>
 static void karat_inner(float* z, const T* qkv, const float* coefs, KaratDims d, cudaStream_t stream) {
     size_t shared = karat_forward_plain_shared(d);
     allow_shared(karat_forward_plain<T>, shared);
-    karat_forward_plain<<<dim3(plain_tiles(d.NQ), d.H, d.B), PLAIN_THREADS, shared, stream>>>(z, qkv, coefs, d);
-    CUDA_CHECK_LAUNCH();
+    dim3 by_sample(plain_tiles(d.NQ), d.H, d.B);
+    launch_early(karat_forward_plain<T>, by_sample, PLAIN_THREADS, shared, stream, z, qkv, coefs, d);
 }
 
 template <class T>
@@ -149,9 +154,8 @@ static void karat_inner_backward(T* dqkv, float* dcoefs, const float* dz, const 
     auto backward_key = basis_is_linear(d.basis) ? karat_backward_key_linear<T> : karat_backward_key_units<T>;
     allow_shared(karat_backward_query_plain<T>, shared);
     allow_shared(backward_key, shared);
-    karat_backward_query_plain<<<by_sample, PLAIN_THREADS, shared, stream>>>(dqkv, dz, qkv, coefs, d);
-    backward_key<<<by_slot, PLAIN_THREADS, shared, stream>>>(dqkv, dcoefs, dz, qkv, coefs, d);
-    CUDA_CHECK_LAUNCH();
+    launch_early(karat_backward_query_plain<T>, by_sample, PLAIN_THREADS, shared, stream, dqkv, dz, qkv, coefs, d);
+    launch_early(backward_key, by_slot, PLAIN_THREADS, shared, stream, dqkv, dcoefs, dz, qkv, coefs, d);
 }
 
 // What stands behind z: z itself, or its rows projected
@@ -205,18 +209,16 @@ static inline void karat_reduce(KaratGrads grads, KaratParams params, KaratScrat
     int units = ceil_div(d.H * d.N * d.R, PARTIAL_COLUMNS), slots = karat_slots(d);
     int weights = ceil_div(d.H * d.N * (karat_ranks(d) + 1), PARTIAL_COLUMNS);
     dim3 block(PARTIAL_COLUMNS, PARTIAL_ROWS);
-    if (karat_has_inner(d)) {
-        karat_unfold_kernel<<<units, block, 0, stream>>>(grads.inner, params.inner, s.dcoefs, false, d, slots);
-    }
-    if (karat_has_outer(d)) {
-        karat_unfold_kernel<<<units, block, 0, stream>>>(grads.outer, params.outer, s.douter, true, d, slots);
-    }
-    karat_reduce_weights_kernel<<<weights, block, 0, stream>>>(grads.proj_weight, grads.proj_bias, s.dW, d, slots,
-                                                               columns);
+    auto unfold = [=](KaratOperatorGrads grads, KaratOperator w, const float* dcoefs, bool outer) {
+        launch_early(karat_unfold_kernel, units, block, 0, stream, grads, w, dcoefs, outer, d, slots);
+    };
+    if (karat_has_inner(d)) { unfold(grads.inner, params.inner, s.dcoefs, false); }
+    if (karat_has_outer(d)) { unfold(grads.outer, params.outer, s.douter, true); }
+    launch_early(karat_reduce_weights_kernel, weights, block, 0, stream, grads.proj_weight, grads.proj_bias, s.dW, d,
+                 slots, columns);
     if (karat_in_windows(d)) {
         window_table_backward(grads.bias_table, s.dtable, slots, d.windows, d.H, d.C / d.D, stream);
     }
-    CUDA_CHECK_LAUNCH();
 }
 
 // From what stands behind z to out: gives dz (in s.dz) and dV

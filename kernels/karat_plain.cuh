@@ -128,6 +128,7 @@ static inline size_t karat_forward_plain_shared(KaratDims d) {
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_forward_plain(float* z, const T* qkv, const float* coefs, KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C;
@@ -159,6 +160,7 @@ static inline size_t karat_backward_plain_shared(KaratDims d) {
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_backward_query_plain(T* dqkv, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     int F = karat_features_count(d), stride = karat_feature_stride(d);
@@ -240,6 +242,7 @@ __device__ inline void karat_plain_key_logits(float* x, float* keys, const T* q,
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS, 4)
 karat_backward_key_linear(T* dqkv, float* dcoefs, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;
     int count = min(PLAIN_ROWS, d.N - first), row_coefs = karat_features_count(d) * d.R;
@@ -263,6 +266,7 @@ karat_backward_key_linear(T* dqkv, float* dcoefs, const float* dz, const T* qkv,
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS, 4)
 karat_backward_key_units(T* dqkv, float* dcoefs, const float* dz, const T* qkv, const float* coefs, KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;
     int count = min(PLAIN_ROWS, d.N - first), row_coefs = karat_features_count(d) * d.R;

@@ -29,6 +29,7 @@ template <class T> struct KaratMatrix {
 // sums (B,H,R+1,D) = factor^T matrix for each sample and head. Blocks (head, sample).
 template <class T>
 __global__ void karat_rank_sums_kernel(float* sums, KaratFactor factor, KaratMatrix<T> matrix, KaratDims d) {
+    wait_for_kernel_in_front();
     int h = blockIdx.x, b = blockIdx.y;
     factor.data += ((factor.of_sample ? (size_t)b * d.H : 0) + h) * factor.rows * d.R;
     matrix.data += b * matrix.sample + h * d.D;
@@ -93,6 +94,7 @@ __device__ void karat_rank_backward(T* drows, size_t ld, float* dW, float scale,
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_rank_out_kernel(T* out, const float* z, const float* U, KaratDims d) {
+    wait_for_kernel_in_front();
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t bh = (size_t)b * d.H + h;
     karat_rank_rows(out + ((size_t)b * d.NQ + first) * d.C + h * d.D, d.C, 1, z + (bh * d.NQ + first) * d.R,
@@ -105,6 +107,7 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_value_backward_kernel(T* dqkv, float* dz, float* dW, const T* dout, const T* qkv, const float* U, const float* dU,
                             const float* W, const float* beta, KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;
     int count = min(PLAIN_ROWS, d.N - first), queries = min(PLAIN_ROWS, d.NQ - first); // none: not positive
@@ -131,6 +134,7 @@ karat_value_backward_kernel(T* dqkv, float* dz, float* dW, const T* dout, const 
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_reduced_z_kernel(float* z, const T* qkv, const float* U, KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h;
@@ -145,6 +149,7 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS)
 karat_reduced_z_backward_kernel(T* dqkv, float* dW, const float* dz, const T* qkv, const float* U, const float* dU,
                                 const float* W, KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;
     int count = min(PLAIN_ROWS, d.N - first), queries = min(PLAIN_ROWS, d.NQ - first); // none: not positive
@@ -167,8 +172,7 @@ karat_reduced_z_backward_kernel(T* dqkv, float* dW, const float* dz, const T* qk
 
 template <class T>
 static void karat_rank_sums(float* sums, KaratFactor factor, KaratMatrix<T> matrix, KaratDims d, cudaStream_t stream) {
-    karat_rank_sums_kernel<<<dim3(d.H, d.B), BLOCK, 0, stream>>>(sums, factor, matrix, d);
-    CUDA_CHECK_LAUNCH();
+    launch_early(karat_rank_sums_kernel<T>, dim3(d.H, d.B), BLOCK, 0, stream, sums, factor, matrix, d);
 }
 
 // Queries, keys or values, where in qkv part points to the first
@@ -180,21 +184,20 @@ template <class T>
 static void karat_rank_out(T* out, float* U, const float* z, const T* qkv, const float* W, const float* beta,
                            KaratDims d, cudaStream_t stream) {
     karat_rank_sums(U, {W, d.N, false, beta, 0}, karat_of_qkv(qkv + 2 * d.C, d), d, stream);
-    karat_rank_out_kernel<<<dim3(plain_tiles(d.NQ), d.H, d.B), PLAIN_THREADS, 0, stream>>>(out, z, U, d);
-    CUDA_CHECK_LAUNCH();
+    launch_early(karat_rank_out_kernel<T>, dim3(plain_tiles(d.NQ), d.H, d.B), PLAIN_THREADS, 0, stream, out, z, U, d);
 }
 
 template <class T>
 static void karat_rank_out_backward(T* dqkv, float* dz, float* dW, float* U, float* dU, const T* dout, const float* z,
                                     const T* qkv, const float* W, const float* beta, KaratDims d, cudaStream_t stream) {
     size_t shared = 2 * PLAIN_ROWS * (size_t)d.D * sizeof(float);
+    dim3 by_slot(plain_tiles(d.N), d.H, karat_slots(d));
     KaratMatrix<T> dout_rows = {dout, (size_t)d.C, (size_t)d.NQ * d.C};
     karat_rank_sums(U, {W, d.N, false, beta, 0}, karat_of_qkv(qkv + 2 * d.C, d), d, stream);
     karat_rank_sums(dU, {z, d.NQ, true, NULL, 1}, dout_rows, d, stream);
     allow_shared(karat_value_backward_kernel<T>, shared);
-    karat_value_backward_kernel<<<dim3(plain_tiles(d.N), d.H, karat_slots(d)), PLAIN_THREADS, shared, stream>>>(
-        dqkv, dz, dW, dout, qkv, U, dU, W, beta, d);
-    CUDA_CHECK_LAUNCH();
+    launch_early(karat_value_backward_kernel<T>, by_slot, PLAIN_THREADS, shared, stream, dqkv, dz, dW, dout, qkv, U, dU,
+                 W, beta, d);
 }
 
 template <class T>
@@ -202,8 +205,8 @@ static void karat_reduced_z(float* z, float* U, const T* qkv, const float* W, Ka
     size_t shared = PLAIN_ROWS * (size_t)d.D * sizeof(float);
     karat_rank_sums(U, {W, d.N, false, NULL, 0}, karat_of_qkv(qkv + d.C, d), d, stream);
     allow_shared(karat_reduced_z_kernel<T>, shared);
-    karat_reduced_z_kernel<<<dim3(plain_tiles(d.NQ), d.H, d.B), PLAIN_THREADS, shared, stream>>>(z, qkv, U, d);
-    CUDA_CHECK_LAUNCH();
+    dim3 by_sample(plain_tiles(d.NQ), d.H, d.B);
+    launch_early(karat_reduced_z_kernel<T>, by_sample, PLAIN_THREADS, shared, stream, z, qkv, U, d);
 }
 
 template <class T>
@@ -213,7 +216,7 @@ static void karat_reduced_z_backward(T* dqkv, float* dW, float* U, float* dU, co
     karat_rank_sums(U, {W, d.N, false, NULL, 0}, karat_of_qkv(qkv + d.C, d), d, stream);
     karat_rank_sums(dU, {dz, d.NQ, true, NULL, 0}, karat_of_qkv(qkv, d), d, stream);
     allow_shared(karat_reduced_z_backward_kernel<T>, shared);
-    karat_reduced_z_backward_kernel<<<dim3(plain_tiles(d.N), d.H, karat_slots(d)), PLAIN_THREADS, shared, stream>>>(
-        dqkv, dW, dz, qkv, U, dU, W, d);
-    CUDA_CHECK_LAUNCH();
+    dim3 by_slot(plain_tiles(d.N), d.H, karat_slots(d));
+    launch_early(karat_reduced_z_backward_kernel<T>, by_slot, PLAIN_THREADS, shared, stream, dqkv, dW, dz, qkv, U, dU,
+                 W, d);
 }

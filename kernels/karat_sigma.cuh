@@ -260,6 +260,7 @@ __device__ inline void karat_sigma_columns(KaratSigmaShared s, const float* z, i
 template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS, 8)
 karat_sigma_out_kernel(T* out, const float* z, const T* qkv, KaratHead heads, KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C, bh = (size_t)b * d.H + h;
@@ -296,6 +297,7 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS, 8)
 karat_sigma_rows_backward(float* dz, SimplexRow* rows, const T* dout, const float* z, const T* qkv, KaratHead heads,
                           KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, b = blockIdx.z, count = min(PLAIN_ROWS, d.NQ - first);
     size_t ld = 3 * (size_t)d.C, row = ((size_t)b * d.H + h) * d.NQ + first;
@@ -367,6 +369,7 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS, 3)
 karat_sigma_columns_backward(T* dqkv, float* douter, float* dW, const SimplexRow* rows, const T* dout, const float* z,
                              const T* qkv, KaratHead heads, KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int first = blockIdx.x * PLAIN_ROWS, h = blockIdx.y, slot = blockIdx.z, slots = gridDim.z;
     int count = min(PLAIN_ROWS, d.N - first);
@@ -406,8 +409,8 @@ template <class T>
 static void karat_sigma_out(T* out, const float* z, const T* qkv, KaratHead heads, KaratDims d, cudaStream_t stream) {
     size_t shared = karat_sigma_shared(false, d);
     allow_shared(karat_sigma_out_kernel<T>, shared);
-    karat_sigma_out_kernel<<<dim3(plain_tiles(d.NQ), d.H, d.B), PLAIN_THREADS, shared, stream>>>(out, z, qkv, heads, d);
-    CUDA_CHECK_LAUNCH();
+    dim3 by_sample(plain_tiles(d.NQ), d.H, d.B);
+    launch_early(karat_sigma_out_kernel<T>, by_sample, PLAIN_THREADS, shared, stream, out, z, qkv, heads, d);
 }
 
 // Gives dz and dV, and in douter and dW the slots' gradients
@@ -418,8 +421,8 @@ static void karat_sigma_out_backward(T* dqkv, float* dz, SimplexRow* rows, float
     dim3 by_sample(plain_tiles(d.NQ), d.H, d.B), by_slot(plain_tiles(d.N), d.H, karat_slots(d));
     allow_shared(karat_sigma_rows_backward<T>, shared);
     allow_shared(karat_sigma_columns_backward<T>, shared);
-    karat_sigma_rows_backward<<<by_sample, PLAIN_THREADS, shared, stream>>>(dz, rows, dout, z, qkv, heads, d);
-    karat_sigma_columns_backward<<<by_slot, PLAIN_THREADS, shared, stream>>>(dqkv, douter, dW, rows, dout, z, qkv,
-                                                                            heads, d);
-    CUDA_CHECK_LAUNCH();
+    launch_early(karat_sigma_rows_backward<T>, by_sample, PLAIN_THREADS, shared, stream, dz, rows, dout, z, qkv, heads,
+                 d);
+    launch_early(karat_sigma_columns_backward<T>, by_slot, PLAIN_THREADS, shared, stream, dqkv, douter, dW, rows, dout,
+                 z, qkv, heads, d);
 }

@@ -29,6 +29,7 @@ __host__ __device__ inline int karat_tiles(int rows) { return (rows + 15) / 16; 
 
 // Of the forward, right factors (q,p): pairs of q. Of the backward, left factors (q,p): pairs of p.
 __global__ void karat_fold_tensor(uint32_t* coefs, KaratOperator w, KaratDims d, bool right) {
+    wait_for_kernel_in_front();
     int i = blockIdx.x * blockDim.x + threadIdx.x, pair = i % 4, lane = i / 4 % 32, m = i / 128 % (2 * d.G);
     int tile = i / 128 / (2 * d.G) % karat_tiles(d.N), h = i / 128 / (2 * d.G) / karat_tiles(d.N);
     if (h >= d.H) { return; }
@@ -161,6 +162,7 @@ template <int D>
 __global__ void __launch_bounds__(32 * ATTENTION_WARPS, 2)
 karat_forward_tensor(bf16* out, float* z, const bf16* qkv, const uint32_t* coefs, const float* W, const float* beta,
                      KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int warp = threadIdx.x / 32, first = (blockIdx.x * blockDim.x + threadIdx.x) / 32 * 16, h = blockIdx.y;
     int b = blockIdx.z, tiles = karat_tiles(d.N), count = d.NQ - first;
@@ -430,6 +432,7 @@ template <int D, int GROUP, bool MANY>
 __global__ void __launch_bounds__(32 * KARAT_WARPS, 1)
 karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z, const bf16* qkv,
                       const uint32_t* coefs, const float* W, const float* beta, KaratRoom room, KaratDims d) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int slot = blockIdx.x, slots = gridDim.x, h = blockIdx.y, first = threadIdx.x / 32 * 16, tiles = karat_tiles(d.N);
     size_t ld = 3 * (size_t)d.C, row = ((size_t)h * slots + slot) * d.N; // the slot's
@@ -484,8 +487,7 @@ static inline bool karat_fits_tensor(KaratDims d, bool bias) {
 
 static void karat_launch_fold(float* coefs, KaratParams params, bool right, KaratDims d, cudaStream_t stream) {
     int pairs = d.H * karat_tiles(d.N) * 2 * d.G * 128;
-    karat_fold_tensor<<<ceil_div(pairs, BLOCK), BLOCK, 0, stream>>>((uint32_t*)coefs, params.inner, d, right);
-    CUDA_CHECK_LAUNCH();
+    launch_early(karat_fold_tensor, ceil_div(pairs, BLOCK), BLOCK, 0, stream, (uint32_t*)coefs, params.inner, d, right);
 }
 
 template <int D>
@@ -495,9 +497,8 @@ static void karat_launch_forward(bf16* out, float* z, const bf16* qkv, KaratPara
     size_t shared = karat_forward_tensor_shared(d, D);
     karat_launch_fold(coefs, params, true, d, stream);
     allow_shared(karat_forward_tensor<D>, shared);
-    karat_forward_tensor<D><<<grid, 32 * attention_warps(d.NQ), shared, stream>>>(
-        out, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias, d);
-    CUDA_CHECK_LAUNCH();
+    launch_early(karat_forward_tensor<D>, grid, 32 * attention_warps(d.NQ), shared, stream, out, z, qkv,
+                 (const uint32_t*)coefs, params.proj_weight, params.proj_bias, d);
 }
 
 template <int D, int GROUP, bool MANY>
@@ -507,7 +508,7 @@ static void karat_launch_backward(bf16* dqkv, float* dcoefs, float* dW, const bf
     size_t shared = karat_backward_tensor_shared(room, d);
     karat_launch_fold(coefs, params, false, d, stream);
     allow_shared(karat_backward_tensor<D, GROUP, MANY>, shared);
-    karat_backward_tensor<D, GROUP, MANY><<<dim3(karat_slots(d), d.H), 32 * karat_tiles(d.N), shared, stream>>>(
-        dqkv, dcoefs, dW, dout, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias, room, d);
-    CUDA_CHECK_LAUNCH();
+    launch_early(karat_backward_tensor<D, GROUP, MANY>, dim3(karat_slots(d), d.H), 32 * karat_tiles(d.N), shared,
+                 stream, dqkv, dcoefs, dW, dout, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias,
+                 room, d);
 }

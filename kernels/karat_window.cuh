@@ -119,6 +119,7 @@ template <class T>
 __global__ void __launch_bounds__(PLAIN_THREADS, 4)
 karat_window_forward_plain(T* out, float* z, const T* qkv, const float* coefs, const float* W, const float* beta,
                            const float* table, KaratDims d, WindowDims w) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int n = blockIdx.x, h = blockIdx.y, b = blockIdx.z;
     size_t row = window_row(w, b, 0), ld = 3 * (size_t)d.C;
@@ -194,6 +195,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS, 4)
 karat_window_backward_plain(T* dqkv, float* dcoefs, float* dW, float* dtable, const T* dout, const float* z,
                             const T* qkv, const float* coefs, const float* W, const float* beta, const float* table,
                             KaratDims d, WindowDims w) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     int slot = blockIdx.x, slots = gridDim.x, h = blockIdx.y, row_coefs = karat_features_count(d) * d.R;
     int windows = windows_of_image(d.windows), offsets = window_offsets(d.windows);
@@ -248,9 +250,9 @@ static void karat_window_forward(T* out, float* z, const T* qkv, const float* co
     WindowDims w = karat_window_dims(d);
     size_t shared = karat_window_plain_shared(false, d);
     allow_shared(karat_window_forward_plain<T>, shared);
-    karat_window_forward_plain<<<dim3(windows_of_image(d.windows), d.H, w.B), PLAIN_THREADS, shared, stream>>>(
-        out, z, qkv, coefs, params.proj_weight, params.proj_bias, params.bias_table, d, w);
-    CUDA_CHECK_LAUNCH();
+    dim3 grid(windows_of_image(d.windows), d.H, w.B);
+    launch_early(karat_window_forward_plain<T>, grid, PLAIN_THREADS, shared, stream, out, z, qkv, coefs,
+                 params.proj_weight, params.proj_bias, params.bias_table, d, w);
 }
 
 template <class T>
@@ -259,8 +261,7 @@ static void karat_window_backward(T* dqkv, float* dcoefs, float* dW, float* dtab
                                   cudaStream_t stream) {
     size_t shared = karat_window_plain_shared(true, d);
     allow_shared(karat_window_backward_plain<T>, shared);
-    karat_window_backward_plain<<<dim3(karat_slots(d), d.H), PLAIN_THREADS, shared, stream>>>(
-        dqkv, dcoefs, dW, dtable, dout, z, qkv, coefs, params.proj_weight, params.proj_bias, params.bias_table, d,
-        karat_window_dims(d));
-    CUDA_CHECK_LAUNCH();
+    launch_early(karat_window_backward_plain<T>, dim3(karat_slots(d), d.H), PLAIN_THREADS, shared, stream, dqkv, dcoefs,
+                 dW, dtable, dout, z, qkv, coefs, params.proj_weight, params.proj_bias, params.bias_table, d,
+                 karat_window_dims(d));
 }

@@ -99,6 +99,7 @@ __device__ inline int karat_window_regions(KaratDims d, int n) {
 __global__ void __launch_bounds__(WINDOW_THREADS)
 karat_window_forward_tensor(bf16* out, float* z, const bf16* qkv, const uint32_t* coefs, const float* W,
                             const float* beta, const float* table, KaratDims d, WindowDims w) {
+    wait_for_kernel_in_front();
     constexpr int D = KARAT_WINDOW_WIDTH, LD = D + 8;
     __shared__ alignas(16) bf16 rows[3][WINDOW_ROWS * LD];
     __shared__ alignas(16) bf16 weights[WINDOW_ROWS * KARAT_RANK_LD];
@@ -187,6 +188,7 @@ __global__ void __launch_bounds__(WINDOW_THREADS, 3)
 karat_window_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, float* dtable, const bf16* dout, const float* z,
                              const bf16* qkv, const uint32_t* coefs, const float* W, const float* beta,
                              const float* table, KaratDims d, WindowDims w) {
+    wait_for_kernel_in_front();
     extern __shared__ float4 shared[];
     constexpr int D = KARAT_WINDOW_WIDTH, LD = KaratWindowTensors::LD, LD_A = KaratWindowTensors::LD_A, OFFSETS = 2;
     static_assert(OFFSETS * WINDOW_THREADS >= WINDOW_WORDS - 3 * WINDOW_ROWS, "a thread sums so many offsets");
@@ -257,9 +259,9 @@ static void karat_window_launch_forward(bf16* out, float* z, const bf16* qkv, fl
                                         KaratDims d, cudaStream_t stream) {
     WindowDims w = karat_window_dims(d);
     karat_launch_fold(coefs, params, true, d, stream);
-    karat_window_forward_tensor<<<dim3(windows_of_image(d.windows), d.H, w.B), WINDOW_THREADS, 0, stream>>>(
-        out, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias, params.bias_table, d, w);
-    CUDA_CHECK_LAUNCH();
+    dim3 grid(windows_of_image(d.windows), d.H, w.B);
+    launch_early(karat_window_forward_tensor, grid, WINDOW_THREADS, 0, stream, out, z, qkv, (const uint32_t*)coefs,
+                 params.proj_weight, params.proj_bias, params.bias_table, d, w);
 }
 
 static void karat_window_launch_backward(bf16* dqkv, float* dcoefs, float* dW, float* dtable, const bf16* dout,
@@ -269,8 +271,7 @@ static void karat_window_launch_backward(bf16* dqkv, float* dcoefs, float* dW, f
                 : d.G == 2 ? karat_window_backward_tensor<2> : karat_window_backward_tensor<3>;
     karat_launch_fold(coefs, params, false, d, stream);
     allow_shared(kernel, sizeof(KaratWindowTensors));
-    kernel<<<dim3(karat_slots(d), d.H), WINDOW_THREADS, sizeof(KaratWindowTensors), stream>>>(
-        dqkv, dcoefs, dW, dtable, dout, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias,
-        params.bias_table, d, karat_window_dims(d));
-    CUDA_CHECK_LAUNCH();
+    launch_early(kernel, dim3(karat_slots(d), d.H), WINDOW_THREADS, sizeof(KaratWindowTensors), stream, dqkv, dcoefs,
+                 dW, dtable, dout, z, qkv, (const uint32_t*)coefs, params.proj_weight, params.proj_bias,
+                 params.bias_table, d, karat_window_dims(d));
 }

@@ -67,6 +67,7 @@ template <class T> struct TensorTerm {
 
 // Block (x, y) sums columns 32x to 32x+31 of the rows that are its own: y * PARTIAL_ROWS + threadIdx.y, and so on
 template <class Term> __global__ void column_sums_kernel(float* partials, Term term, int rows, int n) {
+    wait_for_kernel_in_front();
     int i = blockIdx.x * PARTIAL_COLUMNS + threadIdx.x;
     float total = 0;
     for (int row = blockIdx.y * PARTIAL_ROWS + threadIdx.y; row < rows && i < n; row += gridDim.y * PARTIAL_ROWS) {
@@ -88,8 +89,7 @@ template <class Term>
 inline void column_sums(float* sum, Term term, float* scratch, int rows, int n, cudaStream_t stream) {
     int parts = column_sum_parts(rows, n);
     dim3 grid(ceil_div(n, PARTIAL_COLUMNS), parts), block(PARTIAL_COLUMNS, PARTIAL_ROWS);
-    column_sums_kernel<<<grid, block, 0, stream>>>(scratch, term, rows, n);
-    CUDA_CHECK_LAUNCH();
+    launch_early(column_sums_kernel<Term>, grid, block, 0, stream, scratch, term, rows, n);
     add_partials(sum, n, nullptr, 0, scratch, parts, stream);
 }
 
@@ -171,6 +171,7 @@ enum { BIAS_BLOCKS = 6 }; // on a multiprocessor
 template <int W, class T>
 __global__ void __launch_bounds__(BLOCK, BIAS_BLOCKS)
 bias_backward_kernel(float* partials, const T* dout, int rows, int C) {
+    wait_for_kernel_in_front();
     __shared__ alignas(16) float sums[BLOCK * W];
     Column<W> column(rows, C);
     float d[W], sum[W] = {};
@@ -196,7 +197,6 @@ inline void bias_backward(float* dbias, const T* dout, int ld, float* scratch, i
         return;
     }
     dim3 grid = column_grid(rows, C, VECTOR, BIAS_BLOCKS);
-    bias_backward_kernel<VECTOR><<<grid, BLOCK, 0, stream>>>(scratch, dout, rows, C);
-    CUDA_CHECK_LAUNCH();
+    launch_early(bias_backward_kernel<VECTOR, T>, grid, BLOCK, 0, stream, scratch, dout, rows, C);
     add_partials(dbias, C, nullptr, 0, scratch, grid.y, stream);
 }

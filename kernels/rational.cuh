@@ -68,6 +68,7 @@ template <int M, int N, RationalForm FORM, int W, class T>
 __global__ void __launch_bounds__(BLOCK, N > 4 ? 1 : RATIONAL_BLOCKS)
 rational_forward_kernel(T* out, const T* inp, const float* numerator, const float* denominator, int rows, int C,
                         RationalShape shape) {
+    wait_for_kernel_in_front();
     Column<W> column(rows, C);
     Rational<M, N, FORM> f(numerator, denominator + column.c / (C / shape.groups) * shape.n, shape);
     constexpr int ROWS = N > 4 ? 1 : 4; // loaded before the first is stored, as the source must say: out may be inp
@@ -116,6 +117,7 @@ template <int M, int N, RationalForm FORM, int W, class T>
 __global__ void __launch_bounds__(BLOCK, N > 4 ? 1 : RATIONAL_BLOCKS)
 rational_backward_kernel(T* dinp, float* partials, float* column_partials, const T* dout, const T* inp,
                          const float* numerator, const float* denominator, int rows, int C, RationalShape shape) {
+    wait_for_kernel_in_front();
     __shared__ alignas(16) float column_sums[BLOCK * W];
     Column<W> column(rows, C);
     int group = column.c / (C / shape.groups);
@@ -166,11 +168,10 @@ inline void rational_forward(T* out, const T* inp, const float* numerator, const
             constexpr int M = m.value, N = n.value, W = width.value;
             constexpr RationalForm FORM = (RationalForm)form.value;
             dim3 grid = column_grid(rows, C, W, RATIONAL_BLOCKS);
-            rational_forward_kernel<M, N, FORM, W><<<grid, BLOCK, 0, stream>>>(out, inp, numerator, denominator, rows,
-                                                                               C, s);
+            launch_early(rational_forward_kernel<M, N, FORM, W, T>, grid, BLOCK, 0, stream, out, inp, numerator,
+                         denominator, rows, C, s);
         });
     });
-    CUDA_CHECK_LAUNCH();
 }
 
 // A row of coefficient sums for each block, and partial sums of dinp's columns
@@ -193,11 +194,10 @@ inline void rational_backward(T* dinp, float* dbias, float* dnumerator, float* d
             constexpr RationalForm FORM = (RationalForm)form.value;
             grid = column_grid(rows, C, W, RATIONAL_BLOCKS);
             columns = scratch + (size_t)grid.x * grid.y * K;
-            rational_backward_kernel<M, N, FORM, W><<<grid, BLOCK, 0, stream>>>(
-                dinp, scratch, dbias ? columns : nullptr, dout, inp, numerator, denominator, rows, C, s);
+            launch_early(rational_backward_kernel<M, N, FORM, W, T>, grid, BLOCK, 0, stream, dinp, scratch,
+                         dbias ? columns : nullptr, dout, inp, numerator, denominator, rows, C, s);
         });
     });
-    CUDA_CHECK_LAUNCH();
     int blocks = grid.x * grid.y, parts = grid.y;
     add_partials({{{dnumerator, of_a, scratch, K, blocks}, {ddenominator, K - of_a, scratch + of_a, K, blocks},
                    {dbias, C, columns, C, parts}}}, stream);

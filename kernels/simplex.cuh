@@ -88,6 +88,7 @@ __device__ inline float simplex_slope(float dout, float out, SimplexRow row) {
 // ---- Rows in global memory
 
 __global__ void simplex_rows_forward_kernel(float* out, const float* x, Projection kind, int rows, int N) {
+    wait_for_kernel_in_front();
     int r = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
     if (r >= rows) { return; }
     x += (size_t)r * N, out += (size_t)r * N;
@@ -97,6 +98,7 @@ __global__ void simplex_rows_forward_kernel(float* out, const float* x, Projecti
 
 __global__ void simplex_rows_backward_kernel(float* dx, const float* dout, const float* out, const float* x,
                                              Projection kind, int rows, int N) {
+    wait_for_kernel_in_front();
     int r = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
     if (r >= rows) { return; }
     x += (size_t)r * N, out += (size_t)r * N, dout += (size_t)r * N, dx += (size_t)r * N;
@@ -108,14 +110,12 @@ __global__ void simplex_rows_backward_kernel(float* dx, const float* dout, const
 // out (rows,N) = projections of the rows of x; out may be x
 static inline void simplex_rows_forward(float* out, const float* x, Projection kind, int rows, int N,
                                         cudaStream_t stream) {
-    simplex_rows_forward_kernel<<<ceil_div(rows, BLOCK / WARP), BLOCK, 0, stream>>>(out, x, kind, rows, N);
-    CUDA_CHECK_LAUNCH();
+    launch_early(simplex_rows_forward_kernel, ceil_div(rows, BLOCK / WARP), BLOCK, 0, stream, out, x, kind, rows, N);
 }
 
 // The forward line: out = projections of the rows of x. dx may be dout.
 static inline void simplex_rows_backward(float* dx, const float* dout, const float* out, const float* x,
                                          Projection kind, int rows, int N, cudaStream_t stream) {
     int blocks = ceil_div(rows, BLOCK / WARP);
-    simplex_rows_backward_kernel<<<blocks, BLOCK, 0, stream>>>(dx, dout, out, x, kind, rows, N);
-    CUDA_CHECK_LAUNCH();
+    launch_early(simplex_rows_backward_kernel, blocks, BLOCK, 0, stream, dx, dout, out, x, kind, rows, N);
 }

@@ -70,6 +70,7 @@ __device__ inline float window_offset_sum(const T* dA, int ld, Windows w, int of
 // dtable (offsets,heads) += the sums of partials (H,slots,offsets), slots in a fixed order
 __global__ void __launch_bounds__(PARTIAL_COLUMNS * PARTIAL_ROWS)
 window_table_kernel(float* dtable, const float* partials, int slots, int offsets, int H, int heads) {
+    wait_for_kernel_in_front();
     int i = blockIdx.x * PARTIAL_COLUMNS + threadIdx.x, offset = i % offsets, h = i / offsets;
     float sum = 0;
     for (int slot = threadIdx.y; slot < slots && h < H; slot += PARTIAL_ROWS) {
@@ -82,9 +83,8 @@ window_table_kernel(float* dtable, const float* partials, int slots, int offsets
 static inline void window_table_backward(float* dtable, const float* partials, int slots, Windows w, int H, int heads,
                                          cudaStream_t stream) {
     int blocks = ceil_div(window_offsets(w) * H, PARTIAL_COLUMNS);
-    window_table_kernel<<<blocks, dim3(PARTIAL_COLUMNS, PARTIAL_ROWS), 0, stream>>>(dtable, partials, slots,
-                                                                                    window_offsets(w), H, heads);
-    CUDA_CHECK_LAUNCH();
+    launch_early(window_table_kernel, blocks, dim3(PARTIAL_COLUMNS, PARTIAL_ROWS), 0, stream, dtable, partials, slots,
+                 window_offsets(w), H, heads);
 }
 
 // ---- Tensor cores: windows of up to WINDOW_ROWS tokens
