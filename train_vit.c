@@ -808,7 +808,7 @@ static void model_gradients(Model* m, const Batch* batch, const float* keep, flo
     for (int b = 0; b < B; b++) { hits += rank_of_label(model_logits(m) + (size_t)b * K, K, batch->labels[b]) == 0; }
     m->sums.loss += loss;
     m->sums.hits += hits;
-    if (ranks.size > 1) { *gradient_sum_count(&m->sum) = (MicroSums){loss, hits}; }
+    if (ranks.size > 1) { *gradient_sum_count(&m->sum) = (MicroSums){loss, hits, 0}; }
     if (m->sum.begun == m->sum.own.count) { owners_close(&m->owners, &m->sum, m->grads); }
     model_backward(m, batch->targets, B, keep, dloss);
 }
@@ -837,13 +837,14 @@ static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) 
 
 // The sums of a step: of all micro-batches, in their order, whoever has counted them
 static void share_counts(Model* m) {
-    size_t* bound = counts_bound(&m->sum);
-    gather_ranges(m->sum.counted, bound);
-    free(bound);
-    m->sums.loss = m->sums.hits = 0;
+    gradient_sum_count(&m->sum)->stop = stop_requested;
+    share_facts(&m->owners, &m->sum);
+    m->sums = (StepSums){0};
     for (int i = 0; i < m->config.grad_accum_steps; i++) {
-        m->sums.loss += m->sum.counted[i].loss;
-        m->sums.hits += m->sum.counted[i].hits;
+        MicroSums counted = m->sum.counted[i];
+        m->sums.loss += counted.loss;
+        m->sums.hits += counted.hits;
+        m->sums.stop = m->sums.stop ? m->sums.stop : counted.stop;
     }
 }
 

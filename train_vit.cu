@@ -219,6 +219,7 @@ typedef struct {
     bool gathers;                 // they come in the part of a step that is under way
     StepSums *sums, *host_sums;   // of the step so far; pinned
     AdamWStep *adamw, *host_adamw; // of this step, each group's; pinned: the host writes it once the last has ended
+    int* host_stop;               // likewise: the signal that it has got
     uint8_t* groups;              // the UpdateGroup of each GROUP_FLOATS parameters
     float* grad_scale;            // what clips the gradients
     bool grads_zero;
@@ -614,6 +615,7 @@ static void allocate_update(Model* m) {
     m->adamw = device_array<AdamWStep>(UPDATE_GROUPS, "AdamW");
     m->host_sums = pinned_array<StepSums>(1);
     m->host_adamw = pinned_array<AdamWStep>(UPDATE_GROUPS);
+    m->host_stop = pinned_array<int>(1);
     size_t groups = m->table.total / GROUP_FLOATS;
     uint8_t* host_groups = update_groups(&m->table);
     m->groups = device_array<uint8_t>(groups, "AdamW");
@@ -656,7 +658,7 @@ static void model_free(Model* m) {
     void* device[] = {m->params, m->grads, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->low_ema, m->acts, m->scratch,
                       m->images, m->facts, m->facts_coming, m->sums, m->adamw, m->groups,
                       m->grad_scale};
-    void* pinned[] = {m->facts_host, m->host_logits, m->host_losses, m->host_sums, m->host_adamw};
+    void* pinned[] = {m->facts_host, m->host_logits, m->host_losses, m->host_sums, m->host_adamw, m->host_stop};
     for (StepGraph& graph : m->gradients_graphs) { forget_graph(&graph); }
     forget_graph(&m->update_graph);
     for (void* p : device) { CUDA_CHECK(cudaFree(p)); }
@@ -1263,11 +1265,12 @@ static void model_update(Model* m, double lr, int64_t t) {
         m->host_adamw[group] = adamw_step((float)(rule.rate * lr), constants.beta1, constants.beta2,
                                           (float)rule.decay, t);
     }
+    *m->host_stop = stop_requested;
     repeat(m, &m->update_graph, [=] {
         copy(m->adamw, m->host_adamw, UPDATE_GROUPS * sizeof(AdamWStep), cudaMemcpyHostToDevice, m->stream);
         double* squares = m->owners.squares;
         granule_squares(squares + m->owners.own_squares.first, m->grads, m->tables.granules, m->tables.own, m->stream);
-        if (ranks.size > 1) { owners_tell(&m->owners, &m->sum, m->sums, m->stream); }
+        if (ranks.size > 1) { owners_tell(&m->owners, &m->sum, m->host_stop, m->sums, m->stream); }
         norm_and_scale(&m->sums->norm, m->grad_scale, squares, m->tables.order, m->tables.all, c->clip_grad, m->stream);
         adamw_update(m->params, m->exp_avg, m->exp_avg_sq, m->ema, m->low, m->grads, m->groups, m->tables.place,
                      m->owners.owned, constants, m->adamw, m->grad_scale, m->stream);

@@ -2,7 +2,7 @@
 // have counted.
 //
 //     add_left      right = left + right
-//     add_counts    the sums of A micro-batches, one after the other
+//     add_counts    the sums of A micro-batches, one after the other; the first signal that one of them tells of
 //
 // Bytes moved a gradient: 12.
 #pragma once
@@ -28,9 +28,14 @@ static inline void add_left(float* right, const float* left, size_t n, cudaStrea
 
 __global__ void add_counts_kernel(StepSums* sums, const MicroSums* counted, int A) {
     double loss = 0, hits = 0;
-    for (int i = 0; i < A; i++) { loss += counted[i].loss, hits += counted[i].hits; }
+    int stop = 0;
+    for (int i = 0; i < A; i++) {
+        loss += counted[i].loss, hits += counted[i].hits;
+        stop = stop ? stop : counted[i].stop;
+    }
     sums->loss = loss;
     sums->hits = hits;
+    sums->stop = stop;
 }
 
 // sums: of counted (A), in their order

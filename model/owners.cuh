@@ -5,7 +5,7 @@
 //     owners_await(&s, &d, segment, stream);       // in the forward: the segment's parameters are there
 //     owners_depart(&s, segment, stream);          // in the backward: the segment's gradients are
 //     wire_precedes(stream);                       // behind it
-//     owners_tell(&s, &sum, sums, stream);         // squares and counts are everybody's
+//     owners_tell(&s, &sum, stop, sums, stream);   // squares and counts are everybody's
 #pragma once
 #include "flat.cuh"
 #include "../kernels/adamw.cuh"
@@ -88,7 +88,9 @@ static inline void owners_depart(Owners* s, int segment, cudaStream_t stream) {
     flat_stream = stream;
 }
 
-static_assert(offsetof(StepSums, loss) == 0 && offsetof(StepSums, hits) == sizeof(double), "as MicroSums");
+static_assert(offsetof(StepSums, hits) == offsetof(MicroSums, hits) &&
+                  offsetof(StepSums, stop) == offsetof(MicroSums, stop) && offsetof(StepSums, norm) == sizeof(MicroSums),
+              "StepSums begin as MicroSums");
 
 // What the last micro-batch has counted: of one rank it stays in sums, and others are added there; else it goes where all
 // ranks will see it.
@@ -98,19 +100,15 @@ static inline void count_micro_batch(GradientSum* s, StepSums* sums, cudaStream_
     CUDA_CHECK(cudaMemsetAsync(sums, 0, sizeof(MicroSums), stream));
 }
 
-// sums: of all micro-batches of the step
-static inline void owners_tell(Owners* s, GradientSum* sum, StepSums* sums, cudaStream_t stream) {
-    int most = 2 * ranks.size, count = 0;
-    Message *out = alloc_array(Message, 2 * most, "messages"), *in = out + most;
-    size_t *squares = squares_bound(s), *counts = counts_bound(sum);
-    count += range_messages(s->squares, squares, out, in);
-    count += range_messages(sum->counted, counts, out + count, in + count);
+// stop: pinned, the signal that this rank has got; sums: of all micro-batches of the step
+static inline void owners_tell(Owners* s, GradientSum* sum, const int* stop, StepSums* sums, cudaStream_t stream) {
+    Message *out = alloc_array(Message, 4 * ranks.size, "messages"), *in = out + 2 * ranks.size;
+    int count = facts_messages(s, sum, out, in);
+    CUDA_CHECK(cudaMemcpyAsync(&gradient_sum_count(sum)->stop, stop, sizeof *stop, cudaMemcpyHostToDevice, stream));
     wait_on("the gradient norm", -1);
     wire_follows(stream);
     wire_exchange(out, count, in, count);
     add_counts(sums, sum->counted, sum->micro_batches, nccl.wire);
     wire_precedes(stream);
     free(out);
-    free(squares);
-    free(counts);
 }

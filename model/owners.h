@@ -399,16 +399,34 @@ static inline int* squares_order(const Owners* s) {
     return order;
 }
 
-// The norm of the gradients: what everybody has of the squares comes to all, who add them as the granules lie.
-static inline double owners_norm(Owners* s) {
-    size_t *bound = squares_bound(s), count = count_granules(s);
+// The messages by which each tells all others its squares, and what its micro-batches have counted; there is room for 2 R
+// of them either way. Returns how many they are.
+static inline int facts_messages(Owners* s, GradientSum* sum, Message* out, Message* in) {
+    size_t *squares = squares_bound(s), *counts = counts_bound(sum);
+    int count = range_messages(s->squares, squares, out, in);
+    count += range_messages(sum->counted, counts, out + count, in + count);
+    free(squares);
+    free(counts);
+    return count;
+}
+
+// Squares and counts of all are here
+static inline void share_facts(Owners* s, GradientSum* sum) {
+    if (ranks.size == 1) { return; }
+    Message *out = alloc_array(Message, 4 * ranks.size, "messages"), *in = out + 2 * ranks.size;
+    int count = facts_messages(s, sum, out, in);
+    wait_on("the gradient norm", -1);
+    exchange(out, count, in, count);
+    free(out);
+}
+
+// The norm of the gradients: the squares are added as the granules lie.
+static inline double owners_norm(const Owners* s) {
+    size_t count = count_granules(s);
     int* order = squares_order(s);
     double* in_order = alloc_array(double, count, "the gradient norm");
-    wait_on("the gradient norm", -1);
-    gather_ranges(s->squares, bound);
     for (size_t i = 0; i < count; i++) { in_order[i] = s->squares[order[i]]; }
     double norm = norm_of_granules(in_order, count);
-    free(bound);
     free(order);
     free(in_order);
     return norm;

@@ -183,14 +183,13 @@ static inline void watchdog_at(int64_t step) {
     if (done && !watchdog.settled) { watchdog.longest = 0; }
     watchdog.settled = done;
     watchdog.step = step;
-    watchdog.writes = false;
     pthread_mutex_unlock(&watchdog.lock);
 }
 
-// From here to the next step the others wait for rank 0's files, which would be lost with it.
-static inline void watchdog_writes(void) {
+// What the others say: while rank 0 writes they wait for its files, which would be lost with it.
+static inline void watchdog_writes(bool writes) {
     pthread_mutex_lock(&watchdog.lock);
-    watchdog.writes = true;
+    watchdog.writes = writes;
     pthread_mutex_unlock(&watchdog.lock);
 }
 

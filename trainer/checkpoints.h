@@ -33,9 +33,11 @@ static void save_buffers(Trainer* t, const char* name, const TensorBuffer* buffe
                          const Metadata* metadata) {
     char path[PATH_SIZE];
     Error err;
-    watchdog_writes();
-    for (int i = 0; i < count && !ranks_lead(); i++) { model_fetch(&t->model, buffers[i].flat); }
-    if (!ranks_lead()) { return; }
+    if (!ranks_lead()) {
+        watchdog_writes(true);
+        for (int i = 0; i < count; i++) { model_fetch(&t->model, buffers[i].flat); }
+        return;
+    }
     output_path(t, name, path);
     FlatReader reader = {fetch_for_file, &t->model};
     if (!checkpoint_save(path, t->model.tensors, t->model.tensor_count, buffers, count, reader, metadata, &err)) {

@@ -3,7 +3,11 @@
 #include "../runtime/random.h"
 #include "trainer.h"
 
-typedef struct { double loss, grad_norm, lr; int64_t hits, images; } StepResult;
+typedef struct {
+    double loss, grad_norm, lr;
+    int64_t hits, images;
+    int stop; // the signal to one of several ranks, of which all know now; 0: none
+} StepResult;
 
 static const Batch* next_batch(Trainer* t) {
     if (!t->model.config.overfit_batch) { return loader_next(&t->train_loader); }
@@ -44,6 +48,7 @@ static StepResult step_counted(Trainer* t, StepResult result) {
     result.loss = sums.loss / (double)result.images;
     result.grad_norm = sums.norm;
     result.hits = (int64_t)sums.hits;
+    result.stop = sums.stop;
     if (!step_finite(&result)) { return result; }
     t->step++;
     running_add(&t->loss, result.loss);

@@ -99,13 +99,8 @@ static void print_result(const Trainer* t) {
     printf("\n");
 }
 
-// Before each step: the signal that has come to one of the ranks; 0: none has
-static int agree_to_stop(const Trainer* t) {
-    wait_on("whether to go on", -1);
-    int stop = anybody(stop_requested);
-    watchdog_at(t->step + 1);
-    return stop;
-}
+// Between steps: the signal that ends the run; 0: none does. Of several ranks all obey what the last step has told all.
+static int signal_to_stop(const StepResult* last) { return ranks.size == 1 ? stop_requested : last->stop; }
 
 static int train(Trainer* t) {
     static Records records; // too large for a small stack
@@ -120,9 +115,11 @@ static int train(Trainer* t) {
     record_first_batch(t, &records);
     loader_seek(&t->train_loader, t->step * own_share(t->model.config.grad_accum_steps).count);
     Clock clock = clock_start(t);
-    int stop = 0; // the signal that all of them know of
-    while (t->step < t->total_steps && !(stop = agree_to_stop(t))) {
-        StepResult r = train_step(t);
+    StepResult r = {0};
+    while (t->step < t->total_steps && !signal_to_stop(&r)) {
+        watchdog_at(t->step + 1);
+        r = train_step(t);
+        watchdog_writes(false); // rank 0 took part: it has come from its files
         if (!step_finite(&r)) { stop_not_finite(t, &r); }
         after_step(t, &records, &r, &clock);
     }
@@ -133,7 +130,7 @@ static int train(Trainer* t) {
         if (ranks_lead()) { lock_note_stopped(t->output, t->step); }
         output_keep();
         printf("stopped at step %lld: go on with --resume %s\n", (long long)t->step, t->output);
-        return stop == SIGUSR1 ? EXIT_COME_AGAIN : EXIT_STOPPED;
+        return signal_to_stop(&r) == SIGUSR1 ? EXIT_COME_AGAIN : EXIT_STOPPED;
     }
     note_bad_images(t);
     printf("peak memory %.1f MB\n", peak_memory());

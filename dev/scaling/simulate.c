@@ -62,7 +62,7 @@ static StepTime step_model(const ParameterTable* table, const Buckets* buckets, 
             t.exchange += sum.within + sum.among;
         }
     }
-    t.step = later(time, among) + 2 * net.latency + work.update;
+    t.step = later(time, among) + net.latency + work.update;
     return t;
 }
 
@@ -185,9 +185,7 @@ static void simulated_step(Model* m, Work work) {
         simulated_backward(m, work);
     }
     owners_finish(&m->owners, m->grads);
-    size_t* bound = counts_bound(&m->sum);
-    gather_ranges(m->sum.counted, bound);
-    free(bound);
+    share_facts(&m->owners, &m->sum);
     owners_norm(&m->owners);
     usleep((useconds_t)(1e6 * work.update));
     owners_gather(&m->owners, m->params);

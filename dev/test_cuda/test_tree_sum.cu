@@ -18,15 +18,16 @@ static void test_add_left(size_t n) {
 static void test_add_counts(int A) {
     std::vector<MicroSums> counted(A);
     double loss = 0, hits = 0;
-    for (int i = 0; i < A; i++) { counted[i] = {pow(10, i * 7 % 17) / 3, (double)(i % 5)}; }
+    int stop = A > 3 ? 3 : 0; // the first that is told
+    for (int i = 0; i < A; i++) { counted[i] = {pow(10, i * 7 % 17) / 3, (double)(i % 5), i < 3 ? 0 : i}; }
     for (int i = 0; i < A; i++) { loss += counted[i].loss, hits += counted[i].hits; }
     DeviceArray<MicroSums> d_counted(counted);
-    DeviceArray<StepSums> d_sums({{7, 7, 5}});
+    DeviceArray<StepSums> d_sums({{7, 7, 7, 5}});
     StepSums got;
     add_counts(d_sums, d_counted, A, 0);
     CUDA_CHECK(cudaMemcpy(&got, d_sums, sizeof got, cudaMemcpyDeviceToHost));
-    CHECK(got.loss == loss && got.hits == hits && got.norm == 5, "of %d: %.17g, %g, %g, want %.17g, %g, 5", A, got.loss,
-          got.hits, got.norm, loss, hits);
+    CHECK(got.loss == loss && got.hits == hits && got.stop == stop && got.norm == 5,
+          "of %d: %.17g, %g, %d, %g, want %.17g, %g, %d, 5", A, got.loss, got.hits, got.stop, got.norm, loss, hits, stop);
 }
 
 int main(int argc, char** argv) {
