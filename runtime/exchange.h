@@ -94,15 +94,3 @@ static inline void lead_tells(void* data, size_t bytes) {
     if (ranks_lead()) { exchange(list, count, NULL, 0); } else { exchange(NULL, 0, &from_lead, 1); }
     free(list);
 }
-
-// What somebody says who does not say 0: the same for all
-static inline int anybody(int value) {
-    if (ranks.size == 1) { return value; }
-    int* all = alloc_array(int, ranks.size, "messages");
-    all[ranks.place] = value;
-    gather_all(all, sizeof *all);
-    value = 0;
-    for (int p = 0; p < ranks.size && !value; p++) { value = all[p]; }
-    free(all);
-    return value;
-}
