@@ -9,6 +9,8 @@
 #   DEBUG=1          compiles in a fraction of the time, for a debugger (-Og -g); objects go to build/debug
 #   NVCC=nvcc        CUDA_ARCH=sm_90        the GPU to compile for (dev/cuda_toolkit.mk)
 #   FUZZ_SECONDS=60  of make fuzz, for each target           FUZZ_CC=clang
+#   PYTHON=          of make check-*: one that has the packages; without it each check gets a virtual environment
+#   DATA= WORD=      of make check-onnx and check-timm: on what, and of which models
 #   EMU=plain|asan|race                  what train_katcu_emu looks for beside results (dev/cuda_on_cpu/README.md)
 #
 # -ffast-math (in -Ofast as well) must stay out: it compiles the checks for NaN away.
@@ -35,6 +37,9 @@ FUZZ_CC = clang
 FUZZ_SECONDS = 60
 PREFIX = /usr/local
 DESTDIR =
+PYTHON =
+DATA =
+WORD =
 
 SETTINGS = CC='$(CC)' ARCH='$(ARCH)' OPENMP='$(OPENMP)' BLAS='$(BLAS)' DNNL='$(DNNL)' CJSON='$(CJSON)' \
            ZLIB='$(ZLIB)' LIBCRYPTO='$(LIBCRYPTO)' JPEG='$(JPEG)' PNG='$(PNG)' ARCHIVE='$(ARCHIVE)' MPI='$(MPI)' NCCL='$(NCCL)' \
@@ -69,7 +74,7 @@ SAME_EVERYWHERE = $(SHELL_TESTS) $(RUN_TRAINER) \
     $(patsubst %,$(BUILD)/test_%,convert convert_folder convert_imagenet convert_index dataset fuzz_corpus log safetensors)
 
 .PHONY: help $(PROGRAMS) $(CUDA_PROGRAMS) install uninstall dist bench bench-layers bench-data bench-cuda test stress \
-        test-arithmetic test-asan step-bytes roofline networks test-folder test-mpich test-gpu-check clean
+        check-onnx check-timm check-tensorboard test-arithmetic test-asan step-bytes roofline networks test-folder test-mpich test-gpu-check clean
 .DELETE_ON_ERROR:
 
 help:
@@ -101,6 +106,9 @@ help:
 	@echo 'make -C dev/test_cuda emu trainer ranks   the CUDA kernels and trainer, run on the CPU, against the CPU'"'"'s'
 	@echo 'make -C dev/cuda_on_cpu test         what runs them there, with planted defects; dev/nccl_on_cpu: messages between several'
 	@echo 'make test-gpu-check                  scripts/gpu_check.sh with stand-ins for a GPU, and in tiny sizes on the CPU'
+	@echo 'make check-onnx     what is exported, in ONNX Runtime: 77 models, or those with WORD=swin in their flags'
+	@echo 'make check-timm     a run'"'"'s folder in timm, and back: DATA=datasets/cifar10, else fashion-mnist; WORD='
+	@echo 'make check-tensorboard  event files by TensorBoard'"'"'s own reader. These three fetch Python packages, each once'
 	@echo 'make fuzz           looks for inputs that crash what reads files and flags, FUZZ_SECONDS=60 each: needs clang'
 	@echo 'make fuzz-kds       one of them: $(FUZZ_TARGETS)'
 	@echo 'make install        programs, man page and completion for bash and zsh into $(DESTDIR)$(PREFIX); make uninstall'
@@ -331,6 +339,27 @@ test-reproduce.sh test-compare_runs.sh: $(BUILD)/compare_runs
 
 $(SHELL_TESTS:dev/test/test_%=test-%): test-%: dev/test/test_% $(BUILD)/train_kat $(BUILD)/convert_data
 	$(call RUN_TESTS,$<)
+
+# ---- Other programs' view of what the trainer writes: in Python, which nothing else needs. pip fetches each check's packages once.
+PACKAGES_onnx = numpy onnx onnxruntime safetensors
+PACKAGES_timm = timm
+PACKAGES_tensorboard = tensorboard 'setuptools<81'
+
+$(BUILD)/%-venv/complete: | $(CONFIG)
+	python3 -m venv '$(@D)' && '$(@D)/bin/pip' install -q $(PACKAGES_$*) && touch '$@'
+
+# $(call NEEDS_PYTHON,CHECK), $(call RUN_PYTHON,CHECK,script arguments...)
+NEEDS_PYTHON = train_kat $(if $(PYTHON),,$(BUILD)/$(1)-venv/complete)
+RUN_PYTHON = @$(if $(PYTHON),$(PYTHON),'$(BUILD)/$(1)-venv/bin/python') $(2)
+
+check-onnx: $(call NEEDS_PYTHON,onnx)
+	$(call RUN_PYTHON,onnx,dev/export/check_onnx.py '$(or $(DATA),procedural)' '$(WORD)')
+
+check-timm: $(call NEEDS_PYTHON,timm)
+	$(call RUN_PYTHON,timm,dev/export/check_timm.py '$(or $(DATA),datasets/fashion-mnist)' '$(WORD)')
+
+check-tensorboard: $(call NEEDS_PYTHON,tensorboard)
+	$(call RUN_PYTHON,tensorboard,dev/tensorboard/check_events.py)
 
 # -g1: lines, which reports name, without types and variables, which cost a third of the compiler's time. What
 # AddressSanitizer shows at the access (null, object-size), UBSan need not look for.

@@ -3,8 +3,8 @@
 metrics.csv must be there under its tag, in its order and to its digits, every histogram of a learned function at every
 evaluation, and the picture of the first batch.
 
-    python3 -m venv build/tensorboard-venv && build/tensorboard-venv/bin/pip install tensorboard 'setuptools<81'
-    build/tensorboard-venv/bin/python dev/tensorboard/check_events.py
+    make check-tensorboard                          or, with another Python that has tensorboard:
+    python3 dev/tensorboard/check_events.py
 
 Exit status 1 where something is off. Needs Python, which no program here does: it is no part of make test."""
 import csv, os, signal, subprocess, sys, tempfile, time
