@@ -12,9 +12,16 @@ data_packages=(dataset-fashion-mnist gnuplot-nox)
 
 is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
+# Fetching has a time limit, unpacking none: apt-get ended half way leaves a system that installs nothing more.
+apt_install() {
+    "${as_root[@]}" timeout 600 "${apt[@]}" install --download-only "$@" &&
+        "${as_root[@]}" "${apt[@]}" install --no-download "$@"
+} >/dev/null 2>&1
+
 install_missing() {
     local missing=() as_root=() package
-    local apt=(timeout 180 apt-get -q -y -o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o DPkg::Lock::Timeout=60)
+    local apt=(apt-get -q -y --no-install-recommends
+        -o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o DPkg::Lock::Timeout=60)
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
         echo "This is not Debian or Ubuntu: using what is installed."
         return
@@ -33,11 +40,10 @@ install_missing() {
     fi
     echo "Installing ${missing[*]}"
     as_root+=(env DEBIAN_FRONTEND=noninteractive)
-    "${as_root[@]}" "${apt[@]}" update >/dev/null 2>&1
-    if ! "${as_root[@]}" "${apt[@]}" install --no-install-recommends "${missing[@]}" >/dev/null 2>&1; then
-        for package in "${missing[@]}"; do # one that this release lacks must not keep the others out
-            "${as_root[@]}" "${apt[@]}" install --no-install-recommends "$package" >/dev/null 2>&1
-        done
+    "${as_root[@]}" timeout 180 "${apt[@]}" update >/dev/null 2>&1
+    if ! apt_install "${missing[@]}"; then
+        # one that this release lacks must not keep the others out
+        for package in "${missing[@]}"; do apt_install "$package"; done
     fi
     for package in "${missing[@]}"; do
         is_installed "$package" || echo "Could not install $package: going on without it."
