@@ -22,9 +22,11 @@ ACTIVATION_FUNCTION float fast_exp2(float x) { // 2 ulp; 0 for x < -126
 #endif
 }
 ACTIVATION_FUNCTION float fast_bell(float x) { return fast_exp2(-0.72134752f * x * x); } // e^(-x²/2)
+ACTIVATION_FUNCTION float fast_bell_within(float x) { return fast_bell(x); } // right for |x| <= 13.19
 
 #else
 #include "vector_math.h"
+#include <stdbool.h>
 #define ACTIVATION_FUNCTION ALWAYS_INLINE
 
 ACTIVATION_FUNCTION float fast_exp(float x) { return vm_exp(x); }
@@ -32,6 +34,7 @@ ACTIVATION_FUNCTION float fast_quotient(float x, float y) { return x / y; }
 ACTIVATION_FUNCTION float fast_reciprocal(float x) { return 1 / x; }
 ACTIVATION_FUNCTION float positive_part(float x) { return x < 0 ? 0 : x; }
 ACTIVATION_FUNCTION float fast_bell(float x) { return vm_exp_negative(-0.5f * x * x); }
+ACTIVATION_FUNCTION float fast_bell_within(float x) { return vm_exp_within(-0.5f * x * x); }
 #endif
 
 // gelu(x) = x Φ(x), Φ(x) = (1 + erf(x/√2)) / 2: the exact form (Hendrycks & Gimpel, arXiv 1606.08415);
@@ -40,15 +43,19 @@ ACTIVATION_FUNCTION float fast_bell(float x) { return vm_exp_negative(-0.5f * x 
 // times a polynomial in 1 / (1 + c |x|) is right to 7.5e-8 (Abramowitz & Stegun 26.2.17), and shares √2π φ(x) = e^(-x²/2)
 // with the slope. The coefficients are theirs / √2π.
 typedef struct { float tail, bell; } Normal; // Φ(-|x|), √2π φ(x)
-ACTIVATION_FUNCTION Normal normal_of(float x) {
-    float t = fast_reciprocal(1 + 0.2316419f * fabsf(x)), bell = fast_bell(x);
+ACTIVATION_FUNCTION Normal normal_of(float x, bool within) { // within: right for |x| <= 13.19 alone
+    float t = fast_reciprocal(1 + 0.2316419f * fabsf(x)), bell = within ? fast_bell_within(x) : fast_bell(x);
     float tail = t * (0.127414796f + t * (-0.142248368f + t * (0.710706871f + t * (-0.726576013f
                  + t * 0.530702714f)))) * bell;
     return (Normal){tail, bell};
 }
-ACTIVATION_FUNCTION float gelu_value(float x) { return positive_part(x) - fabsf(x) * normal_of(x).tail; }
+// Beyond |x| = 13.19, where a float cannot hold the tail, it is max(x, 0), which is right at infinity as well.
+ACTIVATION_FUNCTION float gelu_value(float x) {
+    float part = positive_part(x), value = part - fabsf(x) * normal_of(x, true).tail;
+    return fabsf(x) > 13.19f ? part : value;
+}
 ACTIVATION_FUNCTION float gelu_slope(float x) {
-    Normal n = normal_of(x);
+    Normal n = normal_of(x, false);
     return 0.39894228f * x * n.bell + (x < 0 ? n.tail : 1 - n.tail);
 }
 

@@ -50,10 +50,16 @@ ALWAYS_INLINE float vm_exp(float x) {
     return p * vm_power_of_two(half) * vm_power_of_two(n - half);
 }
 
-// The same for x <= 0 (and up to 80) with 0 for what is below e^-87, at two thirds of the cost
-ALWAYS_INLINE float vm_exp_negative(float x) {
+// The same for -87 <= x <= 80, at two thirds of the cost. Of other x some number, infinity or NaN
+ALWAYS_INLINE float vm_exp_within(float x) {
     int32_t n;
-    float p = vm_exp_rest(x, &n), result = p * vm_power_of_two(n);
+    float p = vm_exp_rest(x, &n);
+    return p * vm_power_of_two(n);
+}
+
+// The same for x <= 0 (and up to 80), with 0 for what is below e^-87
+ALWAYS_INLINE float vm_exp_negative(float x) {
+    float result = vm_exp_within(x);
     return x < -87.0f ? 0 : result;
 }
 

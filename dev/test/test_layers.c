@@ -31,10 +31,11 @@ static void check_activation(ActivationKind kind) {
     activation_backward(dout, dout, inp, kind, n);
     CHECK(!memcmp(dinp, dout, n * sizeof *dout), "d%s in place", name);
     CHECK(guards_intact(out, n) && guards_intact(dinp, n), "%s: sentinels", name);
-    float special[] = {0, -0.0f, 100, -100, NAN}, y[5];
-    activation_forward(y, special, kind, 5);
+    float special[] = {0, -0.0f, 100, -100, NAN, INFINITY}, y[6];
+    activation_forward(y, special, kind, 6);
     for (int i = 0; i < 4; i++) { CHECK_NEAR(y[i], plain_activation(kind, special[i]), 1e-5, name); }
     CHECK(isnan(y[4]), "%s of a NaN is %g", name, y[4]);
+    CHECK(y[5] == INFINITY, "%s of infinity is %g", name, y[5]);
     free(inp); free(dout); free(out); free(dinp); free(want); free(dwant);
 }
 

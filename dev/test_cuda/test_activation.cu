@@ -51,19 +51,19 @@ template <class T> static void test_storage() {
     }
 }
 
-// Far out values and slopes are the CPU's, and a NaN stays one
+// Far out values and slopes are the CPU's, and a NaN stays one, as infinity does
 static void test_ends() {
-    Floats x = {-200, 200, -20, 20, NAN}, ones(5, 1.0f), y(5), slope(5);
-    Device<float> d_x(x), d_ones(ones), out(5), dbias(Floats(5)), scratch(activation_scratch(1, 5));
+    Floats x = {-200, 200, -20, 20, NAN, INFINITY}, ones(6, 1.0f), y(6), slope(6);
+    Device<float> d_x(x), d_ones(ones), out(6), dbias(Floats(6)), scratch(activation_scratch(1, 6));
     for (int i = 0; i < ACTIVATION_COUNT; i++) {
         ActivationKind kind = (ActivationKind)i;
-        cpu.activation_forward(y.data(), x.data(), kind, 5);
-        cpu.activation_backward(slope.data(), ones.data(), x.data(), kind, 5);
-        activation_forward<float>(out, d_x, kind, 5, 0);
+        cpu.activation_forward(y.data(), x.data(), kind, 6);
+        cpu.activation_backward(slope.data(), ones.data(), x.data(), kind, 6);
+        activation_forward<float>(out, d_x, kind, 6, 0);
         Floats got = out.host();
         for (int k = 0; k < 4; k++) { CHECK_NEAR(got[k], y[k], 1e-7 * (1 + fabs(y[k])), names[kind]); }
-        CHECK(isnan(got[4]), "%s of a NaN", names[kind]);
-        activation_backward<float>(out, dbias, d_ones, d_x, kind, scratch, 1, 5, 0);
+        CHECK(isnan(got[4]) && got[5] == INFINITY, "%s of a NaN, of infinity: %g", names[kind], got[5]);
+        activation_backward<float>(out, dbias, d_ones, d_x, kind, scratch, 1, 6, 0);
         got = out.host();
         for (int k = 0; k < 4; k++) { CHECK_NEAR(got[k], slope[k], 1e-6, names[kind]); }
         CHECK(isnan(got[4]) == isnan(slope[4]), "the slope of %s at a NaN", names[kind]);
