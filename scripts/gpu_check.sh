@@ -12,6 +12,8 @@
 #   memcheck, synccheck, racecheck    compute-sanitizer on the kernels' tests and on steps of the trainer
 #   bench-tiny, bench-base, bench-small   training steps of ViT, KAT, KArAt and both, the operations of a step against
 #                their floors, and what the GPU can do (dev/bench/bench_cuda.cu)
+#   products     steps with the products that cublasLt proposes, and with the quickest (--tune-products); runs that go on
+#                with these: the same bits
 #   batches      Tiny at other batch sizes, and where a step's time goes
 #   torch        PyTorch (dev/bench/torch_gpu.py)
 #   again        bench-tiny once more: whether the GPU is what it was
@@ -53,10 +55,10 @@ for file in report session machine build checks measure; do . "dev/gpu_check/$fi
 
 # a part, and the seconds that it needs at least and gets at most
 parts=("smoke 20 60" "kernels 20 60" "shapes 30 90" "memcheck 20 50" "synccheck 15 30" "racecheck 15 40"
-       "bench-tiny 20 45" "bench-base 25 60" "bench-small 20 45" "batches 15 40" "torch 60 200" "again 12 30"
-       "trainer 60 150" "counters 20 60")
+       "bench-tiny 20 45" "bench-base 25 60" "bench-small 20 45" "products 20 60" "batches 15 40" "torch 60 200"
+       "again 12 30" "trainer 60 150" "counters 20 60")
 if [ $emulated = yes ]; then
-    parts=("smoke 5 300" "kernels 5 300" "shapes 5 300" "bench-tiny 5 400" "torch 5 400" "again 5 300")
+    parts=("smoke 5 300" "kernels 5 300" "shapes 5 300" "bench-tiny 5 400" "products 5 300" "torch 5 400" "again 5 300")
 fi
 
 do_part() {

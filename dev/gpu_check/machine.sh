@@ -77,6 +77,7 @@ real_sizes() {
     tests=$(cd dev/test_cuda && echo test_*.cu | sed 's/\.cu//g')
     smoke=(--image-size 224 --patch 16 --precision bf16 --batch-size 256 --classes 1000)
     shapes=(--image-size 224 --patch 16 --batch-size 4) shape_models=(vit-tiny kat-tiny-g3b vit-base) classes=(10 1000)
+    product_models=$'vit-tiny 256\nvit-base 64'
     bench_flags=() torch_flags=(--device cuda) orders="first second"
 }
 
@@ -91,5 +92,6 @@ emulate() {
     device="emulation on the CPU" tests=test_rational programs=$work/programs
     smoke=(--dim 24 --depth 1 --image-size 16 --batch-size 4)
     shapes=(--dim 24 --depth 1 --image-size 16 --batch-size 4) shape_models=(vit-mini kat-mini-g3b) classes=(12)
+    product_models="vit-mini 4"
     bench_flags=(--small --rounds 2) torch_flags=(--device cpu --small --sizes tiny --rounds 2) orders="forward reverse"
 }

@@ -3,6 +3,44 @@
 
 bench() { "$programs/bench_cuda" "$1" "${@:2}" "${bench_flags[@]}" --json "$rows"; }
 
+# Steps with the products that cublasLt proposes, and with the quickest of what it offers, timed when each comes up
+products() {
+    local model batch same choices failed=0
+    while read -r model batch; do
+        if ! short_run "$model" --model "$model" --batch-size "$batch" >"$work/run.log" 2>&1 ||
+            ! short_run timed --model "$model" --batch-size "$batch" --tune-products on >"$work/run.log" 2>&1; then
+            tail -n 5 "$work/run.log"
+            row products name "$model" batch "$batch" runs no
+            failed=1
+            continue
+        fi
+        choices=$(($(wc -l <"$work/timed/products.txt") - 1)) # behind the line that names the device
+        same=$(choices_are_taken "$choices")
+        row products name "$model" batch "$batch" runs yes images_s "$(images_per_second "$work/$model")" \
+            images_s_timed "$(images_per_second "$work/timed")" products "$choices" same_bits "$same"
+        echo "$model $batch: $(images_per_second "$work/$model") images/s, with $choices timed products" \
+            "$(images_per_second "$work/timed"); the same bits in two runs that go on with them: $same"
+        if [ "$same" = no ]; then
+            tail -n 5 "$work/run.log"
+            failed=1
+        fi
+    done <<<"$product_models"
+    return $failed
+}
+
+# choices_are_taken COUNT: yes or no; ? where the trainer reads no weights
+choices_are_taken() {
+    local run
+    for run in 1 2; do
+        rm -rf "$work/on-$run"
+        if ! gpu_trainer --resume "$work/timed" --steps 25 --output "$work/on-$run" >"$work/run.log" 2>&1; then
+            if grep -q "without cJSON" "$work/run.log"; then echo '?'; else echo no; fi
+            return
+        fi
+    done
+    grep -q "($1 are there)" "$work/run.log" && cmp -s "$work"/on-{1,2}/last.safetensors && echo yes || echo no
+}
+
 batches() {
     local batch
     for batch in 64 128 32 512; do

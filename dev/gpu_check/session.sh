@@ -17,7 +17,7 @@ end_session() {
 # What a part has to know, arrays too
 write_settings() {
     declare -p work json rows log verdicts device emulated programs arch python tests smoke shapes shape_models classes \
-        bench_flags torch_flags orders >"$work/settings"
+        product_models bench_flags torch_flags orders >"$work/settings"
 }
 
 # run_part NAME SECONDS: the part's function prints its reason last, and returns 77, where it has nothing to do
@@ -42,7 +42,7 @@ run_part() {
     *) words="FAILED: $(last_words)" ;;
     esac
     case $name:$words in
-    smoke:* | shapes:* | bench-*:* | batches:* | torch:* | again:* | counters:*) cat "$work/part.log" ;;
+    smoke:* | shapes:* | bench-*:* | products:* | batches:* | torch:* | again:* | counters:*) cat "$work/part.log" ;;
     *FAILED*) tail -n 25 "$work/part.log" ;;
     esac
     verdict "$name" "$words" $((SECONDS - start))

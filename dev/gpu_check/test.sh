@@ -21,7 +21,7 @@ check() { # check SENTENCE COMMAND...: the command must succeed
     fi
 }
 
-# ---- Stand-ins. PAUSE: seconds that each of them takes
+# ---- Stand-ins. PAUSE: seconds that each of them takes; OTHER_BITS: a run that goes on ends with other weights each time
 
 stand_in() { # stand_in FILE: the script comes from standard input
     { echo '#!/usr/bin/env bash'; cat; } >"$1"
@@ -61,7 +61,13 @@ stand_in "$programs/train_katcu" <<'END'
 sleep "${PAUSE:-0}"
 while [ $# -gt 0 ]; do
     case $1 in
-    --output) mkdir -p "$2"; echo ",,,,,,,,1234.5" >"$2/metrics.csv"; echo weights >"$2/last.safetensors" ;;
+    --output)
+        mkdir -p "$2"
+        echo ",,,,,,,,1234.5" >"$2/metrics.csv"
+        printf 'device\nshape\nshape\n' >"$2/products.txt"
+        echo "weights ${others:-}" >"$2/last.safetensors"
+        ;;
+    --resume) echo "products   timed (2 are there)" && others=${OTHER_BITS:+$$} ;;
     --dump-state) echo dump >"$2" ;;
     esac
     shift
@@ -105,7 +111,7 @@ valid_json() {
 # ---- A whole run
 
 check "a run in which one part fails ends with 1" status 1 gpu_check
-for part in smoke kernels shapes memcheck synccheck racecheck bench-{tiny,base,small} batches torch again counters; do
+for part in smoke kernels shapes {mem,sync,race}check bench-{tiny,base,small} products batches torch again counters; do
     check "$part is ok" grep -q "^-- $part  *ok" "$report.out"
 done
 check "the trainer's comparison, of stand-ins, fails" \
@@ -114,12 +120,16 @@ check "the report is JSON" valid_json "$report.json"
 check "the report is finished" grep -q '"finished": true' "$report.json"
 check "smoke's rate" \
     grep -q '"part": "smoke", "name": "kat-tiny-g3b", "runs": "yes", "images_s": 1234.5.*"same_bits": "yes"' "$report.json"
+check "rates by timed products" grep -q \
+    '"vit-base", "batch": 64, .*"images_s": 1234.5, "images_s_timed": 1234.5, "products": 2, "same_bits": "yes"' "$report.json"
 check "six shapes in three precisions" test "$(grep -c '"part": "shapes".*"tensor": "grad.x"' "$report.json")" = 18
 kernels=$(echo dev/test_cuda/test_*.cu | wc -w)
 check "every kernel's verdict" test "$(grep -c '"part": "kernels", "name"' "$report.json")" = "$kernels"
 check "a kernel's counters" grep -q '"kernel": "x_kernel(float \*, int)", "metric": "ns", "value": 1250.5' "$report.json"
 check "nothing is missing" status 1 grep -q ^missing "$report.out"
-check "the sum" says "13 passed, 1 failed"
+check "the sum" says "14 passed, 1 failed"
+OTHER_BITS=1 check "runs that go on with timed products to other bits" status 1 gpu_check --only products
+check "fail" grep -q '^-- products  *FAILED' "$report.out"
 
 # ---- What is finished is on disk, whatever happens
 
@@ -168,7 +178,7 @@ sleep 300
 END
 overrun() ( # a part that does not end, and what it has started
     script=$PWD/scripts/gpu_check.sh json=$work_of_test/part.json work=$work_of_test
-    emulated=no minutes=1 programs="" arch="" python="" tests="" smoke=() shapes=() shape_models=() classes=() bench_flags=() torch_flags=() orders=""
+    emulated=no minutes=1 programs="" arch="" python="" tests="" smoke=() shapes=() shape_models=() classes=() product_models="" bench_flags=() torch_flags=() orders=""
     . dev/gpu_check/report.sh
     . dev/gpu_check/session.sh
     PATH=$bin:$PATH
