@@ -36,7 +36,6 @@ static inline void dataset_take(Dataset* d, int n) {
     d->count = n;
 }
 
-// What is at where/train.index, if anything is, or at where.train.kds
 typedef struct {
     const char *train, *test; // endings of the paths of both splits
     bool (*load)(Dataset*, const char* path, Error* err);
@@ -44,26 +43,49 @@ typedef struct {
 static const DatasetForm in_memory = {".train.kds", ".test.kds", dataset_load};
 static const DatasetForm in_shards = {"/train.index", "/val.index", shards_load};
 
+typedef struct { char train[PATH_MAX], test[PATH_MAX]; } SplitPaths;
+
+static inline SplitPaths split_paths(const char* where, const DatasetForm* form) {
+    SplitPaths p;
+    snprintf(p.train, PATH_MAX, "%s%s", where, form->train);
+    snprintf(p.test, PATH_MAX, "%s%s", where, form->test);
+    return p;
+}
+
+static inline bool find_splits(SplitPaths* p, const DatasetForm** form, const char* where, bool test_suffices, Error* err) {
+    *form = &in_shards;
+    *p = split_paths(where, *form);
+    if (!path_exists(p->train) && !path_exists(p->test)) {
+        *form = &in_memory;
+        *p = split_paths(where, *form);
+    }
+    if (path_exists(p->train)) { return true; }
+    bool alone = path_exists(p->test);
+    if (alone && test_suffices) { strcpy(p->train, p->test); }
+    if (alone && !test_suffices && *form == &in_shards) {
+        return set_error(err, "%s has val.index alone, which is enough for --eval: training needs train.index beside it",
+                         where);
+    }
+    return alone || !explain_data_path(where, err);
+}
+
 // `where` is "procedural", or the path of a data set without its ending: DIR/NAME for DIR/NAME.train.kds and
-// DIR/NAME.test.kds, DIR for the shards of DIR/train.index and DIR/val.index. What can be read at once is: later changes of
-// the working directory do not matter.
-static inline bool dataset_open(Dataset* train, Dataset* test, const char* where, Error* err) {
+// DIR/NAME.test.kds, DIR for the shards of DIR/train.index and DIR/val.index. test_suffices: where the test split is alone,
+// both are that. What can be read at once is: later changes of the working directory do not matter.
+static inline bool dataset_open(Dataset* train, Dataset* test, const char* where, bool test_suffices, Error* err) {
+    SplitPaths p;
+    const DatasetForm* form;
     if (strcmp(where, "procedural") == 0) { return dataset_procedural(train, test, err); }
     *train = *test = (Dataset){0};
-    char train_path[PATH_MAX], test_path[PATH_MAX];
     if (strlen(where) + 16 > PATH_MAX) {
         return set_error(err, "the path %.100s... is too long: choose a shorter one", where);
     }
-    snprintf(train_path, sizeof train_path, "%s%s", where, in_shards.train);
-    const DatasetForm* form = path_exists(train_path) ? &in_shards : &in_memory;
-    snprintf(train_path, sizeof train_path, "%s%s", where, form->train);
-    snprintf(test_path, sizeof test_path, "%s%s", where, form->test);
-    if (!path_exists(train_path) && explain_data_path(where, err)) { return false; }
-    if (!form->load(train, train_path, err) || !form->load(test, test_path, err)) {
+    if (!find_splits(&p, &form, where, test_suffices, err)) { return false; }
+    if (!form->load(train, p.train, err) || !form->load(test, p.test, err)) {
         dataset_free(train);
         return false;
     }
-    if (!splits_agree(train, test, train_path, test_path, err)) {
+    if (!splits_agree(train, test, p.train, p.test, err)) {
         dataset_free(train);
         dataset_free(test);
         return false;

@@ -32,8 +32,10 @@ static void note_batch(const Trainer* t) {
 
 // What the run reads
 RUNS_ONCE static void print_data(const Trainer* t) {
-    printf("data       %s: %d training and %d test images, %d classes", t->model.config.data, t->train.count, t->test.count,
-           t->train.classes);
+    const Config* c = &t->model.config;
+    printf("data       %s: ", c->data);
+    if (!*c->eval) { printf("%d training and ", t->train.count); }
+    printf("%d test images, %d classes", t->test.count, t->test.classes);
     const ShardIndexHeader* h = t->train.shards ? t->train.shards->header : NULL;
     if (h && h->side) { printf("; encoded, shorter side at most %u, by %s", h->side, h->encoder); }
     if (h && !h->side) { printf("; encoded, as they came"); }

@@ -53,7 +53,7 @@ typedef struct {
 
 RUNS_ONCE static void load_data(Trainer* t, const Config* c) {
     Error err;
-    if (!dataset_open(&t->train, &t->test, c->data, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
+    if (!dataset_open(&t->train, &t->test, c->data, *c->eval, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     if (c->train_images && c->train_images < t->train.count) { dataset_take(&t->train, c->train_images); }
     if (c->test_images && c->test_images < t->test.count) { dataset_take(&t->test, c->test_images); }
     t->room_to_keep = (int64_t)(1e9 * c->cache_gb);

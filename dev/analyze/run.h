@@ -255,7 +255,7 @@ static bool run_data(Run* r, Error* err) {
     if (r->has_data && c->test_images == wanted) { return true; }
     run_release_data(r);
     c->test_images = wanted;
-    if (!dataset_open(&t->train, &t->test, c->data, err)) { return false; }
+    if (!dataset_open(&t->train, &t->test, c->data, true, err)) { return false; }
     if (c->train_images && c->train_images < t->train.count) { dataset_take(&t->train, c->train_images); }
     if (c->test_images && c->test_images < t->test.count) { dataset_take(&t->test, c->test_images); }
     if (t->test.classes > c->classes) {

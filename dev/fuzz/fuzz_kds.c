@@ -53,7 +53,7 @@ static void fuzz_kds(const uint8_t* bytes, size_t size) {
     open_test_folder();
     write_file(in_folder("x.train.kds"), bytes, end);
     write_file(in_folder("x.test.kds"), end < size ? bytes + end : bytes, end < size ? size - end : size);
-    if (dataset_open(&train, &test, in_folder("x"), &err)) {
+    if (dataset_open(&train, &test, in_folder("x"), false, &err)) {
         free(dataset_class_text(&train, train.class_names));
         fuzz_batches(&train, &test);
         dataset_free(&train);

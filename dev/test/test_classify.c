@@ -33,7 +33,7 @@ static void make_files(void) {
     change_index(in_folder("train.index"), name_classes);
     change_index(in_folder("val.index"), name_classes);
     mkdir(in_folder("photos"), 0777);
-    if (!dataset_open(&train, &test, test_folder, &err)) { fail(1, "%s", err.text); }
+    if (!dataset_open(&train, &test, test_folder, false, &err)) { fail(1, "%s", err.text); }
     for (int i = 0; i < IMAGES; i++) {
         uint8_t* bytes = malloc(test.shards->records[i].bytes);
         if (!shard_record_read(&test, i, bytes, &err)) { fail(1, "%s", err.text); }
@@ -53,7 +53,7 @@ static void test_pixels(int image_size, float crop_pct, Interpolation interpolat
     PhotoReader reader;
     Error err;
     char path[600];
-    if (!dataset_open(&train, &test, test_folder, &err)) { fail(1, "%s", err.text); }
+    if (!dataset_open(&train, &test, test_folder, false, &err)) { fail(1, "%s", err.text); }
     LoaderConfig config = loader_defaults(&test, 5, image_size, false, 1);
     config.crop_pct = crop_pct;
     config.eval_interpolation = interpolation;

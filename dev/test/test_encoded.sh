@@ -39,6 +39,12 @@ mv "$work/set" "$work/moved"
 check "the set is not there any more" says 1 "$work/set" --resume "$work/half" --steps 12
 check "goes on where the set is now" says 0 "best top-1" --resume "$work/half" --steps 12 --data "$work/moved"
 check "evaluation" says 0 "4 images" --eval "$work/first/best.safetensors" --data "$work/moved"
+result=$(grep top-1 "$work/says.log")
+mkdir "$work/val" && cp "$work"/moved/val* "$work/val"
+check "of validation images that are alone" says 0 "$result" --eval "$work/first/best.safetensors" --data "$work/val"
+check "they are all that is told of" grep -q "^data .*: 4 test images, 2 classes; encoded" "$work/says.log"
+check "no training on them" says 1 "has val.index alone, which is enough for --eval: training needs train.index beside it" \
+    "${run[@]}" --data "$work/val"
 check "a part of the images" says 0 "6 training and 2 test images" "${run[@]}" --data "$work/moved" --train-images 6 \
     --test-images 2 --steps 1 --output "$work/part"
 check "a padded crop is refused" says 2 "of one size" "${run[@]}" --data "$work/moved" --rrc off --crop-padding 2

@@ -547,7 +547,7 @@ static void test_working_directory(void) {
     char before[1024];
     if (!getcwd(before, sizeof before) || chdir(test_folder) != 0) { perror("chdir"); exit(1); }
     CHECK(dataset_save(&d, "here.train.kds", &err) && dataset_save(&d, "here.test.kds", &err), "%s", err.text);
-    if (CHECK(dataset_open(&train, &test, "./here", &err), "%s", err.text)) {
+    if (CHECK(dataset_open(&train, &test, "./here", false, &err), "%s", err.text)) {
         LoaderConfig c = everything_on(&d, 10, 16);
         Loader l, again;
         open_loader(&l, &train, &c);

@@ -17,7 +17,7 @@ static void make_set(void) {
 
 static void open_set(void) {
     Error err = {""};
-    if (!CHECK(dataset_open(&train, &val, test_folder, &err), "%s", err.text)) { exit(1); }
+    if (!CHECK(dataset_open(&train, &val, test_folder, false, &err), "%s", err.text)) { exit(1); }
 }
 
 static void close_set(void) {
@@ -231,7 +231,7 @@ static void test_checksum_of_record(void) {
 
 static void expect_refusal(const char* what, const char* sentence) {
     Error err = {""};
-    CHECK(!dataset_open(&train, &val, test_folder, &err), "%s is accepted", what);
+    CHECK(!dataset_open(&train, &val, test_folder, false, &err), "%s is accepted", what);
     CHECK(strstr(err.text, sentence), "%s: %s", what, err.text);
 }
 
