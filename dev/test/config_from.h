@@ -1,14 +1,18 @@
-// A configuration as the command line would have it. To be included behind model/settings.h
+// A configuration as the command line would have it, from flags in one string. To be included behind model/settings.h
 #pragma once
 
-static Config config_from(const char* flags) {
+static bool parse_flags(Config* c, const char* flags, Error* err) {
     static char words[4096];
-    char* argv[64] = {(char*)"test"};
+    char* argv[128] = {(char*)"test"};
     int argc = 1;
-    Config c;
-    Error err;
     snprintf(words, sizeof words, "%s", flags);
     for (char* word = strtok(words, " "); word; word = strtok(NULL, " ")) { argv[argc++] = word; }
-    if (!config_parse(&c, NULL, argc, argv, &err)) { fail(EXIT_USAGE, "%s: %s", flags, err.text); }
+    return config_parse(c, NULL, argc, argv, err);
+}
+
+static Config config_from(const char* flags) {
+    Config c;
+    Error err;
+    if (!parse_flags(&c, flags, &err)) { fail(EXIT_USAGE, "%s: %s", flags, err.text); }
     return c;
 }

@@ -1,23 +1,7 @@
 // What tests of the whole model share, behind train_vit.c: models from flags, and batches of noise.
 #pragma once
 #include "kernel_test.h"
-
-// A configuration from flags in one string
-static bool parse_flags(Config* c, const char* flags, Error* err) {
-    static char words[4096];
-    char* argv[128] = {"test"};
-    int argc = 1;
-    snprintf(words, sizeof words, "%s", flags);
-    for (char* word = strtok(words, " "); word; word = strtok(NULL, " ")) { argv[argc++] = word; }
-    return config_parse(c, NULL, argc, argv, err);
-}
-
-static Config config_from(const char* flags) {
-    Config c;
-    Error err;
-    if (!parse_flags(&c, flags, &err)) { fail(EXIT_USAGE, "%s: %s", flags, err.text); }
-    return c;
-}
+#include "config_from.h"
 
 static void plan_model(Model* m, const char* flags, int classes) {
     Config c = config_from(flags);

@@ -215,7 +215,7 @@ static void test_counts(void) {
             plan_model(&m, flags, classes[k]);
             CHECK(!want[k] || m.table.count == want[k], "%s with %d classes has %zu parameters, not %zu", rows[i].model,
                   classes[k], m.table.count, want[k]);
-            parameter_table_free(&m.table);
+            model_free(&m);
         }
     }
 }
@@ -233,7 +233,7 @@ static void test_decay(const char* flags, int decayed, int all) {
     }
     CHECK(count == decayed && tensor_count(&m.table) == all, "%s: %d of %d tensors decay, not %d of %d", flags, count,
           tensor_count(&m.table), decayed, all);
-    parameter_table_free(&m.table);
+    model_free(&m);
 }
 
 // ---- How GPSA starts: heads look at the four patches, or nine, around their own, sharply; values as they are

@@ -90,7 +90,8 @@ static void test_directions(void) {
     double rest = rest_of(P, U, D, n, C);
     bool leading = rest > 0.5 * least && rest < 1.0001 * least;
     CHECK(leading, "what is left has the singular value %g, beside %g", rest, least);
-    free(P), free(Wk), free(U), free(s.flat);
+    free(P), free(Wk), free(U);
+    free_start(&s);
 }
 
 // out (n, n) = x (n, C) yᵀ
