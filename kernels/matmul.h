@@ -131,12 +131,12 @@ ALWAYS_INLINE void register_tile_from_memory(float* C, size_t ldc, int K, const 
                                              const float* b, float alpha, Addend add, Coming coming, TileShape s) {
     Vec sum[TILE_ROWS][2] = {0};
     int step = K / s.rows;
-    for (int r = 0; r < s.rows; r++, a += step * a_k, b += step * TILE_COLS) {
-        prefetch_written(C + r * ldc, s); // often for the first time; all rows at once would keep a and b waiting
-        register_sums(sum, step, a, a_row, a_k, b, b + VEC_LANES, coming, s);
+    for (int r = 0; r <= s.rows; r++, a += step * a_k, b += step * TILE_COLS) {
+        int count = r < s.rows ? step : K - step * s.rows; // one copy of register_sums, for the rest as well
+        if (r < s.rows) { prefetch_written(C + r * ldc, s); } // all rows at once would keep a and b waiting
+        register_sums(sum, count, a, a_row, a_k, b, b + VEC_LANES, coming, s);
         coming.at += coming.jump;
     }
-    register_sums(sum, K - step * s.rows, a, a_row, a_k, b, b + VEC_LANES, coming, s);
     store_sums(C, ldc, sum, alpha, add, s);
 }
 
@@ -268,30 +268,31 @@ static inline Coming block_coming(LeftBlock a, RightBlock b, int m, int n, int r
 // A tile of C, m rows down the block
 ALWAYS_INLINE void block_tile(float* C, int ldc, LeftBlock a, int m, int depth, const float* b, float alpha, Addend add,
                               Coming coming, TileShape s) {
-    if (a.packed) {
-        register_tile_from_memory(C, ldc, depth, a.panels + (size_t)m * depth, 1, TILE_ROWS, b, alpha, add, coming, s);
-    } else if (a.row == 1) {
-        register_tile_from_memory(C, ldc, depth, a.x + m, 1, a.step, b, alpha, add, coming, s);
+    if (a.packed || a.row == 1) { // a column of it lies side by side
+        const float* left = a.packed ? a.panels + (size_t)m * depth : a.x + m;
+        register_tile_from_memory(C, ldc, depth, left, 1, a.packed ? TILE_ROWS : a.step, b, alpha, add, coming, s);
     } else {
         register_tile_from_memory(C, ldc, depth, a.x + m * a.row, a.row, 1, b, alpha, add, coming, s);
     }
 }
 
-// Where a block of C ends, fewer rows or columns than a tile has: from panels that zeros fill
+// Where a block of C ends, fewer rows or columns than a tile has: from panels that zeros fill. Rare enough for all
+// layouts of a to share their code.
 NEVER_INLINE void last_tile(float* C, int ldc, LeftBlock a, int m, int rows, int cols, int depth, const float* b,
                             float alpha, Addend add) {
     enum { HALF = TILE_ROWS / 2 };
     float tile[TILE_ROWS * TILE_COLS] __attribute__((aligned(64)));
-    const Addend none = {0};
-    a.packed = a.packed || rows < TILE_ROWS;
+    bool packed = a.packed || rows < TILE_ROWS;
+    const float* left = packed ? a.panels + (size_t)m * depth : a.x + m * a.row;
+    size_t row = packed ? 1 : a.row, step = packed ? TILE_ROWS : a.step;
     if (rows > HALF && cols > VEC_LANES) {
-        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, WHOLE_TILE);
+        register_tile(tile, TILE_COLS, depth, left, row, step, b, 1, 0, WHOLE_TILE);
     } else if (rows > HALF) {
-        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, HALF_WIDE_TILE);
+        register_tile(tile, TILE_COLS, depth, left, row, step, b, 1, 0, HALF_WIDE_TILE);
     } else if (cols > VEC_LANES) {
-        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, (TileShape){HALF, 2});
+        register_tile(tile, TILE_COLS, depth, left, row, step, b, 1, 0, (TileShape){HALF, 2});
     } else {
-        block_tile(tile, TILE_COLS, a, m, depth, b, 1, none, NOTHING_COMING, (TileShape){HALF, 1});
+        register_tile(tile, TILE_COLS, depth, left, row, step, b, 1, 0, (TileShape){HALF, 1});
     }
     store_tile(C, ldc, tile, TILE_COLS, rows, cols, alpha, add);
 }
@@ -442,7 +443,7 @@ static inline const char* linear_bf16_unit(void) {
 enum { BF16_M = 192, BF16_N = 192, BF16_K = 384 };
 
 // to (rows, columns) without gaps, from rows of x that are ld apart
-static inline void bf16_block(Bf16* to, const float* x, int ld, int rows, int columns) {
+NEVER_INLINE void bf16_block(Bf16* to, const float* x, int ld, int rows, int columns) {
     for (int r = 0; r < rows; r++, to += columns, x += ld) {
         for (int c = 0; c < columns; c++) { to[c] = bf16_from_float(x[c]); }
     }
