@@ -25,7 +25,7 @@ ALWAYS_INLINE Lanes polynomial(Lanes x, const float* c, int degree, Lanes* deriv
     *derivative = (Lanes){0};
     if (degree == 0) { return splat(c[0]); }
     Lanes slope = splat(c[degree]), value = slope * x + c[degree - 1];
-    UNROLLED
+    UNROLLED_FEW
     for (int i = degree - 2; i >= 0; i--) {
         slope = slope * x + value;
         value = value * x + c[i];
@@ -138,7 +138,7 @@ ALWAYS_INLINE void rational_backward_lanes(float* dinp, Lanes* sum_a, Lanes* sum
     if (s.form == RATIONAL_FORM_PAPER) { u = negate_where_negative(u, f.s); }
     sum_a[0] += t;
     Lanes power = x;
-    UNROLLED
+    UNROLLED_FEW
     for (int i = 1; i <= (s.m > s.n ? s.m : s.n); i++, power *= x) {
         if (i <= s.m) { sum_a[i] += t * power; }
         if (i <= s.n) { sum_b[i - 1] += u * rational_argument(power, s.form); }
