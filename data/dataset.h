@@ -237,7 +237,7 @@ static inline bool contents_valid(const Dataset* d, const char* path, Error* err
     return labels_valid(d, path, err);
 }
 
-static inline bool dataset_read(Dataset* d, FILE* f, const char* path, Error* err) {
+RUNS_ONCE static inline bool dataset_read(Dataset* d, FILE* f, const char* path, Error* err) {
     struct stat status;
     if (fstat(fileno(f), &status) != 0 || !S_ISREG(status.st_mode)) {
         return set_error(err, "%s is not a regular file: give a file that ./convert_data wrote", path);

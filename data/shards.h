@@ -163,7 +163,7 @@ static inline bool shard_index_valid(uint8_t* index, const char* path, Error* er
 }
 
 // The whole index, checked; the caller frees it. NULL: err says why not
-static inline uint8_t* shard_index_load(const char* path, Error* err) {
+RUNS_ONCE static inline uint8_t* shard_index_load(const char* path, Error* err) {
     struct stat status;
     ShardIndexHeader h = {0};
     uint8_t* index = NULL;
@@ -252,7 +252,7 @@ static inline void shards_point(Dataset* d, Shards* s, uint8_t* index) {
 }
 
 // path: of the index. Whoever reads a record that is not what it was is told so then.
-static inline bool shards_load(Dataset* d, const char* path, Error* err) {
+RUNS_ONCE static inline bool shards_load(Dataset* d, const char* path, Error* err) {
     *d = (Dataset){0};
     uint8_t* index = shard_index_load(path, err);
     if (!index) { return false; }

@@ -147,7 +147,8 @@ static inline void put_timm_config(FILE* out, const Config* c, Dims d, const Pre
     fprintf(out, "}\n");
 }
 
-static inline bool timm_config_write(const char* folder, const Config* c, Dims d, const Preprocessing* p, Error* err) {
+RUNS_ONCE static inline bool timm_config_write(const char* folder, const Config* c, Dims d, const Preprocessing* p,
+                                               Error* err) {
     char path[PATH_MAX];
     WholeFile out;
     snprintf(path, sizeof path, "%.4000s/" TIMM_CONFIG, folder);

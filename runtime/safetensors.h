@@ -366,7 +366,7 @@ static inline void safetensors_close(SafeTensors* file) {
     *file = (SafeTensors){.fd = -1};
 }
 
-static inline bool safetensors_read_header(SafeTensors* file, Error* err) {
+RUNS_ONCE static inline bool safetensors_read_header(SafeTensors* file, Error* err) {
     struct stat info;
     if (file->fd < 0 || fstat(file->fd, &info) != 0) {
         return set_error(err, "cannot open %s: %s; check the path", file->path, strerror(errno));
@@ -562,8 +562,9 @@ static inline void safetensors_put(FILE* out, const char* header, size_t length,
 
 // PATH is always a whole file, the old one or the new one (files.h). Equal input, equal bytes. Names must differ from
 // one another; data of an empty tensor may be NULL.
-static inline bool safetensors_save_from(TensorSource source, const char* path, const SafeTensorOut* tensors, int count,
-                                         const char* const (*metadata)[2], int metadata_count, Error* err) {
+RUNS_ONCE static inline bool safetensors_save_from(TensorSource source, const char* path, const SafeTensorOut* tensors,
+                                                   int count, const char* const (*metadata)[2], int metadata_count,
+                                                   Error* err) {
     size_t length = 0;
     WholeFile out;
     char* header = safetensors_header(tensors, count, metadata, metadata_count, &length);

@@ -139,7 +139,7 @@ static inline bool watchdog_look(void) {
     return watchdog.silence > most + later || watchdog.after_signal > signal_patience + watchdog.longest + later;
 }
 
-static inline void* watchdog_loop(void* nothing) {
+RUNS_ONCE static inline void* watchdog_loop(void* nothing) {
     bool due = false;
     while (!due) {
         usleep(1000000 / LOOKS_A_SECOND);

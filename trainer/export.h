@@ -95,7 +95,11 @@ static void load_parameters(Trainer* t, const Config* c) {
 RUNS_ONCE static int export_model(Trainer* t, const Config* config) {
     ask_data(t, config);
     load_parameters(t, config);
-    (ends_with(config->export_to, ".onnx") ? export_onnx : export_timm)(t, config->export_to);
+    if (ends_with(config->export_to, ".onnx")) {
+        export_onnx(t, config->export_to);
+    } else {
+        export_timm(t, config->export_to);
+    }
     dataset_free(&t->train);
     dataset_free(&t->test);
     model_free(&t->model);
