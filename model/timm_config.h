@@ -268,7 +268,9 @@ static inline void read_timm_json(TimmConfig* t, const cJSON* root) {
     }
     if (cJSON_IsNumber(crop)) { t->crop_pct = crop->valuedouble; }
     t->normalizes = copy_json_three(pretrained, "mean", t->mean) && copy_json_three(pretrained, "std", t->std);
-    for (int i = 0; i < 3; i++) { t->normalizes = t->normalizes && t->std[i] > 0; }
+    for (int i = 0; i < 3; i++) {
+        t->normalizes = t->normalizes && isfinite(t->mean[i]) && isfinite(t->std[i]) && t->std[i] > 0;
+    }
     read_labels(t, root, pretrained);
 }
 
@@ -328,7 +330,9 @@ static inline bool take_timm_model(Config* c, const TimmConfig* t, Error* err) {
         if (!*t->args[i] || (vit && timm_args[i].shown)) { continue; }
         if (!set_timm_arg(c, config_option(timm_args[i].option), t->args[i], err)) { return false; }
     }
-    if (c->local_blocks && *timm_arg(t, "embed_dim")) { c->dim *= c->heads.value[0]; } // there of a head
+    if (c->local_blocks && *timm_arg(t, "embed_dim")) { // there of a head
+        if (!set_size(c, "dim", (int64_t)c->dim * c->heads.value[0], err)) { return false; }
+    }
     if (vit && strcmp(timm_arg(t, "global_pool"), "avg") == 0 && !*timm_arg(t, "fc_norm")) { c->fc_norm = 1; }
     for (int i = 0; i < TIMM_ACTS; i++) {
         bool has_tensor = timm_acts[i].mlp == MLP_PRELU || c->mlp >= ACTIVATION_COUNT;

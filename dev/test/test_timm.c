@@ -36,7 +36,8 @@ static void test_forms(void) {
     CHECK(read_config(&t, "{}", &err) && !t.normalizes && !t.class_names && t.crop_pct == 0, "nothing said");
     static const char* const odd[] = {"{\"mean\": [0.5, 0.5], \"std\": [1, 1, 1]}", "{\"mean\": [0.5, 0.5, 0.5], \"std\": [1, 0, 1]}",
         "{\"mean\": [0.5, 0.5, 0.5, 0.5], \"std\": [1, 1, 1]}", "{\"mean\": 3, \"std\": \"x\", \"pretrained_cfg\": 7, \"model_args\": []}",
-        "{\"mean\": [0.5, 0.5, \"a\"], \"std\": [1, 1, 1], \"label_names\": {\"0\": \"a\"}, \"label_descriptions\": 3}"};
+        "{\"mean\": [0.5, 0.5, \"a\"], \"std\": [1, 1, 1], \"label_names\": {\"0\": \"a\"}, \"label_descriptions\": 3}",
+        "{\"mean\": [1e999, 0.5, 0.5], \"std\": [1, 1, 1]}", "{\"mean\": [0.5, 0.5, 0.5], \"std\": [1, 1e999, 1]}"};
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
         CHECK(read_config(&t, odd[i], &err) && !t.normalizes && !t.class_names, "%s", odd[i]);
     }
@@ -176,6 +177,9 @@ static void test_arguments(void) {
                           "\"local_up_to_layer\": 2, \"depth\": 4, \"img_size\": [32, 32], \"patch_size\": 4}}", &err) &&
           take_timm_model(&c, &t, &err), "%s", err.text);
     CHECK(c.dim == 120 && c.heads.value[0] == 5 && c.local_blocks == 2 && ints_sum(c.depth) == 4 && c.image_size == 32, "ConViT");
+    CHECK(read_config(&t, "{\"architecture\": \"convit_tiny\", \"model_args\": {\"embed_dim\": 16384, \"num_heads\": 1000}}",
+                      &err) && !take_timm_model(&c, &t, &err) && strstr(err.text, "--dim 16384000 is out of range"),
+          "%s", err.text);
     CHECK(read_config(&t, "{\"model_args\": {\"global_pool\": \"map\"}}", &err) && !take_timm_model(&c, &t, &err) &&
           strstr(err.text, "--pool map is unknown"), "%s", err.text);
 }
