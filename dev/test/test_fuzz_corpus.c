@@ -9,6 +9,7 @@
 #include "../fuzz/fuzz_png.c"
 #include "../fuzz/fuzz_safetensors.c"
 #include "../fuzz/fuzz_tar.c"
+#include "../fuzz/fuzz_timm.c"
 #include <glob.h>
 #include <sys/wait.h>
 
@@ -54,5 +55,6 @@ int main(void) {
     replay("dev/fuzz/corpus/png/*", fuzz_png);
     replay("dev/fuzz/corpus/tar/*", fuzz_tar);
     replay("dev/fuzz/corpus/index/*", fuzz_index);
+    replay("dev/fuzz/corpus/timm/*", fuzz_timm);
     return tests_finish();
 }
