@@ -52,7 +52,8 @@ static inline SplitPaths split_paths(const char* where, const DatasetForm* form)
     return p;
 }
 
-static inline bool find_splits(SplitPaths* p, const DatasetForm** form, const char* where, bool test_suffices, Error* err) {
+static inline bool find_split_files(SplitPaths* p, const DatasetForm** form, const char* where, bool test_suffices,
+                                    Error* err) {
     *form = &in_shards;
     *p = split_paths(where, *form);
     if (!path_exists(p->train) && !path_exists(p->test)) {
@@ -80,7 +81,7 @@ static inline bool dataset_open(Dataset* train, Dataset* test, const char* where
     if (strlen(where) + 16 > PATH_MAX) {
         return set_error(err, "the path %.100s... is too long: choose a shorter one", where);
     }
-    if (!find_splits(&p, &form, where, test_suffices, err)) { return false; }
+    if (!find_split_files(&p, &form, where, test_suffices, err)) { return false; }
     if (!form->load(train, p.train, err) || !form->load(test, p.test, err)) {
         dataset_free(train);
         return false;
