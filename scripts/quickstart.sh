@@ -87,6 +87,7 @@ cat <<END
 Left in runs/quickstart-kat and runs/quickstart-vit:
     best.safetensors, last.safetensors    the parameters, under timm's names
     last.resume.safetensors               what --resume needs to go on
+    best/                                 the best parameters as a folder that timm opens
     metrics.csv, config.txt               every number above, and every option
 Took $SECONDS s. Next: ./train_kat --help
 END
