@@ -187,9 +187,9 @@ static KaratDims karat_dims(const Model* m, Dims d, int B) {
     Basis basis = config_basis(c);
     int windows = d.windows.grid ? windows_of_image(d.windows) : 1;
     return (KaratDims){.B = B * windows, .N = d.NA, .NQ = windows > 1 ? d.NA : d.NQ, .C = d.C, .H = d.HK, .D = d.D,
-                       .R = d.R, .G = d.G, .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
-                       .spline_range = basis.range, .order = (KaratOrder)c->karat_order, .full_rank = c->karat_full != 0,
-                       .projection = (Projection)c->karat_projection,
+                       .R = d.R, .G = d.G, .base = (KaratBase)c->karat_base, .basis = basis.kind,
+                       .spline_order = basis.order, .spline_range = basis.range, .order = (KaratOrder)c->karat_order,
+                       .full_rank = c->karat_full != 0, .projection = (Projection)c->karat_projection,
                        .project_z = c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_Z,
                        .windows = d.windows, .mask = (KaratMask)c->karat_mask};
 }
@@ -198,8 +198,8 @@ static KaratDims karat_dims(const Model* m, Dims d, int B) {
 static KaratParams karat_params(Params p, const float* bias_table, KaratDims d) {
     KaratOperator first = {p.karat_coef, p.scale_basis, p.scale_base};
     KaratOperator second = {p.outer_coef, p.outer_scale_basis, p.outer_scale_base};
-    return (KaratParams){.inner = first, .outer = d.order == KARAT_PHI_W ? first : second, .proj_weight = p.karat_weight,
-                         .proj_bias = p.karat_bias, .bias_table = bias_table};
+    return (KaratParams){.inner = first, .outer = d.order == KARAT_PHI_W ? first : second,
+                         .proj_weight = p.karat_weight, .proj_bias = p.karat_bias, .bias_table = bias_table};
 }
 
 static KaratGrads karat_grads(Params p, float* bias_table, KaratDims d) {

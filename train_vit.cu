@@ -280,8 +280,8 @@ static KaratDims karat_dims(const Model* m, Dims d, int B) {
     Basis basis = config_basis(c);
     int windows = d.windows.grid ? windows_of_image(d.windows) : 1;
     return (KaratDims){.B = B * windows, .N = d.NA, .NQ = windows > 1 ? d.NA : d.NQ, .C = d.C, .H = d.HK, .D = d.D,
-                       .R = d.R, .G = d.G, .base = (KaratBase)c->karat_base, .basis = basis.kind, .spline_order = basis.order,
-                       .spline_range = basis.range, .order = (KaratOrder)c->karat_order,
+                       .R = d.R, .G = d.G, .base = (KaratBase)c->karat_base, .basis = basis.kind,
+                       .spline_order = basis.order, .spline_range = basis.range, .order = (KaratOrder)c->karat_order,
                        .full_rank = c->karat_full != 0, .projection = (Projection)c->karat_projection,
                        .project_z = c->karat_projection != PROJECT_NONE && c->karat_project == KARAT_PROJECT_Z,
                        .windows = d.windows, .mask = (KaratMask)c->karat_mask};

@@ -18,7 +18,8 @@ static bool values_of(const Option* o, char text[2048]) {
     for (int f = 0, used = 0; f < FAMILIES; f++) {
         for (int p = 0; p < PRESETS; p++) {
             if (presets[p].backbone != families[f].backbone) { continue; }
-            used += snprintf(text + used, 2048 - (size_t)used, "%s%s-%s", used ? " " : "", families[f].name, presets[p].name);
+            used += snprintf(text + used, 2048 - (size_t)used, "%s%s-%s", used ? " " : "", families[f].name,
+                             presets[p].name);
         }
     }
     return true;
@@ -66,14 +67,15 @@ static void man_option(const Option* o) {
 
 static void print_man(void) {
     printf(".TH TRAIN_KAT 1 \"\" \"kat.c " KAT_VERSION "\" \"User Commands\"\n"
-           ".SH NAME\ntrain_kat, train_katcu \\- train Kolmogorov\\-Arnold vision transformers on CPUs, on an NVIDIA GPU\n"
+           ".SH NAME\n"
+           "train_kat, train_katcu \\- train Kolmogorov\\-Arnold vision transformers on CPUs, on an NVIDIA GPU\n"
            ".SH SYNOPSIS\n.B train_kat\n[\\fB\\-\\-option\\fR \\fIvalue\\fR]...\n"
            ".SH DESCRIPTION\n"
-           "Trains and evaluates vision transformers with Kolmogorov\\-Arnold parts: KAT's group rationals, KArAt's learned\n"
-           "attention, and the ViT that they start from. Without any option: a small KAT with Fourier\\-KArAt attention on a\n"
-           "procedural data set.\n.PP\n"
-           "An option is \\fB\\-\\-flag\\fR \\fIvalue\\fR or \\fB\\-\\-flag=\\fR\\fIvalue\\fR; a switch may stand alone. Flags of timm\\(aqs\n"
-           "train.py are taken too. Defaults stand in brackets.\n"
+           "Trains and evaluates vision transformers with Kolmogorov\\-Arnold parts: KAT's group rationals, KArAt's\n"
+           "learned attention, and the ViT that they start from. Without any option: a small KAT with Fourier\\-KArAt\n"
+           "attention on a procedural data set.\n.PP\n"
+           "An option is \\fB\\-\\-flag\\fR \\fIvalue\\fR or \\fB\\-\\-flag=\\fR\\fIvalue\\fR; a switch may stand alone.\n"
+           "Flags of timm\\(aqs train.py are taken too. Defaults stand in brackets.\n"
            ".SH OPTIONS\n");
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
         if (config_table[i].type != OPTION_GROUP) { man_option(&config_table[i]); continue; }
@@ -82,11 +84,13 @@ static void print_man(void) {
         printf("\n");
     }
     printf(".SH FILES\n"
-           "A run leaves in its folder metrics.csv, config.txt, best.safetensors, last.safetensors, last.ema.safetensors and\n"
-           "last.resume.safetensors; a data set is what \\fBconvert_data\\fR makes.\n"
-           ".SH EXIT STATUS\n0: done. 1: failed. 2: wrong usage. 3: stopped by a signal, and saved: \\fB\\-\\-resume\\fR goes on.\n"
-           ".SH SEE ALSO\n\\fBconvert_data\\fR, \\fBanalyze\\fR, \\fBcompare_runs\\fR, \\fBinspect\\fR, \\fBfit_rational\\fR: each tells of itself by "
-           "\\fB\\-\\-help\\fR.\n");
+           "A run leaves in its folder metrics.csv, config.txt, best.safetensors, last.safetensors, last.ema.safetensors\n"
+           "and last.resume.safetensors; a data set is what \\fBconvert_data\\fR makes.\n"
+           ".SH EXIT STATUS\n"
+           "0: done. 1: failed. 2: wrong usage. 3: stopped by a signal, and saved: \\fB\\-\\-resume\\fR goes on.\n"
+           ".SH SEE ALSO\n"
+           "\\fBconvert_data\\fR, \\fBanalyze\\fR, \\fBcompare_runs\\fR, \\fBinspect\\fR, \\fBfit_rational\\fR:\n"
+           "each tells of itself by \\fB\\-\\-help\\fR.\n");
 }
 
 // ---- bash
@@ -107,7 +111,8 @@ static void print_bash(void) {
     }
     printf("    esac\n    [ ${#COMPREPLY[@]} = 0 ] || return\n    mapfile -t COMPREPLY < <(compgen -W '");
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
-        if (config_table[i].type != OPTION_GROUP) { printf("%s%s", i > 1 ? " " : "", flag_text(&config_table[i], 0, flag)); }
+        if (config_table[i].type == OPTION_GROUP) { continue; }
+        printf("%s%s", i > 1 ? " " : "", flag_text(&config_table[i], 0, flag));
     }
     printf("' -- \"$current\")\n}\ncomplete -o filenames -F _train_kat train_kat train_katcu\n");
 }
@@ -131,7 +136,8 @@ static void print_zsh(void) {
             printf(" \\\n    '%s[", flag_text(o, k, flag));
             put_zsh(o->help);
             printf("]:%s:", option_name(o));
-            if (values_of(o, values)) { printf("(%s)'", values); } else { printf("%s'", is_file_option(o) ? "_files" : ""); }
+            if (values_of(o, values)) { printf("(%s)'", values); }
+            else { printf("%s'", is_file_option(o) ? "_files" : ""); }
         }
     }
     printf("\n");
