@@ -139,7 +139,9 @@ static inline void normalise(float* __restrict out, const uint8_t* __restrict le
                              const double std[3]) {
     size_t plane = (size_t)S * S;
     for (int c = 0; c < 3; c++) {
-        for (size_t k = 0; k < plane; k++) { out[c * plane + k] = normalised_level(levels[c * plane + k], mean[c], std[c]); }
+        for (size_t k = 0; k < plane; k++) {
+            out[c * plane + k] = normalised_level(levels[c * plane + k], mean[c], std[c]);
+        }
     }
 }
 

@@ -266,7 +266,8 @@ static inline void batch_draw(const BatchPlan* plan, int64_t step, Batch* b) {
 // ---- made
 
 // What stands between a box and the levels (channels, S, S) that it becomes. part: what of the box is wanted
-static inline bool resampled_box(uint8_t* out, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker, Error* err) {
+static inline bool resampled_box(uint8_t* out, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker,
+                                 Error* err) {
     Resize size = draw->resize;
     Crop box = draw->box, part = {size.top, size.left, size.S, size.S};
     Box whole = {0, 0, (float)box.width, (float)box.height};
@@ -279,7 +280,8 @@ static inline bool resampled_box(uint8_t* out, const BatchPlan* plan, const Imag
     return true;
 }
 
-static inline bool copied_box(uint8_t* out, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker, Error* err) {
+static inline bool copied_box(uint8_t* out, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker,
+                              Error* err) {
     int S = draw->resize.S;
     Crop part = {draw->resize.top, draw->resize.left, S, S};
     ImageView view;
@@ -289,7 +291,8 @@ static inline bool copied_box(uint8_t* out, const BatchPlan* plan, const ImageDr
 }
 
 // levels (3, S, S)
-static inline bool make_levels(uint8_t* levels, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker, Error* err) {
+static inline bool make_levels(uint8_t* levels, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker,
+                               Error* err) {
     Resize size = draw->resize;
     size_t plane = (size_t)size.S * size.S;
     bool same = size.height == draw->box.height && size.width == draw->box.width;
@@ -315,10 +318,10 @@ static inline bool store_box(const BatchPlan* plan, Batch* b, int i, ImageMaker*
     int* tables = (int*)block_bytes(b->boxes);
     ImageView view;
     if (batch_resamples(plan)) {
-        AxisWeights across = axis_part(tables + place->across, box.width, 0, (float)box.width, size.width, size.left, size.S,
-                                       draw->filter);
-        AxisWeights down = axis_part(tables + place->down, box.height, 0, (float)box.height, size.height, size.top, size.S,
-                                     draw->filter);
+        AxisWeights across = axis_part(tables + place->across, box.width, 0, (float)box.width, size.width, size.left,
+                                       size.S, draw->filter);
+        AxisWeights down = axis_part(tables + place->down, box.height, 0, (float)box.height, size.height, size.top,
+                                     size.S, draw->filter);
         part.width = axis_source(&across, size.S, &part.left);
         part.height = axis_source(&down, size.S, &part.top);
         place->across_stride = across.stride;

@@ -82,7 +82,8 @@ static inline bool read_encoded(ImageReader* r, const Dataset* d, int image, Cro
 
 // `part` of a box of an image, black where a box leaves an image in memory. What is seen lies in the data set or in the
 // reader, until that reads again. err: the reason alone; an image in memory can always be read.
-static inline bool read_box(ImageReader* r, const Dataset* d, int image, Crop box, Crop part, ImageView* view, Error* err) {
+static inline bool read_box(ImageReader* r, const Dataset* d, int image, Crop box, Crop part, ImageView* view,
+                            Error* err) {
     if (d->shards) {
         Crop place = {box.top + part.top, box.left + part.left, part.height, part.width};
         return read_encoded(r, d, image, place, view, err);

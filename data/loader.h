@@ -69,7 +69,9 @@ struct Loader {
 };
 
 // Batches of an evaluation that are this loader's
-static inline int64_t loader_batches(const Loader* l) { return batches_among(&l->plan.config, l->plan.steps_per_epoch); }
+static inline int64_t loader_batches(const Loader* l) {
+    return batches_among(&l->plan.config, l->plan.steps_per_epoch);
+}
 
 // Evaluation starts again after its last batch, so that the batches prepared ahead are the next evaluation's first. A
 // loader that has none prepares one all the same, which nobody asks for.
@@ -112,7 +114,9 @@ static inline void loader_note(Loader* l, int image, const Error* reason) {
     pthread_mutex_lock(&l->lock);
     if (record_state(d->shards, image) != RECORD_BAD) {
         set_record_state(d->shards, image, RECORD_BAD);
-        if (l->unsaid < LOADER_NOTES) { snprintf(l->note[l->unsaid], sizeof l->note[0], "%s %.100s", name, reason->text); }
+        if (l->unsaid < LOADER_NOTES) {
+            snprintf(l->note[l->unsaid], sizeof l->note[0], "%s %.100s", name, reason->text);
+        }
         l->unsaid++;
         l->bad++;
     }
@@ -195,7 +199,8 @@ static inline bool loader_work(Loader* l, ImageMaker* maker) {
     l->at_work++;
     for (int k = 0; k < l->places - 1 && !done && !l->seeking; k++) {
         Place* p = &l->place[(l->next + k) % l->places];
-        done = loader_draw(l, p, loader_number(l, l->wanted + k)) || loader_make(l, p, maker) || loader_repair(l, p, maker)
+        done = loader_draw(l, p, loader_number(l, l->wanted + k))
+            || loader_make(l, p, maker) || loader_repair(l, p, maker)
             || loader_mix(l, p) || loader_finish(l, p);
     }
     l->at_work--;

@@ -64,7 +64,8 @@ static inline bool find_split_files(SplitPaths* p, const DatasetForm** form, con
     bool alone = path_exists(p->test);
     if (alone && test_suffices) { strcpy(p->train, p->test); }
     if (alone && !test_suffices && *form == &in_shards) {
-        return set_error(err, "%s has val.index alone, which is enough for --eval: training needs train.index beside it",
+        return set_error(err,
+                         "%s has val.index alone, which is enough for --eval: training needs train.index beside it",
                          where);
     }
     return alone || !explain_data_path(where, err);

@@ -94,8 +94,8 @@ static inline uint8_t* shard_index_create(ShardIndexHeader h, Error* err) {
     h.version = SHARD_INDEX_VERSION;
     if (h.count < 1 || h.count > INT32_MAX || h.classes < 1 || h.classes > MAX_CLASSES || h.shards < 1
         || h.shards > MAX_SHARDS) {
-        set_error(err, "data set %.63s: %u images in %u classes and %u shards cannot be stored: see data/shards.h", h.name,
-                  h.count, h.classes, h.shards);
+        set_error(err, "data set %.63s: %u images in %u classes and %u shards cannot be stored: see data/shards.h",
+                  h.name, h.count, h.classes, h.shards);
         return NULL;
     }
     uint8_t* index = (uint8_t*)calloc(1, shard_index_bytes(&h));
@@ -220,12 +220,13 @@ static inline bool shards_open_files(Shards* s, Error* err) {
         if (!shard_path(path, s, k, err)) { return false; }
         s->descriptors[k] = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
         if (s->descriptors[k] < 0) {
-            return set_error(err, "cannot open %s: %s: bring it back beside the index, or make the data set again", path,
-                             strerror(errno));
+            return set_error(err, "cannot open %s: %s: bring it back beside the index, or make the data set again",
+                             path, strerror(errno));
         }
         if (fstat(s->descriptors[k], &status) != 0 || !S_ISREG(status.st_mode)
             || (uint64_t)status.st_size != s->files[k].bytes) {
-            return set_error(err, "%s is not the file that the index was made of (%llu bytes instead of %llu): bring that "
+            return set_error(err,
+                             "%s is not the file that the index was made of (%llu bytes instead of %llu): bring that "
                              "back, or make the index again with ./convert_data index", path,
                              (unsigned long long)status.st_size, (unsigned long long)s->files[k].bytes);
         }

@@ -55,7 +55,8 @@ static inline void attention_head_forward(float* out, float* lse, const float* q
     int rows = attention_rows(N), lds = attention_stride(N);
     for (int n = 0; n < NQ; n += rows) {
         int count = min_int(rows, NQ - n);
-        attention_tile_logits(scratch, q + (size_t)n * 3 * C, k, 3 * C, bias ? bias + (size_t)n * lds : NULL, count, N, D);
+        attention_tile_logits(scratch, q + (size_t)n * 3 * C, k, 3 * C, bias ? bias + (size_t)n * lds : NULL, count, N,
+                              D);
         for (int i = 0; i < count; i++) { lse[n + i] = softmax_row(scratch + (size_t)i * lds, N); }
         gemm(false, false, count, D, N, 1, scratch, lds, v, ldv, 0, out + (size_t)n * C, C);
     }

@@ -22,7 +22,8 @@ static inline float* flat_put_aside(float** aside, float* grads, size_t n) {
 
 // Messages of flat buffers: as exchange.h has them
 typedef Transfer FlatTransfer;
-static inline void flat_transfer_begin(FlatTransfer* t, int tag, const Message* out, int outs, const Message* in, int ins) {
+static inline void flat_transfer_begin(FlatTransfer* t, int tag, const Message* out, int outs, const Message* in,
+                                       int ins) {
     transfer_begin(t, tag, out, outs, in, ins);
 }
 static inline bool flat_transfer_done(FlatTransfer* t) { return transfer_done(t); }

@@ -20,12 +20,13 @@ static inline void list_model(FILE* out, const char* family, const Preset* p) {
     char name[32];
     Error err;
     snprintf(name, sizeof name, "%s-%s", family, p->name);
-    fprintf(out, "  %-15s %6d %10s %9s %7d, %-5d %24zu %13zu\n", name, p->dim, p->heads, p->depth, p->image_size, p->patch,
-            count_parameters(name, 1000, &err), count_parameters(name, 10, &err));
+    fprintf(out, "  %-15s %6d %10s %9s %7d, %-5d %24zu %13zu\n", name, p->dim, p->heads, p->depth, p->image_size,
+            p->patch, count_parameters(name, 1000, &err), count_parameters(name, 10, &err));
 }
 
 static inline void list_models(FILE* out) {
-    fprintf(out, "Models (--model)  width      heads    blocks  image, patch  parameters, 1000 classes    10 classes\n");
+    fprintf(out,
+            "Models (--model)  width      heads    blocks  image, patch  parameters, 1000 classes    10 classes\n");
     for (int i = 0; i < FAMILIES; i++) {
         for (int k = 0; k < PRESETS; k++) {
             if (presets[k].backbone == families[i].backbone) { list_model(out, families[i].name, &presets[k]); }

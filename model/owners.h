@@ -209,7 +209,8 @@ static inline void sums_push(Sums* sums, Piece piece, float* sum, size_t n) {
 static inline void sum_merge(Owners* s, int b, Stage stage) {
     Bucket* bucket = &s->bucket[b];
     Circle c = circle_of(stage);
-    Slice part = part_of(shared_granules(&s->buckets, b, stage), c.count, c.own), floats = floats_of(&s->buckets, b, part);
+    Slice part = part_of(shared_granules(&s->buckets, b, stage), c.count, c.own);
+    Slice floats = floats_of(&s->buckets, b, part);
     size_t skip = floats.first - floats_of(&s->buckets, b, (Slice){bucket->sums.from, bucket->sums.from}).first;
     float* next = bucket->received[stage - STAGE_WITHIN_NODE];
     Sums merged = {.from = part.first};
@@ -243,7 +244,8 @@ static inline void sum_end(Owners* s, int b) {
 
 static inline void sum_move(Owners* s, int b) {
     Bucket* bucket = &s->bucket[b];
-    while ((bucket->sum == STAGE_WITHIN_NODE || bucket->sum == STAGE_AMONG_NODES) && flat_transfer_done(&bucket->summed)) {
+    while ((bucket->sum == STAGE_WITHIN_NODE || bucket->sum == STAGE_AMONG_NODES) &&
+           flat_transfer_done(&bucket->summed)) {
         Stage stage = bucket->sum;
         sum_merge(s, b, stage);
         if (stage == STAGE_WITHIN_NODE) { sum_begin(s, b, STAGE_AMONG_NODES); } else { sum_end(s, b); }

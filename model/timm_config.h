@@ -83,7 +83,9 @@ static inline void put_vit_args(FILE* out, const Config* c) {
         put_number(out, c->layer_scale);
         fprintf(out, ",\n");
     }
-    if (timm_act(c->mlp) && c->mlp != ACTIVATION_GELU) { fprintf(out, "    \"act_layer\": \"%s\",\n", timm_act(c->mlp)); }
+    if (timm_act(c->mlp) && c->mlp != ACTIVATION_GELU) {
+        fprintf(out, "    \"act_layer\": \"%s\",\n", timm_act(c->mlp));
+    }
 }
 
 // timm's ConViT is told the width of a head.
@@ -108,8 +110,8 @@ static inline void put_model_args(FILE* out, const Config* c, Dims d) {
     case BACKBONE_CONVIT: put_convit_args(out, c); break;
     case BACKBONE_SWIN: put_swin_args(out, c); break;
     }
-    fprintf(out, "    \"qkv_bias\": %s,\n    \"global_pool\": \"%s\",\n    \"mlp_ratio\": ", c->qkv_bias ? "true" : "false",
-            c->pool == POOL_TOKEN ? "token" : "avg");
+    fprintf(out, "    \"qkv_bias\": %s,\n    \"global_pool\": \"%s\",\n    \"mlp_ratio\": ",
+            c->qkv_bias ? "true" : "false", c->pool == POOL_TOKEN ? "token" : "avg");
     put_number(out, timm_mlp_ratio(c, d));
     fprintf(out, "\n  },\n");
 }
@@ -117,7 +119,8 @@ static inline void put_model_args(FILE* out, const Config* c, Dims d) {
 static inline void put_pretrained_cfg(FILE* out, const Preprocessing* p, const char* classifier) {
     fprintf(out, "  \"pretrained_cfg\": {\n    \"custom_load\": false,\n    \"input_size\": ");
     put_input_size(out, p);
-    fprintf(out, ",\n    \"fixed_input_size\": true,\n    \"interpolation\": \"%s\",\n    \"crop_pct\": ", p->interpolation);
+    fprintf(out, ",\n    \"fixed_input_size\": true,\n    \"interpolation\": \"%s\",\n    \"crop_pct\": ",
+            p->interpolation);
     put_crop_pct(out, p);
     fprintf(out, ",\n    \"crop_mode\": \"center\",\n    \"mean\": ");
     put_mean(out, p);
@@ -130,7 +133,8 @@ static inline void put_pretrained_cfg(FILE* out, const Preprocessing* p, const c
 static inline void put_timm_config(FILE* out, const Config* c, Dims d, const Preprocessing* p) {
     char architecture[64];
     timm_architecture(c, architecture);
-    fprintf(out, "{\n  \"architecture\": \"%s\",\n  \"num_classes\": %d,\n  \"num_features\": %d,\n", architecture, d.K, d.C);
+    fprintf(out, "{\n  \"architecture\": \"%s\",\n  \"num_classes\": %d,\n  \"num_features\": %d,\n", architecture, d.K,
+            d.C);
     fprintf(out, "  \"global_pool\": \"%s\",\n", c->pool == POOL_TOKEN ? "token" : "avg");
     if (p->class_names) {
         fprintf(out, "  \"label_names\": ");
@@ -246,7 +250,8 @@ static inline void json_option_text(const cJSON* item, char text[64]) {
 }
 
 static inline void read_labels(TimmConfig* t, const cJSON* root, const cJSON* pretrained) {
-    const cJSON *names = safetensors_member(root, "label_names"), *described = safetensors_member(root, "label_descriptions");
+    const cJSON* names = safetensors_member(root, "label_names");
+    const cJSON* described = safetensors_member(root, "label_descriptions");
     if (!names) { names = safetensors_member(pretrained, "label_names"); }
     if (!described) { described = safetensors_member(pretrained, "label_descriptions"); }
     if (!cJSON_IsArray(names)) { return; }
@@ -280,7 +285,8 @@ static inline bool timm_config_read(TimmConfig* t, const char* path, Error* err)
     char* text = (char*)read_whole(path, TIMM_CONFIG_BYTES, &count, err);
     if (!text) { return false; }
     cJSON* root = cJSON_ParseWithLength(text, count);
-    bool ok = cJSON_IsObject(root) || set_error(err, "%s is not the JSON object that timm writes: fetch it again", path);
+    bool ok = cJSON_IsObject(root) ||
+              set_error(err, "%s is not the JSON object that timm writes: fetch it again", path);
     if (ok) { read_timm_json(t, root); }
     cJSON_Delete(root);
     free(text);
@@ -289,7 +295,8 @@ static inline bool timm_config_read(TimmConfig* t, const char* path, Error* err)
 #else
 static inline bool timm_config_read(TimmConfig* t, const char* path, Error* err) {
     *t = (TimmConfig){0};
-    return set_error(err, "cannot read %s: this program was built without cJSON; install the package libcjson-dev and build "
+    return set_error(err,
+                     "cannot read %s: this program was built without cJSON; install the package libcjson-dev and build "
                      "again", path);
 }
 #endif

@@ -54,7 +54,8 @@ static const TimmFlag timm_flags[] = {
     NOTHING("torchcompile", TIMM_MANY)
     NOTHING("fuser", 1)
     BECOMES("grad-checkpointing", 0, "recompute", "on")
-    ABSENT("model-kwargs", TIMM_MANY, "parts of models have flags of their own, such as --rational-groups: --help tells all")
+    ABSENT("model-kwargs", TIMM_MANY,
+           "parts of models have flags of their own, such as --rational-groups: --help tells all")
     ABSENT("head-init-scale|head-init-bias", 1, "the head starts as the model has it")
     // Device
     BECOMES("amp", 0, "precision", "bf16")
@@ -81,7 +82,8 @@ static const TimmFlag timm_flags[] = {
     ABSENT("warmup-prefix", 0, "the warm-up is a part of --epochs")
     ONLY("cooldown-epochs", "0", "the run ends with the cosine")
     // Augmentation and regularization
-    ABSENT("no-aug", 0, "leave the flags of augmentation out; of train.py's defaults --rrc off --hflip 0 --color-jitter 0")
+    ABSENT("no-aug", 0,
+           "leave the flags of augmentation out; of train.py's defaults --rrc off --hflip 0 --color-jitter 0")
     ONLY("train-crop-mode", "rrc", "there is --rrc")
     ONLY("gaussian-blur-prob", "0", "there is no blur")
     SPECIAL("aug-repeats", 1, TIMM_REPEATS)
@@ -201,18 +203,22 @@ static inline bool timm_normalize(TimmLine* t, const char* name, const TimmValue
         int choice = NORMALIZE_IMAGENET + i;
         if (!all_near(v, known[i][mean ? 0 : 1])) { continue; }
         if (t->normalization >= 0 && t->normalization != choice) {
-            return set_error(err, "--mean and --std do not belong together: give --normalize imagenet, half or dataset");
+            return set_error(err,
+                             "--mean and --std do not belong together: give --normalize imagenet, half or dataset");
         }
-        if (t->normalization < 0) { timm_make(t, "normalize", choice_name(config_option("normalize")->choices, choice)); }
+        if (t->normalization < 0) {
+            timm_make(t, "normalize", choice_name(config_option("normalize")->choices, choice));
+        }
         t->normalization = choice;
         return true;
     }
-    return set_error(err, "--%s: there are ImageNet's, 0.5 in each channel, and the data set's own, which --normalize names",
+    return set_error(err,
+                     "--%s: there are ImageNet's, 0.5 in each channel, and the data set's own, which --normalize names",
                      name);
 }
 
-static inline bool timm_special(TimmLine* t, const TimmFlag* f, const char* name, const TimmValues* v, int argc, char** argv,
-                                Error* err) {
+static inline bool timm_special(TimmLine* t, const TimmFlag* f, const char* name, const TimmValues* v, int argc,
+                                char** argv, Error* err) {
     switch (f->meaning) {
     case TIMM_MEAN: case TIMM_STD: return timm_normalize(t, name, v, f->meaning == TIMM_MEAN, err);
     case TIMM_INPUT_SIZE:
@@ -240,8 +246,8 @@ static inline void timm_pass_over(TimmLine* t, const char* name) {
     snprintf(t->passed_over + used, sizeof t->passed_over - used, "%s--%s", used ? ", " : "", name);
 }
 
-static inline bool timm_take(TimmLine* t, const TimmFlag* f, const char* name, const TimmValues* v, int argc, char** argv,
-                             Error* err) {
+static inline bool timm_take(TimmLine* t, const TimmFlag* f, const char* name, const TimmValues* v, int argc,
+                             char** argv, Error* err) {
     const char* value = v->count ? v->word[0] : "";
     switch (f->meaning) {
     case TIMM_NOTHING: timm_pass_over(t, name); return true;
@@ -253,7 +259,8 @@ static inline bool timm_take(TimmLine* t, const TimmFlag* f, const char* name, c
 }
 
 // The words of a flag, which is at argv[*at]; *at moves behind them
-static inline bool timm_values(TimmValues* v, const TimmFlag* f, const char* name, int argc, char** argv, int* at, Error* err) {
+static inline bool timm_values(TimmValues* v, const TimmFlag* f, const char* name, int argc, char** argv, int* at,
+                               Error* err) {
     const char* equals = strchr(argv[(*at)++], '=');
     *v = (TimmValues){.count = 0};
     if (equals) { v->word[v->count++] = equals + 1; }

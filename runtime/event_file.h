@@ -131,7 +131,9 @@ static inline void event_file_name(EventFile* e, const char* folder) {
     char host[64] = "", pattern[64], found[256];
     long long second = (long long)time(NULL);
     gethostname(host, sizeof host - 1);
-    do { snprintf(pattern, sizeof pattern, EVENT_FILES "%010lld.*", second++); } while (find_entry(folder, pattern, found));
+    do {
+        snprintf(pattern, sizeof pattern, EVENT_FILES "%010lld.*", second++);
+    } while (find_entry(folder, pattern, found));
     pattern[strlen(pattern) - 1] = 0; // the *
     snprintf(e->path, sizeof e->path, "%s/%s%s", folder, pattern, host);
 }

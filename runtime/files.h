@@ -236,8 +236,9 @@ static inline bool link_file(const char* from, const char* to, Error* err) {
     unlink(temporary);
     bool linked = linkat(AT_FDCWD, from, AT_FDCWD, temporary, AT_SYMLINK_FOLLOW) == 0 && rename(temporary, to) == 0;
     unlink(temporary); // rename leaves it where both were names of the same file
-    return linked ? sync_folder_of(to) || set_error(err, "cannot sync the folder of %s: %s; check the disk", to, strerror(errno))
-                  : copy_file(from, to, err);
+    if (!linked) { return copy_file(from, to, err); }
+    return sync_folder_of(to) ||
+           set_error(err, "cannot sync the folder of %s: %s; check the disk", to, strerror(errno));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ static inline const char* other_names(const SafeTensors* file) {
 static inline bool refuse_names(const SafeTensors* file, Error* err) {
     const char* whose = other_names(file);
     if (whose) {
-        return set_error(err, "its tensors have the names of %s: take timm's file of the model, whose names are such as "
+        return set_error(err,
+                         "its tensors have the names of %s: take timm's file of the model, whose names are such as "
                          "blocks.0.attn.qkv.weight", whose);
     }
     return set_error(err, "no tensor of it is one of this model: names must be timm's, such as "

@@ -28,7 +28,8 @@ static inline uint64_t hash_parent(uint64_t hash) {
     if (in) { fclose(in); }
     const char* behind_name = strrchr(text, ')'); // which may hold anything; 20 fields on, since when
     if (behind_name) {
-        sscanf(behind_name, ") %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &start);
+        sscanf(behind_name, ") %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+               &start);
     }
     hash = hash_bytes(hash, &parent, sizeof parent);
     return hash_bytes(hash, &start, sizeof start);
@@ -71,7 +72,8 @@ static inline bool rendezvous(const Ranks* r, char* place, size_t room, Error* e
     } else if (hosts && slurm_first_host(hosts, host, sizeof host)) {
         length = snprintf(place, room, "%s:%d", host, port);
     } else {
-        return set_error(err, "%d ranks on several nodes do not know where to meet: set MASTER_ADDR to the host of rank 0 "
+        return set_error(err,
+                         "%d ranks on several nodes do not know where to meet: set MASTER_ADDR to the host of rank 0 "
                          "and MASTER_PORT to 29500, say, for all of them (mpirun -x MASTER_ADDR=... -x MASTER_PORT=29500)",
                          r->size);
     }

@@ -105,7 +105,8 @@ static inline int threads_begin(int wanted) {
 #ifdef _OPENMP
     int error, threads = wanted ? wanted : omp_get_max_threads(), had = threads_to_be_had(threads, &error);
     if (wanted && had < wanted) {
-        fail(EXIT_RUN_TIME, "this machine gives no more than %d of %d threads (%s): use --threads %d, or raise its limits "
+        fail(EXIT_RUN_TIME,
+             "this machine gives no more than %d of %d threads (%s): use --threads %d, or raise its limits "
              "(ulimit -u, ulimit -v)", had, wanted, strerror(error), had);
     }
     if (had < threads) { fprintf(stderr, "note: %d of %d threads: %s\n", had, threads, strerror(error)); }

@@ -107,7 +107,8 @@ static inline void watchdog_sentence(Error* text) {
     double seconds = waits_after_signal() ? watchdog.after_signal : watchdog.silence;
     text->text[0] = 0;
     if (!watchdog.on_their_way) {
-        text_add(text, "not all of %d ranks have come within %.0f s: see what the others say, or give more --rank-timeout",
+        text_add(text,
+                 "not all of %d ranks have come within %.0f s: see what the others say, or give more --rank-timeout",
                  ranks.size, seconds);
         return;
     }

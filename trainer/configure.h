@@ -37,7 +37,8 @@ static bool folder_to_resume(int argc, char** argv, char folder[FOLDER_SIZE]) {
         char* name = strrchr(given, '/') ? strrchr(given, '/') + 1 : given;
         bool state = strcmp(name, RESUME_FILE) == 0;
         if (!state && path_exists(given) && !is_folder(given)) {
-            fail(EXIT_USAGE, "--resume %s: give the folder of the run, or its " RESUME_FILE "; --init-from starts a new "
+            fail(EXIT_USAGE,
+                 "--resume %s: give the folder of the run, or its " RESUME_FILE "; --init-from starts a new "
                  "run from the weights of a file", given);
         }
         if (state) { *name = 0; }
@@ -94,11 +95,14 @@ static void read_config(Config* c, int argc, char** argv) {
     }
     if (!options_known(in, config_table, CONFIG_OPTIONS, line)) {
         hide_control_characters(line);
-        fail(EXIT_RUN_TIME, "%s has a line '%s', which is no option of this version: take it out, or give the flags that "
+        fail(EXIT_RUN_TIME,
+             "%s has a line '%s', which is no option of this version: take it out, or give the flags that "
              "stand for it", path, line);
     }
     rewind(in);
-    if (!options_read(in, c, config_table, CONFIG_OPTIONS, RESUME_ALL, &err)) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
+    if (!options_read(in, c, config_table, CONFIG_OPTIONS, RESUME_ALL, &err)) {
+        fail(EXIT_RUN_TIME, "%s: %s", path, err.text);
+    }
     fclose(in);
 }
 

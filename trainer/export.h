@@ -73,7 +73,8 @@ static void export_timm(Trainer* t, const char* folder) {
         fail(EXIT_RUN_TIME, "%s", err.text);
     }
     timm_architecture(&m->config, architecture);
-    printf("wrote %s: " TIMM_WEIGHTS " and " TIMM_CONFIG ", timm's %s with arguments of its own\n", folder, architecture);
+    printf("wrote %s: " TIMM_WEIGHTS " and " TIMM_CONFIG ", timm's %s with arguments of its own\n", folder,
+           architecture);
     metadata_free(&metadata);
 }
 

@@ -113,11 +113,12 @@ static void compare_greetings(const Greeting* all) {
         }
         const char* other = g->version != lead->version || g->program != lead->program ? "build" : NULL;
         if (other) {
-            set_error(&err, "rank %d on %s runs another build of %s than rank 0: copy the same program to every node", r,
-                      g->node, program_name);
+            set_error(&err, "rank %d on %s runs another build of %s than rank 0: copy the same program to every node",
+                      r, g->node, program_name);
         } else if (g->arguments != lead->arguments) {
             other = "arguments";
-            set_error(&err, "rank %d on %s was started with other arguments than rank 0: give all the same", r, g->node);
+            set_error(&err, "rank %d on %s was started with other arguments than rank 0: give all the same", r,
+                      g->node);
         }
         if (other) { leave_together(EXIT_USAGE, err.text); }
     }
@@ -191,16 +192,16 @@ RUNS_ONCE static void print_ranks(const Config* c, int threads) {
     printf("ranks      %d on %d node%s, by %s; %d thread%s each\n", ranks.size, ranks.nodes, ranks.nodes > 1 ? "s" : "",
            engine_name(), threads, threads > 1 ? "s" : "");
     if (!*c->eval && busy < 1) {
-        printf("note       %d micro-batches on %d ranks: at most %.0f %% of the ranks' time is put to use\n", A, ranks.size,
-               100 * busy);
+        printf("note       %d micro-batches on %d ranks: at most %.0f %% of the ranks' time is put to use\n", A,
+               ranks.size, 100 * busy);
     }
     if (!*c->eval && pieces > 1.5) {
         printf("note       %d micro-batches on %d ranks: %.1f times the traffic that so many ranks need at least\n", A,
                ranks.size, pieces);
     }
     if (ranks.sharers < ranks.local_size && cores * ranks.local_size < there) {
-        printf("note       each rank is bound to %d of %d cores: mpirun --bind-to none, or --map-by numa:PE=%d\n", cores,
-               there, there / ranks.local_size);
+        printf("note       each rank is bound to %d of %d cores: mpirun --bind-to none, or --map-by numa:PE=%d\n",
+               cores, there, there / ranks.local_size);
     }
 }
 

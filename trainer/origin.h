@@ -23,7 +23,8 @@ static void add_class_text(Metadata* m, const char* key, const Dataset* d, char 
     free(text);
 }
 
-static void add_data(Metadata* m, const Dataset* train, const Dataset* test, const double mean[3], const double std[3]) {
+static void add_data(Metadata* m, const Dataset* train, const Dataset* test, const double mean[3],
+                     const double std[3]) {
     char text[FINGERPRINT_SIZE];
     dataset_fingerprint(train, text);
     metadata_add(m, "train_data", text);

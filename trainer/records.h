@@ -48,7 +48,9 @@ RUNS_ONCE static void record_functions(Trainer* t, Records* r, float* weights) {
     if (!ranks_lead()) { return; }
     for (int i = 0; i < t->model.tensor_count; i++) {
         const NamedTensor* tensor = &t->model.tensors[i];
-        if (is_of_function(tensor->name)) { events_histogram(&r->events, tensor->name, flat + tensor->offset, tensor->size); }
+        if (is_of_function(tensor->name)) {
+            events_histogram(&r->events, tensor->name, flat + tensor->offset, tensor->size);
+        }
     }
     if (r->events.summary.count) { recorded(events_write(&r->events, t->step, &err), &err); }
 }

@@ -19,7 +19,8 @@ RUNS_ONCE static void read_weights(Trainer* t, const char* path, float* flat) {
     Model* m = &t->model;
     Error err;
     SafeTensors file = open_or_fail(path);
-    bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, flat, *m->config.eval, m->config.any_weights, &err);
+    bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, flat, *m->config.eval, m->config.any_weights,
+                                   &err);
     if (!ok) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
     if (*m->config.eval) { note_outputs(t, &file); }
     safetensors_close(&file);

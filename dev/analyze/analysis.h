@@ -40,8 +40,9 @@ static inline bool nothing_to_analyze(Analysis* a, Error* err, const char* forma
 
 // What looks at the weights of all tokens for all tokens finds none where attention is in windows.
 static bool attends_to_all(Analysis* a, const Run* r, Error* err) {
-    return !r->config.window || nothing_to_analyze(a, err, "%s attends in windows: no token has weights for all tokens, "
-                                                   "which this analysis is of", r->folder);
+    return !r->config.window ||
+           nothing_to_analyze(a, err, "%s attends in windows: no token has weights for all tokens, which this "
+                              "analysis is of", r->folder);
 }
 
 // Of --blocks, those that have softmax or KArAt over all tokens; the last if none is named

@@ -35,7 +35,9 @@ typedef struct {
 static void group_runs(Curves* c) {
     for (int i = 0; i < c->count; i++) {
         int k = 0;
-        while (k < c->curve_count && !configs_are_seeds(&c->runs[c->curves[k].first].config, &c->runs[i].config)) { k++; }
+        while (k < c->curve_count && !configs_are_seeds(&c->runs[c->curves[k].first].config, &c->runs[i].config)) {
+            k++;
+        }
         if (k == c->curve_count) { c->curves[c->curve_count++] = (Curve){.first = i}; }
         c->curves[k].count++;
         c->curve_of[i] = k;

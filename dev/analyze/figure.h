@@ -36,7 +36,8 @@ static void put_head(FILE* out, const Figure* f, const char* caption, const Figu
                  "} else {\n"
                  "    set terminal pngcairo noenhanced size 2 * width, 2 * height font '" PLOT_FONT ",15' "
                  "fontscale 1.5 linewidth 2 pointscale 2 background '#ffffff'\n}}\n");
-    fprintf(out, "image = format eq 'svg' ? 'image pixels' : 'image' # as one, it would be a file beside an SVG\nheading = ");
+    fprintf(out,
+            "image = format eq 'svg' ? 'image pixels' : 'image' # as one, it would be a file beside an SVG\nheading = ");
     put_quoted(out, f->title);
     fprintf(out, "\ncaption = ");
     put_caption(out, caption, s->caption_columns);

@@ -81,7 +81,9 @@ static void build(Timed* timed, const Bench* b, char* name) {
     for (int i = 1; i < b->count; i++) { words[count++] = b->words[i]; }
     if (!config_parse(&config, NULL, count, words, &err)) { fail(EXIT_USAGE, "%s", err.text); }
     Model* m = &timed->model;
-    if (!model_plan(m, &config, 10, config.batch_size, &err) || !model_allocate(m, &err)) { fail(EXIT_USAGE, "%s", err.text); }
+    if (!model_plan(m, &config, 10, config.batch_size, &err) || !model_allocate(m, &err)) {
+        fail(EXIT_USAGE, "%s", err.text);
+    }
 }
 
 // One step on a batch of noise, into this round's place

@@ -23,8 +23,8 @@ static void patches(Block s) {
                         s.m->scratch, s.B, s.S, s.P, s.C);
 }
 static void layernorm(Block s) {
-    layernorm_forward(s.a.ln1, s.a.ln1_mean, s.a.ln1_rstd, s.a.x, s.p.norm1_weight, s.p.norm1_bias, norm_eps(&s.m->config),
-                      s.rows, s.C);
+    layernorm_forward(s.a.ln1, s.a.ln1_mean, s.a.ln1_rstd, s.a.x, s.p.norm1_weight, s.p.norm1_bias,
+                      norm_eps(&s.m->config), s.rows, s.C);
 }
 static void qkv(Block s) {
     linear_forward(s.a.qkv, s.a.ln1, s.p.qkv_weight, s.p.qkv_bias, s.rows, s.C, 3 * s.C);
@@ -243,8 +243,8 @@ int main(int argc, char** argv) {
     float *images = alloc_floats(pixels, "images"), *out = alloc_floats(most, "sgemm");
     for (size_t i = 0; i < pixels; i++) { images[i] = (float)random_normal(1, STREAM_CHECK, 1, i); }
     list_operations(m, block_of(m, images, 0));
-    printf("%s, %d threads, %d tokens, batch %d, %d rounds; products by %s\n", m->config.model, threads, d.N, batch_size,
-           rounds, matmul_library());
+    printf("%s, %d threads, %d tokens, batch %d, %d rounds; products by %s\n", m->config.model, threads, d.N,
+           batch_size, rounds, matmul_library());
     for (int r = -1; r < rounds; r++) { // round -1 warms up and is overwritten
         for (int i = 0; i < operation_count; i++) {
             Operation* o = &operations[i];

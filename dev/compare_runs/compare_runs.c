@@ -46,8 +46,8 @@ static void list_run(Table* t, const ListedRun* r) {
     if (!isnan(s->epoch)) { snprintf(epochs, sizeof epochs, "%.4g/%.4g", s->epoch, epochs_of_run(r)); }
     if (!isnan(s->top1)) { snprintf(top1, sizeof top1, "%.2f ± %.2f", s->top1, s->top1_se); }
     if (s->seconds > 0) { snprintf(rate, sizeof rate, "%.1f", s->images / s->seconds); }
-    table_row(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s", r->folder, r->config.model, last_part(r->config.data), r->config.seed,
-              epochs, top1, rate, run_state_names[r->state]);
+    table_row(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s", r->folder, r->config.model, last_part(r->config.data),
+              r->config.seed, epochs, top1, rate, run_state_names[r->state]);
 }
 
 static int list(const RunList* l) {

@@ -76,7 +76,8 @@ static inline bool run_list_add(RunList* l, const char* folder, Error* err) {
     char path[FOLDER_SIZE], name[RUN_NAME];
     size_t before = l->count;
     if (!run_folder_open(folder, path, name, err) || !run_list_walk(l, path, 0, err)) { return false; }
-    return l->count > before || set_error(err, "there is no run in or under %s: give what ./train_kat had as --output", folder);
+    return l->count > before ||
+           set_error(err, "there is no run in or under %s: give what ./train_kat had as --output", folder);
 }
 
 // How many were not

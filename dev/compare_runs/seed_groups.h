@@ -81,7 +81,8 @@ static inline void group_test(SeedGroup* g, const SeedGroup* baseline) {
     Running differences = {0};
     g->paired = same_seeds(g, baseline);
     for (size_t i = 0; g->paired && i < g->count; i++) {
-        running_add(&differences, g->runs[i]->summary.top1 - run_of_seed(baseline, g->runs[i]->config.seed)->summary.top1);
+        running_add(&differences,
+                    g->runs[i]->summary.top1 - run_of_seed(baseline, g->runs[i]->config.seed)->summary.top1);
     }
     g->test = g->paired ? t_test_paired(&differences) : t_test_welch(&g->top1, &baseline->top1);
 }
@@ -166,14 +167,19 @@ static inline void groups_markdown(const SeedGroups* g) {
 static inline void group_csv(const SeedGroup* g) {
     double n = (double)g->count;
     printf("%s,%zu,", csv_text(g->label), g->count);
-    printf("%s,%s,", number_or_nothing("%.2f", mean_or_nothing(&g->top1)), number_or_nothing("%.2f", deviation(&g->top1)));
-    printf("%s,%s,", number_or_nothing("%.2f", mean_or_nothing(&g->top5)), number_or_nothing("%.2f", deviation(&g->top5)));
-    printf("%s,%s,", number_or_nothing("%.4f", mean_or_nothing(&g->loss)), number_or_nothing("%.4f", deviation(&g->loss)));
-    for (size_t i = 0; i < g->count; i++) { printf("%s%s", i ? " " : "", number_or_nothing("%.2f", g->runs[i]->summary.top1)); }
+    printf("%s,%s,", number_or_nothing("%.2f", mean_or_nothing(&g->top1)),
+           number_or_nothing("%.2f", deviation(&g->top1)));
+    printf("%s,%s,", number_or_nothing("%.2f", mean_or_nothing(&g->top5)),
+           number_or_nothing("%.2f", deviation(&g->top5)));
+    printf("%s,%s,", number_or_nothing("%.4f", mean_or_nothing(&g->loss)),
+           number_or_nothing("%.4f", deviation(&g->loss)));
+    for (size_t i = 0; i < g->count; i++) {
+        printf("%s%s", i ? " " : "", number_or_nothing("%.2f", g->runs[i]->summary.top1));
+    }
     putchar(',');
     for (size_t i = 0; i < g->count; i++) { printf("%s%d", i ? " " : "", g->runs[i]->config.seed); }
-    printf(",%.0f,%.3g,%.1f,%.3g", floor(g->steps / n), 1e-6 * g->gflop / n, g->seconds > 0 ? g->images / g->seconds : 0,
-           g->seconds / n / 3600);
+    printf(",%.0f,%.3g,%.1f,%.3g", floor(g->steps / n), 1e-6 * g->gflop / n,
+           g->seconds > 0 ? g->images / g->seconds : 0, g->seconds / n / 3600);
     printf(",%s,%s,", number_or_nothing("%.4f", g->test.difference), g->paired ? "paired" : "welch");
     printf("%s,%s,%s\n", number_or_nothing("%.4g", g->test.t), number_or_nothing("%.4g", g->test.freedom),
            number_or_nothing("%.3g", g->test.p));

@@ -81,8 +81,8 @@ static void tensor_row(Table* table, const SafeTensors* file, const SafeTensor* 
     }
     float* x = values_of(file, t);
     Statistics s = statistics_of(x, safetensors_elements(t));
-    fprintf(table->out, "%s\t%s\t%s\t%.6g\t%.3g\t%.3g\t%.4g\t%.4g\t", name, t->dtype, shape, s.norm, s.mean, s.deviation,
-            s.least, s.largest);
+    fprintf(table->out, "%s\t%s\t%s\t%.6g\t%.3g\t%.3g\t%.4g\t%.4g\t", name, t->dtype, shape, s.norm, s.mean,
+            s.deviation, s.least, s.largest);
     if (s.not_finite) { fprintf(table->out, "%lld not finite", (long long)s.not_finite); }
     fputc('\n', table->out);
     free(x);
@@ -185,8 +185,8 @@ static void compare_values(Comparison* c, Table* table, const SafeTensors* A, co
     else {
         double norm_x = statistics_of(x, count).norm, norm_y = statistics_of(y, count).norm;
         c->other++;
-        table_row(table, "%s\t%s\t%.6g\t%.6g\t%.3g\t%.3g", cell_text(a->name, name), shape_text(a->rank, a->shape, shape),
-                  norm_x, norm_y, norm_x > 0 ? sqrt(squares) / norm_x : NAN, largest);
+        table_row(table, "%s\t%s\t%.6g\t%.6g\t%.3g\t%.3g", cell_text(a->name, name),
+                  shape_text(a->rank, a->shape, shape), norm_x, norm_y, norm_x > 0 ? sqrt(squares) / norm_x : NAN, largest);
     }
     free(x);
     free(y);
@@ -211,13 +211,15 @@ static bool same_bytes(const SafeTensors* A, const SafeTensor* a, const SafeTens
     return same;
 }
 
-static void compare_tensor(Comparison* c, Table* table, const SafeTensors* A, const SafeTensor* a, const SafeTensors* B) {
+static void compare_tensor(Comparison* c, Table* table, const SafeTensors* A, const SafeTensor* a,
+                           const SafeTensors* B) {
     const SafeTensor* b = safetensors_find(B, a->name);
     char name[256], shape[2][128];
     bool readable = b && safetensors_readable(a) && safetensors_readable(b);
     if (!b) {
         c->only_a++;
-        table_row(table, "%s\t%s\tonly in the first\t\t\t", cell_text(a->name, name), shape_text(a->rank, a->shape, shape[0]));
+        table_row(table, "%s\t%s\tonly in the first\t\t\t", cell_text(a->name, name),
+                  shape_text(a->rank, a->shape, shape[0]));
     } else if (same_shapes(a, b) && readable) {
         compare_values(c, table, A, a, B, b);
     } else if (same_shapes(a, b) && same_bytes(A, a, B, b)) {
@@ -241,7 +243,8 @@ static void compare_tensors(const SafeTensors* A, const SafeTensors* B, const In
         char name[256], shape[128];
         if (!is_wanted(o, b) || safetensors_find(A, b->name)) { continue; }
         c.only_b++;
-        table_row(&table, "%s\t%s\tonly in the second\t\t\t", cell_text(b->name, name), shape_text(b->rank, b->shape, shape));
+        table_row(&table, "%s\t%s\tonly in the second\t\t\t", cell_text(b->name, name),
+                  shape_text(b->rank, b->shape, shape));
     }
     fclose(table.out);
     if (c.other + c.only_a + c.only_b) { table_print(NULL, table.text); }
@@ -260,7 +263,8 @@ static void compare_metadata(const SafeTensors* A, const SafeTensors* B) {
         const char *key = A->metadata[2 * i], *value = A->metadata[2 * i + 1], *other = safetensors_metadata(B, key);
         char name[256], text[2][128];
         if ((both_ours && is_option_key(key)) || (other && strcmp(value, other) == 0)) { continue; }
-        printf("%-10s %s | %s\n", cell_text(key, name), value_text(value, text[0]), other ? value_text(other, text[1]) : "-");
+        printf("%-10s %s | %s\n", cell_text(key, name), value_text(value, text[0]),
+               other ? value_text(other, text[1]) : "-");
     }
     for (int i = 0; i < B->metadata_count; i++) {
         const char *key = B->metadata[2 * i], *value = B->metadata[2 * i + 1];
@@ -289,7 +293,9 @@ int main(int argc, char** argv) {
         print_usage(stdout);
         return 0;
     }
-    if (count < 1 || count > 2) { fail(EXIT_USAGE, "expected one safetensors file, or two: ./inspect --help tells all"); }
+    if (count < 1 || count > 2) {
+        fail(EXIT_USAGE, "expected one safetensors file, or two: ./inspect --help tells all");
+    }
     for (int i = 0; i < count; i++) {
         if (!safetensors_open(&files[i], argv[i], &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
     }

@@ -236,8 +236,8 @@ static void run(Work work, int steps, int levels, int argc, char** argv) {
     double measured = median_step(&m, work, steps);
     StepTime t = step_model(&m.table, &m.owners.buckets, shape, work, net);
     if (ranks_lead()) {
-        printf("%d x %d %s | %5.1f %7.0f %5.0f | %6.0f %6.0f | %6.0f %6.0f %5.2f | %4.0f\n", shape.nodes, shape.per_node,
-               levels == 2 ? "two" : "one", 1e-6 * net.among, 1e-6 * net.within, 1e6 * net.latency, 1e3 * t.compute,
+        printf("%d x %d %s | %5.1f %7.0f %5.0f | %6.0f %6.0f | %6.0f %6.0f %5.2f | %4.0f\n", shape.nodes,
+               shape.per_node, levels == 2 ? "two" : "one", 1e-6 * net.among, 1e-6 * net.within, 1e6 * net.latency, 1e3 * t.compute,
                1e3 * t.exchange, 1e3 * measured, 1e3 * t.step, measured / t.step,
                100 * (1 - (measured - t.compute) / t.exchange));
     }
@@ -251,7 +251,8 @@ static void table(Work work, int per_node, Net net, int argc, char** argv) {
     if (!config_parse(&c, NULL, argc, argv, &err)) { say_and_leave(err.text); }
     Model m = make_model(&c);
     for (int nodes = 1; nodes <= 64; nodes *= 2) {
-        StepTime t = step_model(&m.table, &m.owners.buckets, (Shape){nodes, per_node, 2, c.grad_accum_steps}, work, net);
+        Shape shape = {nodes, per_node, 2, c.grad_accum_steps};
+        StepTime t = step_model(&m.table, &m.owners.buckets, shape, work, net);
         printf(" %5.1f", 100 * t.compute / t.step);
     }
     printf("\n");

@@ -104,7 +104,8 @@ static void test_ranks(const char* attention, int limit) {
 
 static void test_directions(void) {
     static Model m;
-    build_whole_model(&m, "--image-size 12 --patch 3 --dim 16 --heads 2 --depth 2 --karat-rank 3 --rational-groups 4", 5);
+    build_whole_model(&m, "--image-size 12 --patch 3 --dim 16 --heads 2 --depth 2 --karat-rank 3 --rational-groups 4",
+                      5);
     float* d = alloc_floats(m.table.total, "test");
     filter_direction(d, m.params, m.tensors, m.tensor_count, 3, 0);
     for (int k = 0; k < m.tensor_count; k++) {

@@ -46,8 +46,8 @@ static int next_field(Field* f, const uint8_t** at, const uint8_t* end) {
     f->count = f->type == 1 ? 8 : f->type == 5 ? 4 : 0;
     if (f->type == 0) { f->varint = read_varint(at, end); return 1; }
     if (f->type == 2) { f->count = read_varint(at, end); f->bytes = *at; }
-    CHECK(f->type != 3 && f->type != 4 && f->type < 6 && f->count <= (size_t)(end - *at), "field %d of type %d, %zu bytes",
-          f->number, f->type, f->count);
+    CHECK(f->type != 3 && f->type != 4 && f->type < 6 && f->count <= (size_t)(end - *at),
+          "field %d of type %d, %zu bytes", f->number, f->type, f->count);
     *at += f->count;
     return *at <= end;
 }
@@ -73,7 +73,9 @@ static float float_of(Field f) {
     return x;
 }
 
-static int is_text(Field f, const char* text) { return f.type == 2 && f.count == strlen(text) && !memcmp(f.bytes, text, f.count); }
+static int is_text(Field f, const char* text) {
+    return f.type == 2 && f.count == strlen(text) && !memcmp(f.bytes, text, f.count);
+}
 
 // ---- and a file's records
 
@@ -100,7 +102,9 @@ static Records read_records(const char* path) {
     return r;
 }
 
-static Field event_field(const Records* r, int event, int number) { return field_of(r->event[event], r->bytes[event], number, 0); }
+static Field event_field(const Records* r, int event, int number) {
+    return field_of(r->event[event], r->bytes[event], number, 0);
+}
 static Field value_of(const Records* r, int event, int n) {
     Field summary = event_field(r, event, 5);
     return field_of(summary.bytes, summary.count, 1, n);
@@ -135,7 +139,8 @@ static void test_values(void) {
     CHECK(is_text(event_field(&r, 0, 3), "brain.Event:2"), "the version comes first");
     CHECK(double_of(event_field(&r, 1, 1)) > before, "the time");
     CHECK(event_field(&r, 1, 2).varint == 300 && event_field(&r, 2, 2).varint == 1ULL << 40, "steps");
-    CHECK(is_text(part(value_of(&r, 1, 0), 1), "train_loss") && float_of(part(value_of(&r, 1, 0), 2)) == 1.25f, "the first value");
+    CHECK(is_text(part(value_of(&r, 1, 0), 1), "train_loss") && float_of(part(value_of(&r, 1, 0), 2)) == 1.25f,
+          "the first value");
     CHECK(is_text(part(value_of(&r, 1, 1), 1), "lr") && float_of(part(value_of(&r, 1, 1), 2)) == 3e-5f, "the second");
     CHECK(value_of(&r, 1, 2).number == 0 && value_of(&r, 2, 1).number == 0, "and no more");
     CHECK(float_of(part(value_of(&r, 2, 0), 2)) == 86.67f, "the next event has its own");
@@ -165,7 +170,8 @@ static void test_histogram(void) {
     CHECK(double_of(part(h, 3)) == COUNT, "those that are finite");
     CHECK_NEAR(double_of(part(h, 4)), sum, 1e-9, "their sum");
     CHECK_NEAR(double_of(part(h, 5)), squares, 1e-9, "of their squares");
-    if (CHECK(limit.count == sizeof limits && bin.count == sizeof bins, "%zu and %zu bytes of bins", limit.count, bin.count)) {
+    if (CHECK(limit.count == sizeof limits && bin.count == sizeof bins, "%zu and %zu bytes of bins", limit.count,
+              bin.count)) {
         memcpy(limits, limit.bytes, sizeof limits);
         memcpy(bins, bin.bytes, sizeof bins);
         for (int k = 0; k < HISTOGRAM_BINS; k++) {
@@ -203,8 +209,10 @@ static void test_picture(void) {
 static void test_going_on(void) {
     EventFile first = open_events(0), second = open_events(90), third = open_events(90);
     Records r = read_records(second.path);
-    CHECK(strcmp(first.path, second.path) < 0 && strcmp(second.path, third.path) < 0, "%s, %s", first.path, second.path);
-    CHECK(r.events == 2 && event_field(&r, 1, 2).varint == 91 && part(event_field(&r, 1, 7), 1).varint == 1, "START at 91");
+    CHECK(strcmp(first.path, second.path) < 0 && strcmp(second.path, third.path) < 0, "%s, %s", first.path,
+          second.path);
+    CHECK(r.events == 2 && event_field(&r, 1, 2).varint == 91 && part(event_field(&r, 1, 7), 1).varint == 1,
+          "START at 91");
     free(r.file);
     close_events(&first);
     close_events(&second);

@@ -31,7 +31,9 @@ static const Batch* callers_batch(const Loader* l) {
 static void batch_fill(const BatchPlan* plan, int64_t step, Batch* b, ImageMaker* maker) {
     Error err;
     batch_draw(plan, step, b);
-    for (int i = 0; i < b->count; i++) { CHECK(batch_make_image(plan, b, i, maker, &err), "image %d: %s", i, err.text); }
+    for (int i = 0; i < b->count; i++) {
+        CHECK(batch_make_image(plan, b, i, maker, &err), "image %d: %s", i, err.text);
+    }
     for (int i = 0; i < batch_pairs(b); i++) { batch_mix_pair(plan, b, i); }
     batch_finish(plan, b);
 }
@@ -117,8 +119,8 @@ static void test_short_data(void) {
     c.augment.repeats = 1;
     Loader l;
     open_loader(&l, &d, &c);
-    CHECK(l.plan.steps_per_epoch == 1 && l.plan.config.batch_size == 7, "%d steps, room for %d images", (int)l.plan.steps_per_epoch,
-          l.plan.config.batch_size);
+    CHECK(l.plan.steps_per_epoch == 1 && l.plan.config.batch_size == 7, "%d steps, room for %d images",
+          (int)l.plan.steps_per_epoch, l.plan.config.batch_size);
     for (int epoch = 0; epoch < 4; epoch++) {
         const Batch* b = loader_next(&l);
         int sum = 0;
@@ -136,7 +138,8 @@ static void test_evaluation(int batch_size, int workers) {
     c.augment = everything_on(&d, 1, SIDE).augment; // must not matter
     Loader l;
     open_loader(&l, &d, &c);
-    CHECK(l.plan.config.batch_size == (batch_size < N ? batch_size : N), "room for %d images", l.plan.config.batch_size);
+    CHECK(l.plan.config.batch_size == (batch_size < N ? batch_size : N), "room for %d images",
+          l.plan.config.batch_size);
     double worst = 0;
     int visited = 0;
     for (int round = 0; round < 2; round++) {
@@ -342,7 +345,9 @@ static void test_whole_batch(MixOrder order) {
         static uint8_t levels[B][PIXELS];
         static float want[B][PIXELS];
         for (int i = 0; i < B; i++) { make_plainly(levels[i], &d, &c, &b->draws[i]); }
-        for (int i = 0; i < B / 2 && order == MIX_BYTES; i++) { mix_levels(levels[i], levels[B - 1 - i], &b->mix, SIDE); }
+        for (int i = 0; i < B / 2 && order == MIX_BYTES; i++) {
+            mix_levels(levels[i], levels[B - 1 - i], &b->mix, SIDE);
+        }
         for (int i = 0; i < B; i++) {
             normalise(want[i], levels[i], SIDE, c.mean, c.std);
             erase_boxes(want[i], SIDE, SIDE, &b->draws[i].erased);
@@ -602,13 +607,15 @@ static void test_shared_batches(bool train, int batch_size, int A, int R) {
         Loader l;
         open_loader(&l, &d, &c);
         int64_t own = loader_batches(&l), round = own > 0 ? own : 1, wrong = 0;
-        CHECK(train || own == (p < all ? (all - p + R - 1) / R : 0), "rank %d of %d has %d batches of %d", p, R, (int)own, (int)all);
+        CHECK(train || own == (p < all ? (all - p + R - 1) / R : 0), "rank %d of %d has %d batches of %d", p, R,
+              (int)own, (int)all);
         for (int64_t k = 0; k < 12; k++) {
             if (k == 7) { loader_seek(&l, k); }
             int64_t number = loader_next(&l)->step;
             wrong += number != (train ? batch_number(&c, k) : own > 0 ? p + k % round * R : p % all);
         }
-        CHECK(wrong == 0, "rank %d of %d, %s: %d batches are others", p, R, train ? "training" : "evaluation", (int)wrong);
+        CHECK(wrong == 0, "rank %d of %d, %s: %d batches are others", p, R, train ? "training" : "evaluation",
+              (int)wrong);
         loader_close(&l);
     }
     dataset_free(&d);

@@ -116,7 +116,8 @@ static void check_head(const OnnxRead* f) {
     const Onnx__ModelProto* m = f->model;
     CHECK(m->ir_version == 8 && m->n_opset_import == 1 && m->opset_import[0]->version == 17 &&
           strcmp(m->producer_name, "kat.c") == 0, "versions %d, %d", (int)m->ir_version, (int)m->opset_import[0]->version);
-    CHECK(f->graph->n_input == 1 && f->graph->n_output == 1, "%zu inputs, %zu outputs", f->graph->n_input, f->graph->n_output);
+    CHECK(f->graph->n_input == 1 && f->graph->n_output == 1, "%zu inputs, %zu outputs", f->graph->n_input,
+          f->graph->n_output);
     check_value(f->graph->input[0], "input", 4, (int64_t[]){0, 3, 16, 16});
     check_value(f->graph->output[0], "logits", 2, (int64_t[]){0, CLASSES});
     CHECK(m->n_metadata_props == 2 && strcmp(m->metadata_props[1]->key, "label_names") == 0 &&
@@ -195,13 +196,16 @@ static void test_names(void) {
     for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
         const Onnx__NodeProto* node = find_node(&f, want[i].node);
         bool found = false;
-        for (size_t k = 0; node && k < node->n_input; k++) { found = found || strcmp(node->input[k], want[i].input) == 0; }
+        for (size_t k = 0; node && k < node->n_input; k++) {
+            found = found || strcmp(node->input[k], want[i].input) == 0;
+        }
         CHECK(found, "%s does not take %s", want[i].node, want[i].input);
     }
     CHECK(count_nodes(&f, "Softmax") == 2 && count_nodes(&f, "LayerNormalization") == 5 && count_nodes(&f, "Erf") == 2,
           "operations of two blocks");
     const Onnx__NodeProto* norm = find_node(&f, "norm/LayerNormalization");
-    CHECK(norm->n_attribute == 2 && norm->attribute[0]->i == -1 && norm->attribute[1]->f == 1e-6f, "LayerNorm's epsilon");
+    CHECK(norm->n_attribute == 2 && norm->attribute[0]->i == -1 && norm->attribute[1]->f == 1e-6f,
+          "LayerNorm's epsilon");
     close_file(&f);
     model_free(&m);
 }

@@ -12,7 +12,9 @@ static void save_data(Variant v) {
     Error err;
     char file[64];
     bool ok = dataset_create(&d, "toy", 20, 2, 1, 16, 16, &err);
-    for (int i = 0; ok && i < 20 * 256; i++) { d.images[i] = (uint8_t)((i * 7919 >> 3) % 151 + v.shift + 60 * (i / 256 % 2)); }
+    for (int i = 0; ok && i < 20 * 256; i++) {
+        d.images[i] = (uint8_t)((i * 7919 >> 3) % 151 + v.shift + 60 * (i / 256 % 2));
+    }
     for (int i = 0; ok && i < 20; i++) { d.labels[i] = (uint16_t)(i % 2); }
     if (ok) {
         snprintf(d.class_names[0], sizeof d.class_names[0], "%s", v.first_class);

@@ -31,7 +31,8 @@ static void test_buckets(const char* model, int count) {
     }
     for (int i = 0; i < table.blocks + 2; i++) {
         int b = buckets.of_segment[i];
-        CHECK(table.segment[i] >= buckets.first[b] && table.segment[i + 1] <= buckets.first[b + 1], "%s: segment %d", model, i);
+        CHECK(table.segment[i] >= buckets.first[b] && table.segment[i + 1] <= buckets.first[b + 1], "%s: segment %d",
+              model, i);
     }
     buckets_free(&buckets);
     parameter_table_free(&table);
@@ -77,7 +78,9 @@ static void test_circles(int A, int size, int per_node) {
             wrong += circle_place(c, c.own) != p;
             for (int k = 0; k < c.count; k++) {
                 Pieces pieces = circle_pieces(c, A, k);
-                for (int i = 0; i < pieces.count; i++) { leaves += stage == STAGE_AMONG_NODES ? pieces.piece[i].count : 0; }
+                for (int i = 0; i < pieces.count; i++) {
+                    leaves += stage == STAGE_AMONG_NODES ? pieces.piece[i].count : 0;
+                }
             }
         }
     }
@@ -101,7 +104,8 @@ static void test_node_pieces(int A, int size, int per_node) {
             wrong += merged.piece[i].first != brought.piece[i].first || merged.piece[i].count != brought.piece[i].count;
         }
     }
-    CHECK(wrong == 0, "%d leaves on %d ranks, %d on a node: %d nodes or pieces are not as awaited", A, size, per_node, wrong);
+    CHECK(wrong == 0, "%d leaves on %d ranks, %d on a node: %d nodes or pieces are not as awaited", A, size, per_node,
+          wrong);
 }
 
 // Bytes out of a rank and of a node, of a bucket's: (g-1)/g + (M-1)/(gM), and (M-1)/M
@@ -109,7 +113,8 @@ static void test_traffic(void) {
     ParameterTable table = table_of("vit-tiny");
     stand_at(8, 4, 5);
     Owners s = owners_plan(&table, 8);
-    double within = (double)received_of(&s, 1, STAGE_WITHIN_NODE), among = (double)received_of(&s, 1, STAGE_AMONG_NODES);
+    double within = (double)received_of(&s, 1, STAGE_WITHIN_NODE);
+    double among = (double)received_of(&s, 1, STAGE_AMONG_NODES);
     double bucket = (double)(s.buckets.first[2] - s.buckets.first[1]);
     CHECK_NEAR(within / bucket, 0.75, 2e-3, "received within a node");
     CHECK_NEAR(among / bucket, 0.125, 2e-3, "received among nodes");

@@ -32,7 +32,8 @@ static void test_launchers(void) {
         Error err = {""};
         set_all(e->set);
         bool ok = ranks_from_environment(&r, &err);
-        CHECK(ok && r.rank == e->rank && r.size == e->size && r.local_rank == e->local_rank && r.local_size == e->local_size,
+        CHECK(ok && r.rank == e->rank && r.size == e->size && r.local_rank == e->local_rank &&
+              r.local_size == e->local_size,
               "%s: %d of %d, here %d of %d; %s", e->set, r.rank, r.size, r.local_rank, r.local_size, err.text);
         CHECK(!r.launcher == !e->launcher && (!r.launcher || strcmp(r.launcher, e->launcher) == 0), "%s: by %s", e->set,
               r.launcher ? r.launcher : "none");
@@ -58,8 +59,8 @@ static void test_refused(void) {
         CHECK(!ok && strstr(err.text, refused[i][1]), "%s: %s", refused[i][0], ok ? "accepted" : err.text);
     }
     Error err;
-    CHECK(!ranks_have_work(8, 2, &err) && strstr(err.text, "8 ranks, but --grad-accum-steps 2 gives work to 2 of them. It "
-          "counts over all ranks here (timm: on each): for 2 on each say 16"), "%s", err.text);
+    CHECK(!ranks_have_work(8, 2, &err) &&
+          strstr(err.text, "8 ranks, but --grad-accum-steps 2 gives work to 2 of them. It counts over all ranks here (timm: on each): for 2 on each say 16"), "%s", err.text);
     CHECK(ranks_have_work(8, 8, &err) && ranks_have_work(3, 8, &err), "%s", err.text);
 }
 
@@ -78,7 +79,8 @@ static void test_lists(void) {
     };
     for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
         char host[32] = "";
-        CHECK(slurm_first_host(hosts[i][0], host, sizeof host) && strcmp(host, hosts[i][1]) == 0, "%s: %s", hosts[i][0], host);
+        CHECK(slurm_first_host(hosts[i][0], host, sizeof host) && strcmp(host, hosts[i][1]) == 0, "%s: %s", hosts[i][0],
+              host);
     }
     char host[8];
     CHECK(!slurm_first_host("a[1-2", host, sizeof host) && !slurm_first_host("", host, sizeof host), "no host");
@@ -90,8 +92,8 @@ static void test_places(void) {
     const int want[] = {0, 2, 5, 1, 4, 3, 6};
     int at_place[7];
     CHECK(ranks_in_places(nodes, 7, at_place) == 3, "3 nodes");
-    CHECK(memcmp(at_place, want, sizeof want) == 0, "%d %d %d %d %d %d %d", at_place[0], at_place[1], at_place[2], at_place[3],
-          at_place[4], at_place[5], at_place[6]);
+    CHECK(memcmp(at_place, want, sizeof want) == 0, "%d %d %d %d %d %d %d", at_place[0], at_place[1], at_place[2],
+          at_place[3], at_place[4], at_place[5], at_place[6]);
     Ranks r;
     Error err;
     char host[NODE_NAME];
@@ -115,7 +117,8 @@ static void test_shares(void) {
                 least = s.count < least ? s.count : least;
                 most = s.count > most ? s.count : most;
             }
-            CHECK(at == A && least >= 1 && most <= least + 1, "%d micro-batches on %d ranks: %d to %d each", A, R, least, most);
+            CHECK(at == A && least >= 1 && most <= least + 1, "%d micro-batches on %d ranks: %d to %d each", A, R,
+                  least, most);
             CHECK_NEAR(ranks_busy(R, A), (double)A / (R * most), 1e-12, "the share of the time in which all have work");
         }
     }

@@ -27,7 +27,8 @@ static void test_places(void) {
         Error err = {""};
         set_all(known[i].set);
         bool ok = rendezvous(known[i].ranks, place, sizeof place, &err);
-        CHECK(ok == !!known[i].place && (!ok || strcmp(place, known[i].place) == 0), "%s: %s %s", known[i].set, place, err.text);
+        CHECK(ok == !!known[i].place && (!ok || strcmp(place, known[i].place) == 0), "%s: %s %s", known[i].set, place,
+              err.text);
         CHECK(ok || strstr(err.text, known[i].error), "%s: %s", known[i].set, err.text);
     }
 }
@@ -58,7 +59,9 @@ static void test_keys(void) {
     for (int i = 0; i < count; i++) {
         uint64_t key = key_of(launches[i]);
         CHECK(key == key_of(launches[i]), "another key for the same launch: %s", launches[i]);
-        for (int j = 0; j < i; j++) { CHECK(key != key_of(launches[j]), "one key for %s and %s", launches[i], launches[j]); }
+        for (int j = 0; j < i; j++) {
+            CHECK(key != key_of(launches[j]), "one key for %s and %s", launches[i], launches[j]);
+        }
     }
 }
 

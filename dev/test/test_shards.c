@@ -89,8 +89,8 @@ static double distance_to_whole(const BatchPlan* plan, const Batch* b, int i) {
     const ImageDraw* draw = &b->draws[i];
     Resize size = draw->resize;
     uint8_t* pixels = decode_whole(d, draw->image);
-    ImageView box = view_crop(view_of(pixels, 3, image_height(d, draw->image), image_width(d, draw->image)), draw->box.top,
-                              draw->box.left, draw->box.height, draw->box.width);
+    ImageView box = view_crop(view_of(pixels, 3, image_height(d, draw->image), image_width(d, draw->image)),
+                              draw->box.top, draw->box.left, draw->box.height, draw->box.width);
     uint8_t* resized = malloc((size_t)3 * size.height * size.width);
     void* scratch = malloc(resample_scratch(box.height, box.width, size.height, size.width));
     resample(resized, box, view_box(box), size.height, size.width, draw->filter, scratch);
@@ -193,12 +193,14 @@ static void test_bad_records(void) {
         int terminal = divert_output();
         const Batch* b = loader_next(&l);
         char* said = end_diversion(terminal);
-        CHECK(strstr(said, "val-000000.tar: record 3 is") && strstr(said, "the next image takes its place"), "says: %s", said);
+        CHECK(strstr(said, "val-000000.tar: record 3 is") && strstr(said, "the next image takes its place"), "says: %s",
+              said);
         free(said);
         CHECK(b->indices[3] == 5 && b->indices[4] == 5 && b->indices[5] == 5, "images %d, %d, %d", b->indices[3],
               b->indices[4], b->indices[5]);
         CHECK(b->labels[3] == val.labels[5], "label %d of image 5", b->labels[3]);
-        CHECK(memcmp(b->images + 3 * 3 * S * S, b->images + 5 * 3 * S * S, 3 * S * S * sizeof(float)) == 0, "its pixels");
+        CHECK(memcmp(b->images + 3 * 3 * S * S, b->images + 5 * 3 * S * S, 3 * S * S * sizeof(float)) == 0,
+              "its pixels");
         terminal = divert_output();
         b = loader_next(&l);
         free(end_diversion(terminal));

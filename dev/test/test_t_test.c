@@ -49,7 +49,8 @@ static void test_tests(void) {
     Running one = running_of(a, 1), same = running_of((double[]){2, 2}, 2), other = running_of((double[]){1, 1}, 2);
     TTest of_one = t_test_welch(&one, &rb), without_spread = t_test_welch(&same, &other);
     CHECK(of_one.difference == 1 && isnan(of_one.p), "one value has no spread: p %g", of_one.p);
-    CHECK(without_spread.difference == 1 && isnan(without_spread.p), "nor have values that are equal: p %g", without_spread.p);
+    CHECK(without_spread.difference == 1 && isnan(without_spread.p), "nor have values that are equal: p %g",
+          without_spread.p);
 }
 
 int main(void) {

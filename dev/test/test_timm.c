@@ -19,16 +19,19 @@ static bool read_config(TimmConfig* t, const char* text, Error* err) {
 static void test_forms(void) {
     TimmConfig t;
     Error err;
-    CHECK(read_config(&t, "{\"architecture\": \"vit_tiny_patch16_224\", \"num_classes\": 2, \"label_names\": [\"n1\", \"n2\"],"
+    CHECK(read_config(&t,
+                      "{\"architecture\": \"vit_tiny_patch16_224\", \"num_classes\": 2, \"label_names\": [\"n1\", \"n2\"],"
                           "\"label_descriptions\": {\"n2\": \"two\\nlines\", \"n1\": \"one\"}, \"model_args\": {\"num_heads\": 4,"
                           "\"act_layer\": \"relu\"}, \"pretrained_cfg\": {\"mean\": [0.1, 0.2, 0.3], \"std\": [0.5, 0.6, 0.7],"
                           "\"interpolation\": \"bilinear\", \"crop_pct\": 0.9, \"crop_mode\": \"center\"}}", &err), "%s", err.text);
-    CHECK(strcmp(t.architecture, "vit_tiny_patch16_224") == 0 && strcmp(t.act_layer, "relu") == 0 && strcmp(timm_arg(&t, "num_heads"), "4") == 0, "model");
+    CHECK(strcmp(t.architecture, "vit_tiny_patch16_224") == 0 && strcmp(t.act_layer, "relu") == 0 &&
+          strcmp(timm_arg(&t, "num_heads"), "4") == 0, "model");
     CHECK(t.normalizes && t.mean[1] == 0.2 && t.std[2] == 0.7 && t.crop_pct == 0.9, "images");
     CHECK(strcmp(t.interpolation, "bilinear") == 0 && strcmp(t.crop_mode, "center") == 0, "resampling");
     CHECK(strcmp(t.class_ids, "n1\nn2") == 0 && strcmp(t.class_names, "one\ntwo lines") == 0, "%s", t.class_names);
     timm_config_free(&t);
-    CHECK(read_config(&t, "{\"architecture\": \"deit_small_patch16_224\", \"mean\": [0.5, 0.5, 0.5], \"std\": [1, 1, 1],"
+    CHECK(read_config(&t,
+                      "{\"architecture\": \"deit_small_patch16_224\", \"mean\": [0.5, 0.5, 0.5], \"std\": [1, 1, 1],"
                           "\"crop_pct\": 0.875, \"label_names\": [\"a\", 7]}", &err), "%s", err.text);
     CHECK(t.normalizes && t.crop_pct == 0.875 && !*timm_arg(&t, "num_heads") && !t.class_ids, "one object");
     CHECK(strcmp(t.class_names, "a\n") == 0, "a name that is none: %s", t.class_names);
@@ -58,11 +61,14 @@ static void test_round(const char* flags, const char* architecture) {
     char names[] = "a \"b\"\\\té", ids[] = "n1\nn2\nn3"; // two of three have no name
     Preprocessing p = {.image_size = d.S, .classes = 3, .mean = {0.1, 1 / 3.0, 0.3}, .std = {0.2, 0.3, 1e-7}, .crop_pct = 0.9,
                        .interpolation = "bilinear", .class_names = names, .class_ids = ids};
-    CHECK(timm_config_write(test_folder, &c, d, &p, &err) && timm_config_read(&t, in_folder("config.json"), &err), "%s", err.text);
-    CHECK(strcmp(t.architecture, architecture) == 0 && atoi(timm_arg(&t, "num_heads")) == c.heads.value[0], "%s: %s", flags, t.architecture);
-    CHECK(memcmp(t.mean, p.mean, sizeof t.mean) == 0 && memcmp(t.std, p.std, sizeof t.std) == 0 && t.crop_pct == 0.9, "%s", flags);
-    CHECK(t.class_names && strcmp(t.class_names, "a \"b\"\\\té\nclass 1\nclass 2") == 0 && strcmp(t.class_ids, ids) == 0, "%s",
-          t.class_names);
+    CHECK(timm_config_write(test_folder, &c, d, &p, &err) && timm_config_read(&t, in_folder("config.json"), &err), "%s",
+          err.text);
+    CHECK(strcmp(t.architecture, architecture) == 0 && atoi(timm_arg(&t, "num_heads")) == c.heads.value[0], "%s: %s",
+          flags, t.architecture);
+    CHECK(memcmp(t.mean, p.mean, sizeof t.mean) == 0 && memcmp(t.std, p.std, sizeof t.std) == 0 && t.crop_pct == 0.9,
+          "%s", flags);
+    CHECK(t.class_names && strcmp(t.class_names, "a \"b\"\\\té\nclass 1\nclass 2") == 0 &&
+          strcmp(t.class_ids, ids) == 0, "%s", t.class_names);
     timm_config_free(&t);
 }
 
@@ -103,7 +109,8 @@ static void save_foreign(const char* folder, const char* flags, const char* conf
     for (size_t i = 0; i < table.total; i++) { weights.flat[i] = 0.5f * (float)random_normal(3, STREAM_CHECK, 1, i); }
     mkdir(in_folder(folder), 0777);
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    CHECK(checkpoint_save(in_folder(path), tensors, tensor_count(&table), &weights, 1, (FlatReader){0}, &none, &err), "%s", err.text);
+    CHECK(checkpoint_save(in_folder(path), tensors, tensor_count(&table), &weights, 1, (FlatReader){0}, &none, &err),
+          "%s", err.text);
     snprintf(path, sizeof path, "%s/config.json", folder);
     write_text(path, config);
     free(weights.flat);
@@ -127,7 +134,8 @@ static void test_foreign(void) {
         "--eval theirs");
     last_result(got);
     CHECK(said("1 blocks, 4 heads") && said("mlp relu"), "%s", output);
-    RUN(0, "top-1", "--eval theirs/model.safetensors --heads 4 --mlp relu --normalize half --interpolation bilinear --crop-pct 0.8");
+    RUN(0, "top-1",
+        "--eval theirs/model.safetensors --heads 4 --mlp relu --normalize half --interpolation bilinear --crop-pct 0.8");
     last_result(want);
     CHECK(*got && strcmp(got, want) == 0, "by the folder%s, by flags%s", got, want);
     RUN(0, "top-1", "--eval theirs/ --crop-pct 1 --heads 1 --normalize imagenet");
@@ -137,8 +145,8 @@ static void test_foreign(void) {
     size_t n = 0;
     char* config = (char*)read_file(in_folder("begun/config.txt"), &n);
     config[n] = 0;
-    CHECK(strstr(config, "\nnormalize half\n") && strstr(config, "\ncrop-pct 0.8\n") && strstr(config, "\nmlp relu\n") &&
-          strstr(config, "\ninterpolation bilinear\n"), "%s", config);
+    CHECK(strstr(config, "\nnormalize half\n") && strstr(config, "\ncrop-pct 0.8\n") && strstr(config, "\nmlp relu\n")
+          && strstr(config, "\ninterpolation bilinear\n"), "%s", config);
     free(config);
     write_text("theirs/config.json", "{\"crop_pct\": 7}");
     RUN(1, "theirs/config.json: --crop-pct 7 is out of range", "--eval theirs");
@@ -150,7 +158,8 @@ static void test_foreign(void) {
 // What is no ViT has its sizes from the name and the arguments beside it.
 static void test_foreign_stages(void) {
     char want[200], got[200];
-    save_foreign("swin", "--model swin-mini --dim 16 --heads 2,4 --depth 2,2 --image-size 16 --patch 2 --window-size 4 --classes 10",
+    save_foreign("swin",
+                 "--model swin-mini --dim 16 --heads 2,4 --depth 2,2 --image-size 16 --patch 2 --window-size 4 --classes 10",
                  "{\"architecture\": \"swin_tiny_patch4_window7_224\", \"model_args\": {\"img_size\": 16, \"patch_size\": 2,"
                  "\"embed_dim\": 16, \"depths\": [2, 2], \"num_heads\": [2, 4], \"window_size\": 4}}");
     RUN(0, "model      swin_tiny_patch4_window7_224: C 16, 2,2 blocks, 2,4 heads", "--eval swin --normalize half");
@@ -162,24 +171,28 @@ static void test_foreign_stages(void) {
     RUN(0, "tensors loaded", "--init-from swin --steps 1 --output swun");
     CHECK(!said("starts fresh"), "%s", output);
     write_text("swin/config.json", "{\"architecture\": \"swin_tiny_patch4_window7_224\"}");
-    RUN(1, "tensor patch_embed.proj.weight is (16,3,2,2) in the file and (96,3,4,4) in the model", "--eval swin --normalize half");
+    RUN(1, "tensor patch_embed.proj.weight is (16,3,2,2) in the file and (96,3,4,4) in the model",
+        "--eval swin --normalize half");
 }
 
 static void test_arguments(void) {
     Error err;
     TimmConfig t;
     Config c = config_from("--model vit-mini --pool avg");
-    CHECK(read_config(&t, "{\"architecture\": \"vit_tiny_patch16_224\", \"model_args\": {\"class_token\": false, \"global_pool\":"
+    CHECK(read_config(&t,
+                      "{\"architecture\": \"vit_tiny_patch16_224\", \"model_args\": {\"class_token\": false, \"global_pool\":"
                           "\"avg\", \"reg_tokens\": 4, \"no_embed_class\": true, \"embed_dim\": 7, \"qkv_bias\": false}}", &err) &&
           take_timm_model(&c, &t, &err), "%s", err.text);
-    CHECK(c.fc_norm && c.reg_tokens == 4 && c.no_embed_class && !c.qkv_bias && c.dim == 96 && c.pool == POOL_AVG, "a ViT");
+    CHECK(c.fc_norm && c.reg_tokens == 4 && c.no_embed_class && !c.qkv_bias && c.dim == 96 && c.pool == POOL_AVG,
+          "a ViT");
     CHECK(read_config(&t, "{\"architecture\": \"convit_small\", \"model_args\": {\"embed_dim\": 24, \"num_heads\": 5,"
                           "\"local_up_to_layer\": 2, \"depth\": 4, \"img_size\": [32, 32], \"patch_size\": 4}}", &err) &&
           take_timm_model(&c, &t, &err), "%s", err.text);
-    CHECK(c.dim == 120 && c.heads.value[0] == 5 && c.local_blocks == 2 && ints_sum(c.depth) == 4 && c.image_size == 32, "ConViT");
-    CHECK(read_config(&t, "{\"architecture\": \"convit_tiny\", \"model_args\": {\"embed_dim\": 16384, \"num_heads\": 1000}}",
-                      &err) && !take_timm_model(&c, &t, &err) && strstr(err.text, "--dim 16384000 is out of range"),
-          "%s", err.text);
+    CHECK(c.dim == 120 && c.heads.value[0] == 5 && c.local_blocks == 2 && ints_sum(c.depth) == 4 && c.image_size == 32,
+          "ConViT");
+    CHECK(read_config(&t, "{\"architecture\": \"convit_tiny\", \"model_args\": {\"embed_dim\": 16384,"
+                          "\"num_heads\": 1000}}", &err) && !take_timm_model(&c, &t, &err) &&
+          strstr(err.text, "--dim 16384000 is out of range"), "%s", err.text);
     CHECK(read_config(&t, "{\"model_args\": {\"global_pool\": \"map\"}}", &err) && !take_timm_model(&c, &t, &err) &&
           strstr(err.text, "--pool map is unknown"), "%s", err.text);
 }

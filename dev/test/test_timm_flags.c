@@ -14,9 +14,11 @@ static const struct { const char *flags, *ours; } scripts[] = {
     {KAT_SCRIPT("kat_tiny_swish_patch16_224", "0.1", ""), "--model kat-tiny --recipe kat"},
     {KAT_SCRIPT("kat_small_swish_patch16_224", "0.1", ""), "--model kat-small --recipe kat"},
     {KAT_SCRIPT("kat_base_swish_patch16_224", "0.4", ""), "--model kat-base --recipe kat"},
-    {KAT_SCRIPT("kat_tiny_swish_patch16_224", "0.1", "--initial-checkpoint ./checkpoints/Ti_16-i21k-300ep-lr_0.001-aug_none-"
+    {KAT_SCRIPT("kat_tiny_swish_patch16_224", "0.1",
+                "--initial-checkpoint ./checkpoints/Ti_16-i21k-300ep-lr_0.001-aug_none-"
                 "wd_0.03-do_0.0-sd_0.0--imagenet2012-steps_20k-lr_0.03-res_224.npz "), "--model kat-tiny --recipe kat-vitft"},
-    {KAT_SCRIPT("kat_small_swish_patch16_224", "0.1", "--pretrained-path ./checkpoints/S_16-i21k-300ep-lr_0.001-aug_light1-"
+    {KAT_SCRIPT("kat_small_swish_patch16_224", "0.1",
+                "--pretrained-path ./checkpoints/S_16-i21k-300ep-lr_0.001-aug_light1-"
                 "wd_0.03-do_0.0-sd_0.0.npz --pretrained "), "--model kat-small --recipe kat-vitft"},
     {KAT_SCRIPT("kat_base_swish_patch16_224", "0.4", "--initial-checkpoint ./checkpoints/B_16-i21k-300ep-lr_0.001-"
                 "aug_medium1-wd_0.1-do_0.0-sd_0.0.npz "), "--model kat-base --recipe kat-vitft"},
@@ -49,11 +51,12 @@ static void test_scripts(void) {
             const Option* o = &config_table[k];
             char text[2][OPTION_TEXT_SIZE];
             if (o->type == OPTION_GROUP || position_in(not_told, option_name(o)) >= 0) { continue; }
-            CHECK(same_setting(&c, &ours, o), "%s, of the script: --%s %s; of the recipe: %s", scripts[i].ours, option_name(o),
-                  option_text(&c, o, text[0]), option_text(&ours, o, text[1]));
+            CHECK(same_setting(&c, &ours, o), "%s, of the script: --%s %s; of the recipe: %s", scripts[i].ours,
+                  option_name(o), option_text(&c, o, text[0]), option_text(&ours, o, text[1]));
         }
         CHECK(strcmp(c.data, "/local_home/dataset/imagenet/") == 0, "the data are %s", c.data);
-        CHECK(c.precision == PRECISION_BF16 && c.recipe == RECIPE_TIMM && *c.aa, "--amp, the recipe, and --aa of script %zu", i);
+        CHECK(c.precision == PRECISION_BF16 && c.recipe == RECIPE_TIMM && *c.aa,
+              "--amp, the recipe, and --aa of script %zu", i);
         CHECK((strstr(scripts[i].ours, "vitft") != NULL) == (strstr(c.init_from, "./checkpoints/") == c.init_from),
               "script %zu starts from '%s'", i, c.init_from);
     }
@@ -109,8 +112,8 @@ static void test_passed_over(void) {
     CHECK(read_line(&t, &f, "--pin-mem --lr 1 --dist-bn reduce --log_wandb --checkpoint-hist 3", &err), "%s", err.text);
     CHECK(strcmp(t.passed_over, "--pin-mem, --dist-bn, --log-wandb, --checkpoint-hist") == 0, "%s", t.passed_over);
     timm_free(&t);
-    CHECK(read_line(&t, &f, "--classify a.png b.png --lr -1 -x.png --output=a=b", &err) && !t.is_timm && t.argc == f.count,
-          "nothing of timm's: %d words, %d before", t.argc, f.count);
+    CHECK(read_line(&t, &f, "--classify a.png b.png --lr -1 -x.png --output=a=b", &err) && !t.is_timm &&
+          t.argc == f.count, "nothing of timm's: %d words, %d before", t.argc, f.count);
     for (int i = 0; i < f.count; i++) { CHECK(t.argv[i] == f.words[i], "word %d stays in its place", i); }
     timm_free(&t);
 }

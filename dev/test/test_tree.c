@@ -40,7 +40,8 @@ static uint64_t node(int first, int count) {
 static uint64_t defined(int first, int count) {
     int largest = 1;
     while (2 * largest <= count) { largest *= 2; }
-    return largest == count ? node(first, count) : plus(node(first, largest), defined(first + largest, count - largest));
+    return largest == count ? node(first, count)
+                            : plus(node(first, largest), defined(first + largest, count - largest));
 }
 
 // What a rank makes of its leaves
@@ -90,7 +91,9 @@ static void test_one_root(void) {
     for (int A = 1; A <= 12; A++) {
         for (int R = 1; R <= A; R++) {
             int wrong = 0;
-            for (unsigned ends = 0; ends < 1u << (R - 1); ends++) { wrong += on_unlike_nodes(A, R, ends) != defined(0, A); }
+            for (unsigned ends = 0; ends < 1u << (R - 1); ends++) {
+                wrong += on_unlike_nodes(A, R, ends) != defined(0, A);
+            }
             CHECK(wrong == 0, "%d leaves on %d ranks: %d splits into unlike nodes have another root", A, R, wrong);
         }
     }
@@ -123,14 +126,16 @@ static void test_pieces(void) {
     CHECK(wrong == 0, "%d pieces are no nodes, or leave leaves out", wrong);
     CHECK(most <= 18, "leaves in a row have %d pieces", most);
     CHECK(pieces_of(1, TREE_LEAVES - 2).count == 22, "the largest range: %d", pieces_of(1, TREE_LEAVES - 2).count);
-    CHECK(pieces_of(0, 8).count == 1 && pieces_of(0, 6).count == 2 && pieces_of(3, 6).count == 3, "pieces of some ranges");
+    CHECK(pieces_of(0, 8).count == 1 && pieces_of(0, 6).count == 2 && pieces_of(3, 6).count == 3,
+          "pieces of some ranges");
 }
 
 static void test_waiting(void) {
     const int want[][3] = {{0, 1, 0}, {0, 2, 1}, {0, 3, 1}, {0, 4, 2}, {0, 6, 2}, {0, 7, 2}, {0, 8, 3}, {4, 4, 2}, {3, 3, 2}};
     for (int i = 0; i < (int)(sizeof want / sizeof want[0]); i++) {
         int got = pieces_waiting(want[i][0], want[i][1]);
-        CHECK(got == want[i][2], "%d leaves from %d on: %d pieces wait, not %d", want[i][1], want[i][0], got, want[i][2]);
+        CHECK(got == want[i][2], "%d leaves from %d on: %d pieces wait, not %d", want[i][1], want[i][0], got,
+              want[i][2]);
     }
 }
 
@@ -141,7 +146,8 @@ static float gradient(int leaf, int i) {
 }
 
 static float float_node(int first, int count, int i) {
-    return count == 1 ? gradient(first, i) : float_node(first, count / 2, i) + float_node(first + count / 2, count / 2, i);
+    return count == 1 ? gradient(first, i)
+                      : float_node(first, count / 2, i) + float_node(first + count / 2, count / 2, i);
 }
 
 static float float_sum(int first, int count, int i) {

@@ -228,7 +228,8 @@ static void test_tokens(void) {
     CHECK(said("4 other tokens left out"), "%s", output);
     check_values(positions + 16, "pos_embed", 5 * 16, 16 * 16, "registers: the patches' positions");
     free(positions);
-    RUN(1, "it has registers with positions (reg_token), which this program does not have", "--eval registers.safetensors");
+    RUN(1, "it has registers with positions (reg_token), which this program does not have",
+        "--eval registers.safetensors");
     v.positions_of_patches_alone = true;
     save_vit("registers.safetensors", &v);
     positions = started("registers.safetensors", "pos_embed", "");

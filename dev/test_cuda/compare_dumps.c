@@ -122,6 +122,7 @@ int main(int argc, char** argv) {
             worst_tensor = t;
         }
     }
-    printf("%d tensors, worst error %.2g, of %.*s; %d bad\n", count, worst, worst_tensor.length, worst_tensor.name, bad);
+    printf("%d tensors, worst error %.2g, of %.*s; %d bad\n", count, worst, worst_tensor.length, worst_tensor.name,
+           bad);
     return bad > 0;
 }
