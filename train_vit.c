@@ -1,18 +1,18 @@
-// kat.c: trains vision transformers, Kolmogorov-Arnold ones among them, on the CPU. The path to read:
+// kat.c trains vision transformers, among them Kolmogorov-Arnold ones, on the CPU. Read it in this order:
 //
 //     configuration -> parameter table -> data -> forward -> backward -> update -> log
 //
-// Here is the model: its activations, forward, backward and update, and main. model/config.h holds the option table,
-// model/parameters.h the parameter table; trainer/ has what a run does around its model (steps, evaluation, checkpoints,
-// its folder), which the CUDA trainer shares, and how several processes come together in one run (meet.h); kernels/ has
-// one file an operation with its maths on top, data/ brings images from files into batches, runtime/ is what is not about
-// the model.
+// This file holds the model: its activations, forward, backward and update, and main. model/config.h has the option
+// table, model/parameters.h the parameter table. trainer/ has what a run does around its model (steps, evaluation,
+// checkpoints, its folder), shared with the CUDA trainer, and how several processes join in one run (meet.h). kernels/
+// has one file per operation, with its maths at the top; data/ turns image files into batches; runtime/ has what does
+// not depend on the model.
 //
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes. All tensors are
-// row-major fp32; --precision bf16 rounds the operands of linear layers where they are read, --stream-grad bf16 the
-// gradient of the residual stream where every branch has added to it. Gradients carry a d in front; gradients of
-// parameters are added to, gradients of activations are set, except that of the residual stream, dx, to which every
-// branch adds.
+// row-major fp32; --precision bf16 rounds the operands of linear layers as they are read, and --stream-grad bf16 rounds
+// the gradient of the residual stream once every branch has added to it. Names of gradients begin with d. Gradients of
+// parameters are accumulated; gradients of activations are overwritten, except dx, that of the residual stream, to
+// which every branch adds.
 #include "data/loader.h"
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
@@ -48,13 +48,13 @@
 #include <unistd.h>
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Activations: one table (field, present, kept, floats an image), as for the parameters; d: the sizes of a block. What
-// is kept for each block is what the backward needs. Behind keys and values a block is calculated for NQ tokens: for
-// all, or in the last block for the class token alone.
+// Activations: one table (field, present, kept, floats per image), as for the parameters; d: the sizes of a block. What
+// is kept per block is what the backward needs. After keys and values, a block is computed for NQ tokens: for all, or
+// in the last block for the class token alone.
 
 #define SAVED_TABLE(A) \
 A(patches,   true, ONCE,    (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
-A(before,    d.entry != ENTRY_NONE, ENTRIES, entering_size(d))    /* the residual stream, in front of a stage */ \
+A(before,    d.entry != ENTRY_NONE, ENTRIES, entering_size(d))    /* the residual stream before a stage */ \
 A(merged,    d.entry == ENTRY_MERGE, ENTRIES, (size_t)d.N * 2 * d.C) \
 A(merged_norm, d.entry == ENTRY_MERGE, ENTRIES, (size_t)d.N * 2 * d.C) \
 A(entry_mean, normalises(d.entry), ENTRIES, (size_t)d.N) /* of that norm, or of the patches' */ \
@@ -63,12 +63,12 @@ A(x,         true, INPUTS,  (size_t)d.N * d.C)         /* input of each block; t
 A(ln1,       true, kept,    (size_t)d.N * d.C) \
 A(ln1_mean,  true, kept,    (size_t)d.N) \
 A(ln1_rstd,  true, kept,    (size_t)d.N) \
-A(qkv,       true, kept,    (size_t)d.N * 3 * d.C)     /* queries of NQ tokens alone */ \
+A(qkv,       true, kept,    (size_t)d.N * 3 * d.C)     /* queries of NQ tokens only */ \
 A(lse,       softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * d.NQ) \
 A(z,         c->attn == ATTN_KARAT && !d.local, kept, (size_t)d.HK * d.NQ * d.R) \
 A(mix,       true, kept,    (size_t)d.NQ * d.C)        /* the values, weighted by attention */ \
 A(gate,      c->attn_gate, kept, (size_t)d.NQ * d.H)   /* before the sigmoid */ \
-A(gated,     c->attn_gate, kept, (size_t)d.NQ * d.C)   /* mix, each head by its gate */ \
+A(gated,     c->attn_gate, kept, (size_t)d.NQ * d.C)   /* mix, each head times its gate */ \
 A(proj,      true, c->layer_scale > 0 ? kept : PASSING, (size_t)d.NQ * d.C) \
 A(x_mid,     true, kept,    (size_t)d.NQ * d.C)        /* the residual stream between attention and MLP */ \
 A(ln2,       true, kept,    (size_t)d.NQ * d.C) \
@@ -88,7 +88,7 @@ A(losses,    true, ONCE,    1)
 
 #define BACKWARD_TABLE(A) \
 A(dx,        true, PASSING, (size_t)d.N * d.C)         /* gradient of the residual stream */ \
-A(dx_token,  d.NQ < d.N, PASSING, (size_t)d.C)         /* of the class token's, where it alone goes on */ \
+A(dx_token,  d.NQ < d.N, PASSING, (size_t)d.C)         /* the same of the class token, where it alone goes on */ \
 A(dbranch,   true, PASSING, (size_t)d.N * d.C)         /* of what attention or MLP adds to it */ \
 A(dln,       true, PASSING, (size_t)d.N * d.C) \
 A(dmix,      true, PASSING, (size_t)d.N * d.C) \
@@ -105,7 +105,7 @@ enum { SAVED_ROWS = 0 SAVED_TABLE(COUNT_ROW), ACTIVATION_ROWS = SAVED_ROWS BACKW
 typedef struct {
     Activation row[ACTIVATION_ROWS];
     Ints depths;         // blocks of each stage
-    size_t saved, total; // bytes: of the saved ones, of all
+    size_t saved, total; // bytes: of the saved activations, of all
 } ActivationTable;
 
 // Heads whose softmax the backward recomputes from its log-sum-exp
@@ -129,7 +129,7 @@ static ActivationTable activation_table(const Config* c, Dims d, int B) {
     return table;
 }
 
-// Pointers into the buffer, every per-block one at block l
+// Pointers into the buffer; those to per-block activations point to block l's
 static Acts acts_of_block(const ActivationTable* table, float* flat, int l) {
     float* pointers[ACTIVATION_ROWS];
     BlockPlace at = place_in(table->depths, l);
@@ -153,20 +153,20 @@ typedef struct {
     NamedTensor* tensors;
     int tensor_count;
     float *params, *grads;              // flat, (table.total)
-    float *exp_avg, *exp_avg_sq, *ema;  // of what this rank updates (owners.owned), of one rank all; ema NULL when off
-    uint8_t* groups;                    // the UpdateGroup of each GROUP_FLOATS of a flat buffer
+    float *exp_avg, *exp_avg_sq, *ema;  // of what this rank updates (owners.owned); ema: NULL when off
+    uint8_t* groups;                    // the UpdateGroup of every GROUP_FLOATS floats of a flat buffer
     ActivationTable acts_table;
     float* acts;
     float* scratch;
     float* keep; // (L, 2, B) drop path: 0 or 1/(1-rate) for each block, branch, image; NULL: all kept
-    int B;       // images that the activations have room for
+    int B;       // images that the activation buffer can hold
     StepSums sums;
     GradientSum sum; // of the gradients of a step's micro-batches
-    Owners owners;   // with other ranks
+    Owners owners;   // this rank's part, among other ranks
     Profile profile;
 } Model;
 
-// What went before, since the last lap, was this part. Messages that are under way go on.
+// Counts the time since the last lap towards this part, and moves messages along that are under way.
 static void lap(Model* m, int part) {
     profile_lap(&m->profile, part);
     owners_poll(&m->owners);
@@ -174,7 +174,7 @@ static void lap(Model* m, int part) {
 
 static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 
-// The sizes of block l, or of what is behind the blocks, l = L
+// The sizes of block l; l = L: of what comes after the blocks
 static Dims dims_at(const Model* m, int l) { return dims_of_block(&m->config, m->dims, l); }
 
 static Acts acts_at(const Model* m, int l) { return acts_of_block(&m->acts_table, m->acts, l); }
@@ -194,7 +194,7 @@ static KaratDims karat_dims(const Model* m, Dims d, int B) {
                        .windows = d.windows, .mask = (KaratMask)c->karat_mask};
 }
 
-// bias_table: in windows, from KArAt's first head on
+// bias_table: in windows, that of KArAt's heads, from the first on
 static KaratParams karat_params(Params p, const float* bias_table, KaratDims d) {
     KaratOperator first = {p.karat_coef, p.scale_basis, p.scale_base};
     KaratOperator second = {p.outer_coef, p.outer_scale_basis, p.outer_scale_base};
@@ -233,7 +233,7 @@ static void attend_to_all_forward(const Model* m, Params p, Acts a, Dims s, int 
     int N = s.N, NQ = s.NQ, C = s.C, H = s.H, D = s.D, first = m->config.softmax_heads * D;
     KaratDims k = karat_dims(m, s, B);
     switch ((Attention)m->config.attn) {
-    case ATTN_KARAT: // softmax heads, if any, stand first
+    case ATTN_KARAT: // softmax heads, if any, come first
         attention_forward(a.mix, a.lse, a.qkv, m->scratch, B, N, NQ, C, m->config.softmax_heads, D);
         karat_forward(a.mix + first, a.z, a.qkv + first, karat_params(p, NULL, k), m->scratch, k);
         break;
@@ -248,7 +248,7 @@ static void attend_to_all_forward(const Model* m, Params p, Acts a, Dims s, int 
     }
 }
 
-// In windows: softmax of the first heads, perhaps of all, KArAt of the others
+// In windows: softmax in the first heads, perhaps in all, KArAt in the others
 static void attend_in_windows_forward(const Model* m, Params p, Acts a, Dims s, int B) {
     int softmax = softmax_heads(&m->config, s), first = softmax * s.D;
     KaratDims k = karat_dims(m, s, B);
@@ -260,7 +260,7 @@ static void attend_in_windows_forward(const Model* m, Params p, Acts a, Dims s, 
     }
 }
 
-// a.mix = the values of a.qkv, weighted, for the queries of the first NQ tokens. s, here and below: the sizes of the
+// a.mix = the weighted values of a.qkv, for the queries of the first NQ tokens. s, here and below: the sizes of the
 // block
 static void attend_forward(const Model* m, Params p, Acts a, Dims s, int B) {
     if (s.local) {
@@ -331,7 +331,7 @@ static void mlp_activation_forward(const Model* m, Params p, Acts a, Dims s, int
     }
 }
 
-// act2 = activation(fc1): a.dhidden becomes d(fc1) from d(act2)
+// act2 = activation(fc1): turns a.dhidden from d(act2) into d(fc1)
 static void mlp_activation_backward(const Model* m, Params p, Params d, Acts a, Dims s, int rows) {
     int F = s.F, mlp = m->config.mlp;
     size_t n = (size_t)rows * F;
@@ -345,7 +345,7 @@ static void mlp_activation_backward(const Model* m, Params p, Params d, Acts a, 
     }
 }
 
-// a.fc2 = two KAN layers of a.ln2, in the place of the MLP
+// a.fc2 = two KAN layers of a.ln2, instead of the MLP
 static void kan_mlp_forward(Model* m, Params p, Acts a, Dims s, int rows) {
     int C = s.C, F = s.F;
     Basis basis = kan_basis(&m->config);
@@ -370,7 +370,7 @@ static void kan_mlp_backward(Model* m, Params p, Params d, Acts a, Dims s, int r
 // ---------------------------------------------------------------------------------------------------------------------
 // Planning and allocation
 
-// Workspace in floats that the hungriest kernel of a block wants, and of what is around the blocks
+// Workspace, in floats, for the kernel that needs most: in a block, or before and after the blocks
 static size_t block_scratch(const Model* m, Dims d) {
     int B = m->B, rows = B * d.N;
     size_t most = patch_embed_scratch(B, d.S, d.P, d.C);
@@ -400,7 +400,7 @@ static size_t model_scratch(const Model* m) {
     return most;
 }
 
-// Sizes only: no buffer is there yet, so that --dry-run can tell what a run would need. B: images a batch holds at most
+// Sizes only: nothing is allocated, so that --dry-run can tell what a run would need. B: images in a batch, at most
 RUNS_ONCE static bool model_plan(Model* m, const Config* config, int classes, int B, Error* err) {
     if (config->precision == PRECISION_TF32) {
         return set_error(err, "--precision tf32 is for the GPU: use ./train_katcu, or leave it out");
@@ -451,12 +451,12 @@ static void model_free(Model* m) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward
 
-// The rows of ln1 that have queries, as a linear layer's input
+// The rows of ln1 that have queries, as the input of a linear layer
 static LinearShape query_rows(Dims s, int B, int OC, int ld_out) {
     return (LinearShape){B * s.NQ, s.C, OC, s.NQ < s.N ? s.N * s.C : s.C, ld_out};
 }
 
-// The part of a bias from i on, which there need not be
+// A bias from element i on; NULL where there is none
 static float* bias_from(float* bias, int i) { return bias ? bias + i : NULL; }
 
 // a.qkv: queries of the first NQ tokens, keys and values of all
@@ -474,7 +474,7 @@ static void qkv_forward(Params p, Acts a, Dims s, int B) {
     }
 }
 
-// a.proj = attention(a.x), the branch before its residual
+// a.proj = attention(a.x), the branch before it is added to the residual stream
 static void attention_branch_forward(Model* m, Params p, Acts a, Dims s, int B) {
     int N = s.N, NQ = s.NQ, C = s.C, H = s.H;
     layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, norm_eps(&m->config), B * N, C);
@@ -519,7 +519,7 @@ static const float* keep_of(const float* keep, int l, int branch, int B) {
     return keep ? keep + ((size_t)l * 2 + branch) * B : NULL;
 }
 
-// a.x of a block from a.before, what the stream was
+// A block's a.x from a.before, the stream before its stage
 static void enter_stage_forward(Model* m, Params p, Acts a, Dims s, int B) {
     int rows = B * s.N, C = s.C;
     float eps = norm_eps(&m->config);
@@ -539,21 +539,21 @@ static void enter_stage_forward(Model* m, Params p, Acts a, Dims s, int B) {
     lap(m, PART_PATCH_EMBED);
 }
 
-// Where the stream goes that block l reads, or what is behind the blocks
+// Where to write the stream that block l reads; l = L: that the head reads
 static float* stream_into(const Model* m, int l) {
     Acts a = acts_at(m, l);
     return l < m->dims.L && dims_at(m, l).entry != ENTRY_NONE ? a.before : a.x;
 }
 
-// From a.x of block l what the next one reads; keep: drop path, or NULL. Where the head reads the class token alone, so
-// does all of the last block but attention's keys and values.
+// From a.x of block l, what the next one reads; keep: drop path, or NULL. Where the head reads the class token alone,
+// the last block computes nothing else, except for attention's keys and values.
 static void block_forward(Model* m, float* flat, int l, int B, const float* keep) {
     Dims s = dims_at(m, l);
     int N = s.N, NQ = s.NQ, C = s.C;
     Params p = params_of_block(&m->table, flat, l);
     Acts a = acts_at(m, l);
     attention_branch_forward(m, p, a, s, B);
-    if (NQ < N) { pool_forward(a.x_mid, a.x, false, 1, B, N, C); } // the class tokens; the others end here
+    if (NQ < N) { pool_forward(a.x_mid, a.x, false, 1, B, N, C); } // the class tokens; no others go on
     residual_forward(a.x_mid, NQ < N ? a.x_mid : a.x, a.proj, p.ls1, keep_of(keep, l, 0, m->B), B, NQ, C);
     lap(m, PART_RESIDUAL);
     mlp_branch_forward(m, p, a, s, B * NQ);
@@ -561,7 +561,7 @@ static void block_forward(Model* m, float* flat, int l, int B, const float* keep
     lap(m, PART_RESIDUAL);
 }
 
-// The residual stream's start
+// The start of the residual stream
 static void embed_forward(Model* m, Params p, const float* images, int B) {
     Dims s = dims_at(m, 0);
     bool joined = s.prefix && s.entry != ENTRY_JOIN; // class tokens are there from the start, and have positions
@@ -570,7 +570,7 @@ static void embed_forward(Model* m, Params p, const float* images, int B) {
     lap(m, PART_PATCH_EMBED);
 }
 
-// a.logits from a.x, what the blocks have made: a norm and a mean over tokens, in either order, and the head
+// a.logits from a.x, the output of the blocks: a norm and a mean over tokens, in either order, then the head
 static void head_forward(Model* m, Params p, Acts a, Dims s, int B) {
     bool mean = m->config.pool == POOL_AVG, mean_first = m->config.fc_norm;
     if (mean_first) { pool_forward(a.pooled, a.x, mean, s.prefix, B, s.N, s.C); }
@@ -582,7 +582,7 @@ static void head_forward(Model* m, Params p, Acts a, Dims s, int B) {
     lap(m, PART_HEAD);
 }
 
-// Before the parameters of a segment are read: what other ranks have made of them must be here.
+// Called before the parameters of a segment are read: waits until what other ranks update of them is here.
 static void arrive(Model* m, const float* flat, int segment) {
     owners_poll(&m->owners);
     if (flat == m->params) { bucket_arrive(&m->owners, segment); }
@@ -604,7 +604,7 @@ static void model_forward(Model* m, float* flat, const float* images, int B, con
     head_forward(m, p, acts_at(m, L), dims_at(m, L), B);
 }
 
-// The loader makes them.
+// As model_forward takes them: the loader made them.
 static const float* model_images(Model* m, const Batch* batch) {
     (void)m;
     return batch->images;
@@ -621,14 +621,14 @@ static double model_loss(Model* m, const float* targets, int B) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Backward: the forward read from its end. p, a: as in the forward; d: gradients of the parameters.
+// Backward: the forward, read from its end. p, a: as in the forward; d: gradients of the parameters
 
-// Where --stream-grad stores it in bf16
+// Rounds it if --stream-grad stores it in bf16.
 static void round_stream_gradient(const Model* m, float* dx, size_t n) {
     if (m->config.stream_grad == STREAM_GRAD_BF16) { round_to_bf16(dx, n); }
 }
 
-// dx += what comes through a norm of x (rows, C) from dln
+// dx += the gradient through a norm of x (rows, C), given dln
 static void norm_backward(Model* m, float* dx, float* dweight, float* dbias, const float* dln, const float* x,
                           const float* weight, const float* mean, const float* rstd, int rows, int C) {
     layernorm_backward(dx, dweight, dbias, dln, x, weight, mean, rstd, m->scratch, rows, C);
@@ -697,17 +697,18 @@ static void attention_branch_backward(Model* m, Params p, Params d, Acts a, Dims
                   C);
 }
 
-// The gradient of the stream where NQ tokens go on, (B,NQ,C)
+// The gradient of the stream at the NQ tokens that go on, (B,NQ,C)
 static float* stream_gradient(Acts a, Dims s) { return s.NQ < s.N ? a.dx_token : a.dx; }
 
-// Block l, given the stream's gradient at its output: a.dx of its input
+// Block l: from the stream's gradient at its output, a.dx at its input
 static void block_backward(Model* m, int l, int B, const float* keep) {
     Dims s = dims_at(m, l);
     int N = s.N, NQ = s.NQ, C = s.C;
     Params p = params_of_block(&m->table, m->params, l), d = params_of_block(&m->table, m->grads, l);
     Acts a = acts_at(m, l);
     float* dx = stream_gradient(a, s);
-    if (m->config.recompute && l < m->dims.L - 1) { block_forward(m, m->params, l, B, keep); } // the last is still there
+    // The last block's activations are still there.
+    if (m->config.recompute && l < m->dims.L - 1) { block_forward(m, m->params, l, B, keep); }
     residual_backward(a.dbranch, d.ls2, dx, a.fc2, p.ls2, keep_of(keep, l, 1, m->B), m->scratch, B, NQ, C);
     lap(m, PART_RESIDUAL);
     mlp_branch_backward(m, p, d, a, dx, s, B * NQ);
@@ -717,7 +718,7 @@ static void block_backward(Model* m, int l, int B, const float* keep) {
     attention_branch_backward(m, p, d, a, s, B);
 }
 
-// a.dx of a.before from that of a.x
+// Turns a.dx from the gradient of a.x into that of a.before
 static void enter_stage_backward(Model* m, Params p, Params d, Acts a, Dims s, int B) {
     int rows = B * s.N, C = s.C;
     size_t elements = (size_t)rows * C;
@@ -733,7 +734,7 @@ static void enter_stage_backward(Model* m, Params p, Params d, Acts a, Dims s, i
         norm_backward(m, a.dx, d.patch_norm_weight, d.patch_norm_bias, a.dln, a.before, p.patch_norm_weight,
                       a.entry_mean, a.entry_rstd, rows, C);
         break;
-    case ENTRY_MERGE: // of twice the width
+    case ENTRY_MERGE: // its norm has twice the width
         linear_backward(a.dln, d.merge_weight, NULL, a.dx, a.merged_norm, p.merge_weight, m->scratch, rows, 2 * C, C);
         memset(a.dbranch, 0, 2 * elements * sizeof(float));
         norm_backward(m, a.dbranch, d.merge_norm_weight, d.merge_norm_bias, a.dln, a.merged, p.merge_norm_weight,
@@ -752,7 +753,7 @@ static void embed_backward(Model* m, Params d, int B) {
     lap(m, PART_PATCH_EMBED);
 }
 
-// The stream's gradient behind the blocks, dx, from a.dlogits
+// dx, the stream's gradient after the blocks, from a.dlogits
 static void head_backward(Model* m, Params p, Params d, Acts a, float* dx, Dims s, int B) {
     bool mean = m->config.pool == POOL_AVG, mean_first = m->config.fc_norm;
     int rows = mean_first ? B : B * s.N;
@@ -793,13 +794,13 @@ static void model_backward(Model* m, const float* targets, int B, const float* k
 static const float* model_logits(const Model* m) { return acts_at(m, 0).logits; }
 static const float* model_losses(const Model* m) { return acts_at(m, 0).losses; }
 
-// For both of these
+// Computes both
 static void model_evaluate(Model* m, float* flat, const Batch* batch) {
     model_forward(m, flat, model_images(m, batch), batch->count, NULL);
     model_loss(m, batch->targets, batch->count);
 }
 
-// A micro-batch of a step: its gradient of dloss * Σ_b loss_b joins the sum, m->sums += its losses and hits
+// One micro-batch of a step: its gradient of dloss * Σ_b loss_b goes into the sum, its losses and hits into m->sums
 static void model_gradients(Model* m, const Batch* batch, const float* keep, float dloss) {
     int B = batch->count, K = m->dims.K;
     m->grads = gradient_sum_next(&m->sum, m->grads);
@@ -816,7 +817,7 @@ static void model_gradients(Model* m, const Batch* batch, const float* keep, flo
 // ---------------------------------------------------------------------------------------------------------------------
 // Update
 
-// What this rank owns; t: number of this update, from 1
+// Updates what this rank owns; t: number of this update, from 1
 static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) {
     const Config* c = &m->config;
     AdamW constants = {(float)c->opt_betas[0], (float)c->opt_betas[1], (float)c->opt_eps, (float)c->model_ema_decay};
@@ -835,7 +836,7 @@ static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) 
     owners_gather(&m->owners, m->params);
 }
 
-// The sums of a step: of all micro-batches, in their order, whoever has counted them
+// The sums of a step, over all its micro-batches in their order, whichever rank counted them
 static void share_counts(Model* m) {
     gradient_sum_count(&m->sum)->stop = stop_requested;
     share_facts(&m->owners, &m->sum);
@@ -848,7 +849,8 @@ static void share_counts(Model* m) {
     }
 }
 
-// By the gradients of the step's micro-batches, brought down to --clip-grad; not where they or the loss are not finite
+// Updates by the gradients of the step's micro-batches, scaled down to --clip-grad; if they or the loss are not finite,
+// it does nothing.
 static void model_update(Model* m, double lr, int64_t t) {
     owners_finish(&m->owners, m->grads);
     if (ranks.size > 1) { share_counts(m); }
@@ -861,7 +863,7 @@ static void model_update(Model* m, double lr, int64_t t) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What trainer/run.h needs besides
+// What else trainer/run.h needs
 
 static void model_zero_gradients(Model* m) {
     gradient_sum_begin(&m->sum);
@@ -869,17 +871,17 @@ static void model_zero_gradients(Model* m) {
     lap(m, PART_UPDATE);
 }
 
-// Of the step since they were asked for last
+// The sums since they were last asked for
 static StepSums model_step_sums(Model* m) {
     StepSums sums = m->sums;
     m->sums = (StepSums){0};
     return sums;
 }
 
-// Nothing has to be brought here in advance
+// Nothing has to be fetched in advance here.
 static void model_prefetch(Model* m, const Batch* batch) { (void)m, (void)batch; }
 
-// Whether this rank has a part of it alone. The whole of such a buffer is put where the gradients are otherwise.
+// Whether this rank holds only a part of it. The whole of such a buffer is assembled where the gradients usually are.
 static bool is_shared_out(const Model* m, const float* flat) {
     return ranks.size > 1 && flat != m->params && flat != m->grads;
 }
@@ -907,7 +909,7 @@ static bool name_bad_activation(const Model* m, int B, char name[160]) {
         BlockPlace at = place_in(m->acts_table.depths, l);
         for (int i = 0; i < SAVED_ROWS; i++) {
             const Activation* a = &m->acts_table.row[i];
-            bool first = i == 0; // the patches, in front of the blocks
+            bool first = i == 0; // the patches come before the blocks
             size_t floats = first ? (l == 0 ? a->of_end : 0) : activation_elements(a, at, l, L);
             const float* values = m->acts + activation_offset(a, at) / sizeof(float);
             if (!floats || all_finite(values, (size_t)B * floats)) { continue; }
@@ -961,8 +963,8 @@ RUNS_ONCE static void go_on_in(const char* other, char** argv) {
     fail(EXIT_RUN_TIME, "cannot start %s: %s. Use --device cpu", other, strerror(errno));
 }
 
-// --device: ./train_katcu, if it lies beside this program and finds a GPU, goes on with the same arguments. Without it
-// auto says nothing.
+// --device: if ./train_katcu lies beside this program and finds a GPU, it takes over with the same arguments. If it is
+// not there, auto says nothing.
 RUNS_ONCE static void choose_device(const Config* c, char** argv) {
     static const char* const trial[] = {"train_katcu", "--dry-run", "--classes", "10", NULL}; // fails without a GPU
     char other[PATH_MAX];
@@ -980,7 +982,7 @@ RUNS_ONCE static void choose_device(const Config* c, char** argv) {
     if (usable) { go_on_in(other, argv); }
 }
 
-// Of several ranks each goes on there by itself, before they are in touch.
+// Each of several ranks hands over to ./train_katcu by itself, before the ranks are in touch.
 RUNS_ONCE static void choose_device_of_rank(int argc, char** argv) {
     char given[OPTION_TEXT_SIZE], other[PATH_MAX];
     Ranks r;
