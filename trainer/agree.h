@@ -1,18 +1,18 @@
-// What the ranks of a run hold in common, and what becomes of one that does not: the same position, the same parameters.
+// What all ranks of a run must agree on, their position and their parameters, and what happens when one does not.
 #pragma once
 #include "../runtime/exchange.h"
 #include "../runtime/hash.h"
 #include "trainer.h"
 
-// Rank 0 says why none can go on; the launcher ends the others, or else they do.
+// Rank 0 says why no rank can go on. The launcher ends the others; if it does not, they end themselves.
 __attribute__((noreturn)) static void leave_together(int exit_code, const char* why) {
-    program_rank[0] = 0; // it is about all
+    program_rank[0] = 0; // the error concerns all ranks, so its line names none
     if (ranks_lead()) { fail(exit_code, "%s", why); }
     sleep(5);
     _exit(exit_code);
 }
 
-// Where in the run they are, as rank 0 read it
+// Tells all ranks where in the run they are, as rank 0 read it.
 RUNS_ONCE static void share_position(Trainer* t) {
     struct { int64_t step, best_step, hits, seen; double best_top1; Running loss; } at = {
         t->step, t->best_step, t->hits, t->seen, t->best_top1, t->loss};
@@ -23,7 +23,7 @@ RUNS_ONCE static void share_position(Trainer* t) {
     t->best_top1 = at.best_top1, t->loss = at.loss, t->saved = at.step;
 }
 
-// Before a checkpoint: all hold the same parameters, or one is at fault, and nothing is written.
+// Called before a checkpoint: if ranks hold different parameters, one of them is faulty, and nothing is written.
 static void compare_parameters(Trainer* t) {
     Error err;
     if (ranks.size == 1) { return; }

@@ -1,4 +1,4 @@
-// The files of a run that hold tensors: weights, and what a resumed run goes on with.
+// The files of a run that hold tensors: the weights, and what a run needs to resume.
 #pragma once
 #include "../model/timm_config.h"
 #include "../runtime/checkpoint.h"
@@ -28,7 +28,7 @@ static Metadata run_metadata(const Trainer* t) {
 
 static float* fetch_for_file(void* model, float* flat) { return model_fetch((Model*)model, flat); }
 
-// Rank 0 writes what it has, and what all bring together
+// Rank 0 writes. What is spread over the ranks is gathered on the way.
 static void save_buffers(Trainer* t, const char* name, const TensorBuffer* buffers, int count,
                          const Metadata* metadata) {
     char path[PATH_SIZE];
@@ -53,22 +53,22 @@ RUNS_ONCE static void save_weights(Trainer* t, const char* name, float* flat) {
     metadata_free(&metadata);
 }
 
-// The buffers that a resumed run goes on with
+// The buffers that a run needs to resume
 typedef struct { TensorBuffer buffers[4]; int count; } ResumeState;
 static ResumeState resume_state(Model* m) {
     return (ResumeState){{{"param.", m->params}, {"exp_avg.", m->exp_avg}, {"exp_avg_sq.", m->exp_avg_sq},
                           {"ema.", m->ema}}, m->ema ? 4 : 3};
 }
 
-// What this run was read from, of an earlier one in its folder, goes once the run can go on without it, unless a file
-// of its own has taken the place already.
+// Removes the file of an earlier run in this folder that this run started from, once the run can do without it, unless
+// one of the run's own files has replaced it already.
 static void drop_superseded(Trainer* t) {
     if (*t->superseded) { unlink(t->superseded); }
     t->superseded[0] = 0;
 }
 
-// The file to resume from comes last: a run that is killed in between goes on from an earlier step and writes all
-// again.
+// The file to resume from is written last: a run that is killed before that resumes from an earlier step and writes all
+// of them again.
 RUNS_ONCE static void save_last(Trainer* t) {
     Model* m = &t->model;
     save_weights(t, "last.safetensors", m->params);
@@ -84,7 +84,7 @@ RUNS_ONCE static void save_last(Trainer* t) {
     drop_superseded(t);
 }
 
-// The weights of a file, or of a folder as timm has it
+// Opens a file of weights, or that in a folder of timm's
 static SafeTensors open_or_fail(const char* path) {
     SafeTensors file;
     Error err;
@@ -93,7 +93,7 @@ static SafeTensors open_or_fail(const char* path) {
     return file;
 }
 
-// Reads back the metadata of save_last; false where some of it is missing.
+// Reads back the metadata that save_last wrote; false if some of it is missing
 static bool read_position(Trainer* t, const SafeTensors* file) {
     const char* step = safetensors_metadata(file, "step");
     const char* best = safetensors_metadata(file, "best");
@@ -107,10 +107,10 @@ static bool read_position(Trainer* t, const SafeTensors* file) {
     t->best_step = best_step;
     t->hits = hits;
     t->seen = seen;
-    return read && at >= 0 && at <= INT32_MAX; // --steps ends there
+    return read && at >= 0 && at <= INT32_MAX; // as far as --steps goes
 }
 
-// What rank 0 reads comes to all.
+// Rank 0 reads the file and passes its contents to all ranks.
 RUNS_ONCE static void load_resume(Trainer* t, const char* folder) {
     Model* m = &t->model;
     char path[PATH_SIZE];

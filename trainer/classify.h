@@ -1,5 +1,5 @@
-// --classify: what image files show, by a model as it stands. Each is prepared as an evaluation prepares images, and
-// its classes are printed with their probabilities, the likeliest first.
+// --classify: what image files show, according to a model. Each image is prepared as for an evaluation, and its classes
+// are printed with their probabilities, the most likely first.
 #pragma once
 #include "../data/photo.h"
 #include "../runtime/output.h"
@@ -14,13 +14,13 @@ typedef struct {
     Trainer* t;
     PhotoReader reader;
     Score* scores;         // (K)
-    char shown[PATH_MAX];  // the path at hand, as it is printed
-    bool failed;           // some file could not be read
+    char shown[PATH_MAX];  // the current path, as it is printed
+    bool failed;           // a file could not be read
 } Classifier;
 
-// ---- printed
+// ---- What is printed
 
-// Line k of a text; empty where it has none, or there is no text
+// Line k of a text; empty if there is no such line, or no text
 static void text_line(const char* text, int k, char line[CLASS_NAME_BYTES]) {
     while (text && k-- > 0) { text = strchr(text, '\n') ? strchr(text, '\n') + 1 : NULL; }
     snprintf(line, CLASS_NAME_BYTES, "%.*s", text ? (int)strcspn(text, "\n") : 0, text ? text : "");
@@ -42,7 +42,7 @@ static int likelier_first(const void* a, const void* b) {
     return x->logit != y->logit ? (x->logit < y->logit ? 1 : -1) : x->k - y->k;
 }
 
-// p_k = exp(z_k) / Σ_j exp(z_j); false: it is no number
+// p_k = exp(z_k) / Σ_j exp(z_j); false: it is not a number
 static bool print_scores(Classifier* c, const float* logits) {
     int K = c->t->model.dims.K, topk = c->t->model.config.topk;
     double sum = 0;
@@ -58,14 +58,14 @@ static bool print_scores(Classifier* c, const float* logits) {
     return true;
 }
 
-// ---- files
+// ---- Files
 
 static void set_path(Classifier* c, const char* path) {
     snprintf(c->shown, sizeof c->shown, "%s", path);
     hide_control_characters(c->shown);
 }
 
-// Of the path at hand; the others go on
+// Says why the current path failed; the others are still tried.
 static void report_failure(Classifier* c, const char* reason) {
     output_flush();
     fprintf(stderr, "error: %s %s\n", c->shown, reason);
@@ -89,7 +89,7 @@ static void classify_file(Classifier* c, const char* path) {
 
 static int is_image_entry(const struct dirent* e) { return e->d_name[0] != '.' && is_image_name(e->d_name); }
 
-// The image files in it, by name
+// Classifies the image files in a folder, in the order of their names.
 static void classify_folder(Classifier* c, const char* folder) {
     struct dirent** entries = NULL;
     char path[PATH_MAX];
@@ -109,9 +109,10 @@ static void classify_folder(Classifier* c, const char* folder) {
     if (count >= 0 && files == 0) { report_failure(c, "holds no file that ends in .jpg, .jpeg or .png"); }
 }
 
-// ---- the model
+// ---- The model
 
-// The data set of --data, if the checkpoint leaves something open that it can tell: names, or the normalisation
+// Loads the data set of --data if the checkpoint lacks something that it can tell: the class names, or the
+// normalisation.
 static void ask_data(Trainer* t, const Config* c) {
     Origin* o = &t->origin;
     bool normalizes = o->normalizes || c->normalize != NORMALIZE_DATASET;
@@ -145,7 +146,7 @@ static void open_reader(Classifier* c) {
     if (!photo_reader_open(&c->reader, &config, &err)) { fail(EXIT_USAGE, "%s", err.text); }
 }
 
-// Exit status: whether all files could be read
+// Returns the exit status, which says whether all files could be read.
 RUNS_ONCE static int classify(Trainer* t, const Config* config) {
     Classifier c = {.t = t};
     ask_data(t, config);

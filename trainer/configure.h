@@ -29,8 +29,8 @@ static Config parse_or_fail(const Config* saved, int argc, char** argv) {
     return c;
 }
 
-// The folder of the run to go on with, by --resume FOLDER, by --resume FOLDER/last.resume.safetensors, or by --continue
-// where the run has a checkpoint; false: there is none to go on with
+// The folder of the run to resume, from --resume FOLDER, --resume FOLDER/last.resume.safetensors, or --continue if the
+// run has a checkpoint; false: there is nothing to resume
 static bool folder_to_resume(int argc, char** argv, char folder[FOLDER_SIZE]) {
     char given[OPTION_TEXT_SIZE];
     if (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "resume", given) && *given) {
@@ -61,21 +61,21 @@ static void read_origin(Origin* o, const char* path) {
     safetensors_close(&file);
 }
 
-// --classify and --export take the model of --init-from as it stands, and need no data set.
+// --classify and --export take the model of --init-from unchanged, and need no data set.
 static bool asks_for_model(int argc, char** argv) {
     char given[OPTION_TEXT_SIZE];
     return options_peek(config_table, CONFIG_OPTIONS, argc, argv, "classify", given) ||
            (options_peek(config_table, CONFIG_OPTIONS, argc, argv, "export", given) && *given);
 }
 
-// The file of a model that is taken as it stands; false: none is
+// The file of a model that is evaluated, classified with or exported; false: there is none
 static bool file_to_evaluate(int argc, char** argv, char path[OPTION_TEXT_SIZE]) {
     return options_peek(config_table, CONFIG_OPTIONS, argc, argv, "eval", path) ||
            (asks_for_model(argc, argv) &&
             options_peek(config_table, CONFIG_OPTIONS, argc, argv, "init-from", path) && *path);
 }
 
-// The config.txt that --config names, itself or by its folder; false: none is
+// The config.txt that --config names, by its path or its folder's; false: none is named
 static bool file_of_config(int argc, char** argv, char path[PATH_SIZE]) {
     char given[OPTION_TEXT_SIZE];
     if (!options_peek(config_table, CONFIG_OPTIONS, argc, argv, "config", given) || !*given) { return false; }
@@ -83,8 +83,8 @@ static bool file_of_config(int argc, char** argv, char path[PATH_SIZE]) {
     return true;
 }
 
-// What --config names: all that a run is, not what its process was to do. A line that is none of this version's would be
-// another run than was meant.
+// Reads the file of --config: what the run is, not what its process was to do. An option that this version does not
+// know is an error: without it this would be another run than the one that was meant.
 static void read_config(Config* c, int argc, char** argv) {
     char path[PATH_SIZE], line[80];
     Error err;
@@ -106,7 +106,7 @@ static void read_config(Config* c, int argc, char** argv) {
     fclose(in);
 }
 
-// Whether flags beside --config made something of it different
+// Prints which options of the file flags beside --config have changed.
 RUNS_ONCE static void note_config(const Config* from_file, const Config* c, int argc, char** argv) {
     char path[PATH_SIZE];
     Error err;
@@ -115,7 +115,7 @@ RUNS_ONCE static void note_config(const Config* from_file, const Config* c, int 
     printf("config     %s%s%s\n", path, same ? "" : ", but ", same ? "" : err.text);
 }
 
-// The config.json that belongs to the weights at hand; false: none does
+// The config.json that belongs to these weights; false: there is none
 static bool timm_config_of(int argc, char** argv, TimmConfig* t, char path[PATH_MAX]) {
     char given[OPTION_TEXT_SIZE];
     Error err;
@@ -126,8 +126,8 @@ static bool timm_config_of(int argc, char** argv, TimmConfig* t, char path[PATH_
     return true;
 }
 
-// The model of a file to evaluate that does not say it, or of one to start from: --model or --config says it, or else its
-// tensors, with what a config.json of timm's says beside them
+// Finds the model of a file to start from, or of one to evaluate that does not say it itself: --model or --config says
+// it, or else the tensors do, together with timm's config.json beside them.
 static void read_model(Config* c, const TimmConfig* timm, int argc, char** argv) {
     char path[OPTION_TEXT_SIZE], given[OPTION_TEXT_SIZE];
     Error err;
@@ -149,7 +149,8 @@ static void read_model(Config* c, const TimmConfig* timm, int argc, char** argv)
     safetensors_close(&file);
 }
 
-// Of the mean and deviation of images those that --normalize has a name for; others are the data set's own in a training
+// Takes the mean and deviation of images if --normalize has a name for them; otherwise training uses the data set's
+// own.
 static void take_normalization(Config* c, const TimmConfig* t) {
     for (int k = NORMALIZE_IMAGENET; t->normalizes && k <= NORMALIZE_HALF; k++) {
         bool same = memcmp(t->mean, known_mean[k], sizeof t->mean) == 0 && memcmp(t->std, known_std[k], sizeof t->std) == 0;
@@ -168,7 +169,7 @@ static void print_timm_config(const Config* c, const TimmConfig* t, const char* 
     printf("\n");
 }
 
-// How images are prepared, and what classes are called, by the config.json beside weights
+// How images are prepared and what the classes are called, according to the config.json beside the weights
 static void take_timm_config(Config* c, Origin* o, TimmConfig* t, const char* path) {
     Error err;
     if (!take_timm_images(c, t, &err)) { fail(EXIT_RUN_TIME, "%s: %s", path, err.text); }
@@ -187,7 +188,7 @@ static void take_timm_config(Config* c, Origin* o, TimmConfig* t, const char* pa
     print_timm_config(c, t, path);
 }
 
-// Where the inputs of a run lie stands in its folder alone: in config.txt
+// Where a run's inputs lie is recorded only in its folder, in config.txt.
 static void read_inputs(Config* c, const char* folder) {
     char path[PATH_SIZE];
     Error err;
@@ -199,7 +200,7 @@ static void read_inputs(Config* c, const char* folder) {
     if (in) { fclose(in); }
 }
 
-// The run that weights are of: the folder in which they lie, or in which their folder best/ does
+// The folder of the run that weights belong to: the one they lie in, or the one that holds their folder best/
 static const char* run_of_weights(const char* given, char folder[FOLDER_SIZE]) {
     char room[PATH_MAX], inner[FOLDER_SIZE];
     folder_of(weights_path(given, room), folder);
@@ -208,7 +209,7 @@ static const char* run_of_weights(const char* given, char folder[FOLDER_SIZE]) {
     return folder_of(inner, folder);
 }
 
-// Flags over what the run had: they may repeat it, say where its data lie, and make it longer.
+// Applies flags over what the run had: they may repeat it, say where its data lie now, and make it longer.
 static Config configure_resumed(Origin* o, const char* folder, int argc, char** argv) {
     char path[PATH_SIZE], given[OPTION_TEXT_SIZE];
     Error err;
@@ -239,14 +240,14 @@ static Config configure_resumed(Origin* o, const char* folder, int argc, char** 
     return c;
 }
 
-// Which model they take, by either of two flags; data are asked for only where they are named.
+// The model comes from either of two flags; a data set is used only if one is named.
 static void settle_model(Config* c, int argc, char** argv) {
     char given[OPTION_TEXT_SIZE];
     if (!*c->eval) { memcpy(c->eval, c->init_from, sizeof c->eval); }
     if (!options_peek(config_table, CONFIG_OPTIONS, argc, argv, "data", given)) { c->data[0] = 0; }
 }
 
-// Flags, over what the file of --resume, --continue or --eval says
+// Applies flags over what the file of --resume, --continue or --eval says.
 static Config configure_by(int argc, char** argv, Origin* o) {
     char given[OPTION_TEXT_SIZE], folder[FOLDER_SIZE], timm_path[PATH_MAX];
     TimmConfig timm_config;
@@ -270,9 +271,9 @@ static Config configure_by(int argc, char** argv, Origin* o) {
     return c;
 }
 
-// Ends the program on --help, --list, --version and errors.
+// Ends the program for --help, --list, --version and errors.
 RUNS_ONCE static Config configure(int argc, char** argv, Origin* o) {
-    static TimmLine line; // it stays: a list of --classify lies in it
+    static TimmLine line; // static, because the words of --classify stay in it
     Error err;
     tell_and_exit(argc, argv);
     if (!timm_read(&line, argc, argv, &err)) { fail(EXIT_USAGE, "%s", err.text); }

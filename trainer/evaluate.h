@@ -29,7 +29,7 @@ static const Batch* fetch_test_batch(Trainer* t) {
 
 typedef struct { float loss; int32_t rank, label; } Outcome; // of an image; rank: as rank_of_label has it
 
-// Of so many images that model_evaluate was given, whose labels are known
+// Of the first count images that model_evaluate was given; their labels are in out already.
 static void note_outcomes(Outcome* out, const Model* m, int count) {
     const float *logits = model_logits(m), *losses = model_losses(m);
     for (int b = 0; b < count; b++) {
@@ -38,7 +38,7 @@ static void note_outcomes(Outcome* out, const Model* m, int count) {
     }
 }
 
-// Of the images of this rank's batches. While a GPU has a batch, the next one is made and sent to it.
+// Evaluates this rank's batches. While a GPU works on one, the next is made and sent to it.
 static void evaluate_batches(Trainer* t, float* flat, Outcome* outcomes) {
     Model* m = &t->model;
     int64_t batches = loader_batches(&t->test_loader);
@@ -54,7 +54,7 @@ static void evaluate_batches(Trainer* t, float* flat, Outcome* outcomes) {
     }
 }
 
-// Batch by batch, to all from whose it is
+// Each rank sends the outcomes of its batches to all others.
 static void share_outcomes(const Trainer* t, Outcome* outcomes) {
     int64_t batches = t->test_loader.plan.steps_per_epoch, B = t->test_loader.plan.config.batch_size, N = t->test.count;
     if (ranks.size == 1) { return; }
@@ -73,7 +73,7 @@ static void share_outcomes(const Trainer* t, Outcome* outcomes) {
     free(in);
 }
 
-// The ranks share the batches; all add up all images, in the order of the data set.
+// The ranks share the batches; then every rank adds up all images, in the order of the data set.
 static Evaluation evaluate(Trainer* t, float* flat, ClassCount* per_class /* (K) or NULL */) {
     EvaluationSums sums = {0};
     Outcome* outcomes = alloc_array(Outcome, t->test.count, "an evaluation");

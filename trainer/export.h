@@ -1,4 +1,4 @@
-// --export: a trained model as other programs take it, an ONNX file or a folder that timm opens.
+// --export: writes a trained model for other programs, as an ONNX file or as a folder that timm opens.
 #pragma once
 #include "classify.h"
 #include "timm_folder.h"
@@ -45,7 +45,7 @@ __attribute__((noreturn)) static void export_onnx(Trainer* t, const char* path) 
 
 // ---- timm's folder
 
-// What the weights say of themselves where this program wrote them, else what they are taken for
+// The metadata of the weights if this program wrote them, else the configuration that they are used with
 static Metadata exported_metadata(const Trainer* t) {
     SafeTensors file = open_or_fail(t->model.config.eval);
     Metadata metadata = {0};
@@ -80,7 +80,7 @@ static void export_timm(Trainer* t, const char* folder) {
 
 // ----
 
-// Of the model what is written, and nothing to train it with
+// Loads only what is written: the parameters, and nothing to train them with.
 static void load_parameters(Trainer* t, const Config* c) {
     Model* m = &t->model;
     Error err;

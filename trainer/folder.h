@@ -1,5 +1,5 @@
-// A run's folder: which it is, whose it is, what may be replaced there, and the configuration in it. The folder is this
-// process's from take_folder() on; what an earlier run left there goes in prepare_folder(), once the weights are read.
+// A run's folder: which it is, who uses it, what may be replaced in it, and the configuration there. It belongs to this
+// process from take_folder() on; prepare_folder() removes what an earlier run left there, once the weights are read.
 #pragma once
 #include "../model/settings.h"
 #include "../runtime/event_file.h"
@@ -13,7 +13,7 @@ static bool folder_has(const char* folder, const char* name) {
     return path_exists(path);
 }
 
-// "." for what lies in the working directory
+// "." for a file in the working directory
 static const char* folder_of(const char* path, char folder[FOLDER_SIZE]) {
     const char* slash = strrchr(path, '/');
     int length = !slash ? 0 : slash == path ? 1 : (int)(slash - path);
@@ -21,7 +21,7 @@ static const char* folder_of(const char* path, char folder[FOLDER_SIZE]) {
     return folder;
 }
 
-// The n-th choice for a run without --output
+// The n-th folder to try for a run without --output
 static void default_folder(const Config* c, int n, char folder[FOLDER_SIZE]) {
     const char* data = strrchr(c->data, '/') ? strrchr(c->data, '/') + 1 : c->data;
     int used = snprintf(folder, FOLDER_SIZE, "runs/%.120s-%.120s-s%d", data, c->model, c->seed);
@@ -33,7 +33,7 @@ static bool is_unfinished(const char* name) {
     return length > 4 && strcmp(name + length - 4, ".tmp") == 0;
 }
 
-// Whether a run gives a file this name, or had not finished it
+// Whether a run gives files this name, finished or not
 static bool is_run_file(const char* name) {
     static const char* const names[] = {"metrics.csv", "metrics.jsonl", "config.txt", BEST_FILE, "last.safetensors",
                                         "last.ema.safetensors", PRODUCTS_FILE, RESUME_FILE};
@@ -55,7 +55,7 @@ static DIR* open_folder_or_fail(const char* folder) {
     return entries;
 }
 
-// The first whole file of a run there; false: there is none
+// The first finished file of a run there; false: there is none
 static bool first_run_file(const char* folder, char name[256]) {
     DIR* entries = open_folder_or_fail(folder);
     bool found = false;
@@ -67,7 +67,7 @@ static bool first_run_file(const char* folder, char name[256]) {
     return found;
 }
 
-// Removes a file that stands in the way of a new run, but not a link to one elsewhere, a pipe or a folder.
+// Removes a file that is in the way of a new run, but not a link, a pipe or a folder.
 static void remove_run_file(Trainer* t, const char* name) {
     char path[PATH_SIZE], room[PATH_MAX];
     struct stat status;
@@ -85,7 +85,7 @@ static void remove_run_file(Trainer* t, const char* name) {
     }
 }
 
-// What timm opens goes, the folder as well if nothing else is in it; or only what was not finished there.
+// Removes what timm opens, and the folder if nothing else is in it; unless all is set, only unfinished files.
 static void remove_best_folder(Trainer* t, bool all) {
     static const char* const names[] = {TIMM_WEIGHTS, TIMM_CONFIG, TIMM_WEIGHTS ".tmp", TIMM_CONFIG ".tmp"};
     char name[64], path[PATH_SIZE];
@@ -97,8 +97,8 @@ static void remove_best_folder(Trainer* t, bool all) {
     if (all) { rmdir(path); }
 }
 
-// Removes all files of an earlier run in the folder, or only those that it had not finished. The file to resume from
-// goes first: what is left of a run can then not be taken for one.
+// Removes all files of an earlier run in the folder, or only unfinished ones. The file to resume from goes first, so
+// that the rest cannot be taken for a run.
 static void remove_run(Trainer* t, bool all) {
     DIR* entries = open_folder_or_fail(t->output);
     if (all) { remove_run_file(t, RESUME_FILE); }
@@ -109,7 +109,7 @@ static void remove_run(Trainer* t, bool all) {
     closedir(entries);
 }
 
-// Whether all that is there is the beginning of this very run, which has not come to its first checkpoint
+// Whether the folder holds only the beginning of this very run, stopped before its first checkpoint
 static bool holds_beginning(const Trainer* t) {
     const Config* c = &t->model.config;
     char path[PATH_SIZE];
@@ -145,8 +145,8 @@ static void lock_folder(const Trainer* t) {
     if (lock == LOCK_NONE) { printf("note       %s: start no second run there\n", err.text); }
 }
 
-// Where the run leaves its files: --output, else the folder that it resumes, else a new one, which is made when there
-// is something to put there. Nothing in it is touched yet.
+// Settles where the run writes its files: --output, else the folder that it resumes, else a new one, which is made once
+// there is something to put there. Nothing in it is changed yet.
 RUNS_ONCE static void take_folder(Trainer* t) {
     const Config* c = &t->model.config;
     Error err;
@@ -161,7 +161,7 @@ RUNS_ONCE static void take_folder(Trainer* t) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Once the weights are read
 
-// A folder that this process has made cannot be another's.
+// A folder that this process itself has just made cannot be in use by another.
 static void make_new_folder(Trainer* t) {
     Error err;
     if (!make_folders("runs", &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
@@ -175,7 +175,7 @@ static void make_new_folder(Trainer* t) {
     lock_folder(t);
 }
 
-// A run that goes on in another folder takes along what its last line, its plots and its products need.
+// A run that resumes into another folder takes along what its summary, its plots and its choice of products need.
 static void bring_along(Trainer* t) {
     static const char* const names[] = {"metrics.csv", "metrics.jsonl", BEST_FILE, PRODUCTS_FILE};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -199,7 +199,7 @@ static void save_config(const Trainer* t) {
     if (!whole_file_end(&out, &err)) { fail(EXIT_RUN_TIME, "%s", err.text); }
 }
 
-// The step of best.safetensors, -1 where there is none
+// The step of best.safetensors; -1: there is no such file
 static long long step_of_best(const Trainer* t) {
     char path[PATH_SIZE];
     SafeTensors file;
@@ -212,8 +212,8 @@ static long long step_of_best(const Trainer* t) {
     return at;
 }
 
-// The best weights are chosen anew where their file is gone, or where it is of a later step than the one that the run
-// goes on from and that step will not come again as it was.
+// The choice of the best weights starts over if their file is gone, or if it is of a later step than the run resumes
+// from and that step will not come out the same again.
 static void check_best(Trainer* t) {
     bool same_length = t->total_steps == steps_of(t, &t->origin.config);
     long long at = t->best_step ? step_of_best(t) : 0;

@@ -1,4 +1,4 @@
-// --gradcheck: the gradients of the first batch's loss against its differences.
+// --gradcheck: compares the gradients of the first batch's loss with finite differences.
 #pragma once
 #include "../model/gradcheck.h"
 #include "step.h"

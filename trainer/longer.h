@@ -1,4 +1,4 @@
-// A run that goes on for longer than it was planned for, or shorter: what that does to its schedule is told and saved.
+// A run that is made longer than it was planned, or shorter: tells what that does to its schedule, and records it.
 #pragma once
 #include "trainer.h"
 

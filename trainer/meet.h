@@ -1,5 +1,6 @@
-// How the ranks of a run come together: each finds out who it is, they get in touch, compare what they are, and go on with
-// what rank 0 read. It alone reads flags and the files of runs, prints, and writes. One process by itself does nothing here.
+// How the ranks of a run come together: each finds out which one it is, they get in touch, check that they belong
+// together, and go on with what rank 0 read. Only rank 0 reads flags and the files of runs, prints, and writes. A
+// process that is alone does nothing here.
 #pragma once
 #include "../runtime/exchange.h"
 #include "../runtime/hash.h"
@@ -7,14 +8,14 @@
 #include "../runtime/tree.h"
 #include "agree.h"
 
-// ---- Before they have met
+// ---- Before they meet
 
 static bool is_asked_for(int argc, char** argv, const char* name) {
     char given[OPTION_TEXT_SIZE];
     return options_peek(config_table, CONFIG_OPTIONS, argc, argv, name, given) && strcmp(given, "off") != 0;
 }
 
-// --rank-timeout, before flags are read, which says what is wrong with it
+// --rank-timeout, needed before flags are read; what is wrong with it is reported when they are
 static int given_timeout(int argc, char** argv) {
     char given[OPTION_TEXT_SIZE];
     bool is_given = options_peek(config_table, CONFIG_OPTIONS, argc, argv, "rank-timeout", given);
@@ -22,10 +23,10 @@ static int given_timeout(int argc, char** argv) {
     return seconds > 0 ? seconds : count_of_text(config_option("rank-timeout")->initial);
 }
 
-// Messages go from rank to rank until places are known.
+// Until places are known, messages are addressed to ranks.
 RUNS_ONCE static void get_in_touch(int argc, char** argv) {
     Error err;
-    stop_on_signal(SIGUSR1); // which would end a rank that has not come to its training yet
+    stop_on_signal(SIGUSR1); // it would end a rank that has not begun to train yet
     watchdog_begin(given_timeout(argc, argv));
     ranks.at_place = alloc_array(int, ranks.size, "ranks");
     for (int r = 0; r < ranks.size; r++) { ranks.at_place[r] = r; }
@@ -34,14 +35,14 @@ RUNS_ONCE static void get_in_touch(int argc, char** argv) {
     watchdog_meet();
 }
 
-// In front of what this process says of itself from here on
+// From here on, this stands before what the process reports.
 static void name_rank(void) {
     snprintf(program_rank, sizeof program_rank, "rank %d on %.40s: ", ranks.rank, ranks.node);
 }
 
-// Who this process is. Others than rank 0 are silent from here on, and end where it has only something to tell. Else they
-// get in touch before anything can fail: launchers end all when one ends that was. A terminal that rank 0 sees is the
-// launcher's: what is printed may go elsewhere from there.
+// Finds out which rank this process is. All but rank 0 are silent from here on, and end if rank 0 only has something to
+// print. Otherwise the ranks get in touch before anything can fail: launchers end all of them once one that was in
+// touch ends. A terminal that rank 0 sees is the launcher's: what is printed may go elsewhere from there.
 RUNS_ONCE static void begin_rank(int argc, char** argv) {
     Error err;
     if (!ranks_from_environment(&ranks, &err)) { fail(EXIT_USAGE, "%s", err.text); }
@@ -57,7 +58,7 @@ RUNS_ONCE static void begin_rank(int argc, char** argv) {
     if (!tells) { get_in_touch(argc, argv); }
 }
 
-// What one process does as well as several
+// Refuses what is for one process only.
 RUNS_ONCE static void refuse_together(const Config* c) {
     const struct { const char* name; bool on; } single[] = {
         {"gradcheck", c->gradcheck != 0}, {"dump-state", *c->dump_state != 0}, {"overfit-batch", c->overfit_batch != 0},
@@ -75,7 +76,7 @@ RUNS_ONCE static void refuse_together(const Config* c) {
 enum { HANDSHAKE = 1, READ_BYTES = 1 << 14 };
 
 typedef struct {
-    uint64_t version, program, arguments, cores; // but for the version, hashes; cores: those that it may run on
+    uint64_t version, program, arguments, cores; // all but the version are hashes; cores: those that it may run on
     uint64_t launch;                             // key of the engine
     char node[NODE_NAME], processor[PROCESSOR_NAME];
 } Greeting;
@@ -101,7 +102,7 @@ static Greeting greeting(char** argv) {
     return g;
 }
 
-// A rank that is not like rank 0 ends all; another processor is a note.
+// A rank that differs from rank 0 ends all of them; a different processor is only noted.
 static void compare_greetings(const Greeting* all) {
     const Greeting* lead = &all[0];
     Error err;
@@ -146,7 +147,7 @@ static void take_places(const Greeting* all) {
     ranks.node_of = node;
 }
 
-// The ranks compare what they are, and go on with rank 0's configuration and what it read of its files.
+// The ranks check that they belong together, and go on with rank 0's configuration and what it read from its files.
 RUNS_ONCE static void meet(char** argv, Config* config, Origin* origin) {
     if (ranks.size == 1 || config->dry_run) { return; }
     if (ranks_lead()) { refuse_together(config); }
@@ -164,18 +165,19 @@ RUNS_ONCE static void meet(char** argv, Config* config, Origin* origin) {
     name_rank();
     if (ranks_lead()) { return; }
     told.class_names = told.class_ids = NULL;
-    told.knows_data = false; // rank 0 has compared them
+    told.knows_data = false; // rank 0 compares them for all
     *origin = told;
 }
 
-// Threads of this rank: --threads, or what is said to OpenMP, or its share of cores that several may run on; 0: all
+// Threads of this rank: --threads, or what OpenMP is told, or its share of the cores that several ranks may run on; 0:
+// all cores
 RUNS_ONCE static int threads_of_rank(const Config* c) {
     if (c->threads || ranks.size == 1 || getenv("OMP_NUM_THREADS")) { return c->threads; }
     int share = core_count() / ranks.sharers;
     return share > 1 ? share : 1;
 }
 
-// Pieces that are sent over those that a sum on the way would need
+// How much is sent, as a multiple of the least that so many ranks need
 static double pieces_per_rank(int A) {
     int pieces = 0;
     for (int p = 0; p < ranks.size; p++) {
@@ -205,7 +207,7 @@ RUNS_ONCE static void print_ranks(const Config* c, int threads) {
     }
 }
 
-// All train on the images that rank 0 has.
+// Checks that all ranks have the images that rank 0 has.
 RUNS_ONCE static void compare_data(const Trainer* t) {
     typedef struct { char train[FINGERPRINT_SIZE], test[FINGERPRINT_SIZE]; } Data;
     Error err;

@@ -19,14 +19,14 @@ static bool name_bad_tensor(const Model* m, const float* flat, const char* what,
 
 // The first tensor that holds a NaN or Inf: of the parameters, then of the activations, then of the gradients
 static void name_not_finite(Model* m, int B, char name[160]) {
-    const float *params = model_fetch(m, m->params), *grads = model_fetch(m, m->grads); // by all ranks
+    const float *params = model_fetch(m, m->params), *grads = model_fetch(m, m->grads); // all ranks must ask for these
     snprintf(name, 160, "the gradient norm");
     if (name_bad_tensor(m, params, "parameter", name)) { return; }
     if (name_bad_activation(m, B, name)) { return; }
     name_bad_tensor(m, grads, "gradient of", name);
 }
 
-// Of several ranks' names that of the first which has a bad activation; what is bad of parameters or gradients is so on all
+// With several ranks, the first that has a bad activation names it; a bad parameter or gradient is the same on all.
 static void choose_name(char name[160]) {
     char(*all)[160] = (char(*)[160])alloc_array(char, (size_t)ranks.size * 160, "names");
     memcpy(all[ranks.place], name, 160);
@@ -41,7 +41,7 @@ static void choose_name(char name[160]) {
     free(all);
 }
 
-// All ranks come here in the same step. Rank 0 saves and says it, and then all end.
+// All ranks come here in the same step. Rank 0 saves and reports it, and then all end.
 RUNS_ONCE static void stop_not_finite(Trainer* t, const StepResult* r) {
     Error err;
     char name[160] = "";

@@ -1,4 +1,4 @@
-// Notes before a run begins, a line each: on what may be chosen, but is rarely meant.
+// Notes before a run begins, one line each, on choices that are valid but rarely intended.
 #pragma once
 #include "../runtime/version.h"
 #include "trainer.h"
@@ -13,11 +13,11 @@ static void note_warmup(const Trainer* t) {
            t->model.config.warmup_epochs, learning_rate(s, last), s->lr, epochs / 10);
 }
 
-// The running mean begins with the starting weights, whose share falls by the decay with every step.
+// The running mean begins with the starting weights; each step multiplies their share in it by the decay.
 static void note_ema(const Trainer* t) {
     double decay = t->model.config.model_ema_decay, steps = (double)t->total_steps, share = pow(decay, steps);
     if (share <= 0.1) { return; }
-    double enough = pow(0.01, 1 / steps); // the decay that leaves 1 %
+    double enough = pow(0.01, 1 / steps); // the decay that leaves 1 % of them
     printf("note       --model-ema-decay %g is for longer runs: after %.0f steps %.0f %% of the mean, which is what is "
            "evaluated, are still the start. Give more steps, or a decay of %.*f\n", decay, steps, 100 * share,
            (int)ceil(1 - log10(1 - enough)), enough);
@@ -30,7 +30,7 @@ static void note_batch(const Trainer* t) {
            batch, t->train.count);
 }
 
-// What the run reads
+// Which data the run reads
 RUNS_ONCE static void print_data(const Trainer* t) {
     const Config* c = &t->model.config;
     printf("data       %s: ", c->data);
@@ -42,13 +42,13 @@ RUNS_ONCE static void print_data(const Trainer* t) {
     printf("\n");
 }
 
-// What runs
+// Which build this is
 RUNS_ONCE static void print_build(void) {
     char text[VERSION_TEXT];
     printf("build      %s\n", version_text(text));
 }
 
-// Images that could not be read
+// How many images could not be read
 static void note_bad_images(const Trainer* t) {
     const Loader* loaders[] = {&t->train_loader, &t->test_loader};
     const char* const names[] = {"training", "test"};

@@ -1,20 +1,20 @@
-// What the checkpoint that a run resumes or evaluates says of itself: its configuration, and the data that it was
-// trained on. A file of another program says none of it.
+// What a checkpoint that is resumed or evaluated says of itself: its configuration, and the data that it was trained
+// on. A file of another program says none of this.
 #pragma once
 #include "../data/dataset.h"
 #include "../model/config.h"
 #include "../runtime/metadata.h"
 
 typedef struct {
-    Config config;          // the defaults where it says nothing
+    Config config;          // defaults where it says nothing
     bool ours;              // this program wrote it
-    bool knows_data;        // then the next five are there
+    bool knows_data;        // the next five are known
     char train_data[FINGERPRINT_SIZE], test_data[FINGERPRINT_SIZE];
-    char* class_names;      // a line each
+    char* class_names;      // one per line
     char* class_ids;        // likewise; NULL: there are none
-    double mean[3], std[3]; // of its normalisation
-    bool normalizes;        // an evaluation is to take that
-    char extended[512];     // when the run was made longer
+    double mean[3], std[3]; // that its images were normalised by
+    bool normalizes;        // mean and std are known, for an evaluation to use
+    char extended[512];     // where the run was made longer, and by how much
 } Origin;
 
 static void add_class_text(Metadata* m, const char* key, const Dataset* d, char (*names)[CLASS_NAME_BYTES]) {
@@ -62,7 +62,7 @@ static bool origin_read(Origin* o, const SafeTensors* file, Error* err) {
     return metadata_read_config(file, &o->config, config_table, CONFIG_OPTIONS, err);
 }
 
-// Whether the classes are those that the weights were trained for
+// Whether these are the classes that the weights were trained for
 static bool same_classes(const Origin* o, const Dataset* data) {
     char* names = dataset_class_text(data, data->class_names);
     bool same = strcmp(names, o->class_names) == 0;
@@ -76,7 +76,7 @@ static bool same_split(const char fingerprint[FINGERPRINT_SIZE], const Dataset* 
     return strcmp(here, fingerprint) == 0;
 }
 
-// A run goes on with the images that it began with.
+// A run must resume with the images that it began with.
 static void check_resumed_data(const Origin* o, const Config* c, const Dataset* train, const Dataset* test) {
     if (!o->knows_data) { return; }
     bool train_same = same_split(o->train_data, train), test_same = same_split(o->test_data, test);
@@ -86,7 +86,7 @@ static void check_resumed_data(const Origin* o, const Config* c, const Dataset* 
          train_same ? "test images" : test_same ? "training images" : "images", c->data);
 }
 
-// An evaluation may be of any images, but its classes should be the model's.
+// An evaluation may use any images, but their classes should be the model's.
 static void note_evaluated_data(const Origin* o, const Config* c, const Dataset* test) {
     if (o->knows_data && !same_classes(o, test)) {
         printf("note       the classes of --data %s are named otherwise than those that the model was trained on\n",

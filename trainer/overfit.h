@@ -1,4 +1,4 @@
-// --overfit-batch: whether the model learns one batch by heart.
+// --overfit-batch: checks that the model can learn one batch by heart.
 #pragma once
 #include "step.h"
 #include "train.h"

@@ -1,4 +1,4 @@
-// What a run is and costs, told before anything is allocated.
+// What a run is and costs, printed before anything is allocated.
 #pragma once
 #include "../model/cost.h"
 #include "../model/parameters.h"
@@ -7,17 +7,17 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
-// FLOPs of one image, forward and backward; the backward is twice the forward.
+// FLOPs for one image, forward and backward; the backward counts as twice the forward.
 static double train_flops(const Model* m) { return 3 * 2 * model_macs(&m->config, m->dims); }
 
-// What the process has held at most, from the operating system, in MB
+// The most memory that the process has held, in MB, according to the operating system
 static double peak_memory(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     return 1024e-6 * (double)usage.ru_maxrss;
 }
 
-// How long it is, before the number of training images need be known
+// How long the run is, as far as that can be said without the number of training images
 static void print_length(const Config* c) {
     printf("training   %d %s; a step is %d micro-batch%s of %d images\n", c->steps ? c->steps : c->epochs,
            c->steps ? "steps" : "epochs", c->grad_accum_steps, c->grad_accum_steps > 1 ? "es" : "", c->batch_size);

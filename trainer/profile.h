@@ -3,8 +3,8 @@
 #include "../model/cost.h"
 #include "step.h"
 
-// A table of milliseconds a step, over so many steps of so many images, with the arithmetic rate of the parts that are
-// products (the backward of a product is two of its size) and each part's share
+// A table of milliseconds per step, averaged over `steps` of so many images each, with the arithmetic rate of the parts
+// that are matrix products (the backward of one is two of its size) and each part's share
 static void print_profile(const Model* m, const Profile* profile, int steps, double images) {
     double total = profile_total(profile), all_flops = 0;
     printf("%-12s %12s %12s %14s %14s %8s\n", "part", "forward, ms", "backward, ms", "forward, GF/s", "backward, GF/s",
@@ -28,7 +28,7 @@ static void print_profile(const Model* m, const Profile* profile, int steps, dou
 RUNS_ONCE static int profile(Trainer* t) {
     Model* m = &t->model;
     int steps = m->config.profile;
-    for (int i = -1; i < steps; i++) { // the first step warms up
+    for (int i = -1; i < steps; i++) { // the first one warms up, and is not counted
         if (i == 0) { profile_start(&m->profile); }
         train_step(t);
     }

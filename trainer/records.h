@@ -1,4 +1,4 @@
-// What a run leaves of its course: metrics.csv; on request its rows as JSON too, and TensorBoard's event files.
+// What a run records of its course: metrics.csv and, on request, its rows as JSON and TensorBoard's event files.
 #pragma once
 #include "../runtime/event_file.h"
 #include "../runtime/metrics_jsonl.h"
@@ -15,12 +15,12 @@ static void recorded(bool done, const Error* err) {
 
 // ---- TensorBoard
 
-// Columns of metrics.csv, by timm's names where it has any: train_loss, lr, eval_top1
+// Columns of metrics.csv, under timm's names where it has any: train_loss, lr, eval_top1
 static void event_number(EventFile* e, const char* name, double value) {
     char tag[64];
     bool test = strncmp(name, "test_", 5) == 0;
     snprintf(tag, sizeof tag, "%s%s", test ? "eval_" : "", test ? name + 5 : name);
-    if (strcmp(name, "step") != 0) { events_scalar(e, tag, value); } // which every event has
+    if (strcmp(name, "step") != 0) { events_scalar(e, tag, value); } // every event has its step anyway
 }
 
 static void event_numbers(EventFile* events, int64_t step, double epoch, const Progress* p, const Evaluation* e) {
@@ -30,7 +30,7 @@ static void event_numbers(EventFile* events, int64_t step, double epoch, const P
     METRICS_TABLE(EVENT_NUMBER, EVENT_OF_TRAINING, EVENT_OF_TEST)
 }
 
-// Whether a tensor is of a function that is learned, or of what stands in its place
+// Whether a tensor holds a learned function, or what another kind of model has in its place
 static bool is_of_function(const char* name) {
     static const char* const parts[] = {"karat.", "weight_numerator", "weight_denominator", "spline_weight", "act.weight",
                                         "attn.mixing", "attn.rank."};
@@ -40,7 +40,7 @@ static bool is_of_function(const char* name) {
     return false;
 }
 
-// The weights that an evaluation was of, which all ranks ask for
+// Histograms of the learned functions in the weights that were evaluated; all ranks must call it, to fetch these.
 RUNS_ONCE static void record_functions(Trainer* t, Records* r, float* weights) {
     Error err;
     if (!t->model.config.tensorboard) { return; }
@@ -55,7 +55,7 @@ RUNS_ONCE static void record_functions(Trainer* t, Records* r, float* weights) {
     if (r->events.summary.count) { recorded(events_write(&r->events, t->step, &err), &err); }
 }
 
-// The first batch as the model sees it. The loader is to be set to its place afterwards.
+// Draws the first batch as the model sees it. Afterwards the loader has to be set back.
 RUNS_ONCE static void record_first_batch(Trainer* t, Records* r) {
     Error err;
     Picture sheet;
@@ -74,7 +74,7 @@ RUNS_ONCE static void record_first_batch(Trainer* t, Records* r) {
     picture_free(&sheet);
 }
 
-// ---- All of them; rank 0 has them
+// ---- All of them, on rank 0 only
 
 RUNS_ONCE static void records_open(Trainer* t, Records* r) {
     Error err;
@@ -100,7 +100,7 @@ static void record_row(const Trainer* t, Records* r, const Progress* p, const Ev
     recorded(events_write(&r->events, t->step, &err), &err);
 }
 
-// What was written reaches the disk. TensorBoard's files need not: they are never read again here.
+// Makes sure that what was written is on disk. TensorBoard's files are left out, since the trainer never reads them.
 static void records_sync(Records* r) {
     Error err;
     if (!ranks_lead()) { return; }

@@ -1,4 +1,4 @@
-// What a trainer does once its model is there: train, or what was asked for instead.
+// What a trainer does once its model exists: it trains, or does what was asked for instead.
 #pragma once
 #include "classify.h"
 #include "configure.h"
@@ -14,7 +14,7 @@
 #include "trainer.h"
 #include "weights.h"
 
-// Whether the configuration asks for a run with a folder of its own
+// Whether this is a training run, with a folder of its own
 static bool trains(const Config* c) {
     return !*c->eval && !*c->show_batch && !*c->dump_state && !c->gradcheck && !c->overfit_batch && !c->profile;
 }

@@ -1,11 +1,11 @@
-// --show-batch: the first batch as the model sees it, for the eye.
+// --show-batch: draws the first batch as the model sees it, for people to look at.
 #pragma once
 #include "../data/contact_sheet.h"
 #include "step.h"
 
 enum { CAPTION_BYTES = 2 * (CLASS_NAME_BYTES + 8) };
 
-// The class of image i; of a mixed one both, the larger share first
+// The class of image i; both classes of a mixed one, that with the larger share first
 static void caption_of(char caption[CAPTION_BYTES], const Dataset* d, const Batch* b, int K, int i) {
     int one = b->labels[i], other = b->labels[b->count - 1 - i];
     const float* share = b->targets + (size_t)i * K;
@@ -18,7 +18,7 @@ static void caption_of(char caption[CAPTION_BYTES], const Dataset* d, const Batc
              100 * share[minor], d->class_names[minor]);
 }
 
-// As the model sees it, so many images of it as a sheet shows; to be freed
+// The batch as the model sees it, as many of its images as a sheet has space for; to be freed
 RUNS_ONCE static Picture draw_batch(Trainer* t, const Batch* b, int* shown) {
     const LoaderConfig* c = &t->train_loader.plan.config;
     char(*text)[CAPTION_BYTES] = (char(*)[CAPTION_BYTES])alloc_bytes((size_t)b->count * CAPTION_BYTES, "captions");

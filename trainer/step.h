@@ -15,8 +15,8 @@ static const Batch* next_batch(Trainer* t) {
     return t->first_batch;
 }
 
-// Which branches of this micro-batch are dropped: rate rising linearly over the blocks. Draws are numbered as if there
-// were room for --batch-size images.
+// Draws which branches of this micro-batch are dropped, at a rate that rises linearly over the blocks. Draws are
+// numbered as if every micro-batch had --batch-size images.
 static void draw_drop_path(Model* m, int64_t micro_batch) {
     int L = m->dims.L;
     for (int i = 0; m->keep && i < L * 2 * m->B; i++) {
@@ -28,8 +28,8 @@ static void draw_drop_path(Model* m, int64_t micro_batch) {
     }
 }
 
-// The loader's next micro-batch, its k-th, with its draws. It may be fetched as soon as model_gradients has returned from
-// the one before.
+// The loader's next micro-batch, its k-th, with its draws. It may be fetched once model_gradients has returned for the
+// one before.
 static const Batch* fetch_batch(Trainer* t, int64_t k) {
     Model* m = &t->model;
     m->profile.direction = PROFILE_FORWARD;
@@ -42,7 +42,8 @@ static const Batch* fetch_batch(Trainer* t, int64_t k) {
 
 static bool step_finite(const StepResult* r) { return isfinite(r->loss) && isfinite(r->grad_norm); }
 
-// What came of a step that was updated by, which knows its rate and images; one that is not finite does not count.
+// Records the outcome of a step, whose rate and number of images are set already; a step that is not finite does not
+// count.
 static StepResult step_counted(Trainer* t, StepResult result) {
     StepSums sums = model_step_sums(&t->model);
     result.loss = sums.loss / (double)result.images;
@@ -57,8 +58,8 @@ static StepResult step_counted(Trainer* t, StepResult result) {
     return result;
 }
 
-// Forward and backward over this rank's micro-batches of one step, and the update by the gradients of the mean loss of all.
-// Where something is not finite nothing is updated and the step does not count.
+// Forward and backward over this rank's micro-batches of one step, then the update by the gradients of the mean loss
+// over all ranks' micro-batches. If something is not finite, nothing is updated and the step does not count.
 static StepResult train_step(Trainer* t) {
     Model* m = &t->model;
     int micro_batches = m->config.grad_accum_steps, own = own_share(micro_batches).count;
@@ -67,7 +68,7 @@ static StepResult train_step(Trainer* t) {
     model_zero_gradients(m);
     for (int i = 0; i < own; i++) {
         const Batch* batch = t->coming ? t->coming : fetch_batch(t, next);
-        result.images = (int64_t)batch->count * micro_batches; // all are as large
+        result.images = (int64_t)batch->count * micro_batches; // all have the same size
         model_gradients(m, batch, m->keep, 1.0f / (float)(batch->count * micro_batches));
         if (i == own - 1) { model_update(m, result.lr, t->step + 1); }
         t->coming = ++next < end ? fetch_batch(t, next) : NULL;
@@ -75,7 +76,7 @@ static StepResult train_step(Trainer* t) {
     return step_counted(t, result);
 }
 
-// Gradients of the mean loss over one batch in m->grads, no drop path; returns the loss.
+// Leaves the gradients of the mean loss over one batch, without drop path, in m->grads; returns the loss.
 static double first_gradients(Trainer* t, const Batch* batch) {
     Model* m = &t->model;
     model_zero_gradients(m);

@@ -1,12 +1,12 @@
-// A run's folder best/, as timm opens it (model/timm_config.h): best.safetensors under a second name, and what timm has to know
-// beside it. Where timm has no such model, there is none.
+// A run's folder best/, which timm can open (model/timm_config.h): best.safetensors under a second name, and a file
+// beside it with what timm has to know. There is none if timm has no such model.
 #pragma once
 #include "checkpoints.h"
 
 #define BEST_FILE "best.safetensors"
 #define BEST_FOLDER "best"
 
-// To be freed. Names come from the weights, or else from the data.
+// To be freed. Class names come from the weights, or else from the data.
 static Preprocessing preprocessing_of(const Trainer* t) {
     const Config* c = &t->model.config;
     const Origin* o = &t->origin;
@@ -26,7 +26,7 @@ static Preprocessing preprocessing_of(const Trainer* t) {
     return p;
 }
 
-// Makes the folder with its config.json
+// Makes the folder and its config.json.
 static void save_timm_config(const Trainer* t, const char* folder) {
     Preprocessing p = preprocessing_of(t);
     Error err;
@@ -36,7 +36,7 @@ static void save_timm_config(const Trainer* t, const char* folder) {
     preprocessing_free(&p);
 }
 
-// Once best.safetensors is there. A run that is killed in between does it when it goes on.
+// Called once best.safetensors is written. A run that is killed before this does it when it resumes.
 RUNS_ONCE static void save_best_folder(const Trainer* t) {
     char best[PATH_SIZE], folder[PATH_SIZE], weights[PATH_SIZE + 32];
     Error err;

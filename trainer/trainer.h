@@ -1,23 +1,27 @@
-// What a run holds, and how it comes from data and configuration. The rooms of trainer/ are shared by the trainers on the
-// CPU (train_vit.c) and on the GPU (train_vit.cu); each includes them, by run.h, behind its model, which is
-//     Model                                     with config, dims, table, tensors, tensor_count, B (images that there is
-//                                               room for), profile, keep (drop path, on the host), and the flat buffers
-//                                               params, grads, exp_avg, exp_avg_sq, ema (NULL: off), wherever they lie
-//     model_images, model_fetch_images          of a batch, made already or only drawn: as model_forward takes them, and
-//                                               on the host
-//     model_forward, model_loss                 of a batch, and nothing else
+// What a run holds, and how it is set up from data and configuration. The files of trainer/ are shared by the trainers
+// for the CPU (train_vit.c) and for the GPU (train_vit.cu); each includes them, through run.h, after its model, which
+// is
+//     Model                                     with config, dims, table, tensors, tensor_count, B (images that the
+//                                               activations hold), profile, keep (drop path, on the host), and the flat
+//                                               buffers params, grads, exp_avg, exp_avg_sq, ema (NULL: off), on the host
+//                                               or the device
+//     model_images, model_fetch_images          of a batch, whether made or only drawn: as model_forward takes them,
+//                                               and on the host
+//     model_forward, model_loss                 of one batch, outside of a step
 //     model_zero_gradients, model_gradients     of this rank's micro-batches of a step: forward, loss and backward
-//     model_update                              by those of all ranks, unless their norm, or the loss, is not finite
-//     model_step_sums                           of the step: the first of these three to wait for a GPU
-//     model_prefetch                            says which batch model_gradients or model_evaluate gets next
-//     model_evaluate                            logits and losses of a batch that was prefetched; it may be changed then
-//     model_fetch                               a flat buffer as the host reads it. Of several ranks all ask for it, and
-//                                               none of the gradients; it may lie where these were, to the next step
-//     model_room, model_store                   where the host writes what a flat buffer is to be; it is that from now on
-//     model_whole                               parameters, or running mean, as model_forward takes them; as model_fetch
-//     model_logits, model_losses                of the last batch, on the host, in this order: the first may wait
-//     model_keep_products                       says where the choice of products is kept, if they are timed
-//     processor_name                            of what it calculates on, and by: the same gives the same bits
+//     model_update                              by the gradients of all ranks, unless their norm or the loss is not
+//                                               finite
+//     model_step_sums                           of the step; the first of these three that waits for a GPU
+//     model_prefetch                            announces the batch that model_gradients or model_evaluate gets next
+//     model_evaluate                            logits and losses of a batch that was prefetched; it may be reused then
+//     model_fetch                               a flat buffer where the host can read it. All ranks must ask for it,
+//                                               and none for gradients; it may lie in their place until the next step
+//     model_room, model_store                   where the host writes a flat buffer's new contents; makes them its own
+//     model_whole                               parameters or running mean, as model_forward takes them; as model_fetch
+//     model_logits, model_losses                of the last batch, on the host; to be called in this order, since the
+//                                               first may wait
+//     model_keep_products                       sets where the choice of products is stored, if they are timed
+//     processor_name                            of the hardware and libraries: with the same name come the same bits
 //     name_bad_activation, print_memory, program_name
 #pragma once
 #include "../data/loader.h"
@@ -35,19 +39,19 @@ typedef struct {
     int64_t room_to_keep;     // bytes of decoded images (--cache-gb)
     Loader train_loader, test_loader;
     const Batch* first_batch; // what --overfit-batch repeats
-    const Batch* coming;      // the next step's first, once it was fetched
-    Origin origin;            // what the checkpoint that it resumes, or evaluates, says
+    const Batch* coming;      // the next step's first, if it was fetched already
+    Origin origin;            // what the checkpoint says that is resumed or evaluated
     char output[FOLDER_SIZE]; // the run's folder
-    bool in_place;            // it goes on in the folder that it resumes
-    char superseded[PATH_SIZE]; // a file of an earlier run there that this one was read from; "": none
-    char extended[512];       // when it was made longer, from what to what
+    bool in_place;            // it resumes in the same folder
+    char superseded[PATH_SIZE]; // a file of an earlier run there that this one started from; "": none
+    char extended[512];       // where it was made longer, from what to what
     Schedule schedule;
-    int64_t step, total_steps, steps_per_epoch; // step: updates done
-    int64_t saved; // when it was saved last; 0: not yet
+    int64_t step, total_steps, steps_per_epoch; // step: updates so far
+    int64_t saved; // the step when it was last saved; 0: not yet
     double best_top1;
     int64_t best_step;
-    Running loss;        // of the steps since the last row of the log
-    int64_t hits, seen;  // images among them: right ones, all
+    Running loss;        // over the steps since the last row of the log
+    int64_t hits, seen;  // images in them: classified right, all
     double flops_per_image;
 } Trainer;
 
@@ -67,26 +71,26 @@ RUNS_ONCE static void load_data(Trainer* t, const Config* c) {
     }
 }
 
-// Of the data, on the host; of an encoded set its index, the images that are kept, and a third batch of each split
+// Of the data, on the host; for an encoded set: its index, the images that are kept, and a third batch of each split
 static size_t input_bytes(const Trainer* t, const Config* c) {
     size_t batch = (3 * (size_t)c->image_size * c->image_size + t->train.classes) * (size_t)c->batch_size * sizeof(float);
     return t->train.file_bytes + t->test.file_bytes + (t->train.shards ? (size_t)t->room_to_keep + 2 * batch : 0);
 }
 
-// Against what the checkpoint was trained on
+// Compares the data with what the checkpoint was trained on.
 RUNS_ONCE static void check_data(const Trainer* t) {
     const Config* c = &t->model.config;
     if (*c->resume) { check_resumed_data(&t->origin, c, &t->train, &t->test); }
     if (*c->eval) { note_evaluated_data(&t->origin, c, &t->test); }
 }
 
-// Images that a batch holds at most: no more than the larger split has, where the data are known
+// The most images that a batch can have: no more than the larger split has, if the data are known
 static int largest_batch(const Trainer* t, const Config* c) {
     int images = t->train.count > t->test.count ? t->train.count : t->test.count;
     return images && images < c->batch_size ? images : c->batch_size;
 }
 
-// What --normalize has names for, but for the data set's own
+// What --normalize has names for, except for the data set's own
 static const double known_mean[][3] = {{0}, {0.485, 0.456, 0.406}, {0.5, 0.5, 0.5}};
 static const double known_std[][3] = {{0}, {0.229, 0.224, 0.225}, {0.5, 0.5, 0.5}};
 static_assert(NORMALIZE_DATASET == 0 && NORMALIZE_IMAGENET == 1 && NORMALIZE_HALF == 2, "as in the arrays above");
@@ -101,7 +105,7 @@ static void choose_normalization(LoaderConfig* loader, const Trainer* t) {
     }
 }
 
-// What an evaluation makes of an image
+// How an evaluation prepares an image
 static void evaluate_as_configured(LoaderConfig* loader, const Trainer* t) {
     loader->crop_pct = t->model.config.crop_pct;
     loader->eval_interpolation = (Interpolation)t->model.config.interpolation;
@@ -135,7 +139,7 @@ static int64_t steps_of(const Trainer* t, const Config* c) {
     return c->steps ? c->steps : c->epochs * t->steps_per_epoch;
 }
 
-// It counts steps, or epochs.
+// It counts in steps or in epochs.
 static Schedule schedule_of(const Trainer* t, const Config* c) {
     double unit = c->sched_on_updates ? 1 : 1.0 / (double)t->steps_per_epoch;
     return (Schedule){
@@ -153,12 +157,12 @@ RUNS_ONCE static void plan_steps(Trainer* t) {
     t->flops_per_image = train_flops(&t->model);
 }
 
-// Where the step behind so many others stands in a schedule
+// The position in a schedule of the step that follows so many others
 static double schedule_at(const Trainer* t, int64_t step) {
     return t->model.config.sched_on_updates ? (double)step : (double)(step / t->steps_per_epoch);
 }
 
-// By a schedule, of this step
+// The learning rate of this step by a schedule
 static double scheduled_rate(const Trainer* t, const Schedule* schedule) {
     return learning_rate(schedule, schedule_at(t, t->step));
 }

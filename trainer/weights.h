@@ -1,4 +1,4 @@
-// The weights that a run starts from: its own, or another file's.
+// The weights that a run starts from: its own, or those of another file.
 #pragma once
 #include "../model/foreign_weights.h"
 #include "../runtime/exchange.h"
@@ -14,7 +14,7 @@ static void note_outputs(const Trainer* t, const SafeTensors* file) {
     }
 }
 
-// The file of --eval or --init-from, to flat
+// Reads the file of --eval or --init-from into flat.
 RUNS_ONCE static void read_weights(Trainer* t, const char* path, float* flat) {
     Model* m = &t->model;
     Error err;
@@ -26,7 +26,7 @@ RUNS_ONCE static void read_weights(Trainer* t, const char* path, float* flat) {
     safetensors_close(&file);
 }
 
-// What rank 0 reads comes to all.
+// Rank 0 reads the weights and passes them to all ranks.
 static void load_weights(Trainer* t) {
     Model* m = &t->model;
     const char* path = *m->config.eval ? m->config.eval : m->config.init_from;
