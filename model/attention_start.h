@@ -1,4 +1,4 @@
-// What --attn-init makes of the parameters' random start.
+// Applies --attn-init to randomly started parameters.
 #pragma once
 #include "impulse.h"
 

@@ -1,5 +1,6 @@
-// What the options of config.h choose between, a table each (runtime/choices.h); those of single kernels are beside
-// them. A switch over one of these types without a default makes the compiler name a choice that it forgets.
+// What the options of config.h choose between, one table each (runtime/choices.h); choices that concern one kernel
+// alone are beside it. With a switch over one of these types and no default, the compiler names any choice that is
+// forgotten.
 #pragma once
 #include "../data/augment.h"
 #include "../kernels/activation_kind.h"
@@ -21,12 +22,12 @@ X(ATTN_SOFTMAX_RANK, "softmax-rank", \
 X(ATTN_LINEAR, "linear", "f(Q_k) f(K_q) over its sum along row k, f = elu + 1")
 typedef enum { ATTENTIONS(CHOICE_CONSTANT) } Attention;
 
-// The function that sigmoid, relu or polynomial attention is
+// The function of sigmoid, relu or polynomial attention
 static inline PointwiseKind pointwise_kind(int attn) {
     return attn == ATTN_SIGMOID ? POINTWISE_SIGMOID : attn == ATTN_RELU ? POINTWISE_RELU : POINTWISE_POLYNOMIAL;
 }
 
-// Behind the activations, so that an Mlp below ACTIVATION_COUNT is an ActivationKind
+// Numbered after the activations, so that an Mlp below ACTIVATION_COUNT is an ActivationKind
 #define MLPS_WITH_PARAMETERS(X) \
 X(MLP_PRELU, "prelu", "linear, x or w x where x <= 0 with one trained w a layer, linear") \
 X(MLP_GR_KAN, "gr-kan", "KAT: group rational, linear, group rational, linear") \

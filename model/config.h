@@ -205,7 +205,7 @@ static inline int ints_sum(Ints ints) {
     return sum;
 }
 
-// What KArAt's variants cannot be together
+// Which of KArAt's variants cannot be combined
 static inline bool operator_check(const Config* c, Error* err) {
     if (c->attn != ATTN_KARAT && c->softmax_heads) {
         return set_error(err, "--softmax-heads %d makes a hybrid with KArAt: give --attn karat", c->softmax_heads);
@@ -225,7 +225,7 @@ static inline bool operator_check(const Config* c, Error* err) {
     return true;
 }
 
-// What --aa and the others of one image say; the policy alone can be wrong.
+// The augmentation of single images by --aa and others; only the policy's text can be wrong.
 static inline bool config_augment(Augment* a, const Config* c, Error* err) {
     float jitter = (float)c->color_jitter;
     *a = (Augment){
@@ -241,7 +241,7 @@ static inline bool config_augment(Augment* a, const Config* c, Error* err) {
     return !*c->aa || rand_augment_parse(&a->rand, c->aa, err);
 }
 
-// --classify and --export stand alone, but for the model
+// --classify and --export take a model and nothing else to do.
 static inline bool stands_alone(const Config* c, const char* flag, Error* err) {
     const struct { const char* name; bool on; } others[] = {
         {"resume", *c->resume != 0}, {"continue", c->continue_run != 0}, {"show-batch", *c->show_batch != 0},
@@ -260,7 +260,7 @@ static inline bool stands_alone(const Config* c, const char* flag, Error* err) {
     return true;
 }
 
-// The tokens in front of the patches, and what is made of all in the end
+// The tokens before the patches, and how all are pooled at the end
 static inline bool tokens_check(const Config* c, Error* err) {
     if (c->fc_norm && c->pool != POOL_AVG) {
         return set_error(err, "--fc-norm normalises the mean of the tokens: give --pool avg, or leave it out");
@@ -271,7 +271,7 @@ static inline bool tokens_check(const Config* c, Error* err) {
     return true;
 }
 
-// What decides whether KArAt can be in a shifted window
+// What decides whether KArAt works in a shifted window
 static inline KaratDims masked_karat(const Config* c) {
     bool projects = c->karat_projection != PROJECT_NONE;
     return (KaratDims){.basis = (KaratBasis)c->basis, .order = (KaratOrder)c->karat_order,

@@ -1,12 +1,12 @@
-// What a model costs: multiply-adds of one image, forward, in products alone, part by part, as many as are done here,
-// where the last block is calculated for NQ tokens. The parts are those that --profile and dev/bench time; one without
-// products (norm, activation, data) costs memory traffic and counts 0 here.
+// What a model costs: the multiply-adds of matrix products in one image's forward, part by part, as this program does
+// them, with the last block computed for NQ tokens only. The parts are those that --profile and dev/bench time; one
+// without products (norm, activation, data) costs memory traffic and counts 0 here.
 #pragma once
 #include "../runtime/profile.h"
 #include "parameters.h"
 
-// Multiply-adds of KArAt's NQ x N x R units of M coefficients, each one whatever the basis, and of what is around them;
-// one head
+// Multiply-adds of one head of KArAt: NQ x N x R units of M coefficients, one each whatever the basis, and what
+// surrounds them
 static double karat_macs(const Config* c, Dims d, double N, double NQ) {
     double D = d.D, R = d.R, units = d.M * NQ * N * R, logits = NQ * N * D, values = NQ * N * D;
     switch (c->karat_order) {
@@ -19,7 +19,7 @@ static double karat_macs(const Config* c, Dims d, double N, double NQ) {
     return logits + units + (forms_sigma ? NQ * N * R + values : (N + NQ) * D * R);
 }
 
-// Of what makes weights and takes the values by them, all heads, of NQ queries to N tokens
+// Of computing weights and weighting values by them, for all heads, of NQ queries over N tokens
 static double weights_macs(const Config* c, Dims d, double N, double NQ) {
     double C = d.C, softmax = 2 * NQ * N * C;
     if (d.local) { return softmax; }
@@ -39,18 +39,19 @@ static double attention_macs(const Config* c, Dims d) {
     return weights + (c->attn_gate ? (double)d.NQ * d.C * d.H : 0);
 }
 
-// Of one of the MLP's two layers
+// Of either of the MLP's two layers
 static double fc_macs(const Config* c, Dims d) {
     return (double)d.NQ * d.C * d.F * (c->mlp == MLP_KAN ? 1 + d.MK : 1);
 }
 
-// Of the linear map where 2 x 2 tokens become one
+// Of the linear map that merges 2 x 2 tokens into one
 static double merge_macs(Dims d) { return d.entry == ENTRY_MERGE ? 2.0 * d.N * d.C * d.C : 0; }
 
 // Of the linear map before the blocks
 static double embed_macs(Dims first) { return pow(first.S / first.P, 2) * 3 * first.P * first.P * first.C; }
 
-// enum, name, multiply-adds in a block of sizes d, and around the blocks, of which the first has sizes `first`
+// enum, name, multiply-adds in a block of sizes d, and before and after the blocks, the first of which has sizes
+// `first`
 #define PART_TABLE(ROW) \
 ROW(PART_DATA,        "data",        0, 0) \
 ROW(PART_PATCH_EMBED, "patch embed", merge_macs(d), embed_macs(first)) \

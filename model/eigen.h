@@ -1,13 +1,13 @@
 // Eigenvalues and eigenvectors of a symmetric matrix M (n, n), in double: Householder reflections to a tridiagonal
 // matrix T = Qᵀ M Q, then implicit QL steps with Wilkinson's shift (Golub & Van Loan, Matrix Computations, sections
-// 8.3.1 and 8.3.3). Some 9 n³ operations, a second for n = 768; serial, so that many matrices can be done at once.
+// 8.3.1 and 8.3.3). Some 9 n³ operations, a second for n = 768; serial, so that many matrices can be done in parallel.
 #pragma once
 #include "../runtime/memory.h"
 #include <float.h>
 #include <math.h>
 
 // Reflection k = I - v vᵀ, v in row k of reflectors, takes column k of M to (.., diagonal[k], off[k], 0, ..). M is
-// spent.
+// overwritten.
 static inline void tridiagonalize(double* M, double* reflectors, double* diagonal, double* off, double* w, int n) {
     for (int k = 0; k < n - 1; k++) {
         double *v = reflectors + (size_t)k * n, *column = M + (size_t)k * n, squares = 0, vw = 0;
@@ -34,7 +34,7 @@ static inline void tridiagonalize(double* M, double* reflectors, double* diagona
     off[n - 1] = 0;
 }
 
-// rows (n, n) = Qᵀ: the last reflection first, so that each meets only what it can change
+// rows (n, n) = Qᵀ: the last reflection comes first, so that each is applied only to what it can change
 static inline void collect_reflections(double* rows, const double* reflectors, int n) {
     memset(rows, 0, (size_t)n * n * sizeof(double));
     for (int i = 0; i < n; i++) { rows[(size_t)i * n + i] = 1; }
@@ -77,7 +77,7 @@ static inline void ql_step(double* diagonal, double* off, double* vectors, int f
     off[last] = 0;
 }
 
-// values (n), unsorted; vectors (n, n), row i belongs to values[i]. M is spent.
+// values (n), unsorted; vectors (n, n), row i belongs to values[i]. M is overwritten.
 static inline void symmetric_eigen(double* M, double* values, double* vectors, int n) {
     double* reflectors = alloc_array(double, ((size_t)n + 2) * n, "an eigenvalue problem");
     double *off = reflectors + (size_t)n * n, *w = off + n;

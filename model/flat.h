@@ -1,4 +1,5 @@
-// What those do to a model's flat buffers who sum and share them out: on the host. flat.cuh has the same for the GPU.
+// What is done to a model's flat buffers when they are summed and shared out, on the host. flat.cuh has the same for
+// the GPU.
 #pragma once
 #include "../runtime/exchange.h"
 #include "step.h"
@@ -13,14 +14,14 @@ static inline void add_left(float* right, const float* left, size_t n) {
     for (size_t i = 0; i < n; i++) { right[i] = left[i] + right[i]; }
 }
 
-// What is in grads comes to *aside, whatever that was; returns zeros, which are the new grads.
+// Moves the contents of grads to *aside, whose own are lost; returns zeros, which are the new grads.
 static inline float* flat_put_aside(float** aside, float* grads, size_t n) {
     float* next = *aside;
     *aside = grads;
     return (float*)memset(next, 0, n * sizeof *next);
 }
 
-// Messages of flat buffers: as exchange.h has them
+// Messages of flat buffers, as in exchange.h
 typedef Transfer FlatTransfer;
 static inline void flat_transfer_begin(FlatTransfer* t, int tag, const Message* out, int outs, const Message* in,
                                        int ins) {

@@ -1,7 +1,7 @@
-// Weights out of a file that this program may not have written: all that the model has, to evaluate it (--eval), or
-// what fits, to start from it (--init-from). Names may carry a prefix, or be those of Swin's authors; positions may be
-// of other tokens. What cannot
-// have been meant is refused unless --any-weights is given: a file of which next to nothing fits, or one with a NaN.
+// Reads weights from a file that another program may have written: all of the model's to evaluate it (--eval), or those
+// that fit to start from them (--init-from). Names may carry a prefix, or be those of Swin's authors; positions may be
+// for other tokens. What can hardly be intended is refused unless --any-weights is given: a file of which almost
+// nothing fits, or one with a NaN.
 #pragma once
 #include "../kernels/adamw.h" // all_finite
 #include "../runtime/name_prefix.h"
@@ -17,7 +17,7 @@ typedef struct {
     bool authors;  // a Swin in its authors' names
 } WeightSource;
 
-// What a tensor of ours is called in the file. The authors of Swin merge at the end of a stage, not at the begin of the
+// What one of our tensors is called in the file. Swin's authors merge at the end of a stage, not at the start of the
 // next.
 static inline const char* stored_name(const WeightSource* source, const char* name, char other[NAME_SIZE]) {
     int stage, used = 0;
@@ -37,7 +37,7 @@ static inline const SafeTensor* source_find(const WeightSource* source, const ch
     return find_prefixed(source->file, source->prefix, stored_name(source, name, other));
 }
 
-// Whether a tensor of ours has this name in the file
+// Whether one of our tensors has this name in the file
 static inline bool takes_name(const WeightSource* source, const char* stored) {
     char other[NAME_SIZE];
     for (int i = 0; i < source->count; i++) {
@@ -46,12 +46,12 @@ static inline bool takes_name(const WeightSource* source, const char* stored) {
     return false;
 }
 
-// What a program keeps beside its parameters, and follows from the sizes
+// What programs store beside parameters although it follows from the sizes
 static inline bool is_derived(const char* name) {
     return strstr(name, ".relative_position_index") != NULL || strstr(name, ".attn_mask") != NULL;
 }
 
-// The name without the file's prefix, NULL where it has another one
+// The name without the file's prefix; NULL if it does not have this prefix
 static inline const char* bare_name(const WeightSource* source, const char* stored) {
     size_t length = strlen(source->prefix);
     return strncmp(stored, source->prefix, length) == 0 ? stored + length : NULL;
@@ -75,7 +75,7 @@ static inline void print_more(int items, const char* what) {
     if (items > LINES_SHOWN) { printf("  %s: %d more\n", what, items - LINES_SHOWN); }
 }
 
-// What stands beside the parameters in a file to resume from needs no line each.
+// What a file to resume from holds beside the parameters is not listed.
 static inline bool is_resume_file(const WeightSource* source) { return strcmp(source->prefix, "param.") == 0; }
 
 static inline void print_left_out(const WeightSource* source) {
@@ -101,7 +101,7 @@ static inline void print_prefix(const WeightSource* source) {
     }
 }
 
-// Only what was loaded can hold a NaN: the rest of the model is as it started.
+// Only what was loaded can hold a NaN: the rest of the model still has its start.
 static inline bool check_finite(const WeightSource* source, Error* err) {
     for (int i = 0; i < source->count && !source->anything; i++) {
         const NamedTensor* own = &source->tensors[i];
@@ -112,7 +112,7 @@ static inline bool check_finite(const WeightSource* source, Error* err) {
     return true;
 }
 
-// Reads positions of other tokens. 1: done, and described in note; 0: they cannot be adapted; -1: read error
+// Reads positions for other tokens. 1: done, and described in note; 0: they cannot be adapted; -1: read error
 static inline int read_positions(const WeightSource* source, const NamedTensor* own, const SafeTensor* stored,
                                  char note[128], Error* err) {
     if (!is_positions(own, stored)) { return 0; }
@@ -126,9 +126,9 @@ static inline int read_positions(const WeightSource* source, const NamedTensor* 
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// --eval: everything, and nothing of the file's model may stay unused
+// --eval: every tensor is needed, and none of the file's model may stay unused
 
-// The first tensor that the file's model computes with and this one lacks, NULL without one
+// The first tensor that the file's model computes with and this one lacks; NULL: there is none
 static inline const char* misplaced_tensor(const WeightSource* source) {
     static const char* const parts[] = {"dist_token", "reg_token", "register_tokens", "cls_token", "blocks.", "layers.",
                                         "karat.", "norm.", "norm_pre.", "fc_norm.", "attn_pool."};
@@ -142,7 +142,7 @@ static inline const char* misplaced_tensor(const WeightSource* source) {
     return NULL;
 }
 
-// The file's model has such a token in front of its patches, this one does not.
+// The file's model has such a token before its patches, this one does not.
 static inline bool refuse_token(const WeightSource* source, const char* name, Error* err) {
     const char* advice = "start from it by --init-from, or give --any-weights to evaluate it without them";
     if (strcmp(name, "dist_token") == 0) {
@@ -201,9 +201,9 @@ static inline bool load_whole(const WeightSource* source, Error* err) {
 // --init-from: what fits
 
 typedef struct {
-    int named, loaded;               // tensors that the file has, and that fit
-    int trunk, trunk_loaded;         // tensors of the model without its head
-    double offered, offered_loaded;  // their elements, of those that the file has by name
+    int named, loaded;               // tensors that the file has; that fit
+    int trunk, trunk_loaded;         // tensors of the model without its head; that fit
+    double offered, offered_loaded;  // elements of those that the file has by name; that fit
 } Fit;
 
 static inline void count_fit(Fit* fit, const NamedTensor* own, bool offered, bool loaded) {
@@ -216,7 +216,7 @@ static inline void count_fit(Fit* fit, const NamedTensor* own, bool offered, boo
     fit->offered_loaded += loaded ? (double)own->size : 0;
 }
 
-// A stored tensor of another shape: 1 adapted, 0 not, -1 read error; says what became of it.
+// A stored tensor of another shape. Prints what becomes of it; 1: it was adapted; 0: it was not; -1: read error
 static inline int load_other_shape(const WeightSource* source, const NamedTensor* own, const SafeTensor* stored,
                                    int* items, Error* err) {
     char stored_shape[128], own_shape[128], note[128], text[400];

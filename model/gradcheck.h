@@ -5,10 +5,10 @@
 // mean square: the first makes the change of the loss large against fp32 rounding, the second finds elements whose
 // gradient is missing. The five-point formula
 //     L'(0) ≈ [8 (L(h) - L(-h)) - (L(2h) - L(-2h))] / 12h,    error O(h⁴)
-// takes h so that the loss changes by about 1 %. Where it disagrees, the loss may have a kink within the interval (|x|,
-// |b| or the |S| of a denominator crosses 0): h is divided by 4 until fp32 rounding hides the answer, which leaves a
-// kink behind but not a wrong gradient. A direction that agrees nowhere fails; one with no room for three values of h
-// is counted as a kink and not judged.
+// is used with an h that changes the loss by about 1 %. Where it disagrees, the loss may have a kink within the
+// interval (|x|, |b| or the |S| of a denominator crosses 0): h is divided by 4 until fp32 rounding hides the answer,
+// which gets rid of a kink but not of a wrong gradient. A direction that agrees for no h fails; one with fewer than
+// three usable values of h counts as a kink and is not judged.
 #pragma once
 #include "../runtime/checkpoint.h"
 #include "../runtime/random.h"

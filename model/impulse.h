@@ -1,20 +1,21 @@
 // Impulse start of attention (Zheng et al., "Structured Initialization for Vision Transformers", arXiv 2505.19985, with
 // the figures of its code): each head begins as one tap of a 3 x 3 convolution, which attends to the patch at an offset
-// of its own. All that a query knows of it is its position. With P (n, C) the LayerNorm of the n patches' position
+// of its own. A query knows where it is only by its position. With P (n, C) the LayerNorm of the n patches' position
 // codes and H (n, n) the shift, H_kq = 1 where q lies at the offset from k, queries P Wq and keys P Wk are to have
 //     (P Wq) (P Wk)ᵀ ~ H
-// In the D leading directions of P = U S Vᵀ, D a head's width, what rank D can have of H is U Uᵀ H U Uᵀ:
+// In the D leading directions of P = U S Vᵀ, with D a head's width, the part of H that rank D can represent is U Uᵀ H U
+// Uᵀ:
 //     Wk = V S⁻¹     keys P Wk = U     Wq = Wk (Uᵀ H U)     queries P Wq = U Uᵀ H U
-// both then scaled to one Frobenius norm. The position codes, the class token's too, are scaled up, lest what the
-// patches hold drowns them. Offsets go round over the heads of all blocks: three heads have all nine in three blocks.
-// Values and projection start as in mimetic.h.
+// Both are then scaled to one Frobenius norm. The position codes, the class token's too, are scaled up, so that the
+// contents of the patches do not drown them. Offsets go round over the heads of all blocks: three heads have all nine
+// in three blocks. Values and projection start as in mimetic.h.
 #pragma once
 #include "mimetic.h"
 
 enum { IMPULSE_OFFSETS = 9 };
 static const double IMPULSE_POSITIONS = 18, IMPULSE_NORM = 7; // factor on the position codes; norm of Wq, of Wk
 
-// The patch at an offset from patch k of `side` by `side`, -1 beyond the border: in place first, then the four beside
+// The patch at an offset from patch k of `side` by `side`, -1 beyond the border: itself first, then the four beside it
 static inline int impulse_target(int k, int offset, int side) {
     static const int down[IMPULSE_OFFSETS] = {0, -1, 0, 0, 1, -1, -1, 1, 1};
     static const int right[IMPULSE_OFFSETS] = {0, 0, 1, -1, 0, -1, 1, -1, 1};
@@ -33,14 +34,15 @@ static inline void impulse_codes(double* P, const float* pos_embed, int n, int C
     }
 }
 
-// 1 or -1, so that the largest of x (n) becomes positive: which sign an eigenvector comes out with is rounding's choice
+// 1 or -1, whichever makes the largest of x (n) positive: the sign of a computed eigenvector depends on rounding
 static inline double impulse_sign(const double* x, int n) {
     int largest = 0;
     for (int i = 1; i < n; i++) { largest = fabs(x[i]) > fabs(x[largest]) ? i : largest; }
     return x[largest] < 0 ? -1 : 1;
 }
 
-// Columns of Wk as rows (D, C), from the largest singular value on. Returns how many there are: no more than P has.
+// Columns of Wk as rows (D, C), in the order of falling singular values. Returns how many there are, at most the rank
+// of P.
 static inline int impulse_keys(double* Wk, const double* P, int n, int C, int D) {
     size_t size = (size_t)C * C;
     double* gram = alloc_array(double, 2 * size + C, "an impulse start");
@@ -96,14 +98,14 @@ static inline void impulse_queries(double* Wq, const double* U, const double* Wk
     }
 }
 
-// weight (size) = W at the norm; where there is nothing, as of a shift off a single patch, it stays as it is
+// Sets weight (size) to W scaled to this norm; leaves it as it is if W is 0, as for a shift off a single patch.
 static inline void impulse_store(float* weight, const double* W, size_t size) {
     double squares = 0;
     for (size_t i = 0; i < size; i++) { squares += W[i] * W[i]; }
     for (size_t i = 0; i < size && squares > 0; i++) { weight[i] = (float)(IMPULSE_NORM / sqrt(squares) * W[i]); }
 }
 
-// One block: U, Wk of the whole model
+// One block; U and Wk are the whole model's
 static inline void impulse_block(const ParameterTable* table, Dims d, uint64_t seed, float* flat, int l,
                                  const double* U, const double* Wk, int rank) {
     Params p = params_of_block(table, flat, l);
@@ -119,8 +121,8 @@ static inline void impulse_block(const ParameterTable* table, Dims d, uint64_t s
     free(Wq);
 }
 
-// positions: rows of pos_embed, the last n of the patches. Rows of queries and keys beyond the rank of P keep their
-// random start.
+// positions: rows of pos_embed, the last n of which are the patches'. Rows of queries and keys beyond the rank of P
+// keep their random start.
 static inline void impulse_init(const ParameterTable* table, Dims d, int positions, uint64_t seed, float* flat) {
     int n = d.S / d.P * (d.S / d.P), C = d.C, D = d.D;
     double* P = alloc_array(double, (size_t)n * C + (size_t)D * (n + C), "an impulse start");

@@ -1,11 +1,11 @@
 // --list: the models with their parameter counts, and the choices of --attn, --basis, --karat-order, --mlp and --recipe
-// with what each is, from their tables.
+// with explanations, from their tables.
 #pragma once
 #include "../runtime/inlining.h"
 #include "parameters.h"
 #include "presets.h"
 
-// Parameters of a named model with so many classes, 0 if there is no such model
+// The number of parameters of a named model with so many classes; 0: there is no such model
 static inline size_t count_parameters(const char* model, int classes, Error* err) {
     Config c;
     ParameterTable table;
