@@ -1,15 +1,16 @@
 // Mimetic start of attention (Trockman & Kolter, arXiv 2305.09828, with the figures of KAT's code): products of weights
-// look as they do after training, queries and keys near the identity, values and projection near its negative.
+// look as they do after training: that of queries and keys is near the identity, that of values and projection near its
+// negative.
 //     each head       Wq Wkᵀ = .7 Z + .7 I, cut to its rank D:   A = U S Vᵀ, Wq = U √S, Wk = V √S (first D columns)
 //     all its heads   Wv Wp  = .4 Z - .4 I, of full rank C:      B = U S Vᵀ, Wv = U √S, Wp = √S Vᵀ
-// with Z (C, C) uniform of variance 1/C, another for every head. A linear layer is x Wᵀ with W (out, in): its row i is
-// column i of Wq, and the columns of proj.weight are those of V √S.
-// V and S² are the eigenvectors and eigenvalues of Aᵀ A, and U √S = A V / √S.
+// with Z (C, C) uniform of variance 1/C, drawn anew for every head. A linear layer is x Wᵀ with W (out, in): its row i
+// is column i of Wq, and the columns of proj.weight are those of V √S. V and S² are the eigenvectors and eigenvalues of
+// Aᵀ A, and U √S = A V / √S.
 #pragma once
 #include "eigen.h"
 #include "parameters.h"
 
-// The singular directions of A (C, C) from the largest on, as rows: left[i] = u_i √s_i and right[i] = v_i √s_i
+// The singular directions of A (C, C), largest first, as rows: left[i] = u_i √s_i and right[i] = v_i √s_i
 static inline void balanced_factors(double* left, double* right, const double* A, int C) {
     size_t size = (size_t)C * C;
     double* gram = alloc_array(double, 2 * size + C, "a singular value decomposition");
@@ -38,7 +39,7 @@ static inline void balanced_factors(double* left, double* right, const double* A
     free(gram);
 }
 
-// A (C, C) = noise Z + diagonal I; which: a number of its own for every matrix of the model
+// A (C, C) = noise Z + diagonal I; which: a different number for every matrix of the model
 static inline void mimetic_target(double* A, double noise, double diagonal, uint64_t seed, uint64_t which, int C) {
     double bound = sqrt(3.0 / C); // variance 1/C
     uint32_t tensor = name_hash("blocks.%d.attn.mimetic");
@@ -48,7 +49,7 @@ static inline void mimetic_target(double* A, double noise, double diagonal, uint
     }
 }
 
-// Queries and keys of head h, or with h = H values and projection, of one block
+// Queries and keys of head h of one block; h = H: its values and projection
 static inline void mimetic_matrices(Params p, int h, Dims d, uint64_t seed, uint64_t which) {
     int C = d.C, D = C / d.H;
     double* A = alloc_array(double, 3 * (size_t)C * C, "a mimetic start");

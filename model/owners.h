@@ -1,39 +1,41 @@
-// The ranks' common work on the parameters, bucket by bucket (buckets.h). Gradients go to their owners beside the backward,
-// who sum them in the order of runtime/tree.h and update what is theirs; parameters come from their owners beside the next
-// forward. Moments and the running mean exist for the own granules alone. One rank owns all, and no messages are sent.
+// How the ranks share the update of the parameters, bucket by bucket (buckets.h). During the backward, gradients go to
+// their owners, who sum them in the order of runtime/tree.h and update what they own; during the next forward,
+// parameters come from their owners. A rank has moments and the running mean for its own granules alone. A single rank
+// owns everything, and sends no messages.
 //
-//     owners_close(&s, &sum, grads);      // before the backward of the last micro-batch: gradients will be complete
-//     bucket_depart(&s, segment);         // in it: those of the segment are, and are not touched any more
-//     owners_finish(&s, ...);             // own granules of grads: the sum; s.squares: of all granules
-//     owners_gather(&s, params);          // own granules of it have changed; all others are on their way
+//     owners_close(&s, &sum, grads);      // before the backward of the last micro-batch, which completes the sum
+//     bucket_depart(&s, segment);         // during it: the segment's gradients are complete and will not change
+//     owners_finish(&s, ...);             // own granules of grads now hold the sum; s.squares is set for them
+//     owners_gather(&s, params);          // sends the own granules, which have changed; all others are on their way
 //     bucket_arrive(&s, segment);         // before the segment's parameters are read
-//     owners_poll(&s);                    // from time to time: moves on what is under way
+//     owners_poll(&s);                    // from time to time: moves along what is under way
 //
-// Either way goes in two stages, within a node and among nodes, so that a bucket leaves a node once, however many ranks it
-// has. In the first, rank j of the node gets all pieces of its share of the bucket, and merges them; in the second, ranks of
-// the same number on all nodes exchange theirs. Parameters come back the other way round.
+// Both directions take two stages, within a node and among nodes, so that a bucket leaves a node only once, however
+// many ranks it has. In the first, rank j of the node receives all pieces of its share of the bucket and merges them;
+// in the second, ranks with the same number on all nodes exchange theirs. Parameters come back in the reverse order.
 #pragma once
 #include "buckets.h"
 #include "../kernels/adamw.h"
 #include "gradient_sum.h"
 
-// Sums of pieces, each of floats that begin at granule `from` of a bucket
+// Sums of pieces, each over floats that begin at granule `from` of a bucket
 typedef struct {
     Pieces pieces;
     float* sum[TREE_PIECES + 1];
     size_t from;
 } Sums;
 
-// Steps of a bucket's gradients, and of its parameters. Of the latter nothing is under way at STAGE_NONE.
+// Where a bucket's gradients are on their way, and its parameters. For parameters STAGE_NONE means that none are under
+// way.
 typedef enum { STAGE_NONE, STAGE_QUEUED, STAGE_WITHIN_NODE, STAGE_AMONG_NODES, STAGE_DONE } Stage;
 
 typedef struct {
-    Stage sum, gather;          // where its gradients are, and its parameters
+    Stage sum, gather;          // how far its gradients and its parameters are
     FlatTransfer summed, gathered;
-    Sums sums;                  // own ones, then the node's
-    float* received[2];         // what others send of the own share, in either stage
+    Sums sums;                  // this rank's, then the node's
+    float* received[2];         // what others send for the own share, in each of the two stages
     Slice own;                  // floats of a flat buffer that this rank owns
-    size_t kept_at;             // where they are in a buffer of owned ones alone
+    size_t kept_at;             // where these are in a buffer of owned floats alone
 } Bucket;
 
 typedef struct {
@@ -41,21 +43,22 @@ typedef struct {
     Bucket* bucket;
     int micro_batches;          // A
     size_t owned;               // floats
-    Slice own_squares;          // where those of the own granules are in squares
-    double* squares;            // Σ grads² of all granules, by whose they are
-    float* flat;                // the buffer whose granules are gathered
+    Slice own_squares;          // where in squares those of the own granules are
+    double* squares;            // Σ grads² of every granule, in the order of their owners
+    float* flat;                // the buffer that is gathered
     // Of the last micro-batch of a step
     bool closed;
     float* grads;
-    Sums leaves;                // pieces of this rank; the last one's sum will be in grads,
-    int merges;                 // once so many that wait have been added
+    Sums leaves;                // pieces of this rank; the last one's sum is in grads
+    int merges;                 // once so many waiting ones have been added to it
 } Owners;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Who exchanges what with whom
 
-// The ranks of a node, or those of a number on all nodes: `count` places, `stride` apart. Each has its part of the granules
-// that they have together. Member k brings the pieces of `span` places in a row, from leaves + k span on.
+// The ranks of a node, or those with the same number on all nodes: `count` places, `stride` apart. Each has its part of
+// the granules that they hold together. Member k brings the pieces of `span` consecutive places, from leaves + k span
+// on.
 typedef struct { int count, own, first, stride, leaves, span; } Circle;
 
 static inline Circle circle_within_node(void) {
@@ -82,7 +85,7 @@ static inline int pieces_of_others(Circle c, int A) {
     return pieces;
 }
 
-// Granules that a circle has together
+// Granules that a circle holds together
 static inline Slice shared_granules(const Buckets* buckets, int b, Stage stage) {
     if (stage == STAGE_WITHIN_NODE) { return all_granules(buckets, b); }
     return granules_of_number(buckets, b, ranks.place % ranks.per_node);
@@ -109,12 +112,12 @@ static inline int transfer_tag(int b, Stage stage, bool gather) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Planning
 
-// Floats that others send of the own share in a stage
+// Floats that others send for the own share in a stage
 static inline size_t received_of(const Owners* s, int b, Stage stage) {
     return (size_t)pieces_of_others(circle_of(stage), s->micro_batches) * length_of(own_floats(&s->buckets, b, stage));
 }
 
-// Sizes alone
+// Sizes only
 static inline Owners owners_plan(const ParameterTable* table, int micro_batches) {
     Owners s = {.buckets = buckets_of(table), .micro_batches = micro_batches};
     s.bucket = alloc_array(Bucket, s.buckets.count, "buckets");
@@ -135,7 +138,7 @@ static inline size_t owners_bytes(const Owners* s) {
     return floats * sizeof(float);
 }
 
-// Of all buckets, at a place
+// Over all buckets, at a place
 static inline size_t count_granules_at(const Owners* s, int place) {
     size_t count = 0;
     for (int b = 0; b < s->buckets.count; b++) { count += length_of(granules_at(&s->buckets, b, place)); }
@@ -173,7 +176,7 @@ static inline void owners_free(Owners* s) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The sum of gradients
 
-// The others' parts of the pieces that are here go to them, and theirs of the own part come
+// Sends the others their parts of the pieces that are here, and receives the own part of theirs.
 static inline void sum_begin(Owners* s, int b, Stage stage) {
     Bucket* bucket = &s->bucket[b];
     Circle c = circle_of(stage);
@@ -198,14 +201,14 @@ static inline void sum_begin(Owners* s, int b, Stage stage) {
     free(out);
 }
 
-// A piece, of n floats, joins the sums
+// Adds a piece, of n floats, to the sums.
 static inline void sums_push(Sums* sums, Piece piece, float* sum, size_t n) {
     int top = sums->pieces.count;
     for (int merges = pieces_push(&sums->pieces, piece); merges > 0; merges--) { add_left(sum, sums->sum[--top], n); }
     sums->sum[sums->pieces.count - 1] = sum;
 }
 
-// The circle's pieces, all of which are here now, become those of its leaves together, of the own part
+// All pieces of the circle have arrived: merges them, for the own part, into those of all its leaves.
 static inline void sum_merge(Owners* s, int b, Stage stage) {
     Bucket* bucket = &s->bucket[b];
     Circle c = circle_of(stage);
@@ -231,7 +234,7 @@ static inline size_t own_squares_of(const Owners* s, int b) {
     return at;
 }
 
-// Here are all pieces of the own granules: their sum goes to grads.
+// All pieces of the own granules have arrived: their sum goes to grads.
 static inline void sum_end(Owners* s, int b) {
     Bucket* bucket = &s->bucket[b];
     size_t length = length_of(bucket->own);
@@ -281,7 +284,8 @@ static inline void gather_move(Owners* s, int b) {
     }
 }
 
-// Buckets are wanted one after the other: two at a time have the network, so that the first is not as late as the last.
+// Buckets are needed one after the other: only two at a time use the network, so that the first does not arrive as late
+// as the last.
 static inline void gather_poll(Owners* s) {
     enum { AT_A_TIME = 2 };
     int under_way = 0;
@@ -309,7 +313,7 @@ static inline void owners_close(Owners* s, const GradientSum* sum, float* grads)
     for (int b = 0; b < s->buckets.count; b++) { s->bucket[b].sum = STAGE_NONE; }
 }
 
-// The last leaf's floats of bucket b merge with those of the pieces that wait
+// Merges the last leaf's floats of bucket b with those of the waiting pieces, and sends them.
 static inline void bucket_leave(Owners* s, int b) {
     Slice floats = floats_of(&s->buckets, b, all_granules(&s->buckets, b));
     Sums sums = {.pieces = s->leaves.pieces};
@@ -324,7 +328,7 @@ static inline void bucket_leave(Owners* s, int b) {
     sum_move(s, b);
 }
 
-// A bucket departs with the first of its segments.
+// A bucket departs once the first of its segments is complete.
 static inline void bucket_depart(Owners* s, int segment) {
     int b = s->buckets.of_segment[segment];
     if (!s->closed || (segment > 0 && s->buckets.of_segment[segment - 1] == b)) { return; }
@@ -332,7 +336,7 @@ static inline void bucket_depart(Owners* s, int segment) {
     owners_poll(s);
 }
 
-// Waits until a stage of bucket b, which polls move on, has come to its end
+// Waits, polling, until bucket b has come to stage `end`.
 static inline void wait_for_stage(Owners* s, int b, const Stage* at, Stage end, const char* what) {
     if (*at == end) { return; }
     wait_on(what, b);
@@ -341,19 +345,20 @@ static inline void wait_for_stage(Owners* s, int b, const Stage* at, Stage end, 
     wait_end();
 }
 
-// Waits until the parameters of bucket b are there
+// Waits until the parameters of bucket b have arrived.
 static inline void bucket_wait(Owners* s, int b) {
     wait_for_stage(s, b, &s->bucket[b].gather, STAGE_NONE, "parameters of bucket");
 }
 
 static inline void bucket_arrive(Owners* s, int segment) { bucket_wait(s, s->buckets.of_segment[segment]); }
 
-// All of what is under way is there
+// Waits until everything under way has arrived.
 static inline void owners_settle(Owners* s) {
     for (int b = 0; b < s->buckets.count; b++) { bucket_wait(s, b); }
 }
 
-// The own granules of `flat` go to all, and those of others come. Until it is settled, flat is not to be written.
+// Sends the own granules of `flat` to all, and receives those of others. flat must not be written until this is
+// settled.
 static inline void owners_gather(Owners* s, float* flat) {
     if (ranks.size == 1) { return; }
     owners_settle(s);
@@ -362,12 +367,12 @@ static inline void owners_gather(Owners* s, float* flat) {
     gather_poll(s);
 }
 
-// Waits until the own granules of bucket b hold the sum of all gradients
+// Waits until the own granules of bucket b hold the sum of all gradients.
 static inline void sum_wait(Owners* s, int b) {
     wait_for_stage(s, b, &s->bucket[b].sum, STAGE_DONE, "gradients of bucket");
 }
 
-// The same of all. Where no micro-batch was closed that is what is in grads.
+// The same for all buckets, and sums their squares. If no micro-batch was closed, the sum is what is in grads.
 static inline void owners_finish(Owners* s, float* grads) {
     for (int b = 0; b < s->buckets.count; b++) {
         Bucket* bucket = &s->bucket[b];
@@ -377,14 +382,14 @@ static inline void owners_finish(Owners* s, float* grads) {
     s->closed = false;
 }
 
-// In bytes, where the squares of each place begin, and the end, (R + 1); to be freed
+// Where the squares of each place begin, and the end, in bytes, (R + 1); to be freed
 static inline size_t* squares_bound(const Owners* s) {
     size_t* bound = alloc_array(size_t, ranks.size + 1, "messages");
     for (int p = 0; p < ranks.size; p++) { bound[p + 1] = bound[p] + count_granules_at(s, p) * sizeof *s->squares; }
     return bound;
 }
 
-// Which of the squares is that of each granule, as these lie: (granules), to be freed
+// The position in squares of each granule, in the order in which granules lie: (granules), to be freed
 static inline int* squares_order(const Owners* s) {
     int *order = alloc_array(int, count_granules(s), "the gradient norm"), count = 0;
     size_t* at = squares_bound(s);
@@ -401,8 +406,8 @@ static inline int* squares_order(const Owners* s) {
     return order;
 }
 
-// The messages by which each tells all others its squares, and what its micro-batches have counted; there is room for 2 R
-// of them either way. Returns how many they are.
+// The messages by which each rank tells all others its squares and the counts of its micro-batches. out and in have
+// space for 2 R of them each. Returns how many there are.
 static inline int facts_messages(Owners* s, GradientSum* sum, Message* out, Message* in) {
     size_t *squares = squares_bound(s), *counts = counts_bound(sum);
     int count = range_messages(s->squares, squares, out, in);
@@ -412,7 +417,7 @@ static inline int facts_messages(Owners* s, GradientSum* sum, Message* out, Mess
     return count;
 }
 
-// Squares and counts of all are here
+// Exchanges squares and counts, so that every rank has all of them.
 static inline void share_facts(Owners* s, GradientSum* sum) {
     if (ranks.size == 1) { return; }
     Message *out = alloc_array(Message, 4 * ranks.size, "messages"), *in = out + 2 * ranks.size;
@@ -422,7 +427,7 @@ static inline void share_facts(Owners* s, GradientSum* sum) {
     free(out);
 }
 
-// The norm of the gradients: the squares are added as the granules lie.
+// The norm of the gradients: squares are added in the order in which the granules lie.
 static inline double owners_norm(const Owners* s) {
     size_t count = count_granules(s);
     int* order = squares_order(s);
@@ -434,7 +439,7 @@ static inline double owners_norm(const Owners* s) {
     return norm;
 }
 
-// ---- Buffers of owned floats alone
+// ---- Buffers of owned floats only
 
 // whole: where the own granules lie in it
 static inline void owners_spread(const Owners* s, float* whole, const float* kept) {

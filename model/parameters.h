@@ -1,17 +1,17 @@
-// The parameters: one table (field, name, present, update, init, shape). From it come the struct of pointers, sizes and
-// offsets in the one flat buffer, the initial values, how each is updated, the names in checkpoints, the count, and
-// the tensors that a gradient check visits. Adding a tensor is one line.
+// The parameters: one table (field, name, present, update, init, shape). It yields the struct of pointers, sizes and
+// offsets in one flat buffer, the initial values, how each is updated, the names in checkpoints, the count, and the
+// tensors that a gradient check visits. Adding a tensor takes one line.
 //
-// A row whose name contains "%d" stands for a tensor in every block. The table is asked for each block l, so that a row
-// may be there in some blocks alone, or in another shape in each. The flat buffer is block-major: what a step learns of
-// a block lies together, and can go to other ranks while the backward goes on.
+// A row whose name contains "%d" stands for a tensor in every block. The table is evaluated for each block l, so that a
+// row may exist in some blocks only, or have another shape in each. The flat buffer is block-major: the gradients of a
+// block lie together, and can be sent to other ranks while the backward continues.
 //
 //     front | block 0 | block 1 | ... | block L-1 | back
 //
-// The front has what all blocks share and what stands in the table before them, the back what comes behind. Gradients,
-// Adam's moments and the EMA are further buffers of this layout. Every tensor starts at a multiple of GROUP_FLOATS; what
-// lies between them is zero and stays so. Files have the tensors row by row, whatever their place here. Names and shapes
-// are timm's, so that files interchange.
+// The front has what all blocks share and what precedes them in the table, the back what follows them. Gradients,
+// Adam's moments and the EMA are further buffers of this layout. Every tensor starts at a multiple of GROUP_FLOATS;
+// what lies between tensors is zero and stays so. Files have the tensors row by row, wherever they lie here. Names and
+// shapes are timm's, so that files can be exchanged.
 #pragma once
 #include "../kernels/adamw_step.h"
 #include "../kernels/rational_start.h"
@@ -29,7 +29,7 @@ typedef enum {
     INIT_DENOMINATOR, INIT_COEFFICIENTS
 } InitKind;
 
-// What the optimiser does with a tensor: with all of a group the same
+// How the optimiser treats a tensor; it treats all of a group alike
 typedef enum { UPDATE_PLAIN, UPDATE_DECAYED, UPDATE_RATIONAL, UPDATE_GROUPS } UpdateGroup;
 typedef struct { double rate, decay; } UpdateRule; // factor on the learning rate, weight decay
 
@@ -52,7 +52,7 @@ typedef struct {
     bool shared;   // the block has the tensor of an earlier one; size is 0 here
     size_t size;   // elements; 0: there is no such tensor
     size_t offset; // in the flat buffer
-    size_t draw;   // elements of this row in the blocks before: the tensors of a row are drawn as one
+    size_t draw;   // elements of this row in earlier blocks: the tensors of a row are drawn as one
 } Parameter;
 
 #define SHAPE(...) __VA_ARGS__
@@ -85,7 +85,7 @@ typedef struct {
 #define WHEN_LS (c->layer_scale > 0)
 
 // T(field, name, present, update group, init kind, init value, shape)    c: const Config*, r: RationalShape; Dims d: of
-// the block, o: of the blocks that have the operator, end: of what is behind all
+// the block, o: of the blocks that have the operator, end: of what comes after all blocks
 #define PARAMETER_TABLE(T) \
 T(cls_token,    "cls_token",                  WHEN_TOKEN,  UPDATE_PLAIN,   token_init,        token_value,    SHAPE(1, 1, d.C)) \
 T(reg_token,    "reg_token",                  WHEN_REGISTERS, UPDATE_PLAIN, INIT_NORMAL,      1e-6,           SHAPE(1, c->reg_tokens, d.C)) \
@@ -143,7 +143,7 @@ T(norm_bias,    NORM("bias"),                 true,        UPDATE_PLAIN,   INIT_
 T(head_weight,  HEAD("weight"),               true,        UPDATE_DECAYED, INIT_TRUNC_NORMAL, 0.02,           SHAPE(end.K, end.C)) \
 T(head_bias,    HEAD("bias"),                 true,        UPDATE_PLAIN,   INIT_CONSTANT,     0,              SHAPE(end.K))
 
-// Pointers into a flat buffer, NULL for tensors that the model lacks.
+// Pointers into a flat buffer; NULL for tensors that the model does not have
 #define POINTER_FIELD(field, ...) float* field;
 typedef struct { PARAMETER_TABLE(POINTER_FIELD) } Params;
 #define COUNT_ROW(...) + 1
@@ -152,7 +152,7 @@ enum { PARAMETER_ROWS = 0 PARAMETER_TABLE(COUNT_ROW) };
 typedef struct {
     int blocks;                       // L
     Ints depths;                      // blocks of each stage; count 0: names have no stages
-    Parameter (*row)[PARAMETER_ROWS]; // (L, rows), as block l has them; what is not a block's is the same in all
+    Parameter (*row)[PARAMETER_ROWS]; // (L, rows), as block l has them; what is outside the blocks is the same in all
     size_t* segment;                  // (L + 3): where front, every block and back begin in a flat buffer, and its end
     size_t count, total;              // elements of all tensors; floats of a flat buffer
 } ParameterTable;
@@ -160,8 +160,8 @@ typedef struct {
 // ---------------------------------------------------------------------------------------------------------------------
 // Starting values
 
-// --mlp rational is the "PAU" row of KAT's ablation (a Padé unit, Molina et al., arXiv 1907.06732): one rational for the
-// whole layer in the place of the activation, hence one group. It is GR-KAN's rational 2 under another name.
+// --mlp rational is the "PAU" row of KAT's ablation (a Padé unit, Molina et al., arXiv 1907.06732): one rational for
+// the whole layer instead of the activation, hence one group. It is GR-KAN's rational 2 under another name.
 static inline RationalShape rational_shape(const Config* c) {
     return (RationalShape){.m = c->rational_m, .n = c->rational_n,
                            .groups = c->mlp == MLP_RATIONAL ? 1 : c->rational_groups,
@@ -217,7 +217,7 @@ static inline double basis_squares(float x, Basis basis) {
 }
 
 // E[φ²] of a unit with coefficients N(0,1), over the logits of the start: N(0, (0.02² C)²), for weights of deviation
-// 0.02 behind a LayerNorm. Fourier: G at every x. Shannon: the mean over its window too.
+// 0.02 after a LayerNorm. Fourier: G at every x. Shannon: the mean over its window too.
 static inline double basis_power(const Config* c, Dims d) {
     Basis basis = config_basis(c);
     double sum = 0, weights = 0, window = 0;
@@ -252,7 +252,7 @@ static inline KaratStart operator_start(const Config* c, Dims d, int n, bool mak
     return start;
 }
 
-// Of the operator that the tensors "coef", "scale_basis" are of, and of W
+// For the operator that has the tensors "coef" and "scale_basis", and for W
 static inline KaratStart karat_start(const Config* c, Dims d) {
     bool after_W = c->karat_order == KARAT_PHI_W;
     KaratStart start = operator_start(c, d, after_W ? d.R : d.NA, after_W || c->karat_full);
@@ -266,12 +266,12 @@ static inline void parameter_table_free(ParameterTable* table) {
     *table = (ParameterTable){0};
 }
 
-// How many tensors a row stands for, some of which may not be there
+// How many tensors a row stands for, some of which may not exist
 static inline int row_copies(const ParameterTable* table, int i) {
     return table->row[0][i].per_block ? table->blocks : 1;
 }
 
-// From shapes: sizes and draws. Returns the number of all elements, which does not wrap round.
+// Sets sizes and draws from shapes. Returns the number of all elements; it does not overflow.
 static inline double size_tensors(ParameterTable* table) {
     double elements = 0;
     for (int i = 0; i < PARAMETER_ROWS; i++) {
@@ -295,7 +295,7 @@ static inline double size_tensors(ParameterTable* table) {
     return elements;
 }
 
-// The tensors of block l, or those that all share, of rows first ... end - 1. Returns where the next may begin.
+// Places the tensors of block l, or those that all share, of rows first ... end - 1. Returns where the next may begin.
 static inline size_t place_rows(ParameterTable* table, int l, bool per_block, int first, int end, size_t at) {
     for (int i = first; i < end; i++) {
         Parameter* p = &table->row[l][i];
@@ -335,7 +335,7 @@ static inline bool mlp_start(MlpStart* start, const Config* c, Dims d, Error* er
     return preserving_deviation(c, 1, d.C, &start->fc1, err) && preserving_deviation(c, 2, d.F, &start->fc2, err);
 }
 
-// Of block l of a model of sizes model
+// The tensors of block l of a model of sizes `model`
 static inline void block_rows(Parameter rows[PARAMETER_ROWS], const Config* c, Dims model, int l, MlpStart mlp) {
     Dims d = dims_of_block(c, model, l), end = dims_of_block(c, model, model.L);
     Dims o = c->karat_mode == KARAT_UNIVERSAL && !c->window ? end : d;
@@ -344,7 +344,7 @@ static inline void block_rows(Parameter rows[PARAMETER_ROWS], const Config* c, D
     double token_value = c->local_blocks ? 0.02 : 1e-6;
     RationalShape r = rational_shape(c);
     KaratStart karat = karat_start(c, o), outer = operator_start(c, o, o.R, true);
-    double rank_deviation = pow((double)d.NA * d.R, -0.25); // sigma as large as softmax's weights, both maps alike
+    double rank_deviation = pow((double)d.NA * d.R, -0.25); // sigma as large as softmax's weights; both maps alike
 #define TABLE_ROW(field, row_name, present, row_group, kind, value, row_shape) \
     {.name = row_name, .group = row_group, .init = kind, .init_value = value, \
      .rank = (int)(sizeof((int64_t[]){row_shape}) / sizeof(int64_t)), .shape = {row_shape}, \
@@ -379,7 +379,7 @@ static inline bool parameter_table(ParameterTable* table, const Config* c, Dims 
     return true;
 }
 
-// The struct of pointers into a flat buffer, with the tensors of block l. Its fields stand in table order, so it is
+// The struct of pointers into a flat buffer, with the tensors of block l. Its fields are in table order, so it can be
 // filled as an array.
 static inline Params params_of_block(const ParameterTable* table, float* flat, int l) {
     float* pointers[PARAMETER_ROWS];
@@ -393,10 +393,10 @@ static inline Params params_of_block(const ParameterTable* table, float* flat, i
     return params;
 }
 
-// Where it matters for none
+// For uses that involve no tensor of a block
 static inline Params params_of(const ParameterTable* table, float* flat) { return params_of_block(table, flat, 0); }
 
-// The group of each GROUP_FLOATS of a flat buffer, (total / GROUP_FLOATS), to be freed
+// The group of every GROUP_FLOATS floats of a flat buffer, (total / GROUP_FLOATS), to be freed
 static inline uint8_t* update_groups(const ParameterTable* table) {
     uint8_t* groups = alloc_array(uint8_t, table->total / GROUP_FLOATS, "AdamW");
     for (int i = 0; i < PARAMETER_ROWS; i++) {
@@ -408,7 +408,7 @@ static inline uint8_t* update_groups(const ParameterTable* table) {
     return groups;
 }
 
-// Normal draws outside ±2 absolute are drawn again, as timm's trunc_normal_ cuts at ±2 (not ±2 deviations).
+// Normal draws outside ±2 are drawn again, since timm's trunc_normal_ cuts at ±2, not at ±2 deviations.
 static inline float trunc_normal(uint64_t seed, uint32_t tensor, uint64_t element, double deviation) {
     for (uint64_t attempt = 0;; attempt++) {
         double x = deviation * random_normal(seed, STREAM_INIT, tensor, element + (attempt << 40));
@@ -416,7 +416,7 @@ static inline float trunc_normal(uint64_t seed, uint32_t tensor, uint64_t elemen
     }
 }
 
-// FNV-1a of the name: what a tensor starts with does not depend on which other tensors the table has.
+// FNV-1a of the name, so that a tensor's start does not depend on which other tensors the table has
 static inline uint32_t name_hash(const char* name) {
     uint32_t hash = 2166136261u;
     for (; *name; name++) { hash = (hash ^ (uint8_t)*name) * 16777619u; }
@@ -424,7 +424,7 @@ static inline uint32_t name_hash(const char* name) {
 }
 
 // Element i of pos_proj.weight (H,3): head h1 + a h2, a = floor(sqrt(H)), looks at the patch (h2, h1) - (a - 1) / 2
-// aside; heads from a^2 on start like other weights.
+// away; heads from a^2 on start like other weights.
 static inline float locality_start(const Parameter* p, uint64_t seed, uint32_t tensor, int64_t i) {
     int a = (int)sqrt((double)p->shape[0]), head = (int)(i / 3);
     double middle = (a - 1) / 2.0, look[3] = {2 * (head / a - middle), 2 * (head % a - middle), -1};
@@ -461,7 +461,7 @@ static inline void init_coefficients(const Config* c, const Parameter* p, float*
     }
 }
 
-// A row of coefficients, of all blocks
+// A row of coefficients, in all blocks
 static inline bool init_rational(const Config* c, const ParameterTable* table, int row, float* flat, Error* err) {
     float numerator[RATIONAL_MAX_ORDER + 1];
     float* denominator = alloc_floats((size_t)c->rational_groups * (c->rational_n + 1), "starting coefficients");
@@ -494,7 +494,7 @@ static inline bool params_init(const ParameterTable* table, const Config* c, flo
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Tensors one by one, as files and messages name them
+// Single tensors, under the names that files and messages use
 
 static inline int tensor_count(const ParameterTable* table) {
     int count = 0;
@@ -504,7 +504,7 @@ static inline int tensor_count(const ParameterTable* table) {
     return count;
 }
 
-// The name of block l's tensor of a row: "blocks.%d." is "layers.S.blocks.B." where names have stages
+// The name of a row's tensor in block l: "blocks.%d." becomes "layers.S.blocks.B." if names have stages
 static inline void tensor_name(const ParameterTable* table, const char* row, int l, char name[NAME_SIZE]) {
     const char* mark = strstr(row, "%d");
     BlockPlace at = place_in(table->depths, l);
@@ -519,7 +519,7 @@ static inline void tensor_name(const ParameterTable* table, const char* row, int
     }
 }
 
-// tensor_count() entries, to be freed: table order, blocks within a row
+// tensor_count() entries in the order of the table, then of the blocks; to be freed
 static inline NamedTensor* named_tensors(const ParameterTable* table) {
     NamedTensor* tensors = alloc_array(NamedTensor, tensor_count(table), "tensor names");
     int at = 0;
