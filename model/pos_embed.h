@@ -1,14 +1,14 @@
-// Learned positions (1, N, C) of a file that has other tokens than the model: another image size, and in front of the
-// patches a class token, or none, and tokens that the model does not have (a distillation token, registers). The grid
-// of patches is resized as an image of C channels, as timm's resample_abs_pos_embed does (bicubic with antialiasing, in
-// float); the class token's position is kept, those of tokens that the model does not have are left out.
+// Learned positions (1, N, C) from a file whose tokens differ from the model's: another image size, a class token
+// before the patches or none, and tokens that the model does not have (a distillation token, registers). The grid of
+// patches is resized like an image of C channels, as timm's resample_abs_pos_embed does (bicubic with antialiasing, in
+// float); the class token's position is kept, and those of tokens that the model does not have are left out.
 //     out[y][x] = Σ_ij w_yi w_xj in[i][j],  w_yi = f((i + ½ - c_y) / max(s, 1)) normalised over i,  c_y = (y + ½) s
 // with s = old side / new side and f Keys' cubic, a = -½.
 #pragma once
 #include "../data/resample.h"
 #include "../runtime/name_prefix.h"
 
-// Side of a square grid of so many patches, 0 if they make none
+// Side of a square grid of so many patches; 0: they do not make one
 static inline int grid_side(int64_t patches) {
     int64_t side = patches > 0 ? (int64_t)lround(sqrt((double)patches)) : 0;
     return side * side == patches ? (int)side : 0;
@@ -46,7 +46,7 @@ static inline void resize_grid(float* out, int new_side, const float* in, int ol
     free(weights);
 }
 
-// The tokens of a file's model in front of its patches
+// The tokens before the patches in a file's model
 typedef struct { bool class_token; int others; } PrefixTokens;
 
 static inline PrefixTokens prefix_tokens(const SafeTensors* file, const char* prefix) {
@@ -59,11 +59,11 @@ static inline PrefixTokens prefix_tokens(const SafeTensors* file, const char* pr
     return tokens;
 }
 
-// What positions are of: so many tokens, then side x side patches. side 0: they make no such grid
+// What the positions are for: `prefix` tokens, then side x side patches. side 0: they make no such grid
 typedef struct { int prefix, side; } PositionLayout;
 
-// All the tokens in front may have positions, or the class token alone, or none (timm's no_embed_class). Of several
-// readings the one with the model's own grid is preferred, then the one with most tokens.
+// All tokens before the patches may have positions, or the class token alone, or none (timm's no_embed_class). If
+// several readings are possible, the one with the model's own grid is preferred, then the one with most tokens.
 static inline PositionLayout position_layout(int64_t positions, PrefixTokens tokens, int own_side) {
     const int prefixes[] = {tokens.class_token + tokens.others, tokens.class_token, 0, 1};
     PositionLayout layout = {0, 0};
@@ -75,7 +75,7 @@ static inline PositionLayout position_layout(int64_t positions, PrefixTokens tok
     return layout;
 }
 
-// The model itself has a class token in front or nothing.
+// The model itself has positions for a class token and the patches, or for the patches alone.
 static inline PositionLayout own_layout(const NamedTensor* own) {
     int token = grid_side(own->shape[1]) ? 0 : 1;
     return (PositionLayout){token, grid_side(own->shape[1] - token)};
@@ -86,7 +86,7 @@ static inline bool is_positions(const NamedTensor* own, const SafeTensor* stored
            stored->shape[2] == own->shape[2] && stored->shape[1] < 1 << 30;
 }
 
-// Whether the model computes the same with these positions: they lack the class token's alone, which is then 0.
+// Whether the model computes the same with these positions: they lack only the class token's, which is then 0.
 static inline bool positions_equivalent(const NamedTensor* own, const SafeTensor* stored, PrefixTokens tokens) {
     if (!is_positions(own, stored) || tokens.others || !tokens.class_token) { return false; }
     PositionLayout to = own_layout(own), from = position_layout(stored->shape[1], tokens, to.side);
@@ -102,7 +102,8 @@ static inline void describe_positions(PositionLayout from, PositionLayout to, in
     }
 }
 
-// The model's positions from the file's values, and what became of them; false where they make no grid.
+// Sets the model's positions from the file's values, and describes in note what became of them; false: they make no
+// grid
 static inline bool adapt_positions(float* out, const NamedTensor* own, const float* values, int64_t positions,
                                    PrefixTokens tokens, char note[128]) {
     int C = (int)own->shape[2];

@@ -1,5 +1,5 @@
-// What other programs have to know of a trained model: how images are prepared for it, and what its outputs stand for.
-// Written under timm's names for these, as JSON.
+// What other programs have to know about a trained model: how images are prepared for it, and what its outputs stand
+// for. It is written as JSON, under timm's names for these.
 #pragma once
 #include "../runtime/metadata.h"
 
@@ -7,7 +7,7 @@ typedef struct {
     int image_size, classes;
     double mean[3], std[3], crop_pct;
     const char* interpolation;
-    char *class_names, *class_ids; // a line each, to be freed; NULL: they are not known
+    char *class_names, *class_ids; // one per line, to be freed; NULL: not known
 } Preprocessing;
 
 static inline void preprocessing_free(Preprocessing* p) {
@@ -35,7 +35,7 @@ static inline void put_input_size(FILE* out, const Preprocessing* p) {
     fprintf(out, "[3, %d, %d]", p->image_size, p->image_size);
 }
 
-// The line of class k, and *text moves behind it; "class 17" where there is none
+// Reads the line of class k and moves *text past it; "class 17" if there is none
 static inline void put_class(FILE* out, const char** text, int k) {
     char number[32];
     size_t length = strcspn(*text, "\n");
@@ -47,7 +47,7 @@ static inline void put_class(FILE* out, const char** text, int k) {
     free(line);
 }
 
-// A class has one name that is its own: its id, if there are any
+// The name that identifies each class: its id, if classes have ids
 static inline void put_label_names(FILE* out, const Preprocessing* p) {
     const char* lines = p->class_ids ? p->class_ids : p->class_names;
     for (int k = 0; k < p->classes; k++) {
@@ -57,7 +57,7 @@ static inline void put_label_names(FILE* out, const Preprocessing* p) {
     fputc(']', out);
 }
 
-// Where ids are the names, what each is called
+// If ids are the names: what each class is called
 static inline void put_label_descriptions(FILE* out, const Preprocessing* p) {
     const char *ids = p->class_ids, *names = p->class_names;
     for (int k = 0; k < p->classes; k++) {

@@ -39,7 +39,7 @@ static const Preset presets[] = {
 };
 enum { PRESETS = sizeof presets / sizeof presets[0] };
 
-// timm's families, as ours. DeiT III has LayerScale, which starts at 1e-6.
+// timm's families and ours. DeiT III has LayerScale, which starts at 1e-6.
 static const struct { const char *name, *family; double layer_scale; } timm_families[] = {
     {"vit", "vit", 0}, {"deit", "vit", 0}, {"deit3", "vit", 1e-6}, {"kat", "kat", 0},
 };
@@ -65,7 +65,7 @@ static inline void set_preset(Config* c, const Preset* p) {
     c->pool = p->backbone == BACKBONE_SWIN ? POOL_AVG : POOL_TOKEN;
 }
 
-// False where there is no such family or size
+// False: there is no such family or size
 static inline bool apply_preset(Config* c, const char* family, const char* size) {
     for (int f = 0; f < FAMILIES; f++) {
         for (int p = 0; p < PRESETS; p++) {
@@ -92,7 +92,7 @@ static inline bool apply_operator(Config* c, const char* variant) {
     return true;
 }
 
-// Takes one of these parts, which say how weights were made and nothing of the sizes, out of a name of timm's.
+// Removes these parts from one of timm's names: they say how weights were made, and nothing about sizes.
 static inline void drop_part(char* name) {
     static const char* const parts[] = {"_distilled", "_swish", "_vitft", "_in21k"};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
@@ -105,7 +105,7 @@ static inline bool set_sizes(Config* c, const char* patch, const char* side, Err
     return option_set(c, config_option("patch"), patch, err) && option_set(c, config_option("image-size"), side, err);
 }
 
-// "vit_tiny_patch16_224"; 0: it is none of these, 1: it was applied, -1: its numbers are none
+// "vit_tiny_patch16_224"; 1: it was applied; 0: it is not such a name; -1: its numbers are not valid
 static inline int apply_plain_name(Config* c, const char* name, Error* err) {
     char family[8], size[8], patch[8], side[8];
     int used = 0;
@@ -129,7 +129,7 @@ static inline int apply_other_name(Config* c, const char* name, Error* err) {
     return option_set(c, config_option("window-size"), window, err) && set_sizes(c, patch, side, err) ? 1 : -1;
 }
 
-// "deit_small_distilled_patch16_224.fb_in1k": behind the dot are the weights, before it the sizes.
+// "deit_small_distilled_patch16_224.fb_in1k": after the dot come the weights, before it the sizes.
 static inline bool apply_timm_name(Config* c, const char* name, Error* err) {
     char plain[64];
     snprintf(plain, sizeof plain, "%.*s", (int)strcspn(name, "."), name);
@@ -139,7 +139,7 @@ static inline bool apply_timm_name(Config* c, const char* name, Error* err) {
     return applied ? applied > 0 : unknown_model(name, err);
 }
 
-// Sets the sizes, attention and MLP; flags given beside the name win.
+// Sets the sizes, attention and MLP. Flags given beside the name take precedence.
 static inline bool config_apply_model(Config* c, const char* name, Error* err) {
     char family[8] = "", size[16] = "", variant[16] = "";
     if (strchr(name, '_')) { return apply_timm_name(c, name, err); }

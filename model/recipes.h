@@ -1,10 +1,12 @@
-// --recipe: what published models were trained with, as flags; a flag beside it wins. Image size and patch are the
-// model's. What a paper leaves unsaid is apart ("likely"), with the value of the program that it seems to have used.
+// --recipe: how published models were trained, as flags; flags given beside it take precedence. Image size and patch
+// come from the model. What a paper does not say is listed separately ("likely"), with the value of the program that it
+// seems to have used.
 #pragma once
 #include "../runtime/choices.h"
 
-// KAT on ImageNet-1K: its table 5 and scripts, the rest timm 1.0.3's defaults. Its 8 GPUs with 128 images each are 8
-// micro-batches: each mixes by its own draws. The accuracy it reports is the running mean's.
+// KAT on ImageNet-1K: its table 5 and scripts, and timm 1.0.3's defaults for the rest. Its 8 GPUs with 128 images each
+// become 8 micro-batches, each of which mixes by its own draws. The accuracy that it reports is that of the running
+// mean.
 #define KAT_TRAINING \
     "--epochs 300 --batch-size 128 --grad-accum-steps 8 " \
     "--lr 1e-3 --min-lr 0 --warmup-epochs 5 --warmup-lr 1e-5 --sched-on-updates off " \
@@ -23,8 +25,9 @@
     "--opt-eps 1e-6 --weight-decay 0.05 --clip-grad 1 --model-ema-decay 0.99992 " \
     "--smoothing 0.1 --mixup-switch-prob 0.5 --aa rand-m15-n2-mstd1.0-inc1 --color-jitter 0.4 " \
     "--rrc on --scale 0.08 1 --ratio 0.67 1.5 --hflip 0.5 --crop-pct 0.9"
-// That table is the list of the ConViT program's defaults, but for four of them; this program, DeiT's in the main, then
-// decides on the rest. It has the running mean beside the weights, and evaluates the weights: --eval last.safetensors.
+// That table lists the defaults of the ConViT program, with four exceptions, so that program, which is mostly DeiT's,
+// decides on the rest. It keeps the running mean beside the weights, and evaluates the weights: --eval
+// last.safetensors.
 #define KARAT_LIKELY \
     "--sched-on-updates off --opt-betas 0.9 0.999 --drop-path 0.1 " \
     "--mixup 0.8 --cutmix 1 --mixup-prob 1 --mix-order floats " \
@@ -43,8 +46,8 @@
     "--train-interpolation bicubic --reprob 0.25 --remode pixel --recount 1 --aug-repeats 3 " \
     "--interpolation bicubic --crop-pct 0.875 --normalize imagenet"
 
-// What timm's train.py (1.0.3) does where a flag is not given. Mean, deviation and crop are the model's there, and differ
-// from model to model; the learning rate is to be given.
+// What timm's train.py (1.0.3) does if a flag is not given. Mean, deviation and crop differ from model to model there;
+// the learning rate has to be given.
 #define TIMM_DEFAULTS \
     "--epochs 300 --batch-size 128 --min-lr 0 --warmup-epochs 5 --warmup-lr 1e-5 --sched-on-updates off " \
     "--opt-betas 0.9 0.999 --opt-eps 1e-8 --weight-decay 2e-5 --clip-grad 0 --model-ema-decay 0 " \

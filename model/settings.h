@@ -1,5 +1,5 @@
 // Who sets what: the defaults, what a saved run had, the sizes of the model that --model names, the recipe, the command
-// line, each over the ones before it.
+// line. Each overrides the ones before it.
 #pragma once
 #include "../runtime/inlining.h"
 #include "../runtime/ranks.h"
@@ -11,7 +11,7 @@ typedef struct { char text[FLAG_TEXT], *words[FLAG_WORDS]; int count; } FlagWord
 
 static inline void split_flags(FlagWords* f, const char* flags) {
     snprintf(f->text, sizeof f->text, "%s", flags);
-    f->words[0] = f->text + strlen(f->text); // where a program has its name
+    f->words[0] = f->text + strlen(f->text); // in the place of a program's name
     f->count = 1;
     for (char* at = f->text; *at && f->count < FLAG_WORDS;) {
         char* end = at + strcspn(at, " ");
@@ -21,7 +21,7 @@ static inline void split_flags(FlagWords* f, const char* flags) {
     }
 }
 
-// Some of a recipe's flags are for some models: for this one, which is otherwise complete
+// Some of a recipe's flags are for some models only; those for this one, whose configuration is otherwise complete
 static inline bool recipe_has_part(int part, const Config* model) {
     return part == RECIPE_WIDE ? model->dim >= 768 : part == RECIPE_GR_KAN ? model->mlp == MLP_GR_KAN : true;
 }
@@ -35,7 +35,7 @@ static inline bool recipe_apply(Config* c, int recipe, const Config* model, Erro
     return true;
 }
 
-// What depends on how many ranks there are
+// Settles what depends on the number of ranks.
 static inline bool config_share(Config* c, Error* err) {
     if (!c->grad_accum_steps) { c->grad_accum_steps = ranks.size; }
     return *c->eval || ranks_have_work(ranks.size, c->grad_accum_steps, err);
@@ -56,18 +56,18 @@ static inline bool config_parse(Config* c, const Config* saved, int argc, char**
     return options_parse(c, config_table, CONFIG_OPTIONS, argc, argv, err) && config_check(c, err) && config_share(c, err);
 }
 
-// ---- Which of them a value is from. A configuration tells by itself, a resumed run's as well: what model and recipe
-// do not make it was given.
+// ---- Which of them a value comes from. The configuration itself shows that, also for a resumed run: what differs from
+// what model and recipe make of the defaults was given by the user.
 
 typedef enum { SET_BY_USER, SET_BY_RECIPE, SET_BY_RECIPE_LIKELY, SET_BY_MODEL, SET_BY_DEFAULT, SETTERS } Setter;
 enum { TITLE_SIZE = OPTION_TEXT_SIZE + 64 };
 
-typedef struct { Config initial, expected; } Unasked; // the defaults; these with what model and recipe make of them
+typedef struct { Config initial, expected; } Unasked; // the defaults; what model and recipe make of them
 
 static inline void without_flags(Unasked* u, const Config* c) {
-    Error ignored; // the model of a file need not have a name
+    Error ignored; // a model that comes from a file need not have a name
     options_defaults(&u->initial, config_table, CONFIG_OPTIONS, &ignored);
-    u->initial.grad_accum_steps = 1; // what the default is to one process
+    u->initial.grad_accum_steps = 1; // what the default means for one process
     u->expected = u->initial;
     config_apply_model(&u->expected, c->model, &ignored);
     recipe_apply(&u->expected, c->recipe, c, &ignored);
@@ -78,7 +78,7 @@ static inline bool same_setting(const Config* a, const Config* b, const Option* 
     return strcmp(option_text(a, o, text[0]), option_text(b, o, text[1])) == 0;
 }
 
-// The last part of the recipe that has a flag for the option, -1 where none has
+// The last part of the recipe that has a flag for the option; -1: none has
 static inline int recipe_part_with(const Config* c, const Option* o) {
     char name[OPTION_TEXT_SIZE], value[OPTION_TEXT_SIZE];
     snprintf(name, sizeof name, "%s", option_name(o));
@@ -109,7 +109,7 @@ static inline void setter_title(const Config* c, Setter setter, char title[TITLE
     }
 }
 
-// All values, "name value" lines, one setter after the other: config.txt of a run
+// All values, as "name value" lines grouped by setter: a run's config.txt
 RUNS_ONCE static inline void settings_write(FILE* out, const Config* c) {
     Unasked u;
     without_flags(&u, c);
@@ -127,7 +127,7 @@ RUNS_ONCE static inline void settings_write(FILE* out, const Config* c) {
     }
 }
 
-// The same as flags, at the start of a run: without the defaults, and what does not shape the result
+// The same as flags, printed at the start of a run, without defaults and without what does not affect the result
 RUNS_ONCE static inline void settings_print(const Config* c) {
     enum { INDENT = 11, WIDTH = 118 };
     const char* start = "settings";

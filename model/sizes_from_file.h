@@ -1,6 +1,7 @@
-// The model that a file holds. Files of ours say it. Of others, as timm's, it is read off the tensors: width, blocks,
-// patch, image size, MLP, class token and LayerScale. Heads cannot be seen there: they are those of the named model of
-// that width, else of width 64. A ConViT or a Swin is the named model whose width, patch and blocks it has.
+// The model that a file holds. Our files say which it is. For others, such as timm's, it is inferred from the tensors:
+// width, blocks, patch, image size, MLP, class token and LayerScale. The number of heads cannot be inferred: it is that
+// of the named model of this width, else heads are 64 wide. A ConViT or a Swin is the named model that has its width,
+// patch and blocks.
 #pragma once
 #include "../runtime/name_prefix.h"
 #include "pos_embed.h"
@@ -26,7 +27,7 @@ static inline bool open_names(NamedFile* f, const SafeTensors* file, Error* err)
     return find_prefix(file, names, sizeof names / sizeof names[0], f->prefix, err);
 }
 
-// What decides the sizes must be numbers that can be read: of an unknown dtype no shape is believed.
+// The tensors that decide the sizes must be readable: shapes of an unknown dtype are not trusted.
 static inline bool check_dtypes(const NamedFile* f, Error* err) {
     static const char* const names[] = {"patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight",
                                         "blocks.0.mlp.fc1.weight"};
@@ -37,7 +38,7 @@ static inline bool check_dtypes(const NamedFile* f, Error* err) {
     return true;
 }
 
-// Whether a value is one that the option takes; then it is set.
+// Sets an option to a value; false: the option does not take it
 static inline bool set_size(Config* c, const char* option, int64_t value, Error* err) {
     char text[32];
     snprintf(text, sizeof text, "%lld", (long long)value);
@@ -88,7 +89,7 @@ static inline bool take_rational(Config* c, const SafeTensor* numerator, const S
            set_size(c, "rational-n", denominator->shape[1], err);
 }
 
-// By the tensors that only this kind of MLP has; GELU, ReLU and SiLU have none, and GELU is timm's.
+// Told by the tensors that only one kind of MLP has. GELU, ReLU and SiLU have none; GELU, which timm uses, is assumed.
 static inline bool take_mlp(Config* c, const NamedFile* f, Error* err) {
     const SafeTensor* numerator1 = sized_tensor(f, "blocks.0.mlp.act1.weight_numerator", 2);
     const SafeTensor* denominator1 = sized_tensor(f, "blocks.0.mlp.act1.weight_denominator", 2);
@@ -160,7 +161,7 @@ static inline void assume_heads(Config* c) {
     }
 }
 
-// "vit-tiny" where the model is one of the named, else "vit-8x1": width and blocks
+// "vit-tiny" if it is one of the named models, else "vit-8x1": width and blocks
 static inline void name_by_sizes(Config* c) {
     const char* family = c->mlp == MLP_GR_KAN ? "kat" : c->mlp == MLP_KAN ? "kan" : "vit";
     snprintf(c->model, sizeof c->model, "%s-%dx%d", family, c->dim, ints_sum(c->depth));
@@ -181,7 +182,7 @@ static inline void print_sizes(const Config* c, const char* path) {
     printf("; assumed: %d heads\n", c->heads.value[0]);
 }
 
-// The outputs of the head, for an evaluation: they need not be as many as the data have classes.
+// The number of the head's outputs, for an evaluation; it may differ from the number of classes of the data.
 static inline bool take_classes(Config* c, const NamedFile* f, Error* err) {
     const SafeTensor* head = sized_tensor(f, "head.weight", 2);
     if (!head) { head = sized_tensor(f, "head.fc.weight", 2); }
@@ -193,8 +194,8 @@ static inline bool config_classes_from_tensors(Config* c, const SafeTensors* fil
     return open_names(&f, file, err) && take_classes(c, &f, err);
 }
 
-// Fills the sizes of c from the file's tensors, with_head also the number of classes, and says in a line which they
-// are. False, with a sentence, where the file is no ViT of this kind.
+// Sets the sizes of c from the file's tensors, and with_head the number of classes, and prints a line that says which
+// they are. False, with a sentence: the file holds no such ViT
 static inline bool config_from_tensors(Config* c, const SafeTensors* file, bool with_head, Error* err) {
     NamedFile f;
     if (!open_names(&f, file, err) || !check_dtypes(&f, err) || !take_patches(c, &f, err)) { return false; }
@@ -207,7 +208,7 @@ static inline bool config_from_tensors(Config* c, const SafeTensors* file, bool 
     if (!sized_tensor(&f, "blocks.0.ls1.gamma", 1)) {
         c->layer_scale = 0;
     } else if (!(c->layer_scale > 0)) {
-        c->layer_scale = 1e-5; // what it starts at where the file lacks one
+        c->layer_scale = 1e-5; // its start, should the file lack one
     }
     c->attn = ATTN_SOFTMAX;
     assume_heads(c);
@@ -216,10 +217,10 @@ static inline bool config_from_tensors(Config* c, const SafeTensors* file, bool 
     return true;
 }
 
-// The rows of the table that say what the model is: all before those of the data
+// The rows of the table that describe the model: all before those of the data
 static inline int model_options(void) { return (int)(config_option("data") - config_table); }
 
-// The model to start from the weights of a file, with the classes of the data
+// The model for a start from the weights of a file, with the classes of the data
 static inline bool config_of_weights(Config* c, const SafeTensors* file, Error* err) {
     int classes = c->classes;
     if (!metadata_is_ours(file)) { return config_from_tensors(c, file, false, err); }

@@ -1,11 +1,11 @@
-// The sizes that every function speaks of, of a model and of each of its blocks. Blocks of the same sizes that follow
-// one another are a stage. A ViT is one; a ConViT is two, with the class token from the second on; a Swin has one for
-// each --depth, with half of the grid's side and twice the width of the one before.
+// The sizes that every function refers to, of a model and of each of its blocks. Consecutive blocks of the same sizes
+// are a stage. A ViT has one; a ConViT has two, with the class token from the second on; a Swin has one for each
+// --depth, with half the grid side and twice the width of the one before.
 #pragma once
 #include "../kernels/windows.h"
 #include "config.h"
 
-// What becomes of the residual stream before a block
+// What happens to the residual stream before a block
 typedef enum {
     ENTRY_NONE,
     ENTRY_JOIN,  // class token and registers join, without positions
@@ -16,11 +16,11 @@ typedef enum {
 typedef struct {
     int S, P;        // image side, patch side
     int C, H, L;     // width, heads, blocks of the model
-    int N;           // tokens: a square of patches, and those in front of it
-    int prefix;      // of N, those in front: class token, registers
-    int NQ;          // tokens whose queries, and all behind them, the block calculates: all, but in the last block the
+    int N;           // tokens: a square of patches, and those before it
+    int prefix;      // of N, those before the patches: class token, registers
+    int NQ;          // tokens whose queries, and all that follows, the block computes: all; in the last block, the
                      // class token alone if the head reads no other
-    int NA;          // tokens that attend to one another: N, or those of a window
+    int NA;          // tokens that attend to one another: N, or those of one window
     Windows windows; // size 0: there are none
     bool local;      // attention is GPSA
     Entry entry;
@@ -28,8 +28,8 @@ typedef struct {
     int F;           // hidden width of the MLP
     int K;           // classes
     int HK;          // heads with KArAt: all but the softmax ones
-    int G, R, M;     // KArAt: grid, rank, coefficients a unit
-    int MK;          // splines an edge of a KAN layer
+    int G, R, M;     // KArAt: grid, rank, coefficients per unit
+    int MK;          // splines per edge of a KAN layer
 } Dims;
 
 static inline Basis config_basis(const Config* c) {
@@ -49,7 +49,7 @@ static inline Ints stage_depths(const Config* c) {
     return c->local_blocks ? (Ints){2, {c->local_blocks, L - c->local_blocks}} : c->depth;
 }
 
-// Which stage block l is of, and its number there; of l = L: one behind the last
+// The stage of block l, and its number in it; l = L: one after the last
 typedef struct { int stage, block; } BlockPlace;
 
 static inline BlockPlace place_in(Ints depths, int l) {
@@ -58,8 +58,8 @@ static inline BlockPlace place_in(Ints depths, int l) {
     return at;
 }
 
-// The block that the tokens in front join before, without positions; -1: they have positions and are there from the
-// start
+// The block before which the tokens before the patches join, without positions; -1: they have positions and are there
+// from the start
 static inline int joining_block(const Config* c) {
     return c->local_blocks ? c->local_blocks : c->no_embed_class && tokens_in_front(c) ? 0 : -1;
 }
@@ -76,7 +76,7 @@ static inline Windows windows_of_grid(const Config* c, int side, int block) {
     return (Windows){.grid = side, .size = size, .shift = block % 2 && side > size ? size / 2 : 0};
 }
 
-// Of block l, which is calculated for all tokens
+// The sizes of block l if it is computed for all tokens
 static inline Dims whole_block(const Config* c, int classes, int l) {
     BlockPlace at = place_in(stage_depths(c), l);
     int halvings = c->window ? at.stage : 0, side = c->image_size / c->patch >> halvings;
@@ -93,21 +93,21 @@ static inline Dims whole_block(const Config* c, int classes, int l) {
                   .MK = basis_coefficients(kan_basis(c))};
 }
 
-// Of the model: of its last block, which the head stands behind
+// The sizes of the model are those of its last block, which the head follows.
 static inline Dims dims_of(const Config* c, int classes) {
     Dims d = whole_block(c, classes, ints_sum(c->depth) - 1);
     d.NQ = c->pool == POOL_TOKEN ? 1 : d.N;
     return d;
 }
 
-// Of block l of a model of sizes d; l = L: of what is behind the blocks, where there are NQ tokens
+// The sizes of block l of a model of sizes d; l = L: of what comes after the blocks, where there are NQ tokens
 static inline Dims dims_of_block(const Config* c, Dims d, int l) {
     if (l < d.L - 1) { return whole_block(c, d.K, l); }
     if (l == d.L) { d.N = d.NQ; }
     return d;
 }
 
-// Elements of an image's residual stream before what `entry` says has become of it
+// Elements of an image's residual stream before what `entry` says is done to it
 static inline size_t entering_size(Dims d) {
     size_t tokens = (size_t)(d.entry == ENTRY_JOIN ? d.N - d.prefix : d.N);
     return tokens * d.C * (d.entry == ENTRY_MERGE ? 2 : 1);

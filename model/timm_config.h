@@ -1,7 +1,7 @@
 // A folder as timm opens it, timm.create_model("local-dir:FOLDER", pretrained=True): model.safetensors, and config.json, which
-// says what model it is, how images are prepared for it, and what its classes are called. timm has ViTs with softmax
-// attention and the MLPs of timm_acts, and ConViTs and Swins with GELU; the public code of KAT, which adds its own to timm's,
-// ViTs with the rationals of the released ones. Such a folder is read as well, whoever wrote it.
+// says which model it is, how images are prepared for it, and what its classes are called. timm has ViTs with softmax
+// attention and the MLPs of timm_acts, and ConViTs and Swins with GELU; the public code of KAT adds ViTs with the
+// rationals of the released models. Such a folder can also be read, whoever wrote it.
 #pragma once
 #include "../runtime/files.h"
 #include "parameters.h"
@@ -16,7 +16,7 @@ static const struct { int mlp; const char* name; } timm_acts[] = {
     {ACTIVATION_SILU, "swish"}, {MLP_PRELU, "prelu"}};
 enum { TIMM_ACTS = sizeof timm_acts / sizeof timm_acts[0] };
 
-// NULL: it has no activation of that kind
+// NULL: timm has no such activation
 static inline const char* timm_act(int mlp) {
     for (int i = 0; i < TIMM_ACTS; i++) {
         if (timm_acts[i].mlp == mlp) { return timm_acts[i].name; }
@@ -24,7 +24,7 @@ static inline const char* timm_act(int mlp) {
     return NULL;
 }
 
-// The rationals that KAT's public code has
+// The rationals of KAT's public code
 static inline bool released_rationals(const Config* c) {
     return c->rational_form == RATIONAL_FORM_A && c->rational_m == 5 && c->rational_n == 4 && c->rational_groups == 8;
 }
@@ -35,14 +35,15 @@ static inline Backbone backbone_of(const Config* c) {
 
 static inline bool timm_knows(const Config* c) {
     if (c->attn != ATTN_SOFTMAX || c->attn_gate) { return false; }
-    if (backbone_of(c) != BACKBONE_VIT) { // their constructors leave no more to choose
+    if (backbone_of(c) != BACKBONE_VIT) { // timm's constructors leave nothing else to choose
         return c->mlp == ACTIVATION_GELU && c->layer_scale == 0 && !c->reg_tokens && !c->fc_norm &&
                (c->window || c->pool == POOL_TOKEN);
     }
     return c->mlp == MLP_GR_KAN ? released_rationals(c) : timm_act(c->mlp) != NULL;
 }
 
-// A name of theirs: of the model of that width, else the smallest. What is otherwise in this one stands beside it.
+// One of timm's names: that of the model of this width, else the smallest. What differs in this model is written beside
+// it.
 static inline void timm_architecture(const Config* c, char name[64]) {
     Backbone backbone = backbone_of(c);
     const char* size = "tiny";
@@ -61,7 +62,7 @@ static inline void timm_architecture(const Config* c, char name[64]) {
 
 // ---- Writing
 
-// timm cuts C times the ratio off behind the point.
+// timm truncates C times the ratio to an integer.
 static inline double timm_mlp_ratio(const Config* c, Dims d) {
     return (int)(d.C * c->mlp_ratio) == d.F ? c->mlp_ratio : (d.F + 0.5) / d.C;
 }
@@ -88,7 +89,7 @@ static inline void put_vit_args(FILE* out, const Config* c) {
     }
 }
 
-// timm's ConViT is told the width of a head.
+// timm's ConViT takes the width of a head instead of the model's.
 static inline void put_convit_args(FILE* out, const Config* c) {
     fprintf(out, "    \"embed_dim\": %d,\n    \"depth\": %d,\n    \"num_heads\": %d,\n", c->dim / c->heads.value[0],
             ints_sum(c->depth), c->heads.value[0]);
@@ -163,7 +164,7 @@ RUNS_ONCE static inline bool timm_config_write(const char* folder, const Config*
 
 // ---- Reading
 
-// What a path of weights stands for: such a folder's model.safetensors, else itself
+// The file that a path of weights stands for: such a folder's model.safetensors, else the path itself
 static inline const char* weights_path(const char* given, char path[PATH_MAX]) {
     int length = (int)strlen(given);
     while (length > 1 && given[length - 1] == '/') { length--; }
@@ -171,7 +172,7 @@ static inline const char* weights_path(const char* given, char path[PATH_MAX]) {
     return is_folder(given) && is_file(path) ? path : given;
 }
 
-// The config.json that belongs to a path of weights; false: none does
+// The config.json that belongs to a path of weights; false: there is none
 static inline bool timm_config_path(const char* given, char path[PATH_MAX]) {
     char room[PATH_MAX];
     const char *file = weights_path(given, room), *slash = strrchr(file, '/'), *name = slash ? slash + 1 : file;
@@ -180,7 +181,7 @@ static inline bool timm_config_path(const char* given, char path[PATH_MAX]) {
     return is_file(path);
 }
 
-// Arguments of timm's constructors, the options that they are here, and whether a ViT's tensors show them
+// Arguments of timm's constructors, the options that correspond to them, and whether a ViT's tensors show them
 static const struct { const char *name, *option; bool shown; } timm_args[] = {
     {"img_size", "image-size", true}, {"patch_size", "patch", true}, {"embed_dim", "dim", true}, {"depth", "depth", true},
     {"depths", "depth", true}, {"mlp_ratio", "mlp-ratio", true}, {"init_values", "layer-scale", true},
@@ -189,13 +190,13 @@ static const struct { const char *name, *option; bool shown; } timm_args[] = {
     {"no_embed_class", "no-embed-class", false}, {"fc_norm", "fc-norm", false}};
 enum { TIMM_ARGS = sizeof timm_args / sizeof timm_args[0] };
 
-// What it says; what it does not is 0, NULL or ""
+// What config.json says; what it does not say is 0, NULL or ""
 typedef struct {
     char architecture[64], act_layer[16], interpolation[16], crop_mode[16];
-    char args[TIMM_ARGS][64];       // as text that options take
+    char args[TIMM_ARGS][64];       // as text, as options take them
     double crop_pct, mean[3], std[3];
-    bool normalizes;                // mean and deviation are there
-    char *class_names, *class_ids;  // a line each; to be freed
+    bool normalizes;                // mean and deviation are given
+    char *class_names, *class_ids;  // one per line; to be freed
 } TimmConfig;
 
 static inline void timm_config_free(TimmConfig* t) {
@@ -221,7 +222,7 @@ static inline bool copy_json_three(const cJSON* object, const char* name, double
     return count == 3;
 }
 
-// A line for each of the names, or for what `described` says of each
+// One line for each of the names, or for what `described` says about it
 static inline char* json_lines(const cJSON* names, const cJSON* described) {
     char* text = NULL;
     size_t length;
@@ -237,7 +238,7 @@ static inline char* json_lines(const cJSON* names, const cJSON* described) {
     return text;
 }
 
-// A number, "a", true, or a list of numbers as a user would give it to an option; "": it is something else
+// A number, a text, true or false, or a list of numbers, as a user would give it to an option; "": something else
 static inline void json_option_text(const cJSON* item, char text[64]) {
     const cJSON* one;
     text[0] = 0;
@@ -259,7 +260,7 @@ static inline void read_labels(TimmConfig* t, const cJSON* root, const cJSON* pr
     t->class_names = json_lines(names, cJSON_IsObject(described) ? described : NULL);
 }
 
-// Earlier versions of timm have all of it side by side.
+// Earlier versions of timm do not nest it.
 static inline void read_timm_json(TimmConfig* t, const cJSON* root) {
     const cJSON *nested = safetensors_member(root, "pretrained_cfg"), *args = safetensors_member(root, "model_args");
     const cJSON *pretrained = cJSON_IsObject(nested) ? nested : root, *crop = safetensors_member(pretrained, "crop_pct");
@@ -308,13 +309,13 @@ static inline const char* timm_arg(const TimmConfig* t, const char* name) {
     return "";
 }
 
-// The model that it names, over what c is; false: no model of this program has that name
+// Applies to c the model that it names; false: this program has no model of that name
 static inline bool timm_model(const TimmConfig* t, Config* c) {
     Error unknown;
     return *t->architecture && apply_timm_name(c, t->architecture, &unknown);
 }
 
-// A side may be given as two that are the same.
+// A side may be given as two equal numbers.
 static inline bool set_timm_arg(Config* c, const Option* option, const char* value, Error* err) {
     char first[64];
     size_t length = strcspn(value, ",");
@@ -324,7 +325,7 @@ static inline bool set_timm_arg(Config* c, const Option* option, const char* val
     return option_set(c, option, first, err);
 }
 
-// Of another program's weights: what their tensors do not show, heads for one; of what is no ViT, all
+// For another program's weights: what their tensors do not show, such as heads; for other models than ViTs, all of it
 static inline bool take_timm_model(Config* c, const TimmConfig* t, Error* err) {
     Config named = *c;
     bool known = timm_model(t, &named), vit = !known || backbone_of(&named) == BACKBONE_VIT;
@@ -348,7 +349,7 @@ static inline bool take_timm_model(Config* c, const TimmConfig* t, Error* err) {
     return true;
 }
 
-// How images are prepared. Of what this program does not have the configuration keeps its own.
+// How images are prepared. Where this program has no such choice, the configuration keeps its own.
 static inline bool take_timm_images(Config* c, const TimmConfig* t, Error* err) {
     char text[32];
     Error unknown;

@@ -1,28 +1,29 @@
-// The command line of timm's train.py: what of it means something else here, nothing, or something that is not there. What
-// has timm's name and meaning is in the option table (config.h) itself, also its short names, and underscores stand for
-// dashes everywhere. One such flag, or data named by no flag, and what is not given is as train.py has it: --recipe timm.
+// The command line of timm's train.py: its flags that mean something else here, or nothing, or something that does not
+// exist here. Flags with timm's name and meaning, and their short names, are in the option table (config.h) itself;
+// underscores are accepted for dashes everywhere. If there is one such flag, or a data set without a flag, whatever is
+// not given is as in train.py: --recipe timm.
 #pragma once
 #include "../runtime/memory.h"
 #include "config.h"
 #include <strings.h>
 
 typedef enum {
-    TIMM_NOTHING, // it has no meaning here: named, and passed over
-    TIMM_ONLY,    // one of some values, which is what is done here anyway
-    TIMM_BECOMES, // another flag, with a value of its own or the one given
-    TIMM_ABSENT,  // refused
-    TIMM_MEAN, TIMM_STD, TIMM_INPUT_SIZE, TIMM_EMA, TIMM_PRETRAINED, TIMM_REPEATS, // more than a table can say
+    TIMM_NOTHING, // has no meaning here: it is ignored, with a note
+    TIMM_ONLY,    // takes only values that stand for what is done here anyway
+    TIMM_BECOMES, // becomes another flag, with a fixed value or the one given
+    TIMM_ABSENT,  // is refused
+    TIMM_MEAN, TIMM_STD, TIMM_INPUT_SIZE, TIMM_EMA, TIMM_PRETRAINED, TIMM_REPEATS, // need code of their own
 } TimmMeaning;
 
-enum { TIMM_MANY = -1 }; // words up to the next flag
+enum { TIMM_MANY = -1 }; // all words up to the next flag
 
 typedef struct {
     const char* names;   // "dist-bn": as in an option table
-    int words;           // that follow it
+    int words;           // how many follow it
     TimmMeaning meaning;
     const char* what;    // ONLY: "a|b"; BECOMES: the flag
     const char* value;   // BECOMES: its value; "": the one given
-    const char* advice;  // ONLY and ABSENT: what there is
+    const char* advice;  // ONLY and ABSENT: what there is instead
 } TimmFlag;
 
 #define NOTHING(names, words) {names, words, TIMM_NOTHING, "", "", ""},
@@ -120,11 +121,11 @@ enum { TIMM_FLAGS = sizeof timm_flags / sizeof timm_flags[0] };
 
 typedef struct {
     int argc;
-    char** argv;          // (argc + 1) of this program alone
-    char** made;          // (made_count) words among them that are not the user's
+    char** argv;          // (argc + 1) this program's own command line
+    char** made;          // (made_count) the words in it that are not the user's
     int made_count;
-    bool is_timm;         // its recipe was added, or could have been
-    bool has_data;        // so that another word is none of it
+    bool is_timm;         // --recipe timm was added, or could have been
+    bool has_data;        // so that a further word does not name it
     char passed_over[512]; // "--pin-mem, --dist-bn"
     int normalization;    // what --mean or --std said; -1: nothing
 } TimmLine;
@@ -148,7 +149,7 @@ static inline void timm_make(TimmLine* t, const char* flag, const char* value) {
     timm_put(t, t->made[t->made_count++] = copy_text(value, "a command line"));
 }
 
-// "--dist_bn=reduce" as "dist-bn"; what is no flag as ""
+// "dist-bn" for "--dist_bn=reduce"; "" for what is not a flag
 static inline void timm_name(const char* word, char name[80]) {
     bool flag = word[0] == '-' && (word[1] == '-' ? word[2] : isalpha((unsigned char)word[1]));
     snprintf(name, 80, "%.*s", flag ? (int)strcspn(word, "=") : 0, word);
@@ -173,7 +174,7 @@ static inline bool line_has(int argc, char** argv, const char* wanted) {
     return false;
 }
 
-// Numbers by their value: 0 is 0.0
+// Numbers are compared by value: 0 is 0.0.
 static inline bool same_word(const char* a, const char* b) {
     char *end_a, *end_b;
     double x = strtod(a, &end_a), y = strtod(b, &end_b);
@@ -188,7 +189,7 @@ static inline bool one_of(const char* values, const char* given) {
     return false;
 }
 
-typedef struct { const char* word[8]; int count; } TimmValues; // more are counted, and not kept
+typedef struct { const char* word[8]; int count; } TimmValues; // further ones are counted, but not kept
 
 static inline bool all_near(const TimmValues* v, const double wanted[3]) {
     bool near = v->count == 3 || v->count == 1;
@@ -196,7 +197,7 @@ static inline bool all_near(const TimmValues* v, const double wanted[3]) {
     return near;
 }
 
-// --normalize names pairs of mean and deviation that are known.
+// --normalize has names for the known pairs of mean and deviation.
 static inline bool timm_normalize(TimmLine* t, const char* name, const TimmValues* v, bool mean, Error* err) {
     static const double known[2][2][3] = {{{0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}}, {{0.5, 0.5, 0.5}, {0.5, 0.5, 0.5}}};
     for (int i = 0; i < 2; i++) {
@@ -228,7 +229,7 @@ static inline bool timm_special(TimmLine* t, const TimmFlag* f, const char* name
         }
         timm_make(t, "image-size", v->word[1]);
         return true;
-    case TIMM_EMA: // --model-ema-decay, which means nothing without it there, is enough here
+    case TIMM_EMA: // --model-ema-decay is enough here; in timm it has no effect without this flag
         if (!line_has(argc, argv, "model-ema-decay")) { timm_make(t, "model-ema-decay", "0.9998"); }
         return true;
     case TIMM_PRETRAINED:
@@ -258,7 +259,7 @@ static inline bool timm_take(TimmLine* t, const TimmFlag* f, const char* name, c
     }
 }
 
-// The words of a flag, which is at argv[*at]; *at moves behind them
+// The words of the flag at argv[*at]; moves *at past them
 static inline bool timm_values(TimmValues* v, const TimmFlag* f, const char* name, int argc, char** argv, int* at,
                                Error* err) {
     const char* equals = strchr(argv[(*at)++], '=');
@@ -273,7 +274,7 @@ static inline bool timm_values(TimmValues* v, const TimmFlag* f, const char* nam
            set_error(err, "--%s takes %d value%s, as in timm's train.py", name, f->words, f->words == 1 ? "" : "s");
 }
 
-// What stands at argv[*at] and is no flag of timm's: one of our own with its words, or the folder of the data
+// Takes what is at argv[*at] if it is not one of timm's flags: one of our own with its words, or the folder of the data
 static inline void timm_leave(TimmLine* t, int argc, char** argv, int* at) {
     const Option* option;
     char value[OPTION_TEXT_SIZE];
@@ -288,7 +289,7 @@ static inline void timm_leave(TimmLine* t, int argc, char** argv, int* at) {
     while (from < *at) { timm_put(t, argv[from++]); }
 }
 
-// A command line of this program's own words from one that may have some of timm's. To be freed, also where it fails.
+// Makes a command line of this program's own from one that may contain timm's flags. To be freed, also after a failure.
 static inline bool timm_read(TimmLine* t, int argc, char** argv, Error* err) {
     bool ok = true;
     int at = 1;
@@ -309,7 +310,7 @@ static inline bool timm_read(TimmLine* t, int argc, char** argv, Error* err) {
     return ok;
 }
 
-// One line on what became of it
+// One line that says what became of timm's flags
 static inline void timm_print(const TimmLine* t, int argc, char** argv) {
     if (!t->is_timm) { return; }
     printf("timm       flags of its train.py");
