@@ -15,14 +15,8 @@ cd "$work" || exit 1
 run=(--model kat-mini-g3b --dim 24 --depth 2 --image-size 16 --batch-size 8 --train-images 80 --test-images 100 --steps 200
      --log-every 1 --checkpoint-every 3 --keep-every 4 --drop-path 0.2 --mixup 0.8 --hflip 0.5 --crop-padding 2
      --model-ema-decay 0.9)
-files=(last.safetensors last.ema.safetensors best.safetensors last.resume.safetensors epoch-4.safetensors epoch-20.safetensors)
-losses() { cut -d, -f1-7,12-17 "$1/metrics.csv"; } # without the timings
 
-as_undisturbed() { # as_undisturbed FOLDER
-    local file
-    for file in "${files[@]}"; do cmp "whole/$file" "$1/$file" || return 1; done
-    diff <(losses whole) <(losses "$1") && ! compgen -G "$1/*.tmp"
-}
+as_undisturbed() { same_run whole "$1" && ! compgen -G "$1/*.tmp"; } # as_undisturbed FOLDER
 
 now() { echo $((${EPOCHREALTIME/./} / 1000)); } # milliseconds
 saving() { compgen -G "killed/*.tmp" >/dev/null; }

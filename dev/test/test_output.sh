@@ -70,7 +70,6 @@ same_plan() { [ "$(plan --batch-size "$1")" = "$(plan --batch-size "$2")" ]; }
 check "a batch above both splits takes their memory" same_plan 40 65536
 check "a batch within them takes its own" bash -c "! [ '$(plan --batch-size 20)' = '$(plan --batch-size 40)' ]"
 check "the larger split counts" bash -c "[ '$(plan --batch-size 300 --test-images 300)' = '$(plan --batch-size 500 --test-images 300)' ]"
-losses() { cut -d, -f1-7,12-17 "$1/metrics.csv"; }
 for batch in 40 60000; do "$train" "${tiny[@]}" --steps 3 --mixup 0.8 --log-every 1 --batch-size $batch --output batch-$batch >/dev/null; done
 check "both train alike" diff <(losses batch-40) <(losses batch-60000)
 

@@ -59,15 +59,7 @@ fi
 printf '#!/bin/sh\necho $$ >${OMPI_COMM_WORLD_RANK:-$PMI_RANK}.pid\nexec "%s" "$@"\n' "$train" >known && chmod +x known
 printf '#!/bin/sh\nRANKS_NODE=node$((${OMPI_COMM_WORLD_RANK:-$PMI_RANK} %% 2)) exec "%s" "$@"\n' "$train" >two_nodes && chmod +x two_nodes
 
-losses() { cut -d, -f1-7,12-17 "$1/metrics.csv"; } # without the timings
 settings() { grep -v "^output " "$1/config.txt"; }
-same_run() { # same_run FOLDER FOLDER
-    local file
-    for file in last.safetensors last.ema.safetensors best.safetensors last.resume.safetensors epoch-2.safetensors; do
-        cmp "$1/$file" "$2/$file" || return
-    done
-    diff <(losses "$1") <(losses "$2")
-}
 on() { # on R FOLDER FLAGS...: the run on R processes
     local R=$1 folder=$2
     shift 2

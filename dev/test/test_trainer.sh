@@ -8,8 +8,6 @@ small=(--model kat-mini-g3b --dim 24 --depth 2 --image-size 16 --batch-size 8 --
        --steps 90 --log-every 5 --drop-path 0.2 --mixup 0.8 --cutmix 1 --hflip 0.5 --crop-padding 2 --model-ema-decay 0.95)
 tiny=(--model vit-mini --dim 24 --depth 1 --image-size 16 --batch-size 4 --train-images 40 --test-images 12)
 
-losses() { cut -d, -f1-7,12-17 "$1/metrics.csv"; } # without the timings
-
 # ---- the command line
 check "--help exits 0" says 0 "--karat-rank" --help
 check "--list exits 0" says 0 "NAME-gNb" --list

@@ -2,6 +2,7 @@
 # (the program, on the CPU though there may be a GPU) and work (a folder that goes with the test); the test ends by verdict.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+. dev/test/same_run.sh
 program=$(realpath "${TRAIN_KAT:-./train_kat}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

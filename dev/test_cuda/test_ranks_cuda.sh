@@ -4,6 +4,7 @@
 # Needs TRAIN_KATCU, the program. A real one takes as many GPUs as there are; where that is one, NCCL 2.30 lets the ranks share it.
 # Prints "N passed, N failed" last.
 set -u
+. "$(dirname "$0")/../test/same_run.sh"
 gpu=$(realpath "${TRAIN_KATCU:-./train_katcu}")
 work=$(mktemp -d)
 trap 'kill -KILL $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
@@ -65,14 +66,6 @@ with() { # with "VARIABLE=VALUE..." COMMAND...
 run=(--model kat-mini-g3b --dim 24 --depth 2 --image-size 16 --batch-size 4 --train-images 90 --test-images 22 --seed 7
      --steps 8 --log-every 3 --drop-path 0.2 --mixup 0.8 --cutmix 1 --hflip 0.5 --crop-padding 2 --model-ema-decay 0.95
      --clip-grad 1 --checkpoint-every 4 --keep-every 1 --threads 1)
-losses() { cut -d, -f1-7,12-17 "$1/metrics.csv"; } # without the timings
-same_run() { # same_run FOLDER FOLDER
-    local file
-    for file in last.safetensors last.ema.safetensors best.safetensors last.resume.safetensors epoch-1.safetensors; do
-        cmp "$1/$file" "$2/$file" || return
-    done
-    diff <(losses "$1") <(losses "$2")
-}
 same() { # same FOLDER R "VARIABLE=VALUE..." FLAGS...: on R ranks the run of that folder comes out
     rm -rf on
     with "$3" together "$2" "${run[@]}" "${@:4}" --output on && same_run "$1" on
@@ -95,7 +88,7 @@ if emulated; then
         check "in another order ($order)" same seven 3 "EMU_LATE=1 EMU_ORDER=$order EMU_DEVICES=3" --grad-accum-steps 7
     done
 fi
-# Of three buckets, which go to their owners while the backward goes on
+# Of a bucket for each block: they go to their owners while the backward goes on
 wide=(--model vit-mini --dim 192 --heads 3 --depth 8 --image-size 16 --batch-size 2 --train-images 20 --test-images 4 --steps 3
       --log-every 1 --threads 1 --model-ema-decay 0.9 --clip-grad 1)
 same_wide() { # same_wide R "VARIABLE=VALUE..." FLAGS...
@@ -161,8 +154,10 @@ done
 check "MASTER_ADDR alone" says_on 2 "MASTER_ADDR=127.0.0.1 MASTER_PORT=" 2 "MASTER_ADDR=127.0.0.1 without a MASTER_PORT" "${tiny[@]}"
 port=$((20000 + $$ % 12000))
 other_launch() { # the last of them is of another launch, and meets the first at one place
+    SECONDS=0
     with "MASTER_ADDR=127.0.0.1 MASTER_PORT=$port PMIX_NAMESPACE=a LAST=PMIX_NAMESPACE=b" \
-        says_on 2 "" 2 "another run uses 127.0.0.1:$port: set MASTER_ADDR and another MASTER_PORT" "${tiny[@]}"
+        says_on 2 "" 2 "another run uses 127.0.0.1:$port: set MASTER_ADDR and another MASTER_PORT" "${tiny[@]}" || return
+    echo "after $SECONDS s" && [ $SECONDS -le 30 ]
 }
 check "two launches that meet" other_launch
 burst=("${tiny[@]}" --steps 50 --lr 100 --warmup-epochs 0 --opt-eps 1e-30 --weight-decay 10 --grad-accum-steps 2)
