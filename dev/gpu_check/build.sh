@@ -16,10 +16,12 @@ build_in() { # BUILD-FOLDER ARCHITECTURES MAKE-SETTING...
     wait $! && return $status
 }
 
+all_programs() { echo train_katcu bench_cuda train_kat convert_data compare_dumps probe "$tests"; }
+
 collect() { # BUILD-FOLDER FOLDER: the programs that are there
     local name
     mkdir -p "$2" || return
-    for name in train_katcu bench_cuda train_kat convert_data compare_dumps probe $tests; do
+    for name in $(all_programs); do
         if [ -x "$1/test_cuda/$name" ]; then cp -f "$1/test_cuda/$name" "$2/" || return; fi
         if [ -x "$1/$name" ]; then cp -f "$1/$name" "$2/" || return; fi
     done
@@ -93,17 +95,24 @@ build_emulated() {
 
 # ---- On a machine that has none
 
-# build_to_carry FOLDER ARCHITECTURES: for any x86-64 with AVX2, or for this machine's own kind
+# build_to_carry FOLDER ARCHITECTURES: for any x86-64 with AVX2, or for this machine's own kind. What cannot be built is
+# named, and the others are there.
 build_to_carry() {
-    local folder=$1 arch=$2 processor=native name
+    local folder=$1 arch=$2 processor=native name status
     if [ "$(uname -m)" = x86_64 ]; then processor=x86-64-v3; fi
     real_sizes
-    build_in "$built/carried" "$arch" ARCH=$processor BLAS=none DNNL=none LIBCRYPTO=none ARCHIVE=none || return
-    collect "$built/carried" "$folder" && mkdir -p "$folder/lib" && git describe --always --dirty >"$folder/commit"
+    build_in "$built/carried" "$arch" ARCH=$processor BLAS=none DNNL=none LIBCRYPTO=none ARCHIVE=none
+    status=$?
+    collect "$built/carried" "$folder" && mkdir -p "$folder/lib" &&
+        git describe --always --dirty >"$folder/commit" || return
     for name in "$folder"/*; do
         if [ -f "$name" ]; then ldd "$name" 2>/dev/null; fi
     done | awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|libcu.*)\.so/ { print $3 }' |
         sort -u | while read -r name; do cp -Lf "$name" "$folder/lib/"; done
     strip "$folder"/train_* "$folder"/bench_cuda "$folder"/convert_data "$folder"/test_* 2>/dev/null
+    for name in $(all_programs); do
+        if [ ! -x "$folder/$name" ]; then echo "not built: $name"; fi
+    done
     echo "$folder: $(du -sh "$folder" | cut -f 1); there: scripts/gpu_check.sh --programs $folder"
+    return $((status != 0))
 }
