@@ -250,8 +250,8 @@ static inline KaratRoom karat_backward_room(KaratDims d) {
     return {false, false};
 }
 
-// The forward lines: U = W^T V; out = z U. dz (to shared memory) and dV of a warp's rows; adds to dW (N,KARAT_RANK),
-// which a slot's first sample begins.
+// The forward lines: U = W^T V; out = z U. dz (to shared memory) and dV of a warp's rows; adds to dW (N,KARAT_RANK), or
+// begins it.
 template <int D>
 __device__ inline void karat_tensor_value_backward(float* dW, bf16* dv, KaratShared<D> s, int first, bool begins,
                                                    KaratDims d) {
@@ -425,9 +425,14 @@ __device__ inline void karat_tensor_start_logits(KaratShared<D> s, const bf16* q
     copy_async_commit();
 }
 
+// A block's sums begin as zeros where registers are too few to know which sample is the first
+__device__ inline void karat_begin_sums(float* sums, int count) {
+    for (int i = threadIdx.x; i < count; i += blockDim.x) { sums[i] = 0; }
+}
+
 // dcoefs (H,slots,N,2G,R), dW (H,slots,N,KARAT_RANK). Where G fits into one GROUP, dC stays in registers over all
-// samples; else (MANY) every sample takes the harmonics group by group, between which dA is rounded
-// to bf16 unless there is room for fp32.
+// samples; else (MANY) every sample takes the harmonics group by group, between which dA is rounded to bf16 unless there
+// is room for fp32.
 template <int D, int GROUP, bool MANY>
 __global__ void __launch_bounds__(32 * KARAT_WARPS, 1)
 karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, const float* z, const bf16* qkv,
@@ -438,6 +443,10 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
     size_t ld = 3 * (size_t)d.C, row = ((size_t)h * slots + slot) * d.N; // the slot's
     float dC[2 * GROUP][8] = {}, scale = rsqrtf(d.D);
     KaratShared<D> s;
+    if (MANY) {
+        karat_begin_sums(dW + row * KARAT_RANK, d.N * KARAT_RANK);
+        karat_begin_sums(dcoefs + row * 2 * d.G * d.R, d.N * 2 * d.G * d.R);
+    }
     room.wide = MANY && room.wide;
     karat_backward_cut(&s, (bf16*)shared, room, d);
     coefs += (size_t)(h * tiles + first / 16) * 2 * d.G * 128;
@@ -445,7 +454,7 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
     if (room.ahead) { karat_tensor_start_values(s, qkv, dout, karat_slot_start(d, slot, slots), h, d); }
     for (int b = karat_slot_start(d, slot, slots); b < karat_slot_start(d, slot + 1, slots); b++) {
         bf16* dq = dqkv + b * d.N * ld + h * d.D + first * ld;
-        bool begins = b == karat_slot_start(d, slot, slots);
+        bool begins = !MANY && b == karat_slot_start(d, slot, slots);
         __syncthreads();
         if (!room.ahead) { karat_tensor_start_values(s, qkv, dout, b, h, d); }
         karat_tensor_start_logits(s, qkv + b * d.N * ld + h * d.D, d);
@@ -468,7 +477,7 @@ karat_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, const bf16* dout, co
         }
         for (int before = 0; before < (MANY ? d.G : 1); before += GROUP) {
             karat_tensor_rows_backward<D, GROUP, MANY>(dC, s, coefs, before, first, scale, room.wide, d);
-            if (MANY) { karat_tensor_add_coefs<GROUP>(dcoefs + row * 2 * d.G * d.R, dC, before, first, begins, d); }
+            if (MANY) { karat_tensor_add_coefs<GROUP>(dcoefs + row * 2 * d.G * d.R, dC, before, first, false, d); }
         }
         __syncthreads();
         karat_tensor_logits_backward<D>(dq, s, first, scale, d);
