@@ -5,9 +5,9 @@
 # Fails on a spill, and where the table is not that of resources.txt, if that was made by the same release of nvcc;
 # --update writes that file.
 # Where there is a cuobjdump, a second table, and a file instructions.txt, tell what the loops of the rational and of
-# attention's kernels are made of (loops.awk says how), and the rational's backward has to keep within its limits. It is
-# looked for in CUOBJDUMP, beside nvcc and on the path; PyPI has it as nvidia-cuda-cuobjdump, with the
-# nvidia-cuda-nvdisasm that it calls.
+# attention's kernels are made of (loops.awk says how), the rational's backward has to keep within its limits, and kernels
+# that are launched early must wait before they touch memory (waits.awk). It is looked for in CUOBJDUMP, beside nvcc and
+# on the path; PyPI has it as nvidia-cuda-cuobjdump, with the nvidia-cuda-nvdisasm that it calls.
 # The last line is "N passed, N failed", one a kernel.
 set -eu
 cd "$(dirname "$0")"
@@ -60,6 +60,12 @@ loop_table() {
     done | sort -s -t '|' -k 1.1,1.58
 }
 
+# impatient CUOBJDUMP: kernels for sm_90, which has such launches, that touch memory and then wait
+impatient() {
+    local set
+    for set in $CUBIN_SETS; do "$1" -sass "$CUBINS/sm_90/$set.cubin"; done | c++filt | awk -f waits.awk | shorten
+}
+
 release=$("${NVCC:-nvcc}" --version | sed -n 's/.*release \([0-9.]*\).*/nvcc \1/p')
 cuobjdump=${CUOBJDUMP:-$(command -v cuobjdump || echo "$(dirname "$(realpath "$(command -v "${NVCC:-nvcc}")")")/cuobjdump")}
 kernels=$(($(wc -l <"$work/table") - 1)) failed=0
@@ -90,6 +96,7 @@ if [ -x "$cuobjdump" ]; then
     loop_table "$cuobjdump" >"$work/loops"
     compare "$work/loops" instructions.txt
     refuse "more than $instructions_limit instructions an element" "$(over_instructions "$work/loops")"
+    refuse "touches memory, then waits for the kernel in front" "$(impatient "$cuobjdump")"
     grep -q "$limited" "$work/loops" || refuse "no loop found" "$limited"
 else
     echo 'SKIPPED, not passed: instructions, for want of cuobjdump'
