@@ -39,9 +39,9 @@ ACTIVATION_FUNCTION float fast_bell_within(float x) { return vm_exp_within(-0.5f
 
 // gelu(x) = x Φ(x), Φ(x) = (1 + erf(x/√2)) / 2: the exact form (Hendrycks & Gimpel, arXiv 1606.08415);
 // gelu'(x) = Φ(x) + x φ(x) with φ the normal density.
-// With erf these would cost up to twice the instructions, and on the GPU the memory would wait for them. Φ(-|x|) = φ(x)
-// times a polynomial in 1 / (1 + c |x|) is right to 7.5e-8 (Abramowitz & Stegun 26.2.17), and shares √2π φ(x) = e^(-x²/2)
-// with the slope. The coefficients are theirs / √2π.
+// With erf these would cost up to twice the instructions, and on the GPU they would take longer than the memory
+// traffic. Φ(-|x|) = φ(x) times a polynomial in 1 / (1 + c |x|) is accurate to 7.5e-8 (Abramowitz & Stegun 26.2.17),
+// and shares √2π φ(x) = e^(-x²/2) with the slope. The coefficients are theirs / √2π.
 typedef struct { float tail, bell; } Normal; // Φ(-|x|), √2π φ(x)
 ACTIVATION_FUNCTION Normal normal_of(float x, bool within) { // within: right for |x| <= 13.19 alone
     float t = fast_reciprocal(1 + 0.2316419f * fabsf(x)), bell = within ? fast_bell_within(x) : fast_bell(x);

@@ -1,19 +1,20 @@
 // Softmax attention (Vaswani et al., 2017), for each sample and head:
 //     S = Q K^T / sqrt(D)      P = softmax(S) over each row      out = P V
-// Nothing of size N x N is kept: the forward saves the row's log-sum-exp, from which the backward computes P again as
-// exp(S - lse) (Dao et al., "FlashAttention", 2022). A tile of rows of S lives in a thread's scratch at a time.
+// Nothing of size N x N is kept: the forward saves each row's log-sum-exp, from which the backward recomputes P as
+// exp(S - lse) (Dao et al., "FlashAttention", 2022). Each thread's scratch holds one tile of rows of S at a time.
 //     qkv (B,N,3,H,D), as timm lays out its qkv product     out (B,NQ,C)     lse (B,H,NQ)
 // A bias (NQ,N) can be added to S, its rows attention_stride(N) apart (attention_window.h); NULL: none.
-// As all attention here, it takes NQ queries, those of the first NQ tokens, to the keys and values of all N; the other
-// places of queries in qkv and dqkv are neither read nor written.
+// Like all attention here, it applies NQ queries, those of the first NQ tokens, to the keys and values of all N; the
+// places of other queries in qkv and dqkv are neither read nor written.
 #pragma once
 #include "matmul.h"
 #include "vector_math.h"
 
-// Floats from one row of a tile to the next: whole vectors, so that no loop over a row has a rest
+// Floats from one row of a tile to the next: a multiple of a vector, so that no loop over a row has a remainder
 static inline int attention_stride(int N) { return round_up(N, VM_LANES); }
 
-// Rows of a tile: equal tiles of 96 rows or more, two of which fit the second cache level up to N of some hundreds
+// Rows of a tile: equal tiles of at least 96 rows, two of which fit into the second cache level for N up to some
+// hundreds
 static inline int attention_rows(int N) {
     int room = 48 * 1024 / attention_stride(N), most = room > 96 ? room : 96, tiles = (N + most - 1) / most;
     return round_up((N + tiles - 1) / tiles, TILE_ROWS);
@@ -21,7 +22,7 @@ static inline int attention_rows(int N) {
 
 static inline size_t attention_tile(int N) { return (size_t)attention_rows(N) * attention_stride(N); }
 
-// Two tiles of S a thread
+// Two tiles of S for each thread
 static inline size_t attention_scratch(int N) { return max_threads() * 2 * attention_tile(N); }
 
 // row (N, of a tile): S to P; returns the log-sum-exp
@@ -94,7 +95,7 @@ static inline void attention_head_backward(float* dq, float* dv, float* dbias, c
     for (int n = 0; n < NQ; n += rows) {
         int count = min_int(rows, NQ - n);
         const float *q_tile = q + (size_t)n * ld, *dout_tile = dout + (size_t)n * C, *out_tile = out + (size_t)n * C;
-        float keep = n > 0; // dk and dv are set by the first tile, added to by the others
+        float keep = n > 0; // the first tile sets dk and dv, the others add to them
         attention_tile_logits(P, q_tile, k, ld, bias ? bias + (size_t)n * lds : NULL, count, N, D);
         for (int i = 0; i < count; i++) {
             float* p = P + (size_t)i * lds;

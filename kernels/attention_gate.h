@@ -1,9 +1,9 @@
-// A sigmoid gate on what each head of attention gives (Qiu et al., "Gated Attention for Large Language Models",
+// A sigmoid gate on the output of each head of attention (Qiu et al., "Gated Attention for Large Language Models",
 // arXiv 2505.06708): for each token and head
 //     g = 1 / (1 + e^-s), s = W x      out_h = g_h mix_h
-// x is the block's normalised input, of which the queries are made too: the gate depends on the query. This is their
-// head-wise form behind the weighted values, without a bias: H C parameters a block, and gates near 1/2 at the start. A
-// gate for each channel would have C^2 of them, as many as the projection behind it.
+// x is the block's normalised input, from which the queries are made as well: the gate depends on the query. This is
+// their head-wise form, applied to the weighted values and without a bias: H C parameters per block, and gates near 1/2
+// at the start. A gate for each channel would have C^2 parameters, as many as the projection that follows.
 //     s (rows,H), a linear layer's product     mix, out (rows,C), C = H D
 #pragma once
 #include "activation_values.h"

@@ -1,10 +1,10 @@
 // Gated positional self-attention (d'Ascoli et al., "ConViT", arXiv 2103.10697): each head weighs by content and by
-// place, for N = S^2 patches of a grid S x S without a class token. For each image and head
+// place, for the N = S^2 patches of an S x S grid without a class token. For each image and head
 //     patch = softmax(Q K^T / sqrt(D))        place_kq = softmax over q of  w . (dx, dy, dx^2 + dy^2)
 //     A = (1 - g) patch + g place,  g = sigmoid(gating)          out = A V
-// with dx, dy the offset of patch q from patch k. (A bias added to place's logits changes nothing: softmax does not see
-// it.) place depends on no image; it is made in scratch, once a call. As in attention.h a tile of rows of A lives in a
-// thread's scratch at a time, and nothing but each row's log-sum-exp is saved.
+// with dx, dy the offset of patch q from patch k. (A bias added to place's logits would change nothing, since softmax
+// cancels it.) place does not depend on the image; it is computed into scratch once per call. As in attention.h, each
+// thread's scratch holds one tile of rows of A at a time, and nothing but each row's log-sum-exp is saved.
 //     qkv (B,N,3,H,D)     position (H,3), w     gating (H)     out (B,N,C), C = H D     lse (B,H,N)
 // The gradient of A is summed over the images in up to GPSA_SLOTS slots, each a fixed set of images, and the slots in
 // order: no result depends on the number of threads.
@@ -18,7 +18,7 @@ enum { GPSA_SLOTS = 8 };
 
 static inline int gpsa_slots(int B) { return min_int(B, GPSA_SLOTS); }
 
-// Floats of a head's place and of a slot of the gradient of A; of the slot's sum of patch dA there is one more
+// Floats of a head's place, and of a slot of the gradient of A; one more holds the slot's sum of patch dA
 static inline size_t gpsa_matrix(int N) { return (size_t)N * attention_stride(N); }
 static inline size_t gpsa_slot(int N) { return gpsa_matrix(N) + VM_LANES; }
 
@@ -102,7 +102,7 @@ static inline void gpsa_head_backward(float* dq, float* slot, const float* dout,
     for (int n = 0; n < N; n += rows) {
         int count = min_int(rows, N - n);
         const float *q_tile = q + (size_t)n * ld, *dout_tile = dout + (size_t)n * C;
-        float keep = n > 0; // dk and dv are set by the first tile, added to by the others
+        float keep = n > 0; // the first tile sets dk and dv, the others add to them
         gemm(false, true, count, N, D, scale, q_tile, ld, k, ld, 0, A, lds);
         gemm(false, true, count, N, D, 1, dout_tile, C, v, ld, 0, dA, lds);
         for (int i = 0; i < count; i++) {
@@ -157,7 +157,7 @@ static inline void gpsa_backward(float* dqkv, float* dposition, float* dgating, 
         }
     }
     for (int h = 0; h < H; h++) {
-        float* head_sums = sums + h * slots * slot_size; // the first slot takes the others
+        float* head_sums = sums + h * slots * slot_size; // the others are added to the first slot
         add_partials(head_sums, head_sums + slot_size, slots - 1, (int)slot_size);
     }
     #pragma omp parallel for schedule(static)

@@ -1,8 +1,8 @@
 // Linear attention (Katharopoulos et al., "Transformers are RNNs", arXiv 2006.16236, eq. 5 and 7): for each sample and
 // head, with f(x) = elu(x) + 1 elementwise,
 //     S = sum_n f(K_n) V_n^T (D,D)      s = sum_n f(K_n) (D)      out_k = f(Q_k)^T S / (f(Q_k)^T s)
-// As in the paper there is no sqrt(D): f(Q_k)^T f(K_n) takes the place of exp(Q_k^T K_n / sqrt(D)). Every weight is
-// positive and a row of them sums to 1; nothing of size N x N exists.
+// As in the paper there is no sqrt(D): f(Q_k)^T f(K_n) replaces exp(Q_k^T K_n / sqrt(D)). Every weight is positive and
+// a row of them sums to 1; nothing of size N x N exists.
 //     qkv (B,N,3,H,D)     out (B,NQ,C), C = H D
 #pragma once
 #include "matmul.h"

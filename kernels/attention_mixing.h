@@ -1,11 +1,12 @@
-// Fixed learned mixing of the tokens: for each sample and head
+// Learned mixing of the tokens, fixed over samples: for each sample and head
 //     out_k = sum_n M_kn V_n
-// with a trained matrix M for each head, the same for every sample. Queries and keys are not looked at: what is left of
-// attention if it need not depend on its input (the "Random" Synthesizer of Tay et al., arXiv 2005.00743, without its
+// with a trained matrix M for each head, the same for every sample. Queries and keys are ignored: this is what is left
+// of attention if it need not depend on its input (the "Random" Synthesizer of Tay et al., arXiv 2005.00743, without
+// its
 // softmax).
 //     qkv (B,N,3,H,D)     mix (H,N,N), M of each head, of which NQ rows are used     out (B,NQ,C), C = H D
 // The gradient of M is summed over the batch in up to MIXING_SLOTS slots, each a fixed set of samples, and the slots in
-// order: it does not depend on the number of threads.
+// order, so that it does not depend on the number of threads.
 #pragma once
 #include "matmul.h"
 #include "partials.h"

@@ -1,4 +1,4 @@
-// Attention without a normalisation: each logit passes through a function of its own, for each sample and head
+// Attention without normalisation: a function is applied to every logit by itself, for each sample and head
 //     A = Q K^T / sqrt(D)      P = f(A)      out = P V
 //     sigmoid      f(a) = 1 / (1 + e^(log N - a))   (Ramapuram et al., "Theory, Analysis, and Best Practices for
 //                                                    Sigmoid Self-Attention", arXiv 2409.04431: bias -log N)
@@ -7,8 +7,8 @@
 //     polynomial   f(a) = a^3 / sqrt(N)             (Saratchandran et al., "Rethinking Attention: Polynomial
 //                                                    Alternatives to Softmax in Transformers", arXiv 2410.18613)
 // log N and 1/N keep the sums of P's rows from growing with N, 1/sqrt(N) the Frobenius norm of P at O(sqrt N), as
-// softmax has it. A tile of rows of P lives in a thread's scratch at a time, and the backward computes it again:
-// nothing is saved.
+// softmax has it. Each thread's scratch holds one tile of rows of P at a time, which the backward recomputes: nothing
+// is saved.
 //     qkv (B,N,3,H,D)     out (B,NQ,C), C = H D
 #pragma once
 #include "attention.h"
@@ -24,7 +24,7 @@ static inline void pointwise_values(float* a, size_t n, PointwiseKind kind, int 
         for (size_t i = 0; i < n; i++) { a[i] = vm_sigmoid(a[i] + bias); }
         break;
     case POINTWISE_RELU:
-        for (size_t i = 0; i < n; i++) { a[i] = inverse * (a[i] < 0 ? 0 : a[i]); } // this way round a NaN stays
+        for (size_t i = 0; i < n; i++) { a[i] = inverse * (a[i] < 0 ? 0 : a[i]); } // in this order a NaN stays
         break;
     case POINTWISE_POLYNOMIAL:
         for (size_t i = 0; i < n; i++) { a[i] *= inverse_root * a[i] * a[i]; }
@@ -91,7 +91,7 @@ static inline void pointwise_head_backward(float* dq, const float* dout, const f
     for (int n = 0; n < NQ; n += rows) {
         int count = min_int(rows, NQ - n);
         const float *q_tile = q + (size_t)n * ld, *dout_tile = dout + (size_t)n * C;
-        float keep = n > 0; // dk and dv are set by the first tile, added to by the others
+        float keep = n > 0; // the first tile sets dk and dv, the others add to them
         gemm(false, true, count, N, D, scale, q_tile, ld, k, ld, 0, P, N);
         gemm(false, true, count, N, D, 1, dout_tile, C, v, ld, 0, dP, N);
         pointwise_values_backward(P, dP, (size_t)count * N, kind, N);

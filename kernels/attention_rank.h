@@ -1,7 +1,7 @@
 // Softmax attention followed by a linear map of rank R, the same for every row k of a head:
 //     P = softmax(Q K^T / sqrt(D))      z_k = down P_k      sigma_k = W z_k      out_k = sum_n sigma_kn V_n
-// KArAt's operator (karat.h) with its functions phi replaced by softmax and a matrix: what the low rank does by itself.
-// By associativity
+// This is KArAt's operator (karat.h) with softmax and a matrix instead of its functions phi: it shows what the low rank
+// alone does. By associativity
 //     out = P V',  V' = down^T (W^T V)
 // which is softmax attention over other values: neither z nor sigma is formed, and the forward saves lse alone.
 //     qkv (B,N,3,H,D)     down (H,R,N)     W (H,N,R)     out (B,NQ,C), C = H D     lse (B,H,NQ), as attention.h

@@ -4,10 +4,10 @@
 // with a learned bias for each offset between two places of a window, and a mask where the grid is rolled (windows.h).
 //     qkv (B,T,3,H,D), T = grid^2 tokens in the order of the grid     out (B,T,C)     lse (B,windows,H,N), N = size^2
 //     table ((2 size - 1)^2, heads of the layer), from the column of the first of these H heads on
-// A window's rows of WINDOW_HEADS heads are gathered into a thread's scratch (fewer would be runs of memory too short
-// to come fast), where attention.h takes them as a sequence of N tokens, and its results put back. The gradient of bias
-// is summed over images and windows in up to WINDOW_SLOTS slots, each a fixed set of windows, and the slots in order:
-// it does not depend on the number of threads.
+// A window's rows of WINDOW_HEADS heads are gathered into a thread's scratch (with fewer, the runs of memory would be
+// too short to be read fast), where attention.h treats them as a sequence of N tokens, and its results are scattered
+// back. The gradient of bias is summed over images and windows in up to WINDOW_SLOTS slots, each a fixed set of
+// windows, and the slots in order, so that it does not depend on the number of threads.
 #pragma once
 #include "attention.h"
 #include "partials.h"

@@ -30,9 +30,9 @@
 #endif
 #define BASIS_VALUE BASIS_FUNCTION __attribute__((always_inline)) // of one number, for loops that are to vectorise
 
-// A new basis needs its row in one of these tables and the functions that the row names, nothing else. The definition
-// is plain C in double precision: what the tests hold the functions against (dev/test/plain_basis.h has plain_spline
-// and plain_meyer).
+// A new basis needs a row in one of these tables and the functions that the row names, nothing else. The definition is
+// plain C in double precision, which the tests compare the functions with (dev/test/plain_basis.h has plain_spline and
+// plain_meyer).
 
 // B(constant, name as a choice of --basis, note for --list, M of a Basis b, features, slopes, definition of e_m(x))
 #define FOURIER_BASIS(B) \
@@ -133,7 +133,7 @@ BASIS_VALUE BasisValue basis_meyer(float x) {
     return (BasisValue){a >= 1 ? 0 : value, a >= 1 ? 0 : x < 0 ? -slope : slope};
 }
 
-// Below 1/2 from the series: (cos x - sin x / x) / x would cancel
+// Below 1/2 by the series, since (cos x - sin x / x) / x would cancel
 BASIS_VALUE BasisValue basis_shannon(float x) {
     float sine, cosine, t = x * x;
     basis_sincos(x, &sine, &cosine);
@@ -144,19 +144,19 @@ BASIS_VALUE BasisValue basis_shannon(float x) {
     return (BasisValue){small ? series : value, small ? series_slope : slope};
 }
 
-// By t = e^-|x| neither tail overflows: sech x = 2t / (1 + t^2), sech' x = -sech x tanh x
+// With t = e^-|x| neither tail overflows: sech x = 2t / (1 + t^2), sech' x = -sech x tanh x
 BASIS_VALUE BasisValue basis_sech(float x) {
     float t = basis_exp(-fabsf(x)), square = t * t, inverse = 1 / (1 + square), bell = 2 * t * inverse;
     return (BasisValue){bell, -bell * copysignf((1 - square) * inverse, x)};
 }
 
-// The symmetric Hamming window of token q; 1 where there is one token
+// The symmetric Hamming window of token q; 1 if there is only one token
 BASIS_FUNCTION float basis_shannon_window(int q, int N) {
     return N == 1 ? 1 : (float)(0.54 - 0.46 * cos(6.283185307179586 * q / (N - 1)));
 }
 
-// 1/s. An |s| below 1/1000 counts as that much, with the gradient of that place: a unit is never narrower than fp32
-// can follow, and can leave again.
+// 1/s. An |s| below 1/1000 counts as 1/1000, with the gradient there: a unit never becomes too narrow for fp32, and can
+// become wider again.
 BASIS_VALUE float basis_inverse_scale(float s) {
     float size = fabsf(s) < 1e-3f ? 1e-3f : fabsf(s);
     return copysignf(1 / size, s);
@@ -326,7 +326,7 @@ BASIS_FUNCTION void basis_spline_cells(float* cell, float* f, const float* x, in
     }
 }
 
-// e_m = sum over n of [cell = m + n] pieces_n. A product, not a choice: a NaN must come through.
+// e_m = sum over n of [cell = m + n] pieces_n. A product, not a selection, so that a NaN comes through
 BASIS_FUNCTION void basis_spline_spread(float* e, int step, float pieces[][SPLINE_BLOCK], const float* cell, int count,
                                         Basis b) {
     for (int m = 0; m < b.grid + b.order; m++) {

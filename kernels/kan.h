@@ -1,4 +1,4 @@
-// The Kolmogorov-Arnold layer (Liu et al., KAN, arXiv 2404.19756), in the place of a linear layer in ViT + KAN: every
+// The Kolmogorov-Arnold layer (Liu et al., KAN, arXiv 2404.19756), which replaces a linear layer in ViT + KAN: every
 // edge from an input i to an output o has a function of its own,
 //     out_o = bias_o + sum_i phi_oi(inp_i),    phi_oi(x) = weight_oi silu(x) + sum_m spline_oim B_m(x)
 // with the M = G + k B-splines of basis.h (a Basis of kind bspline).
@@ -6,14 +6,14 @@
 //
 // ViT + KAN has two such layers for the MLP of each block, C to hidden and hidden to C. The KAT paper (Yang & Wang,
 // arXiv 2409.10594) prints 12.8M, 50.4M and 199.8M parameters for Tiny, Small and Base with 1000 classes, but neither
-// hidden nor G nor k. Derived: hidden = 2C and G + k + 1 = 6 parameters an edge (G = 2, k = 3), so that a block has
-// 6 * 2 * C * 2C weights and 3C biases where the MLP had 2 * C * 4C and 5C, gives 12,790,696, 50,353,000 and
-// 199,795,432. Hidden = 4C with 3 parameters an edge fits the printed figures as well.
+// hidden nor G nor k. Derived: with hidden = 2C and G + k + 1 = 6 parameters per edge (G = 2, k = 3), a block has 6 * 2
+// * C * 2C weights and 3C biases where the MLP has 2 * C * 4C and 5C, which gives 12,790,696, 50,353,000 and
+// 199,795,432. Hidden = 4C with 3 parameters per edge fits the printed figures as well.
 //
-// Both directions are matrix products with the M + 1 features (silu, B_0, B_1, ..) of every input. The features are
-// never kept: blocks of up to KAN_ROWS rows by KAN_CHANNELS inputs are made where a product reads them, as
-// (rows, M+1, channels), with the weights packed to match. Blocks depend on shapes only, and every gradient is summed
-// over the rows in order by one task: no result depends on the number of threads.
+// Both directions are matrix products with the M + 1 features (silu, B_0, B_1, ..) of every input. The features are not
+// kept: blocks of up to KAN_ROWS rows by KAN_CHANNELS inputs are computed where a product reads them, as (rows, M+1,
+// channels), with the weights packed to match. Blocks depend on shapes only, and every gradient is summed over the rows
+// in order by one task: no result depends on the number of threads.
 #pragma once
 #include "karat_base.h"
 #include "matmul.h"
@@ -97,7 +97,7 @@ static inline void kan_features(float* features, const float* inp, int rows, int
 static inline void kan_features_backward(float* dinp, const float* dfeatures, const float* inp, KanWork w, int rows,
                                          int channels, int C, Basis basis) {
     for (int r = 0; r < rows; r++, inp += C, dinp += C) {
-        basis_slopes(w.slopes, NULL, inp, channels, basis); // those of B-splines need no values
+        basis_slopes(w.slopes, NULL, inp, channels, basis); // B-splines' slopes need no values
         for (int c = 0; c < channels; c++) { dinp[c] = 0; }
         karat_base_backward(dinp, dfeatures, inp, channels, KARAT_BASE_SILU);
         dfeatures += channels;

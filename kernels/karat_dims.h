@@ -1,4 +1,4 @@
-// What all forms of Kolmogorov-Arnold attention (karat.h, karat_units.h, karat_sigma.h) speak of: sizes, parameters,
+// What all forms of Kolmogorov-Arnold attention (karat.h, karat_units.h, karat_sigma.h) refer to: sizes, parameters,
 // gradients.
 #pragma once
 #include "basis.h"
@@ -18,16 +18,16 @@ X(KARAT_PHI_W, "phi-w", "Φ(W A_k): a matrix N to r, then functions to N") \
 X(KARAT_PHI_PHI, "phi-phi", "Φ Φ(A_k): functions both ways")
 typedef enum { KARAT_ORDERS(CHOICE_CONSTANT) } KaratOrder;
 
-// What a mask is where a grid is rolled (windows.h): -100 in a logit keeps tokens apart behind softmax; to KArAt it is
-// a number as any other.
+// What a mask does where a grid is rolled (windows.h): -100 in a logit keeps tokens apart under softmax; for KArAt it
+// is a number like any other.
 #define KARAT_MASKS(X) \
 X(KARAT_MASK_REGION, "region", "z and out leave out the tokens of other regions") \
 X(KARAT_MASK_LITERAL, "literal", "-100 is added to the logits, as in front of softmax")
 typedef enum { KARAT_MASKS(CHOICE_CONSTANT) } KaratMask;
 
-// NQ rows k, the queries of the first tokens, meet the keys and values of all N (attention.h). In windows B counts
-// those of all images, N = NQ is the tokens of one, qkv and out are in the order of the grid, and A has the relative
-// position bias in it.
+// NQ rows k, the queries of the first tokens, meet the keys and values of all N (attention.h). In windows, B counts the
+// windows of all images, N = NQ are the tokens of one window, qkv and out are in the order of the grid, and A includes
+// the relative position bias.
 typedef struct {
     int B, N, NQ, C, H, D, R, G; // H heads of width D; C: the width of all heads of the layer, others' included
     KaratBase base;
@@ -81,13 +81,14 @@ BASIS_FUNCTION bool karat_has_regions(KaratDims d) {
     return karat_in_windows(d) && d.windows.shift > 0 && d.mask == KARAT_MASK_REGION;
 }
 
-// Which forms there are in windows: those whose out is z (W^T V), and with regions bases that are linear
+// Which forms work in windows: those whose out is z (W^T V), and where there are regions, linear bases
 static inline bool karat_takes_windows(KaratDims d) {
     bool usual = d.order == KARAT_W_PHI && !karat_forms_sigma(d) && !d.project_z;
     return usual && (!karat_has_regions(d) || basis_is_linear(d.basis));
 }
 
-// What a literal mask adds to logits. Harmonics do not tell -100 from -100 + 32 pi, which leaves fp32 more digits of A.
+// What a literal mask adds to logits. Harmonics cannot distinguish -100 from -100 + 32 pi, with which fp32 keeps more
+// digits of A.
 BASIS_FUNCTION float karat_literal_mask(KaratDims d) {
     return d.basis == BASIS_FOURIER && d.base == KARAT_BASE_ZERO ? 0.530964915f : WINDOW_MASK;
 }

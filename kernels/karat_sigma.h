@@ -3,8 +3,8 @@
 //     sigma_kn = sum_p W_np z_kp,  or z_kn (full rank),  or sum_p phi_pn(z_kp) (an outer operator)
 //     P_k = projection of (sigma_k + beta)          out_k = sum_n P_kn V_n
 // An outer operator in a basis that is linear in its coefficients is a product with the features of z; in another,
-// every unit is evaluated by itself, as in karat_units.h. z is saved by the forward; sigma is computed again by the
-// backward, and nothing of size N^2 is kept (full rank apart, whose z is sigma).
+// every unit is evaluated by itself, as in karat_units.h. The forward saves z; the backward recomputes sigma, and
+// nothing of size N^2 is kept (except in full rank, where z is sigma).
 #pragma once
 #include "karat_units.h"
 
@@ -33,7 +33,7 @@ static inline size_t karat_sigma_work(KaratSigmaWork* w, float* base, size_t at,
     return basis_is_linear(d.basis) ? at : karat_units_work(&w->units, base, at, d);
 }
 
-// ---- Outer operators. Folded coefficients of a head: (M,R,N) in a linear basis, else as karat_units_fold lays them out
+// ---- Outer operators. A head's folded coefficients: (M,R,N) in a linear basis, else as karat_units_fold lays them out
 
 static inline size_t karat_outer_coefs(KaratDims d) { return karat_has_outer(d) ? karat_units_coefs(d) : 0; }
 

@@ -3,7 +3,7 @@
 //     z_kp = sum_q scale_base_pq b(A_kq) + scale_basis_pq phi(A_kq; theta_pq)
 // The scales are folded in once a call: scale_basis into a rational's numerator, scale_basis, w and the window into
 // a wavelet's amplitude, beside its tau and 1/s. Rows of A are computed UNITS_ROWS at a time, in both directions, and
-// loops run over q: nothing of size N^2 is kept.
+// loops run over q. Nothing of size N^2 is kept.
 #pragma once
 #include "karat_base.h"
 #include "karat_dims.h"

@@ -1,6 +1,6 @@
-// A vector register of floats, as the compilers' vector types have it (gcc and clang). Loops over arrays vectorise by
-// themselves; these types are for loops that must keep many sums in registers from one iteration to the next, where the
-// compilers would write arrays to memory: the coefficient sums of the rational and the tile of the matrix product.
+// A vector register of floats, by the vector types of gcc and clang. Loops over arrays vectorise by themselves; these
+// types are for loops that must keep many sums in registers from one iteration to the next, where the compilers would
+// write arrays to memory: the coefficient sums of the rational and the tile of the matrix product.
 //
 // A register has 16 lanes with AVX-512, 8 with AVX, and 4 elsewhere (SSE, NEON).
 #pragma once
@@ -32,7 +32,7 @@ ALWAYS_INLINE Lanes load_lanes(const float* p, int count) { // the missing lanes
     return x;
 }
 
-// The same where LANES numbers may be read: without a call, or a vector put together in memory
+// The same if LANES numbers may be read: no call is needed, nor a vector assembled in memory
 ALWAYS_INLINE Lanes load_first_lanes(const float* p, int count) {
     Lanes x = load_lanes(p, LANES);
     LaneBits number;

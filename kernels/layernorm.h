@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#define LAYERNORM_EPS 1e-6f // of a ViT's
+#define LAYERNORM_EPS 1e-6f // that of ViTs
 
 // out (rows, C), mean and rstd (rows) are kept for the backward
 static inline void layernorm_forward(float* out, float* mean, float* rstd, const float* inp, const float* weight,

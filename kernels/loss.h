@@ -25,7 +25,7 @@ static inline void cross_entropy_forward(float* losses, float* probs, const floa
     }
 }
 
-// dlogits (B, K) = dloss (probs Σ target - target); dloss is what each sample's loss weighs, 1/B for their mean
+// dlogits (B, K) = dloss (probs Σ target - target); dloss is the weight of each sample's loss, 1/B for their mean
 static inline void cross_entropy_backward(float* dlogits, const float* probs, const float* targets, float dloss,
                                           int B, int K) {
     #pragma omp parallel for schedule(static)
@@ -38,8 +38,8 @@ static inline void cross_entropy_backward(float* dlogits, const float* probs, co
     }
 }
 
-// How many classes come before the label: 0 is a top-1 hit, below k a top-k hit. Of equal logits the first comes first.
-// A NaN comes before everything, the label itself included, so that it is never a hit.
+// How many classes come before the label: 0 is a top-1 hit, below k a top-k hit. Equal logits keep their order. A NaN
+// comes before everything, even as the label's own, so that it is never a hit.
 static inline int rank_of_label(const float* logits, int K, int label) {
     int rank = 0;
     for (int k = 0; k < K; k++) {

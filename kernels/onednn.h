@@ -2,8 +2,8 @@
 // vdpbf16ps of AVX-512, or AMX.
 //
 // What oneDNN calls a primitive is a product compiled for one shape. It may run only in the thread that made it, so
-// each thread makes its own and keeps them. Made and run inside a parallel region it takes that one thread, and what it
-// computes depends on the shape alone. A build without OpenMP leaves it out: it would start threads of its own.
+// each thread makes and keeps its own. Made and run inside a parallel region, it uses that thread alone, and its result
+// depends on the shape alone. A build without OpenMP does not use it, because it would start threads of its own.
 #pragma once
 #include <oneapi/dnnl/dnnl.h>
 #include <pthread.h>
@@ -20,7 +20,7 @@ typedef struct {
     dnnl_memory_t a, b, out;
 } OnednnProduct;
 
-enum { ONEDNN_KEPT = 256 }; // of a thread; a model has some dozens. When it is full the oldest makes room.
+enum { ONEDNN_KEPT = 256 }; // per thread; a model has some dozens. When full, the oldest is dropped.
 typedef struct { dnnl_stream_t stream; int made; OnednnProduct kept[ONEDNN_KEPT]; } OnednnThread;
 
 static dnnl_engine_t onednn_engine;
@@ -30,7 +30,7 @@ static inline bool onednn_has_bf16_unit(void) {
     return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
 }
 
-// ---- What differs between the versions: the layout of a matrix is a struct in 2, and behind a pointer in 3
+// ---- What differs between the versions: the layout of a matrix is a struct in 2, and opaque in 3
 #if DNNL_VERSION_MAJOR < 3
 typedef const dnnl_memory_desc_t* OnednnLayout;
 
@@ -127,12 +127,12 @@ static inline OnednnProduct* onednn_find(OnednnThread* t, OnednnShape shape) {
     return p;
 }
 
-// One thread's product; false: oneDNN has none, and out is as it was
+// One thread's product; false: oneDNN has none, and out is unchanged
 static inline bool onednn_product(float* out, const void* a, const void* b, OnednnShape shape) {
     OnednnThread* t = onednn_thread();
     OnednnProduct* p = t ? onednn_find(t, shape) : NULL;
     if (!p || !p->product) { return false; }
-    dnnl_memory_set_data_handle(p->a, (void*)a); // is read only
+    dnnl_memory_set_data_handle(p->a, (void*)a); // it is only read
     dnnl_memory_set_data_handle(p->b, (void*)b);
     dnnl_memory_set_data_handle(p->out, out);
     const dnnl_exec_arg_t operands[] = {{DNNL_ARG_SRC, p->a}, {DNNL_ARG_WEIGHTS, p->b}, {DNNL_ARG_DST, p->out}};

@@ -1,6 +1,6 @@
 // Images (B, 3, S, S) to tokens (B, N, C) (Dosovitskiy et al., arXiv 2010.11929): each P x P patch goes through one
-// linear map (a convolution of stride P), the class token is put in front if there is one, learned positions are added.
-// T = (S/P)^2 patches an image, row by row; N = T + 1 with a class token, else T. S is a multiple of P.
+// linear map (a convolution of stride P), the class token, if any, is put before them, and learned positions are added.
+// T = (S/P)^2 patches per image, row by row; N = T + 1 with a class token, else T. S is a multiple of P.
 #pragma once
 #include "matmul.h"
 #include <string.h>
@@ -52,7 +52,7 @@ static inline void patch_embed_backward(float* dweight, float* dbias, float* dcl
     int T = (S / P) * (S / P), prefix = dcls_token ? 1 : 0, N = T + prefix;
     float *dtokens = scratch, *linear_scratch = scratch + (size_t)B * T * C;
     #pragma omp parallel for schedule(static)
-    for (int n = 0; n < N; n++) { // a position is one thread's, images in order
+    for (int n = 0; n < N; n++) { // each position belongs to one thread, which adds images in order
         for (int b = 0; b < B; b++) {
             const float* d = dout + ((size_t)b * N + n) * C;
             for (int c = 0; dpos_embed && c < C; c++) { dpos_embed[(size_t)n * C + c] += d[c]; }

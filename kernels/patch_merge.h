@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
-// The token of x (B grid grid) that quarter i of token `row` of out is
+// The token of x (B grid grid) that becomes quarter i of token `row` of out
 static inline size_t merged_token(int row, int i, int grid) {
     int half = grid / 2, b = row / (half * half), y = row / half % half, x = row % half;
     return ((size_t)b * grid + 2 * y + i % 2) * grid + 2 * x + i / 2;

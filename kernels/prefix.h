@@ -1,10 +1,10 @@
-// Tokens in front of others: the class token (C), and registers (R,C) behind it (Darcet et al., arXiv 2309.16588).
-//     x (B,N,C) = [cls_token; reg_token; tokens (B,N-P,C)],   P of them are in front
+// Tokens before the others: the class token (C), then registers (R,C) (Darcet et al., arXiv 2309.16588).
+//     x (B,N,C) = [cls_token; reg_token; tokens (B,N-P,C)],   P of them come first
 #pragma once
 #include <stddef.h>
 #include <string.h>
 
-// cls_token and reg_token may be NULL: there are none
+// cls_token and reg_token are NULL if there are none
 static inline void prefix_forward(float* x, const float* tokens, const float* cls_token, const float* reg_token, int B,
                                   int N, int P, int C) {
     int first = cls_token ? 1 : 0; // register

@@ -1,6 +1,6 @@
 // Least-squares fit of a rational P/Q (rational.h, both denominators) to any smooth function on an interval, in double:
 // Levenberg-Marquardt (Marquardt, SIAM J. Appl. Math. 1963) on Chebyshev-spaced points, the same result in every run.
-// The variable is scaled to x / R, R the interval's larger end, so that the powers keep to one size.
+// The variable is scaled to x / R, with R the interval's larger end, so that the powers stay of one size.
 #pragma once
 #include "rational_shape.h"
 #include <math.h>
@@ -57,7 +57,8 @@ static inline double fit_error(const FitProblem* f, const double* c, double norm
     return sum;
 }
 
-// Form A keeps its b at 0 or above, where |b| is smooth. One that is at 0 and pulled below is left out of the step.
+// Form A keeps its b at 0 or above, where |b| is smooth. A b that is at 0 and would go below it is left out of the
+// step.
 static inline bool fit_held(const double* c, const double* right, int i, RationalShape s) {
     return s.form == RATIONAL_FORM_A && i > s.m && c[i] <= 0 && right[i] <= 0;
 }
@@ -106,7 +107,8 @@ static inline bool fit_step(double* trial, const double* c, double normal[FIT_MA
     return true;
 }
 
-// Improves c = a0..am, b1..bn from where it stands, never to worse; returns the root mean square error on [low, high]
+// Improves c = a0..am, b1..bn from its present values, never making it worse; returns the root mean square error on
+// [low, high]
 static inline double rational_improve(double* c, RationalShape s, RealFunction function, double low, double high) {
     FitProblem f = {function, low, high, fmax(fabs(low), fabs(high)), s};
     int K = s.m + 1 + s.n;
@@ -129,8 +131,8 @@ static inline double rational_improve(double* c, RationalShape s, RealFunction f
 }
 
 // Fits c = a0..am, b1..bn to function on [low, high] and returns the root mean square error. The denominator's degree
-// rises by one at a time: each fit starts from the one before, which it can only improve, and from a plain denominator,
-// and the better is kept. One start alone often ends in a poor local minimum.
+// rises by one at a time: each fit starts both from the one before, which it can only improve, and from a plain
+// denominator, and the better result is kept. One start alone often ends in a poor local minimum.
 static inline double rational_fit(double* c, RationalShape s, RealFunction function, double low, double high) {
     double best = INFINITY;
     memset(c, 0, (s.m + 1 + s.n) * sizeof(double));

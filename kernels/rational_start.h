@@ -2,7 +2,7 @@
 //     identity           x, exactly
 //     swish, gelu        stored for orders (5, 4) where a published set exists for the form, else fitted on [-3, 3]
 //     gelu-as-released   the paper form's gelu coefficients used in form A, as the released code does: it misses gelu
-//                        by 1.47 at x = 3, and is here to reproduce released numbers
+//                        by 1.47 at x = 3, and is there to reproduce released numbers
 // The stored sets are those of Yang & Wang's code (arXiv 2409.10594).
 #pragma once
 #include "rational_fit.h"
@@ -22,7 +22,7 @@ static const double GELU_FORM_PAPER[] = {
 static inline double exact_swish(double x) { return x / (1 + exp(-x)); }
 static inline double exact_gelu(double x) { return 0.5 * x * erfc(-x * 0.70710678118654752440); }
 
-// c = a0..am, b1..bn: the stored set where there is one, else a fit
+// c = a0..am, b1..bn: the stored set if there is one, else a fit
 static inline void start_coefficients(double* c, RationalShape s, RealFunction function) {
     const double* stored = NULL;
     if (s.m == 5 && s.n == 4) {

@@ -1,7 +1,7 @@
-// How a branch joins the residual stream, and what leaves it for the head.
+// How a branch is added to the residual stream, and what the head takes from it.
 //     x_out (B, N, C) = x + keep[b] layer_scale[c] branch
 // keep (B) is drop path (Huang et al., arXiv 1603.09382): 0, or one over the keep probability. layer_scale (C) is
-// LayerScale (Touvron et al., arXiv 2103.17239). Either is NULL when it is off.
+// LayerScale (Touvron et al., arXiv 2103.17239). Each is NULL when it is off.
 #pragma once
 #include "partials.h"
 #include <stdbool.h>
@@ -53,7 +53,7 @@ static inline void residual_backward(float* dbranch, float* dlayer_scale, const 
     if (layer_scale) { add_partials(dlayer_scale, scratch, parts, C); }
 }
 
-// The head's input (B, C) out of x (B, N, C): token 0, or the mean over all but the first `prefix` tokens
+// The head's input (B, C) from x (B, N, C): token 0, or the mean over all but the first `prefix` tokens
 static inline void pool_forward(float* out, const float* x, bool average, int prefix, int B, int N, int C) {
     int first = average ? prefix : 0, last = average ? N : 1;
     #pragma omp parallel for schedule(static)

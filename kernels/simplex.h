@@ -6,10 +6,10 @@
 // what is above the bound of those collected before; further passes drop what is not above the bound of those that are
 // left, until nothing is dropped. No sorting; O(N) expected.
 //
-// All of it on the row less its largest element: then -1 <= tau <= -1/N, so that rows of any magnitude keep their
-// digits, the largest element is never dropped, and -1 is a bound to begin with (Condat's list of elements put aside
-// stays empty). tau is double: rounded to fp32, its error would count N times in the sum of out.
-// A NaN comes out as NaN, and so does +inf (in l1 -inf too).
+// All of this is done on the row minus its largest element: then -1 <= tau <= -1/N, so that rows of any magnitude keep
+// their digits, the largest element is never dropped, and -1 is a bound to begin with (Condat's list of elements put
+// aside stays empty). tau is double: rounded to fp32, its error would count N times in the sum of out. A NaN comes out
+// as NaN, and so does +inf (in l1 -inf too).
 #pragma once
 #include "../runtime/choices.h"
 #include "vector_math.h"
@@ -66,7 +66,7 @@ static inline void simplex_row_forward(float* out, const float* x, Projection ki
     double tau = simplex_threshold(scratch, N);
     for (int i = 0; i < N; i++) {
         double above = (l1 ? fabsf(x[i]) : x[i]) - high - tau;
-        float size = above < 0 ? 0 : (float)above; // this way round a NaN stays
+        float size = above < 0 ? 0 : (float)above; // in this order a NaN stays
         out[i] = l1 ? copysignf(size, x[i]) : size;
     }
 }

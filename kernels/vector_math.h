@@ -28,8 +28,8 @@ ALWAYS_INLINE float vm_max(float x, float low) { return low > x ? low : x; }
 
 ALWAYS_INLINE float vm_power_of_two(int32_t n) { return vm_from_bits((int32_t)(((uint32_t)n + 127) << 23)); }
 
-// e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln(2)/2: gives e^r, and n as an integer. For a NaN, and far outside of exp's
-// range, n is some number.
+// e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln(2)/2: returns e^r, and n as an integer. For a NaN, and far outside
+// exp's range, n is arbitrary.
 ALWAYS_INLINE float vm_exp_rest(float x, int32_t* whole) {
     float shifted = x * 1.44269504f + 0x1.8p23f, n = shifted - 0x1.8p23f;
     float r = x - n * 0.693115234375f - n * 3.19461833e-5f; // ln 2 in two parts, the first with bits to spare for n

@@ -1,4 +1,4 @@
-// The relative position bias of windows (windows.h) as a matrix to be added to the logits, and the mask with it: for
+// The relative position bias of windows (windows.h), and the mask with it, as a matrix to be added to the logits: for
 // each kind of window and head
 //     bias_ij = table[window_bias_row(i, j)] + (mask where i and j are of different regions)
 //     table (offsets, heads of the layer), from these H heads' first column on     bias (kinds,H,rows,ld)

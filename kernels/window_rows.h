@@ -1,10 +1,10 @@
-// One head's rows of a window (windows.h), from the order of the grid to that of the window and back: so that attention
-// can take the window as a sequence.
+// One head's rows of a window (windows.h), from the order of the grid to that of the window and back, so that attention
+// can treat the window as a sequence.
 #pragma once
 #include "matmul.h"
 #include "windows.h"
 
-// A few vectors: less than a call of memcpy costs
+// A few vectors, which cost less than a call of memcpy
 ALWAYS_INLINE void copy_row(float* to, const float* from, int n) {
     int i = 0;
     for (; i + VEC_LANES <= n; i += VEC_LANES) { *(Vec*)(to + i) = *(const Vec*)(from + i); }

@@ -1,7 +1,7 @@
 // Square windows on a grid of tokens (Liu et al., "Swin Transformer", arXiv 2103.14030); C and CUDA alike. The grid is
 // rolled by -shift in both directions and cut: place i of window n is a token of the grid, and everything but attention
-// stays in the order of the grid. Rolling makes neighbours of tokens from opposite edges, in the windows of the last
-// row and of the last column: there tokens are of different regions, which may not meet.
+// stays in the order of the grid. Rolling makes tokens from opposite edges neighbours in the windows of the last row
+// and of the last column: there tokens are of different regions, which must not meet.
 #pragma once
 
 #ifdef __CUDACC__
@@ -12,7 +12,7 @@
 
 typedef struct { int grid, size, shift; } Windows; // grid x grid tokens in windows of size x size, which divides grid
 
-#define WINDOW_MASK (-100.0f) // what is added to the logits of tokens of different regions
+#define WINDOW_MASK (-100.0f) // added to the logits of tokens of different regions
 
 WINDOWS_FUNCTION int windows_of_image(Windows w) { return w.grid / w.size * (w.grid / w.size); }
 WINDOWS_FUNCTION int window_tokens(Windows w) { return w.size * w.size; }
@@ -32,7 +32,7 @@ WINDOWS_FUNCTION int window_kind(Windows w, int n) {
     return w.shift ? (n / across == across - 1) * 2 + (n % across == across - 1) : 0;
 }
 
-// Which region of such a window place i is in, of 1, 2, 2 or 4
+// The region of such a window that place i is in, out of 1, 2, 2 or 4
 WINDOWS_FUNCTION int window_regions(int kind) { return (1 + kind / 2) * (1 + kind % 2); }
 WINDOWS_FUNCTION int window_region(Windows w, int kind, int i) {
     int edge = w.size - w.shift, below = kind / 2 && i / w.size >= edge, right = kind % 2 && i % w.size >= edge;
