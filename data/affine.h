@@ -1,5 +1,5 @@
-// Geometric operations: an affine map from the output to the input, byte for byte as Pillow's Image.transform and
-// Image.rotate make it (all of double precision, every step rounded: runtime/rounding.h).
+// Geometric operations: an affine map from the output to the input, byte for byte as by Pillow's Image.transform and
+// Image.rotate (all in double precision, every step rounded: runtime/rounding.h).
 //
 //     u = x + ½, v = y + ½       X = (a u + b v) + c,   Y = (d u + e v) + f
 //     outside 0 <= X < W, 0 <= Y < H: the fill colour
@@ -8,8 +8,8 @@
 //     bicubic    Keys' cubic with parameter -1 through four, along x, then along y; out = trunc(clip(value))
 //     nearest    by accumulated steps where the axes keep apart, else in fixed point with 16 fractional bits
 //
-// Where ε = 0 everywhere (ShearX, TranslateX) the second pass gives back its row y1, and where δ = 0 the first one
-// gives column x1: those passes are left out.
+// If ε = 0 everywhere (ShearX, TranslateX), the second pass returns its row y1, and if δ = 0, the first returns column
+// x1: these passes are left out.
 #pragma once
 #include "image_levels.h"
 #include <stdio.h>
@@ -36,8 +36,8 @@ static inline double turn_of(double degrees) {
     return turn < 0 ? turn + 360 : turn;
 }
 
-// Counter-clockwise about the centre. Of multiples of 90° sine and cosine are 0 or ±1: pixels come to lie on pixels, as
-// where Pillow, for the half turn and for the quarter turns of squares, copies them.
+// Counter-clockwise about the centre. For multiples of 90° sine and cosine are 0 or ±1, so that pixels fall on pixels,
+// as they do where Pillow copies them: in a half turn, and in quarter turns of squares.
 static inline AffineMap rotation_map(double degrees, int H, int W) {
     const double one = unknown_one();
     double angle = -(turn_of(degrees) * (3.14159265358979323846 / 180)), x0 = W / 2.0, y0 = H / 2.0;
@@ -140,12 +140,12 @@ NEVER_INLINE void strip_places(StripPlaces* s, const FramedImage* in, const Affi
 
 typedef uint32_t StripTaps[AFFINE_MAX_TAPS][AFFINE_STRIP];
 
-// Of pixel i, tap k of a channel
+// Tap k of a channel for pixel i
 ALWAYS_INLINE double tap_level(StripTaps taps, int k, int i, int channel) {
     return (int)(taps[k][i] >> 8 * channel & 255);
 }
 
-// Through the taps of one row, the first of which is tap k; there are 1, 2 or 4
+// Interpolates through the taps of one row, of which there are 1, 2 or 4; the first is tap k.
 ALWAYS_INLINE double tap_row(StripTaps taps, int k, int columns, int i, int channel, double t, double one) {
     double v = tap_level(taps, k, i, channel);
     if (columns == 1) { return v; }

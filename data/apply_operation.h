@@ -1,14 +1,14 @@
-// Operations on one image, in place: what data/image_levels.h and data/affine.h have, by the operation's kind.
+// Operations on one image, in place: calls those of data/image_levels.h and data/affine.h by kind.
 #pragma once
 #include "affine.h"
 #include "image_levels.h"
 
 // Bytes that any operation may need beside the image
 static inline size_t operation_scratch(int height, int width) {
-    return affine_scratch(height, width); // more than the copy of a plane that sharpness wants
+    return affine_scratch(height, width); // more than the copy of a plane that sharpness needs
 }
 
-// fill: what geometric operations leave open. scratch: operation_scratch bytes, aligned for 32-bit words
+// fill: the colour of what geometric operations leave open. scratch: operation_scratch bytes, aligned for 32-bit words
 static inline void apply_operation(RgbImage image, ImageOperation op, const uint8_t fill[3], void* scratch) {
     if (is_table(op.kind)) {
         apply_tables(image, op);

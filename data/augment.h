@@ -1,24 +1,27 @@
-// What happens to an image between the data set (uint8) and the network (float, normalised), and to a batch.
+// What happens to an image between the data set (uint8) and the network (float, normalised), and what happens to a
+// batch.
 //
 // One image, in this order (training), all of it bytes:
-//   padded random crop    pad by P black pixels all round, crop the old size anywhere
+//   padded random crop    pad by P black pixels all round, crop the original size anywhere
 //   or RandomResizedCrop  a box of random area and aspect ratio, resized to image_size (torchvision's algorithm)
 //   resize                to image_size, if the size still differs (the same as evaluation with crop_pct 1)
 //   flips                 horizontal and vertical, each with its probability
 //   RandAugment           (rand_augment.h), or else colour jitter (color_jitter.h), on grey repeated into three channels
-// Evaluation: shorter side to floor(image_size / crop_pct), centre crop; nothing is resampled where the size agrees already.
+// Evaluation: shorter side to floor(image_size / crop_pct), centre crop; nothing is resampled if the size is right
+// already.
 //
 // One batch (timm's "batch" mode: one choice and one λ for all, the partner of image i is image B-1-i):
 //   mixup   x_i <- λ x_i + (1-λ) x_{B-1-i},  λ ~ Beta(α,α)                    (Zhang et al., arXiv 1710.09412)
-//   cutmix  a box of area 1-λ comes from the partner; λ is corrected to the clipped box    (Yun et al., 1905.04899)
+//   cutmix  a box of area 1-λ comes from the partner; λ is corrected for the clipped box    (Yun et al., 1905.04899)
 //   normalisation   (level - 255 mean) / (255 std)
 //   random erasing  of each image (random_erasing.h)
 //   targets         λ t_i + (1-λ) t_{B-1-i}, t = smoothing/K off the label, 1 - smoothing + smoothing/K on it
-// That is the order of timm's loader, which mixes bytes; DeiT's normalises and erases first, and mixes floats (MixOrder).
+// This is the order of timm's loader, which mixes bytes; DeiT's loader normalises and erases first, and mixes floats
+// (MixOrder).
 //
-// Every draw is a pure function of (seed, epoch, image) or, for a batch, of (seed, step). What is drawn and what is made
-// of it are two steps, so that the second can be the GPU's (kernels/augment.cuh). Floats are mixed by fmaf: the same bits
-// from every compiler, and there.
+// Every draw is a pure function of (seed, epoch, image) or, for a batch, of (seed, step). Drawing and applying what was
+// drawn are two steps, so that the GPU can do the second (kernels/augment.cuh). Floats are mixed by fmaf, which gives
+// the same bits with every compiler and on the GPU.
 #pragma once
 #include "../runtime/choices.h"
 #include "../runtime/random.h"
@@ -36,20 +39,20 @@ typedef enum { TRAIN_INTERPOLATIONS(CHOICE_CONSTANT) } Interpolation;
 typedef enum { MIX_ORDERS(CHOICE_CONSTANT) } MixOrder;
 
 typedef struct {
-    int crop_padding;                  // 0: no padded crop; not together with random_resized_crop
+    int crop_padding;                  // 0: no padded crop; excludes random_resized_crop
     bool random_resized_crop;
-    float scale[2], ratio[2];          // of RandomResizedCrop: area as a fraction of the image, width / height
-    Interpolation train_interpolation; // of geometric operations as well
+    float scale[2], ratio[2];          // of RandomResizedCrop: area as a fraction of the image; width / height
+    Interpolation train_interpolation; // also for geometric operations
     float flip, vflip;                 // probabilities
-    RandAugment rand;                  // of no operation: off
-    ColorJitter jitter;                // where that is off
+    RandAugment rand;                  // without operations: off
+    ColorJitter jitter;                // used if that is off
     RandomErasing erasing;
     float mixup, cutmix;               // α of Beta(α,α); 0: off
-    float mix_probability;             // of mixing a batch at all
-    float mix_switch;                  // probability of cutmix when both are on
+    float mix_probability;             // that a batch is mixed at all
+    float mix_switch;                  // probability of cutmix if both are on
     MixOrder mix_order;
     float smoothing;                   // of labels
-    int repeats;                       // times that an image of an epoch is seen (repeated.h); 1: off
+    int repeats;                       // how often an image is seen in an epoch (repeated.h); 1: off
 } Augment;
 
 static inline Augment augment_none(void) {
@@ -66,22 +69,22 @@ static inline bool has_operations(const Augment* a) {
 
 // ---- one image ----
 
-// DRAW_CROP: BOX_TRIES from there on
+// DRAW_CROP: the first of BOX_TRIES draws
 enum { AUGMENT_DRAWS = 32, DRAW_CHOICES = 0, DRAW_CROP = 1, BOX_TRIES = 10 };
 
 static inline Random4 image_draw(ImageKey key, int draw) {
     return random_bits(key.seed, STREAM_AUGMENT, key.epoch, key.image * AUGMENT_DRAWS + (uint64_t)draw);
 }
 
-// What becomes of a box: height x width pixels, of which S x S are taken from (top, left)
+// What a box is resized to: height x width pixels, of which S x S are taken from (top, left)
 typedef struct { int height, width, top, left, S; } Resize;
 
 // What is drawn for one image
 typedef struct {
-    int image;              // which one: its index in the data set
-    Crop box;               // the part that is taken: black where a padded crop leaves the image
+    int image;              // its index in the data set
+    Crop box;               // the part that is taken; black where a padded crop extends beyond the image
     Resize resize;
-    ResampleFilter filter;  // that brings the box to its new size, where that is another
+    ResampleFilter filter;  // that resizes the box, if its size changes
     bool mirrored, upside_down;
     OperationList operations;
     Erasures erased;        // of the finished image
@@ -91,7 +94,7 @@ static inline int round_even(double x) { return (int)nearbyint(x); } // Python's
 
 static inline int clamp_int(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
 
-// When ten random boxes did not fit: the largest centred box whose aspect ratio is allowed.
+// If ten random boxes did not fit: the largest centred box with an allowed aspect ratio.
 static inline Crop centre_box(int height, int width, const float ratio[2]) {
     double whole = (double)width / height;
     int h = height, w = width;
@@ -100,7 +103,8 @@ static inline Crop centre_box(int height, int width, const float ratio[2]) {
     return (Crop){(height - h) / 2, (width - w) / 2, h, w};
 }
 
-// A box with its area uniform in scale, aspect ratio log-uniform in ratio and position uniform; whether it fits
+// A box with its area uniform in scale, its aspect ratio log-uniform in ratio, and a uniform position; returns whether
+// it fits
 static inline bool draw_box(Crop* box, Random4 r, int height, int width, const float scale[2], const float ratio[2]) {
     double log_low = log(ratio[0]), log_high = log(ratio[1]);
     double area = (double)height * width * (scale[0] + (scale[1] - scale[0]) * uniform_from(r.word[0]));
@@ -155,7 +159,7 @@ static inline Crop shorter_side(int height, int width, int side) {
 
 static inline int side_before_crop(int image_size, double crop_pct) { return (int)floor(image_size / crop_pct); }
 
-// The shorter side to floor(S / crop_pct), then the centre: at crop_pct 1 an S x S image stays as it is.
+// The shorter side to floor(S / crop_pct), then the centre. With crop_pct 1, an S x S image stays as it is.
 static inline Resize resize_and_crop(int height, int width, int S, double crop_pct) {
     Crop size = shorter_side(height, width, side_before_crop(S, crop_pct));
     int top = round_even((size.height - S) / 2.0), left = round_even((size.width - S) / 2.0);
@@ -170,7 +174,7 @@ static inline ImageDraw draw_eval_image(int image, int height, int width, Resize
     return (ImageDraw){.image = image, .box = {0, 0, height, width}, .resize = resize, .filter = filter};
 }
 
-// key.image is the image's number, or another one where it is seen several times
+// key.image is the image's number, or a different number for each time that it is seen
 static inline ImageDraw draw_train_image(const Augment* a, int image, ImageKey key, int height, int width, int S) {
     Random4 choice = image_draw(key, DRAW_CHOICES);
     bool bicubic = a->train_interpolation == INTERPOLATE_BICUBIC
@@ -195,7 +199,7 @@ static inline ImageDraw draw_train_image(const Augment* a, int image, ImageKey k
     return draw;
 }
 
-// The part of an image that is taken; one that leaves the image has its size, and is made in shifted (as `in`)
+// The part of an image that is taken; one that extends beyond the image has the image's size, and is made in shifted
 static inline ImageView take_box(ImageView in, Crop box, uint8_t* shifted) {
     if (box.height < in.height || box.width < in.width || (box.top == 0 && box.left == 0)) {
         return view_crop(in, box.top, box.left, box.height, box.width);
@@ -227,13 +231,13 @@ static inline double random_gamma(double shape, uint64_t seed, uint32_t step, ui
 static inline double random_beta(double alpha, uint64_t seed, uint32_t step) { // Beta(alpha, alpha)
     uint64_t draw = DRAW_LAMBDA;
     double a = random_gamma(alpha, seed, step, &draw), b = random_gamma(alpha, seed, step, &draw);
-    return a + b > 0 ? a / (a + b) : 0.5; // both underflow only for alphas too small to mean anything
+    return a + b > 0 ? a / (a + b) : 0.5; // both underflow only if alpha is too small to mean anything
 }
 
 typedef struct {
     bool mixed, cutmix;
     MixShares shares; // of the image itself, and of its partner
-    Crop box;         // cutmix: what comes from the partner
+    Crop box;         // cutmix: the part that comes from the partner
 } Mix;
 
 static inline Mix mix_none(void) { return (Mix){.shares = shares_of_batch(1)}; }
@@ -263,7 +267,7 @@ static inline void mix_levels(uint8_t* x, uint8_t* y, const Mix* mix, int S) {
     }
 }
 
-// The same of normalised images
+// The same for normalised images
 static inline void mix_floats(float* __restrict x, float* __restrict y, const Mix* mix, int S) {
     MixShares s = mix->shares;
     for (size_t k = 0; k < (size_t)3 * S * S && mix->mixed && !mix->cutmix; k++) {

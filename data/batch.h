@@ -1,12 +1,13 @@
-// One batch: which images it holds, what is drawn for them, and what is made of that.
+// One batch: which images it holds, what is drawn for them, and how they are made from that.
 //
-// Training: steps_per_epoch = n / B full batches, the rest of each epoch left out (n < B: one short batch of n).
+// Training: steps_per_epoch = n / B full batches; the rest of each epoch is left out (n < B: one short batch of n).
 // Epoch e visits the images in a permutation that is a pure function of (seed, e), so that batch `step` is a pure
-// function of (data set, configuration, step): a run resumes anywhere, and nothing needs saving.
-// Evaluation: every image once, in the data set's order, the last batch short; after the last batch comes the first.
+// function of (data set, configuration, step): a run can resume anywhere, and nothing has to be saved. Evaluation:
+// every image once, in the data set's order, the last batch short; after the last batch comes the first.
 //
-// A batch is drawn, then made image by image, then mixed pair by pair, so that several threads can make one batch; what
-// comes out does not depend on who made what. A trainer on the GPU takes the draws and makes the pixels itself (device_input.cuh).
+// A batch is drawn, then made image by image, then mixed pair by pair, so that several threads can work on one batch;
+// the result does not depend on which of them did what. The trainer for GPUs takes the draws and makes the pixels
+// itself (device_input.cuh).
 #pragma once
 #include "../runtime/memory.h"
 #include "apply_operation.h"
@@ -17,17 +18,17 @@
 
 typedef enum {
     LOAD_IMAGES,           // finished batches
-    LOAD_DRAWS,            // what was drawn, for who has the data set's pixels
-    LOAD_BOXES,            // and the boxes that were drawn
+    LOAD_DRAWS,            // what was drawn, for those who have the data set's pixels
+    LOAD_BOXES,            // also the boxes that were drawn
 } LoaderOutput;
 
 typedef struct {
     int batch_size, image_size, num_classes;
     LoaderOutput output;
     bool train;                        // shuffle and augment, or evaluate
-    bool strict;                       // an image that cannot be read ends it
-    int workers;                       // threads that prepare batches ahead; 0: who asks for a batch prepares it
-    int first, run, stride;            // this loader's batches: `run` of them from `first` on, of every `stride`; run 0: all
+    bool strict;                       // an image that cannot be read is an error
+    int workers;                       // threads that prepare batches ahead; 0: the caller prepares them
+    int first, run, stride;            // this loader's batches: `run` from `first` on, in every `stride`; run 0: all
     uint64_t seed;
     double mean[3], std[3];            // of normalisation
     double crop_pct;                   // evaluation
@@ -43,19 +44,19 @@ typedef struct {
 } BatchPlan;
 
 typedef struct {
-    uint8_t* levels;  // (B, 3, S, S), what becomes
-    float* images;    // (B, 3, S, S); both NULL where draws are wanted
+    uint8_t* levels;  // (B, 3, S, S), the images in the making
+    float* images;    // (B, 3, S, S); both are NULL if draws are wanted
     ImageDraw* draws; // (B)
-    BoxPlace* places; // (B), of the boxes in a block; NULL unless wanted
+    BoxPlace* places; // (B), where the boxes lie in a block; NULL unless wanted
     BoxBlock* boxes;
-    size_t row_bytes; // that the passes across of all boxes write
+    size_t row_bytes; // written by the horizontal passes of all boxes
     Mix mix;
     float* targets;   // (B, num_classes), rows sum to 1
     int* labels;      // (B), before mixing
     int* indices;     // (B), position in the data set
     int count;        // images in this batch
     int64_t step;     // -1: nothing yet
-    bool train;       // of a loader for training
+    bool train;       // from a loader for training
     uint32_t* order;  // (n), the permutation of order_epoch
     int64_t order_epoch;
 } Batch;
@@ -145,7 +146,7 @@ static inline int64_t batch_number(const LoaderConfig* c, int64_t k) {
     return c->run ? k / c->run * c->stride + c->first + k % c->run : k;
 }
 
-// How many of the first n batches are a loader's
+// How many of the first n batches belong to a loader
 static inline int64_t batches_among(const LoaderConfig* c, int64_t n) {
     if (!c->run) { return n; }
     int64_t rest = n % c->stride - c->first;
@@ -178,9 +179,9 @@ static inline void batch_free(Batch* b) {
     *b = (Batch){0};
 }
 
-// ---- drawn
+// ---- Drawing
 
-// Fisher and Yates: order (n) becomes the permutation of (seed, epoch).
+// Fisher and Yates: makes order (n) the permutation of (seed, epoch).
 static inline void shuffle(uint32_t* order, int n, uint64_t seed, uint32_t epoch) {
     for (int i = 0; i < n; i++) { order[i] = (uint32_t)i; }
     for (int i = n - 1; i > 0; i--) {
@@ -207,8 +208,8 @@ static inline void choose_images(const BatchPlan* plan, int64_t step, Batch* b) 
     }
 }
 
-// All that is random about place i of the batch of b->step, which image indices[i] takes. Where an image is seen several
-// times in an epoch, each time is another image to the draws.
+// Draws all that is random about place i of batch b->step, which image indices[i] takes. If an image is seen several
+// times in an epoch, each time counts as a different image for the draws.
 static inline void draw_image(const BatchPlan* plan, Batch* b, int i) {
     const Dataset* d = plan->dataset;
     const LoaderConfig* c = &plan->config;
@@ -225,7 +226,7 @@ static inline void draw_image(const BatchPlan* plan, Batch* b, int i) {
     }
 }
 
-// Whether boxes are resampled at all
+// Whether boxes have to be resampled
 static inline bool batch_resamples(const BatchPlan* plan) {
     const Dataset* d = plan->dataset;
     const LoaderConfig* c = &plan->config;
@@ -233,7 +234,7 @@ static inline bool batch_resamples(const BatchPlan* plan) {
     return d->shards || (c->train && c->augment.random_resized_crop) || size.height != d->height || size.width != d->width;
 }
 
-// Room for box i behind those that are there
+// Reserves space for box i after those that are there.
 static inline void place_box(const BatchPlan* plan, Batch* b, int i) {
     const ImageDraw* draw = &b->draws[i];
     int S = draw->resize.S, height = draw->box.height, width = draw->box.width, channels = plan->dataset->channels;
@@ -263,9 +264,9 @@ static inline void batch_draw(const BatchPlan* plan, int64_t step, Batch* b) {
     for (int i = 0; i < b->count; i++) { place_box(plan, b, i); }
 }
 
-// ---- made
+// ---- Making
 
-// What stands between a box and the levels (channels, S, S) that it becomes. part: what of the box is wanted
+// Makes the levels (channels, S, S) from a box. part: what is needed of the resized box
 static inline bool resampled_box(uint8_t* out, const BatchPlan* plan, const ImageDraw* draw, ImageMaker* maker,
                                  Error* err) {
     Resize size = draw->resize;
@@ -309,7 +310,7 @@ static inline bool make_levels(uint8_t* levels, const BatchPlan* plan, const Ima
     return true;
 }
 
-// Box i, and its weights, to their place
+// Puts box i and its weights in their places.
 static inline bool store_box(const BatchPlan* plan, Batch* b, int i, ImageMaker* maker, Error* err) {
     ImageDraw* draw = &b->draws[i];
     BoxPlace* place = &b->places[i];
@@ -335,7 +336,7 @@ static inline bool store_box(const BatchPlan* plan, Batch* b, int i, ImageMaker*
     return true;
 }
 
-// Image i of what was drawn; false: it cannot be read
+// Makes image i as drawn; false: it cannot be read
 static inline bool batch_make_image(const BatchPlan* plan, Batch* b, int i, ImageMaker* maker, Error* err) {
     size_t pixels = (size_t)3 * plan->config.image_size * plan->config.image_size;
     switch (plan->config.output) {
@@ -346,14 +347,15 @@ static inline bool batch_make_image(const BatchPlan* plan, Batch* b, int i, Imag
     return true;
 }
 
-// The next image takes the place of image i, which cannot be read (timm does so). When no other is being made.
+// Puts the next image in the place of image i, which cannot be read (as timm does). No other image may be in the
+// making.
 static inline void batch_replace(const BatchPlan* plan, Batch* b, int i) {
     b->indices[i] = (b->indices[i] + 1) % plan->dataset->count;
     draw_image(plan, b, i);
     if (plan->config.output == LOAD_BOXES) { place_box(plan, b, i); }
 }
 
-// ---- finished, when all images are made
+// ---- Finishing, once all images are made
 
 static inline int batch_pairs(const Batch* b) { return (b->count + 1) / 2; }
 
@@ -365,7 +367,8 @@ static inline void finish_image(const BatchPlan* plan, Batch* b, int i) {
     erase_boxes(b->images + at, S, S, &b->draws[i].erased);
 }
 
-// Image i and its partner: mixed, normalised and erased, in one of two orders. The middle image of an odd batch is its own
+// Mixes, normalises and erases image i and its partner, in one of two orders. The middle image of an odd batch is its
+// own
 static inline void batch_mix_pair(const BatchPlan* plan, Batch* b, int i) {
     int S = plan->config.image_size, partner = b->count - 1 - i;
     size_t pixels = (size_t)3 * S * S, x = i * pixels, y = partner * pixels;

@@ -2,13 +2,13 @@
 // a random order. brightness, contrast, saturation v: a factor of U(max(0, 1-v), 1+v); hue v: of U(-v, v). 0: left
 // out. Grey scale, with a probability of its own, is saturation 0; it comes last.
 //
-// timm jitters only where there is no RandAugment, unless it is told to.
+// timm jitters only if there is no RandAugment, unless told otherwise.
 #pragma once
 #include "rand_augment.h"
 
 typedef struct {
     float brightness, contrast, saturation, hue;
-    float probability;  // of jittering an image at all
+    float probability;  // that an image is jittered at all
     float grey;         // probability of grey scale
 } ColorJitter;
 

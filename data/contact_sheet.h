@@ -4,9 +4,9 @@
 #include <math.h>
 
 enum {
-    SHEET_IMAGES = 64,             // at most, and
-    SHEET_PIXELS = 1 << 26,        // of images in all
-    SHEET_SIDE = 128,              // smaller images are enlarged by a whole number, for captions to fit under them
+    SHEET_IMAGES = 64,             // at most, nor more than
+    SHEET_PIXELS = 1 << 26,        // of all images together
+    SHEET_SIDE = 128,              // smaller images are enlarged by a whole factor, so that captions fit under them
     SHEET_GAP = 6,                 // around images, and half of it above their captions
     CAPTION_HEIGHT = GLYPH_HEIGHT + 2,
     SHEET_GREY = 240,
@@ -16,11 +16,11 @@ typedef struct {
     const float* images;           // (count, 3, S, S), normalised by mean and std
     int count, S;
     float mean[3], std[3];
-    const char* const* captions;   // (count); a newline begins another line, and what is too long is cut off
+    const char* const* captions;   // (count); a newline begins a new line, and what is too long is cut off
     int columns;                   // 0: a nearly square grid, of the first SHEET_IMAGES
 } ContactSheet;
 
-// The first ones, as many as it has
+// The number of images shown: the first so many
 static inline int sheet_images(const ContactSheet* s) {
     int most = SHEET_PIXELS / (s->S * s->S);
     if (!s->columns && most > SHEET_IMAGES) { most = SHEET_IMAGES; }
@@ -38,7 +38,7 @@ static inline uint8_t sheet_level(float x, float mean, float std) { // 0 where t
     return level > 0 ? level < 255 ? (uint8_t)lroundf(level) : 255 : 0;
 }
 
-// Image i, its pixels `zoom` times as large
+// Draws image i, with pixels enlarged `zoom` times.
 static inline void draw_image_of_sheet(Picture* p, int top, int left, const ContactSheet* s, int i, int zoom) {
     int S = s->S;
     for (int y = 0; y < S * zoom; y++) {
@@ -61,7 +61,7 @@ static inline void draw_caption(Picture* p, int top, int left, int width, const 
     }
 }
 
-// Row by row; to be freed
+// The sheet, row by row; to be freed
 static inline Picture contact_sheet_draw(const ContactSheet* s) {
     int n = sheet_images(s), columns = s->columns ? s->columns : (int)ceil(sqrt(n)), lines = 1;
     for (int i = 0; i < n; i++) {

@@ -1,6 +1,6 @@
 // Image data sets in memory and on disk: one format, NAME.train.kds and NAME.test.kds.
 //
-// Little-endian throughout. The memory layout is the file's, so that loading is one read and saving one write.
+// Little-endian throughout. The layout in memory is that of the file, so that loading is one read and saving one write.
 //
 //   offset  bytes  what
 //   0       8      magic "KATDATA\n"
@@ -18,8 +18,8 @@
 //   ...     2 n    uint16 labels, 0..K-1
 //   ...     n*channels*H*W   uint8 images, planar: (n, channels, H, W)
 //
-// Loading refuses, each with its own sentence, what is not such a file, is of another version, too short or too long,
-// damaged (checksum), or carries impossible values. The size is compared before anything is allocated.
+// Loading refuses, each with its own sentence, files of other kinds, of another version, too short or too long, damaged
+// (checksum), or with impossible values. The size is checked before anything is allocated.
 #pragma once
 #include "../runtime/files.h"
 #include "../runtime/memory.h"
@@ -47,17 +47,17 @@ typedef struct Shards Shards;
 
 typedef struct {
     int count, classes, channels;
-    int height, width;                      // of every image; 0: each has its own, and is read when it is wanted (shards.h)
+    int height, width;                      // of every image; 0: each has its own, and is read on demand (shards.h)
     float mean[3], std[3];                  // of the training split, pixels in 0..1
-    uint64_t checksum;                      // of the whole split, however many of its images are used
+    uint64_t checksum;                      // of the whole split, even if only some of its images are used
     char name[DATASET_NAME_BYTES];
     char (*class_names)[CLASS_NAME_BYTES];  // (classes)
     char (*class_ids)[CLASS_NAME_BYTES];    // (classes) WordNet ids or folders' names; NULL: there are none
     uint16_t* labels;                       // (count)
-    uint8_t* images;                        // (count, channels, height, width); NULL where each has its own size
-    Shards* shards;                         // where they are read from then, and what ends that
+    uint8_t* images;                        // (count, channels, height, width); NULL if each has its own size
+    Shards* shards;                         // where they are then read from, and what closes that
     void (*close_shards)(Shards*);
-    uint8_t* file;                          // the whole file; what is above points into it
+    uint8_t* file;                          // the whole file, which the pointers above point into
     size_t file_bytes;
 } Dataset;
 
@@ -69,8 +69,8 @@ static inline void dataset_free(Dataset* d) {
     *d = (Dataset){0};
 }
 
-// FNV-1a over 64-bit words, the last one filled up with zeros; the shift carries high bits down, which FNV's
-// multiplication alone never does. Every step is a bijection, so that one changed word always changes the result.
+// FNV-1a over 64-bit words, the last one padded with zeros. The shift carries high bits down, which FNV's
+// multiplication alone never does. Every step is a bijection, so that a single changed word always changes the result.
 static inline uint64_t dataset_checksum(const uint8_t* bytes, size_t count) {
     uint64_t hash = 0xCBF29CE484222325u;
     for (size_t i = 0; i < count; i += 8) {
@@ -95,7 +95,7 @@ static inline bool header_sane(const DatasetHeader* h) {
         && h->name[DATASET_NAME_BYTES - 1] == '\0';
 }
 
-// Fields and pointers of a data set whose d->file starts with a valid header.
+// Sets the fields and pointers of a data set whose d->file starts with a valid header.
 static inline void dataset_point(Dataset* d, const DatasetHeader* h) {
     d->count = (int)h->count; d->classes = (int)h->classes;
     d->channels = (int)h->channels; d->height = (int)h->height; d->width = (int)h->width;
@@ -109,7 +109,7 @@ static inline void dataset_point(Dataset* d, const DatasetHeader* h) {
     d->images = (uint8_t*)(d->labels + d->count);
 }
 
-// An empty data set to be filled in: class names, labels and images are zero, mean 0, standard deviation 1.
+// Makes an empty data set to be filled in: class names, labels and images are zero, mean 0, standard deviation 1.
 static inline bool dataset_create(Dataset* d, const char* name, int count, int classes, int channels, int height,
                                   int width, Error* err) {
     DatasetHeader h = {.version = DATASET_VERSION, .count = (uint32_t)count, .classes = (uint32_t)classes,
@@ -132,7 +132,7 @@ static inline bool dataset_create(Dataset* d, const char* name, int count, int c
     return true;
 }
 
-// Adds what n values are and what their squares are, exactly.
+// Adds n values to *sum and their squares to *squares, exactly.
 static inline void pixel_sums(const uint8_t* values, size_t n, uint64_t* sum, uint64_t* squares) {
     enum { BLOCK = 65536 }; // 255^2 BLOCK fits into 32 bits
     for (size_t first = 0; first < n; first += BLOCK) {
@@ -166,7 +166,7 @@ static inline void dataset_measure(Dataset* d) {
     }
 }
 
-// The header takes what the fields say, and the checksum of all.
+// Updates the header from the fields, and the checksum.
 static inline void dataset_seal(Dataset* d) {
     DatasetHeader* h = (DatasetHeader*)d->file;
     memcpy(h->mean, d->mean, sizeof h->mean);
@@ -185,7 +185,7 @@ static inline bool labels_valid(const Dataset* d, const char* path, Error* err) 
     return true;
 }
 
-// Whoever reads `path` sees the old file or the whole new one.
+// Readers of `path` see the old file or the complete new one.
 static inline bool dataset_save(Dataset* d, const char* path, Error* err) {
     WholeFile f;
     if (!labels_valid(d, path, err)) { return false; }
@@ -221,7 +221,7 @@ static inline bool header_valid(const DatasetHeader* h, size_t header_read, uint
     return true;
 }
 
-// What the checksum cannot know: that whoever wrote the file wrote sensible values.
+// What the checksum cannot tell: whether the writer wrote sensible values.
 static inline bool contents_valid(const Dataset* d, const char* path, Error* err) {
     for (int c = 0; c < 3; c++) {
         if (!(d->mean[c] >= 0 && d->mean[c] <= 1 && d->std[c] >= 1e-6f && d->std[c] <= 1)) { // or a NaN
@@ -261,7 +261,7 @@ RUNS_ONCE static inline bool dataset_read(Dataset* d, FILE* f, const char* path,
 
 static inline bool dataset_load(Dataset* d, const char* path, Error* err) {
     *d = (Dataset){0};
-    int descriptor = open(path, O_RDONLY | O_NONBLOCK); // a fifo is refused, not waited for
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK); // a fifo is refused instead of waited for
     FILE* f = descriptor < 0 ? NULL : fdopen(descriptor, "rb");
     if (!f) {
         return set_error(err, "cannot open %s: %s; ./convert_data makes data sets, and --data procedural needs no file",
@@ -283,7 +283,7 @@ static inline const char* dataset_fingerprint(const Dataset* d, char text[FINGER
     return text;
 }
 
-// The names or ids of the classes, a newline between them; the caller frees it.
+// The names or ids of the classes, separated by newlines; to be freed
 static inline char* dataset_class_text(const Dataset* d, char (*names)[CLASS_NAME_BYTES]) {
     char* text = alloc_array(char, (size_t)d->classes * CLASS_NAME_BYTES, "class names");
     for (int k = 0, at = 0; k < d->classes; k++) {
@@ -293,7 +293,7 @@ static inline char* dataset_class_text(const Dataset* d, char (*names)[CLASS_NAM
     return text;
 }
 
-// Whether what one split has learned can be tested on the other. The sizes of their images may differ.
+// Whether what was learned on one split can be tested on the other. The sizes of their images may differ.
 static inline bool splits_agree(const Dataset* train, const Dataset* test, const char* train_path,
                                 const char* test_path, Error* err) {
     if (train->classes != test->classes || train->channels != test->channels) {

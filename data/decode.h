@@ -1,18 +1,18 @@
-// Pixels of an image's file, JPEG or PNG, as Pillow's open(...).convert("RGB") has them: planar, of any box of it.
+// The pixels of any box of a JPEG or PNG file, planar, as Pillow's open(...).convert("RGB") gives them.
 //
 //   ImageInfo info;
 //   Decoder* decoder = decoder_create();            // one a thread
 //   if (!image_info(&info, bytes, count, &err)) { ... }
 //   if (!decode_box(decoder, bytes, count, whole_image(info), pixels, &err)) { ... }
 //
-// Errors go on behind the file's name: "is truncated".
-// A truncated file is refused where what is missing is wanted: a box above it is read. (Where a JPEG lacks no more than
-// its last two bytes, the last row is refused in most files.) Damage that the format does not show is not seen.
+// Errors continue a sentence that begins with the file's name: "is truncated". A truncated file is refused if what is
+// missing is wanted: a box above it can be read. (If a JPEG lacks just its last two bytes, in most files the last row
+// is refused.) Damage that the format does not reveal goes unnoticed.
 #pragma once
 #include "jpeg_file.h"
 #include "png_file.h"
 
-enum { KEPT_ROWS = 1 << 20 }; // bytes of rows, no more, are kept for the next file
+enum { KEPT_ROWS = 1 << 20 }; // at most so many bytes of rows are kept for the next file
 
 typedef struct {
     JpegReader jpeg;
@@ -45,6 +45,6 @@ static inline bool decode_box(Decoder* d, const uint8_t* bytes, size_t count, Cr
     if (!image_format(&format, bytes, count, err)) { return false; }
     if (format == IMAGE_JPEG) { return jpeg_file_read_box(&d->jpeg, bytes, count, box, out, err); }
     bool ok = png_file_read_box(&d->png, bytes, count, box, out, err);
-    if (d->png.rows.size > KEPT_ROWS) { room_free(&d->png.rows); } // of an interlaced image, all
+    if (d->png.rows.size > KEPT_ROWS) { room_free(&d->png.rows); } // all rows of an interlaced image
     return ok;
 }

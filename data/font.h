@@ -1,4 +1,4 @@
-// Letters for pictures: the printable characters of ASCII, 5 x 7 pixels each, and 2 rows for what hangs below the line.
+// Letters for pictures: the printable characters of ASCII, 5 x 7 pixels each, plus 2 rows for descenders.
 #pragma once
 #include "picture.h"
 
@@ -67,10 +67,10 @@ static const char* const font_bands[6][GLYPH_HEIGHT] = {
      "#         #                                            ###                                     "},
 };
 
-// Letters that fit into so many pixels: the last one needs no gap behind it.
+// The number of letters that fit into so many pixels; the last one needs no gap after it.
 static inline int letters_in(int width) { return (width + LETTER_WIDTH - GLYPH_WIDTH) / LETTER_WIDTH; }
 
-// Black; what is no printable ASCII is a question mark.
+// In black; what is not printable ASCII becomes a question mark.
 static inline void draw_letter(Picture* p, int top, int left, char letter) {
     int k = (letter < ' ' || letter > '~' ? '?' : letter) - ' ';
     for (int y = 0; y < GLYPH_HEIGHT; y++) {

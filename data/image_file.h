@@ -1,8 +1,8 @@
-// The file of one image: its bytes from disk, what it is by the first of them, whatever its name says, and what its
-// readers share (jpeg_file.h, png_file.h). Pixels come as Pillow's open(...).convert("RGB") has them, planar.
+// The file of one image: its bytes from disk, its format by the first of them, whatever its name says, and what its
+// readers share (jpeg_file.h, png_file.h). Pixels are planar, as Pillow's open(...).convert("RGB") gives them.
 //
 // libjpeg and libpng report an error by a call that must not return: it writes the sentence and jumps back to where the
-// reader began. Sentences go on behind the file's name, which the caller knows.
+// reader began. Sentences continue after the file's name, which the caller knows.
 #pragma once
 #include "../runtime/inlining.h"
 #include "dataset.h"
@@ -19,7 +19,7 @@ static inline bool has_extension(const char* name, const char* extension) {
     return length > end && strcasecmp(name + length - end, extension) == 0;
 }
 
-// Of what is looked for in folders
+// The extensions that are looked for in folders
 static inline bool is_image_name(const char* name) {
     return has_extension(name, ".jpg") || has_extension(name, ".jpeg") || has_extension(name, ".png");
 }
@@ -33,7 +33,7 @@ static inline bool read_descriptor(int descriptor, uint64_t offset, uint64_t cou
     return set_error(err, "cannot be read: %s", got < 0 ? strerror(errno) : "it became shorter meanwhile");
 }
 
-// To be freed also where err says why they are not all there. A fifo is not waited for.
+// To be freed, also if err says why they are incomplete. A fifo is not waited for.
 static inline bool read_image_file(const char* path, uint8_t** bytes, size_t* count, Error* err) {
     struct stat status;
     int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -102,7 +102,8 @@ static inline void planes_from_rgb(uint8_t* out, size_t plane, const uint8_t* __
     }
 }
 
-// in holds ink as JPEGs have it, 255 - ink: black k takes its part of what the others leave, rounded as Pillow rounds.
+// in holds ink as JPEGs store it, 255 - ink: black k takes its share of what the other inks leave, rounded as by
+// Pillow.
 static inline void planes_from_cmyk(uint8_t* out, size_t plane, const uint8_t* __restrict in, int width) {
     for (int c = 0; c < 3; c++) {
         uint8_t* __restrict to = out + c * plane;

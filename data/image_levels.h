@@ -1,4 +1,4 @@
-// Operations on the levels of an image, byte for byte as Pillow has them (ImageOps, ImageEnhance) and timm and
+// Operations on the levels of an image, byte for byte as Pillow implements them (ImageOps, ImageEnhance) and timm and
 // torchvision use them.
 //
 // Tables, one for each channel: out = T[in]
@@ -36,7 +36,7 @@ HOST_DEVICE ALWAYS_INLINE int blend_level(float degenerate, float x, float facto
 
 // ---- tables ----
 
-// What a table is made from, beside the operation
+// What a table is made from besides the operation
 typedef struct {
     int low, high;   // AutoContrast: least and greatest level of the channel
     uint32_t step;   // Equalize
@@ -66,7 +66,7 @@ HOST_DEVICE static inline int posterize_level(int level, int bits) {
     return bits <= 0 ? 0 : bits >= 8 ? level : level >> (8 - bits) << (8 - bits);
 }
 
-// T[level]; below: pixels of lower levels, where there is a histogram
+// T[level]; below: the number of pixels of lower levels, if there is a histogram
 HOST_DEVICE static inline int table_level(ImageOperation op, LevelStatistics s, int level, uint32_t below, double one) {
     int argument = (int)op.argument;
     switch (op.kind) {
@@ -84,7 +84,7 @@ HOST_DEVICE static inline int table_level(ImageOperation op, LevelStatistics s, 
     }
 }
 
-// Equal levels often follow each other: neighbours count in different rows, that they need not wait for each other.
+// Equal levels often follow each other: neighbours count in different rows, so that they need not wait for each other.
 static inline void count_levels(uint32_t total[LEVELS], const uint8_t* levels, size_t count) {
     enum { ROWS = 4 };
     uint32_t rows[ROWS][LEVELS] = {{0}};

@@ -1,5 +1,5 @@
-// One operation of those that timm's policies are made of, with all that was drawn for it: 16 bytes, to be part of an
-// image's draw. data/rand_augment.h and data/color_jitter.h draw them, data/apply_operation.h applies them.
+// One of the operations that timm's policies consist of, with all that was drawn for it: 16 bytes, part of an image's
+// draw. data/rand_augment.h and data/color_jitter.h draw them, data/apply_operation.h applies them.
 #pragma once
 #include "../runtime/choices.h"
 #include "../runtime/random.h"

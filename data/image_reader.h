@@ -1,5 +1,6 @@
-// The pixels of one image of a data set, or of a box of it: they lie in memory, or their file is read and decoded, no more
-// of it than the box needs. Decoded images can be kept, as they are first seen, while there is room (shards_keep).
+// The pixels of one image of a data set, or of a box of it: either they are in memory, or their file is read and
+// decoded, no more of it than the box needs. Decoded images can be kept as they are first seen, as long as there is
+// space (shards_keep).
 #pragma once
 #include "../runtime/memory.h"
 #include "augment.h"
@@ -13,7 +14,7 @@ static inline int image_width(const Dataset* d, int image) {
     return d->shards ? d->shards->records[image].width : d->width;
 }
 
-// It is wanted soon.
+// The image is going to be needed soon.
 static inline void image_hint(const Dataset* d, int image) {
     bool kept = d->shards && d->shards->kept && __atomic_load_n(&d->shards->kept[image], __ATOMIC_RELAXED);
     if (d->shards && !kept) { shard_record_hint(d, image); }
@@ -21,7 +22,7 @@ static inline void image_hint(const Dataset* d, int image) {
 
 // Memory of one thread
 typedef struct {
-    Decoder* decoder; // made when it is needed first
+    Decoder* decoder; // made when first needed
     Room file, pixels;
 } ImageReader;
 
@@ -41,14 +42,14 @@ static inline bool decode_record(ImageReader* r, const Dataset* d, int image, Cr
 
 // ---- kept images
 
-// From now on; room: bytes, which several data sets may share, and which must outlive them
+// Keeps decoded images from now on; room: bytes left, which several data sets may share, and which must outlive them.
 static inline bool shards_keep(Dataset* d, int64_t* room, Error* err) {
     d->shards->room_left = room;
     d->shards->kept = (uint8_t**)calloc((size_t)d->shards->header->count, sizeof(uint8_t*));
     return d->shards->kept != NULL || set_error(err, "no memory to keep images in: leave --cache-gb out");
 }
 
-// Image i, decoded, if it is kept, or can be from now on; NULL: it is not, or cannot be read
+// Image i, decoded, if it is kept or can be kept from now on; NULL: neither, or it cannot be read
 static inline const uint8_t* kept_image(ImageReader* r, const Dataset* d, int image, Error* err) {
     Shards* s = d->shards;
     uint8_t *kept = __atomic_load_n(&s->kept[image], __ATOMIC_ACQUIRE), *before = NULL;
@@ -61,7 +62,7 @@ static inline const uint8_t* kept_image(ImageReader* r, const Dataset* d, int im
     if (ok && __atomic_compare_exchange_n(&s->kept[image], &before, kept, false, __ATOMIC_RELEASE, __ATOMIC_ACQUIRE)) {
         return kept;
     }
-    free(kept); // no room, not to be read, or another thread was first
+    free(kept); // no space, unreadable, or another thread was first
     __atomic_add_fetch(s->room_left, bytes, __ATOMIC_RELAXED);
     return before;
 }
@@ -80,8 +81,8 @@ static inline bool read_encoded(ImageReader* r, const Dataset* d, int image, Cro
     return decode_record(r, d, image, box, pixels, err);
 }
 
-// `part` of a box of an image, black where a box leaves an image in memory. What is seen lies in the data set or in the
-// reader, until that reads again. err: the reason alone; an image in memory can always be read.
+// `part` of a box of an image, black where a box extends beyond an image in memory. The view points into the data set,
+// or into the reader until it reads again. err: the reason alone; an image in memory can always be read.
 static inline bool read_box(ImageReader* r, const Dataset* d, int image, Crop box, Crop part, ImageView* view,
                             Error* err) {
     if (d->shards) {

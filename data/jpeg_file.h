@@ -1,18 +1,18 @@
 // JPEG files read and written through libjpeg-turbo.
 //
 // Reading: accurate integer IDCT, fancy upsampling, the default colour space; grey three times; CMYK and YCCK always
-// inverted. EXIF, its orientation and ICC profiles are ignored. Of libjpeg's warnings one counts: that the file ends
-// where pixels are still wanted.
+// inverted. EXIF, its orientation and ICC profiles are ignored. Only one of libjpeg's warnings counts: that the file
+// ends while pixels are still wanted.
 //
-// Of what lies above a box and beside it the entropy code is decoded and no more; what lies below is not touched. Fancy
-// upsampling takes the first and last column that are decoded for the image's edges: there is one more on either side.
-// Rows need none: libjpeg decodes the chroma above and below that it upsamples from.
+// Above a box and beside it, only the entropy code is decoded; what lies below is not touched. Fancy upsampling treats
+// the first and last decoded column as the image's edges, so one more is decoded on either side. Rows need none:
+// libjpeg decodes the chroma above and below that it upsamples from.
 #pragma once
 #include "image_file.h"
 
 typedef struct {
     int quality;     // 1..100
-    bool subsampled; // colours at half the resolution either way (4:2:0), else 4:4:4
+    bool subsampled; // colours at half the resolution in both directions (4:2:0), else 4:4:4
     bool optimized;  // Huffman tables of its own: about 3 % smaller, and slower to write
 } JpegOptions;
 
@@ -24,7 +24,7 @@ typedef struct { uint8_t* bytes; size_t count, room; } JpegBuffer; // zeros at f
 
 enum {
     JPEG_ROWS = 8,          // a call
-    JPEG_COLUMNS = 8,       // or more; of less than three samples of chroma the upsampling is a plainer one
+    JPEG_COLUMNS = 8,       // or more; with fewer than three samples of chroma, upsampling is a plainer one
     JPEG_MEGABYTES = 512,   // of libjpeg's own: all coefficients of a progressive file are kept
     JPEG_MAX_SCANS = 100,   // encoders make about ten; each goes through the whole image, however few its bytes are
 };
@@ -72,8 +72,8 @@ static inline void jpeg_file_count_scans(j_common_ptr j) {
 
 // ---- reading
 
-// Up to the first scan. The object is a new one for every file: the tables of the last would stand in for those that a
-// damaged file lacks.
+// Reads up to the first scan. Every file gets a new object: otherwise the tables of the last file would replace those
+// that a damaged one lacks.
 static inline ImageInfo jpeg_file_begin(JpegReader* r, const uint8_t* bytes, size_t count) {
     j_decompress_ptr j = &r->j;
     j->client_data = &r->failure;
@@ -91,7 +91,7 @@ static inline ImageInfo jpeg_file_begin(JpegReader* r, const uint8_t* bytes, siz
     return (ImageInfo){IMAGE_JPEG, (int)j->image_height, (int)j->image_width, j->num_components};
 }
 
-// Whether a progressive file lacks scans, so that libjpeg estimates what they would say from the blocks around
+// Whether a progressive file lacks scans, so that libjpeg estimates their contents from neighbouring blocks
 static inline bool jpeg_file_estimates(j_decompress_ptr j) {
     bool complete = true;
     for (int c = 0; c < j->num_components && j->progressive_mode && j->coef_bits; c++) {
@@ -100,7 +100,7 @@ static inline bool jpeg_file_estimates(j_decompress_ptr j) {
     return !complete;
 }
 
-// Room for JPEG_ROWS rows of what is decoded
+// Makes space for JPEG_ROWS decoded rows.
 static inline void jpeg_file_row_places(JpegReader* r) {
     size_t row_bytes = (size_t)r->j.output_width * r->j.output_components;
     uint8_t* bytes = room_for(&r->rows, JPEG_ROWS * row_bytes, "rows of an image");
@@ -111,7 +111,7 @@ static inline int jpeg_file_next_rows(JpegReader* r, int most) {
     return (int)jpeg_read_scanlines(&r->j, r->row, (JDIMENSION)(most < JPEG_ROWS ? most : JPEG_ROWS));
 }
 
-// The columns to be decoded for the box; libjpeg moves their left end to where a block begins. Returns that.
+// Sets the columns to decode for the box; libjpeg moves their left end to the start of a block, which is returned.
 static inline int jpeg_file_crop(j_decompress_ptr j, Crop box) {
     int width = (int)j->output_width, left = box.left - 1, right = box.left + box.width + 1;
     if (left > width - JPEG_COLUMNS) { left = width - JPEG_COLUMNS; }
@@ -123,14 +123,14 @@ static inline int jpeg_file_crop(j_decompress_ptr j, Crop box) {
     return (int)first;
 }
 
-// Ready to read the box's first row; returns the column of such rows at which the box begins.
+// Gets ready to read the box's first row; returns the column of such rows at which the box begins.
 static inline int jpeg_file_begin_box(JpegReader* r, Crop box) {
     j_decompress_ptr j = &r->j;
     j->out_color_space = j->num_components == 1 ? JCS_GRAYSCALE : j->num_components == 3 ? JCS_RGB : JCS_CMYK;
     j->dct_method = JDCT_ISLOW;
     j->do_fancy_upsampling = TRUE;
     jpeg_start_decompress(j);
-    if (jpeg_file_estimates(j)) { // it would take the box's edges for the image's: all is decoded
+    if (jpeg_file_estimates(j)) { // it would treat the box's edges as the image's, so all is decoded
         jpeg_file_row_places(r);
         for (int y = 0; y < box.top;) { y += jpeg_file_next_rows(r, box.top - y); }
         return box.left;
@@ -265,7 +265,7 @@ static inline bool jpeg_file_write(JpegWriter* w, ImageView in, JpegOptions opti
     return true;
 }
 
-// in: 1 channel, a grey file, or 3. The same bytes wherever the same libjpeg-turbo is.
+// in: 1 channel (a grey file) or 3. The same libjpeg-turbo writes the same bytes everywhere.
 static inline bool encode_jpeg(JpegBuffer* out, ImageView in, JpegOptions options, Error* err) {
     JpegWriter w = {.out = out};
     bool ok = jpeg_file_write(&w, in, options, err);

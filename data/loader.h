@@ -1,4 +1,4 @@
-// Batches one after the other, prepared ahead by threads of its own.
+// Provides one batch after the other, prepared ahead by threads of its own.
 //
 //   Loader loader;
 //   if (!loader_open(&loader, &dataset, &config, &error)) { ... }
@@ -6,15 +6,15 @@
 //   const Batch* batch = loader_next(&loader);          // valid until the next loader_next
 //   loader_close(&loader);
 //
-// Where several processes share the batches each has a loader for its own, which counts them from 0 (first, run, stride of
-// LoaderConfig): a step here is a batch of this loader, whose number among all is batch->step.
+// If several processes share the batches, each has a loader for its own ones, counted from 0 (first, run, stride of
+// LoaderConfig): a step here is a batch of this loader, whose number among all batches is batch->step.
 //
-// The batches stand in a ring: one is the caller's, the others are those that it gets next. A worker takes some images of
-// the first of these that has any left to be made; so a batch is done as soon as can be, and the next one is begun while
-// its last images are being made. Everything about a batch is in data/batch.h, and depends on no thread.
+// The batches form a ring: one is the caller's, the others are those that it gets next. A worker takes some images of
+// the first of these that has any left to make, so that a batch is done as soon as possible, and the next one begins
+// while its last images are being made. Everything about a batch is in data/batch.h, and does not depend on threads.
 //
-// An image that cannot be read is named, by loader_next, and the next one takes its place, as timm has it. Several in a row
-// end the program; so does the first, if it is strict.
+// An image that cannot be read is named by loader_next, and the next one takes its place, as in timm. Several in a row
+// end the program; with `strict`, the first does.
 #pragma once
 #include "../runtime/clock.h"
 #include "../runtime/output.h"
@@ -26,19 +26,19 @@
 enum { LOADER_BATCHES = 3, LOADER_WORKERS = 256, LOADER_NOTES = 4, REPLACEMENTS = 10 };
 
 typedef enum {
-    PLACE_EMPTY,    // nobody has begun
+    PLACE_EMPTY,    // not begun
     PLACE_DRAWN,    // its images are to be made, those from `taken` on
     PLACE_MIXED,    // its pairs are to be mixed, those from `taken` on
-    PLACE_MADE,     // whole
+    PLACE_MADE,     // complete
 } PlaceState;
 
 // A place in the ring
 typedef struct {
     Batch batch;
     PlaceState state;
-    bool busy;        // a worker has it to itself
+    bool busy;        // a worker has it for itself
     int taken, made;  // images or pairs
-    bool* failed;     // (B) that cannot be read
+    bool* failed;     // (B) images that cannot be read
 } Place;
 
 typedef struct Loader Loader;
@@ -57,10 +57,10 @@ struct Loader {
     Place place[LOADER_BATCHES];
     int next;                   // the place of the batch that loader_next returns next,
     int64_t wanted;             // and its step
-    int at_work;                // workers that are at an image, or draw or finish a batch
+    int at_work;                // workers that are making an image, or drawing or finishing a batch
     bool stop, seeking;
     int bad;                    // images that cannot be read,
-    int unsaid;                 // and those of them that loader_next has not named yet: the first of them
+    int unsaid;                 // and how many of them loader_next has not named yet: the first of them
     char note[LOADER_NOTES][320];
     char fatal[320];            // why it cannot go on
     pthread_mutex_t lock;
@@ -68,19 +68,19 @@ struct Loader {
     double wait_seconds;
 };
 
-// Batches of an evaluation that are this loader's
+// This loader's batches of an evaluation
 static inline int64_t loader_batches(const Loader* l) {
     return batches_among(&l->plan.config, l->plan.steps_per_epoch);
 }
 
 // Evaluation starts again after its last batch, so that the batches prepared ahead are the next evaluation's first. A
-// loader that has none prepares one all the same, which nobody asks for.
+// loader that has none still prepares one, which is never asked for.
 static inline int64_t loader_wrap(const Loader* l, int64_t step) {
     int64_t own = loader_batches(l);
     return l->plan.config.train ? step : step % (own > 0 ? own : 1);
 }
 
-// The number among all of the loader's batch `step`
+// The number among all batches of the loader's batch `step`
 static inline int64_t loader_number(const Loader* l, int64_t step) {
     int64_t number = batch_number(&l->plan.config, loader_wrap(l, step));
     return l->plan.config.train ? number : number % l->plan.steps_per_epoch;
@@ -88,12 +88,12 @@ static inline int64_t loader_number(const Loader* l, int64_t step) {
 
 // ---- the workers
 
-// A worker takes so many images at a time.
+// How many images a worker takes at a time
 static inline int loader_share(const Loader* l) {
     return clamp_int(l->plan.config.batch_size / (4 * (l->workers + 1)), 1, 16);
 }
 
-// In the state that a place has, with the lock held: what one worker does next for it; false: there is nothing
+// With the lock held: does what is next for a place in its state; false: there is nothing to do
 static inline bool loader_draw(Loader* l, Place* p, int64_t step) {
     if (p->state != PLACE_EMPTY || p->busy) { return false; }
     p->busy = true;
@@ -106,7 +106,7 @@ static inline bool loader_draw(Loader* l, Place* p, int64_t step) {
     return true;
 }
 
-// To be named, once
+// Remembers an image to be named once.
 static inline void loader_note(Loader* l, int image, const Error* reason) {
     const Dataset* d = l->plan.dataset;
     char name[192];
@@ -143,7 +143,7 @@ static inline bool loader_make(Loader* l, Place* p, ImageMaker* maker) {
     return true;
 }
 
-// Others in the place of an image that cannot be read, until one can; false: too many cannot
+// Puts others in the place of an image that cannot be read, until one can; false: too many cannot
 static inline bool loader_replace(Loader* l, Batch* b, int i, ImageMaker* maker) {
     for (int tries = 0; tries < REPLACEMENTS; tries++) {
         batch_replace(&l->plan, b, i);
@@ -193,7 +193,7 @@ static inline bool loader_finish(Loader* l, Place* p) {
     return true;
 }
 
-// The first thing that is to be done for the batches that are wanted next, in their order, with the lock held
+// With the lock held: does the first thing that has to be done for the batches that are wanted next, in their order.
 static inline bool loader_work(Loader* l, ImageMaker* maker) {
     bool done = false;
     l->at_work++;
@@ -220,14 +220,14 @@ static inline void* loader_run(void* argument) {
     return NULL;
 }
 
-// Signals stay with the caller's threads. Where fewer threads are to be had, or none, it goes on with these.
+// Signals stay with the caller's threads. If fewer threads are available, or none, it makes do with those.
 static inline void loader_start_workers(Loader* l) {
     int wish = l->plan.config.workers > LOADER_WORKERS ? LOADER_WORKERS : l->plan.config.workers;
     l->worker = alloc_array(LoaderWorker, wish > 1 ? wish : 1, "the loader's threads");
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_mutex_lock(&l->lock); // they begin when it is known how many they are
+    pthread_mutex_lock(&l->lock); // they begin once their number is known
     for (int i = 0; i < wish; i++) {
         l->worker[i].loader = l;
         if (pthread_create(&l->worker[i].thread, NULL, loader_run, &l->worker[i]) != 0) { break; }
@@ -239,7 +239,7 @@ static inline void loader_start_workers(Loader* l) {
 
 // ---- what the caller does
 
-// What could not be read since it was said last
+// Names what could not be read since the last time.
 static inline void loader_say(Loader* l) {
     if (l->unsaid == 0 && !*l->fatal) { return; }
     output_take_back();
@@ -260,7 +260,7 @@ static inline const Batch* loader_next(Loader* l) {
         if (l->workers) { pthread_cond_wait(&l->changed, &l->lock); } else { loader_work(l, &l->worker[0].maker); }
     }
     loader_say(l);
-    l->place[(l->next + l->places - 1) % l->places].state = PLACE_EMPTY; // what the caller had until now
+    l->place[(l->next + l->places - 1) % l->places].state = PLACE_EMPTY; // the one that the caller had until now
     l->next = (l->next + 1) % l->places;
     l->wanted = loader_wrap(l, l->wanted + 1);
     pthread_cond_broadcast(&l->changed);
@@ -283,7 +283,7 @@ static inline void loader_seek(Loader* l, int64_t step) {
     pthread_mutex_unlock(&l->lock);
 }
 
-// Seconds that loader_next has taken since loader_open: what loading costs the training.
+// Seconds spent in loader_next since loader_open: the cost of loading for the training.
 static inline double loader_wait_seconds(const Loader* l) { return l->wait_seconds; }
 
 // The loader must not move afterwards (its threads point to it), and the data set must outlive it.

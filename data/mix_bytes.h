@@ -21,12 +21,12 @@ HOST_DEVICE ALWAYS_INLINE float mixed_value(float a, float b, MixShares s, float
     return s.own * a * one + s.other * b * one;
 }
 
-// Between 2²³ and 2²⁴ floats are whole numbers: adding 2²³ rounds.
+// Between 2²³ and 2²⁴ floats are whole numbers, so that adding 2²³ rounds.
 HOST_DEVICE ALWAYS_INLINE uint8_t mixed_byte(uint8_t a, uint8_t b, MixShares s, float one) {
     return (uint8_t)(int)(mixed_value(a, b, s, one) + 0x1p23f - 0x1p23f);
 }
 
-// x and y become what each is with the other as its partner.
+// Mixes x and y, each with the other as its partner.
 static inline void mix_bytes(uint8_t* __restrict x, uint8_t* __restrict y, size_t count, MixShares s) {
     const float one = (float)unknown_one();
     for (size_t i = 0; i < count; i++) {
@@ -48,8 +48,8 @@ static inline void exchange_box(uint8_t* __restrict x, uint8_t* __restrict y, in
     }
 }
 
-// First row (column) and number of them, of a side `length` around `centre`. whole: timm from 1.0.29 on; before, an odd
-// side lost a pixel
+// The first row (column), and their number, of a side `length` around `centre`. whole: as in timm from 1.0.29 on;
+// before that, an odd side lost a pixel
 static inline void cutmix_side(int* first, int* count, int side, int length, int centre, bool whole) {
     int from = centre - length / 2, to = centre + (length + whole) / 2;
     *first = from < 0 ? 0 : from;
@@ -76,7 +76,7 @@ static inline void mix_target(float* target, int K, int label, int partner, MixS
     for (int k = 0; k < K; k++) { target[k] = mixed_value(k == label ? on : off, k == partner ? on : off, s, one); }
 }
 
-// As torch has it after the loader; mean and std in 0..1
+// As torch does it after the loader; mean and std in 0..1
 HOST_DEVICE ALWAYS_INLINE float of_levels(double x) { return (float)(x * 255); }
 HOST_DEVICE ALWAYS_INLINE float normalised_level(uint8_t level, double mean, double std) {
     return ((float)level - of_levels(mean)) / of_levels(std);

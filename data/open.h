@@ -3,7 +3,7 @@
 #include "procedural.h"
 #include "shards.h"
 
-// What --data should be, where it is the path of a file, or of a folder with data sets; false: it is neither
+// Says what --data should be if it is the path of a file, or of a folder with data sets; false: it is neither
 static inline bool explain_data_path(const char* where, Error* err) {
     static const char* const endings[] = {".train.kds", ".test.kds", "/train.index", "/val.index"};
     size_t length = strlen(where);
@@ -26,7 +26,7 @@ static inline bool explain_data_path(const char* where, Error* err) {
     return true;
 }
 
-// Only n of the images: the first, or of an encoded set, whose classes stand one behind the other, every so many
+// Takes only n of the images: the first ones, or from an encoded set, which is sorted by class, evenly spaced ones.
 static inline void dataset_take(Dataset* d, int n) {
     ShardRecord* records = d->shards ? shard_index_records(d->file) : NULL;
     for (int i = 0; i < n && records; i++) {
@@ -72,8 +72,8 @@ static inline bool find_split_files(SplitPaths* p, const DatasetForm** form, con
 }
 
 // `where` is "procedural", or the path of a data set without its ending: DIR/NAME for DIR/NAME.train.kds and
-// DIR/NAME.test.kds, DIR for the shards of DIR/train.index and DIR/val.index. test_suffices: where the test split is alone,
-// both are that. What can be read at once is: later changes of the working directory do not matter.
+// DIR/NAME.test.kds, DIR for the shards of DIR/train.index and DIR/val.index. test_suffices: if only the test split
+// exists, it stands for both. Files are opened here, so that later changes of the working directory do not matter.
 static inline bool dataset_open(Dataset* train, Dataset* test, const char* where, bool test_suffices, Error* err) {
     SplitPaths p;
     const DatasetForm* form;

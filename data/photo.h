@@ -1,21 +1,21 @@
-// An image file of its own: a data set that has this one image in memory, of which a loader makes batches.
+// A single image file, as a data set that has this one image in memory, from which a loader makes batches.
 //
 //   PhotoReader reader;
 //   if (!photo_reader_open(&reader, &config, &err)) { ... }
-//   const Batch* batch = photo_read(&reader, path, &err);  // NULL: err goes on behind the file's name
+//   const Batch* batch = photo_read(&reader, path, &err);  // NULL: err continues after the file's name
 //   photo_reader_close(&reader);
 #pragma once
 #include "loader.h"
 
 typedef struct {
     Dataset set;     // its image lies in `pixels`
-    Loader loader;   // without threads: it makes a batch when it is asked for one
+    Loader loader;   // without threads: it makes a batch when asked for one
     Decoder* decoder;
     Room pixels;
-    uint16_t label;  // 0: nobody knows
+    uint16_t label;  // 0, since it is not known
 } PhotoReader;
 
-// For what an evaluation with this configuration makes of images, one at a time. The reader must not move afterwards.
+// Prepares images one at a time, as an evaluation with this configuration does. The reader must not move afterwards.
 static inline bool photo_reader_open(PhotoReader* r, const LoaderConfig* config, Error* err) {
     LoaderConfig c = *config;
     c.workers = 0;

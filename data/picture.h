@@ -1,4 +1,4 @@
-// A picture that is made here, and written as PNG: 8 bits, red, green and blue side by side.
+// A picture that is drawn here and written as PNG: 8 bits, red, green and blue interleaved.
 #pragma once
 #include "../runtime/files.h"
 #include "../runtime/memory.h"
@@ -35,7 +35,7 @@ static inline void picture_fail(png_structp png, png_const_charp message) {
     failure_jump((Failure*)png_get_error_ptr(png), "libpng does not write the picture: %s", message);
 }
 
-// An error stays in the stream, where whole_file_end finds it.
+// An error stays set in the stream, where whole_file_end finds it.
 static inline void picture_put_bytes(png_structp png, png_bytep bytes, size_t count) {
     fwrite(bytes, 1, count, ((PngWriter*)png_get_io_ptr(png))->file);
 }
@@ -61,7 +61,7 @@ static inline bool picture_encode(PngWriter* w, const Picture* p, Error* err) {
     return true;
 }
 
-// Its file in memory, to be freed
+// The PNG file in memory, to be freed
 static inline bool picture_png(const Picture* p, uint8_t** bytes, size_t* count, Error* err) {
     char* text = NULL;
     PngWriter w = {.file = open_memstream(&text, count)};

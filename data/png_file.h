@@ -1,8 +1,8 @@
-// PNG files read through libpng: palettes expanded, transparency dropped and the colours behind it as they are stored,
-// grey three times, colours of 16 bits cut to their upper 8, gamma and profiles ignored.
+// PNG files read through libpng: palettes are expanded, transparency is dropped and the colours under it are taken as
+// stored, grey is tripled, 16-bit colours are cut to their upper 8 bits, gamma and profiles are ignored.
 //
 // Rows come one after the other, so that those above a box are decoded too; those below it are not touched.
-// Grey of 16 bits is refused: Pillow has everything above 255 as white.
+// 16-bit grey is refused: Pillow turns everything above 255 into white.
 #pragma once
 #include "image_file.h"
 
@@ -32,7 +32,7 @@ static inline void png_file_give_bytes(png_structp png, png_bytep to, size_t cou
     r->left -= count;
 }
 
-// Up to the first bytes of the image. Chunks that say nothing of stored colours are passed over, whatever they hold.
+// Reads up to the first bytes of the image. Chunks that do not concern stored colours are skipped, whatever they hold.
 static inline ImageInfo png_file_begin(PngReader* r, const uint8_t* bytes, size_t count) {
     r->next = bytes;
     r->left = count;
@@ -52,7 +52,7 @@ static inline ImageInfo png_file_begin(PngReader* r, const uint8_t* bytes, size_
     return info;
 }
 
-// Rows become 3 bytes a pixel; returns whether the image comes in several passes.
+// Makes rows 3 bytes per pixel; returns whether the image comes in several passes.
 static inline bool png_file_begin_rows(PngReader* r) {
     png_set_expand(r->png);
     png_set_strip_16(r->png);

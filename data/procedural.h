@@ -4,7 +4,7 @@
 // Class k is one of: disc, ring, square, frame, triangle, cross, and a window filled with horizontal, vertical or
 // diagonal stripes or with checkers. Each image draws its own position, size, tilt, two colours (the figure's the
 // lighter: where either may be, a small transformer learns nothing for hundreds of steps), shading of the ground, a
-// small disc that means nothing, and noise: no colour and no single pixel gives the class away. Test accuracy from raw
+// small disc that has no meaning, and noise: no colour and no single pixel gives the class away. Test accuracy from raw
 // pixels: softmax regression 37 %, nearest neighbour 41 %, a perceptron with 256 hidden units 81 %.
 //
 // Image i of a split is a pure function of (split, i), computed in integers, so that every compiler and any number of
@@ -14,13 +14,13 @@
 #include "dataset.h"
 
 enum {
-#ifdef REDUCED // programs for tests under sanitizers, which train on fewer: making them is most of what they do
+#ifdef REDUCED // for programs under sanitizers, which train on fewer: making images is most of their work
     PROCEDURAL_TRAIN = 800, PROCEDURAL_TEST = 200,
 #else
     PROCEDURAL_TRAIN = 8000, PROCEDURAL_TEST = 2000,
 #endif
     PROCEDURAL_SIDE = 32, PROCEDURAL_CLASSES = 10,
-    PROCEDURAL_DRAWS = 256,   // random indices an image: 4 for the scene, the rest for noise
+    PROCEDURAL_DRAWS = 256,   // random indices per image: 4 for the scene, the rest for noise
     SHAPE_UNIT = 1024,
 };
 
@@ -47,8 +47,8 @@ static inline int from_middle(int u, int v) { return u * u + v * v; } // squared
 static inline int farther(int u, int v) { return abs(u) > abs(v) ? abs(u) : abs(v); }
 static inline int nearer(int u, int v) { return abs(u) < abs(v) ? abs(u) : abs(v); }
 
-// Adds 1 to covered[x] where (us[x], vs[x]) is inside the shape, for a row of pixels. A loop for each shape: without a
-// switch in it, the compiler calculates many pixels at once.
+// Adds 1 to covered[x] where (us[x], vs[x]) is inside the shape, for a row of pixels. Each shape has a loop of its own:
+// without a switch in it, the compiler computes many pixels at once.
 static inline void cover_points(int* covered, const int* us, const int* vs, int shape, int bands) {
 #define BOTH(one, other) ((int)(one) & (int)(other)) // without a branch
 #define WHERE(inside) \
@@ -88,7 +88,7 @@ static inline Scene scene_draw(int shape, uint32_t split, uint64_t first) {
     Random4 colour = random_bits(0, STREAM_PROCEDURAL, split, first + 1);
     Random4 place = random_bits(0, STREAM_PROCEDURAL, split, first + 2);
     for (int c = 0; c < 3; c++) {
-        uint32_t word = colour.word[c]; // a byte of it for each draw
+        uint32_t word = colour.word[c]; // one byte of it for each draw
         s.ground[c] = random_between(0, 127, word << 24);
         s.figure[c] = s.ground[c] + random_between(40, 128, word << 16);
         s.slope[c] = random_between(-60, 60, word << 8);
@@ -102,7 +102,7 @@ static inline Scene scene_draw(int shape, uint32_t split, uint64_t first) {
     return s;
 }
 
-// How much of each pixel of row y the shape covers, 0..4: four samples, a quarter pixel off the middle.
+// How much of each pixel of row y the shape covers, 0..4, by four samples, a quarter pixel from the middle
 static inline void cover_row(int* covered, const Scene* s, int y) {
     int us[PROCEDURAL_SIDE], vs[PROCEDURAL_SIDE];
     memset(covered, 0, sizeof us);
@@ -134,7 +134,7 @@ static inline void scene_paint(uint8_t* out, const Scene* s) { // out (3, 32, 32
     }
 }
 
-// One random byte a value, sixteen values a draw.
+// One random byte per value, sixteen values per draw.
 static inline void add_noise(uint8_t* values, int count, int noise, uint32_t split, uint64_t first) {
     for (int i = 0; i < count; i += 16) {
         Random4 r = random_bits(0, STREAM_PROCEDURAL, split, first + i / 16);
@@ -167,7 +167,7 @@ static inline bool procedural_split(Dataset* d, bool train, Error* err) {
     return true;
 }
 
-// Both splits, normalised by the training split as every data set is.
+// Both splits, normalised by the training split like every data set
 static inline bool dataset_procedural(Dataset* train, Dataset* test, Error* err) {
     *train = *test = (Dataset){0};
     if (!procedural_split(train, true, err) || !procedural_split(test, false, err)) {

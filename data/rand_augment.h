@@ -1,6 +1,6 @@
-// RandAugment (Cubuk et al., arXiv 1909.13719) as timm has it, and its strings: `rand`, then parts in any order, each
-// behind a dash, letters and a number:
-//     m9       magnitude, an integer (10)       n2     operations an image (2)       p0.5   probability of each (0.5)
+// RandAugment (Cubuk et al., arXiv 1909.13719) as in timm, and its strings: `rand`, then parts in any order, each a
+// dash, letters and a number:
+//     m9       magnitude, an integer (10)       n2     operations per image (2)       p0.5   probability of each (0.5)
 //     mstd0.5  standard deviation of the magnitude (0); above 100: uniform in 0..m instead
 //     mmax10   what the magnitude is clipped to (10)
 //     inc1     the increasing set: the greater the magnitude, the stronger every operation (0)
@@ -41,7 +41,7 @@ static inline bool policy_error(const char* policy, const char* part, const char
     return set_error(err, "the augmentation policy \"%.100s\" has the part \"%.40s\": %s", policy, part, what);
 }
 
-// A number of digits and at most one dot, up to `highest`, whole where it must be
+// Reads a number of digits and at most one dot, up to `highest`, and whole if it must be.
 static inline bool part_number(double* value, const char* digits, double highest, bool whole) {
     char* end;
     if (!isdigit((unsigned char)*digits) || digits[strspn(digits, whole ? "0123456789" : "0123456789.")]) {
@@ -127,7 +127,7 @@ static inline double operation_argument(ImageOperationKind kind, bool increasing
 
 // ---- draws ----
 
-// Of an image; those of RandAugment, two an operation, come first
+// The draws of an image; those of RandAugment, two per operation, come first
 enum { OPERATION_DRAWS = 32, DRAW_JITTER = 2 * MAX_RAND_OPERATIONS, DRAW_JITTER_FACTORS, DRAW_ERASURES };
 
 // One image of one epoch
@@ -179,7 +179,7 @@ static inline void draw_rand_augment(OperationList* list, const RandAugment* r, 
     }
 }
 
-// What geometric operations leave open: the mean that pixels are normalised with
+// The colour of what geometric operations leave open: the mean that pixels are normalised by
 static inline void fill_colour(uint8_t fill[3], const double mean[3]) {
     for (int c = 0; c < 3; c++) {
         double level = nearbyint(255.0 * mean[c]);

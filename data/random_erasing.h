@@ -1,7 +1,7 @@
-// Random erasing (Zhong et al., arXiv 1708.04896) as timm has it. With probability p an image loses `count` boxes, or
+// Random erasing (Zhong et al., arXiv 1708.04896) as in timm. With probability p an image loses `count` boxes, or
 // between 1 and `most`. Each has up to ten tries: area A = U(0.02, 1/3) H W / count, height / width ρ log-uniform in
 // 0.3..1/0.3, sides √(A ρ) and √(A / ρ) rounded to even, and has to be smaller than the image on either side. Boxes may
-// overlap. What stands there, of the normalised image: zeros, one N(0,1) a channel, or one a value.
+// overlap. They are filled, in the normalised image, with zeros, one N(0,1) per channel, or one per value.
 #pragma once
 #include "../runtime/choices.h"
 #include "rand_augment.h"

@@ -1,6 +1,6 @@
 // Repeated augmentation (Hoffer et al., arXiv 1901.09335; as DeiT samples): every image of an epoch's permutation
-// stands `repeats` times in a row, and replica k of R takes positions k, k + R, k + 2R... An epoch keeps its length, so
-// about N / repeats images are seen, each `repeats` times.
+// appears `repeats` times in a row, and replica k of R takes positions k, k + R, k + 2R... An epoch keeps its length,
+// so about N / repeats images are seen, each `repeats` times.
 #pragma once
 #include <stdint.h>
 
@@ -10,8 +10,8 @@ static inline int64_t repeated_count(int64_t N, int replicas, int round) {
     return round > 0 ? N / round * round / replicas : (N + replicas - 1) / replicas;
 }
 
-// Place in the permutation of what replica `rank` visits as its i-th. What the replicas cannot share evenly is filled
-// up from the beginning.
+// Place in the permutation of what replica `rank` visits as its i-th. If the replicas cannot share evenly, the rest is
+// filled up from the beginning.
 static inline int64_t repeated_place(int64_t i, int64_t N, double repeats, int replicas, int rank) {
     int64_t position = rank + i * replicas, positions = (int64_t)(N * repeats);
     positions += positions < N * repeats;

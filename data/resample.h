@@ -13,7 +13,7 @@
 //   resample(out, in, box, out_height, out_width, filter, scratch);            // scratch: resample_scratch(...) bytes
 //   resample_part(out, in, box, out_height, out_width, part, filter, scratch); // only that part of the result
 //
-// Where the image is still to be decoded, the plan says which of its pixels the part needs, and those suffice:
+// If the image is yet to be decoded, the plan says which of its pixels the part needs, and those suffice:
 //
 //   ResamplePlan plan = resample_plan(height, width, box, out_height, out_width, part, filter, scratch);
 //   ...                                              // pixels (channels, plan.source.height, plan.source.width)
@@ -91,8 +91,8 @@ static inline size_t axis_part_ints(int in, int out, int count) { return (size_t
 
 static inline size_t axis_ints(int in, int out) { return axis_part_ints(in, out, out); }
 
-// Outputs from .. from + count - 1 of `out`, numbered from 0 in what is returned. start and end are floats, and so is
-// their difference, because Pillow's are.
+// Outputs from .. from + count - 1 of `out`, numbered from 0 in the result. start and end are floats, and so is their
+// difference, because they are in Pillow.
 static inline AxisWeights axis_part(int* memory, int in, float start, float end, int out, int from, int count,
                                     ResampleFilter filter) {
     AxisWeights a = {axis_stride(in, out), memory, memory + count, memory + 2 * (size_t)count};
@@ -135,7 +135,7 @@ enum { SPAN = 64 };
 
 static inline size_t span_up(int n) { return (size_t)(n + SPAN - 1) / SPAN * SPAN; }
 
-// Bytes of scratch for a part, of any box of an image of height x width
+// Bytes of scratch for a part of any box of an image of height x width
 static inline size_t resample_part_scratch(int height, int width, int out_height, int out_width, Crop part) {
     size_t ints = axis_part_ints(width, out_width, part.width) + axis_part_ints(height, out_height, part.height);
     size_t spans = 2 * SPAN + span_up(width) + span_up(height) * (span_up(part.width) / SPAN);
@@ -146,7 +146,7 @@ static inline size_t resample_scratch(int height, int width, int out_height, int
     return resample_part_scratch(height, width, out_height, out_width, (Crop){0, 0, out_height, out_width});
 }
 
-// Of the axis, the inputs that its `count` outputs need: from *start on; a->first counts from there then.
+// How many inputs of the axis its `count` outputs need, from *start on; afterwards a->first counts from there.
 static inline int axis_source(AxisWeights* a, int count, int* start) {
     int length = a->first[count - 1] + a->taps[count - 1] - a->first[0];
     *start = a->first[0];

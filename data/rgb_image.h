@@ -17,7 +17,7 @@ static inline uint8_t* image_plane(RgbImage image, int channel) {
     return image.pixels + (size_t)channel * plane_bytes(image);
 }
 
-// Grey as it is meant by Pillow's convert("L"): 16 fractional bits, rounded half up
+// Grey as in Pillow's convert("L"): 16 fractional bits, rounded half up
 HOST_DEVICE ALWAYS_INLINE int luma(int red, int green, int blue) {
     return (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16;
 }

@@ -1,7 +1,7 @@
 // Encoded images: plain tar files, the shards, and an index of them beside, NAME/train.index and NAME/val.index.
 //
-// A shard is a tar that tar, webdataset, timm and DALI read; a record of the index says where in it an image's file lies,
-// so that any image is one read at a known place. Little-endian, in memory as in the file:
+// A shard is a tar that tar, webdataset, timm and DALI can read; a record of the index says where in it an image's file
+// lies, so that any image takes one read at a known place. Little-endian, in memory as in the file:
 //
 //   offset  bytes  what
 //   0       8      magic "KATINDX\n"
@@ -12,7 +12,7 @@
 //   28      4      uint32 shards
 //   32      12     float32 mean of each channel over the pixels of the TRAINING split, as 0..1
 //   44      12     float32 standard deviation, likewise; both splits carry the same numbers
-//   56      4      uint32 S, when images were brought to a shorter side of S; 0: they are as they came
+//   56      4      uint32 S, if images were resized to a shorter side of S; 0: they are unchanged
 //   60      4      uint32 quality of the JPEGs that were written; 0: none were
 //   64      64     data-set name, filled up with zeros
 //   128     64     what encoded them (library, version, sampling), filled up with zeros
@@ -21,8 +21,8 @@
 //   ...     64 a shard   name, 56 bytes, filled up with zeros: a file in the index's folder; uint64 its bytes
 //   ...     24 n   records: ShardRecord
 //
-// The index is checked when it is opened, and so are the sizes of the shards; the bytes of a record are checked against its
-// crc32 where zlib is there, the first time that they are read.
+// The index and the sizes of the shards are checked when it is opened; the bytes of a record are checked against its
+// crc32 the first time that they are read, if there is zlib.
 #pragma once
 #include "dataset.h"
 #include <sys/resource.h>
@@ -59,9 +59,9 @@ struct Shards {
     const ShardFile* files;         // (count)
     const ShardRecord* records;     // (images of the data set)
     int* descriptors;               // (count)
-    uint8_t* state;                 // (images) what is known of a record: RecordState
-    uint8_t** kept;                 // (images) decoded ones (image_reader.h), NULL each until then; NULL: none are kept
-    int64_t* room_left;             // in bytes, for those
+    uint8_t* state;                 // (images) what is known about each record: RecordState
+    uint8_t** kept;                 // (images) decoded ones (image_reader.h), each NULL until then; NULL: none are kept
+    int64_t* room_left;             // for those, in bytes
     char folder[PATH_MAX];
 };
 
@@ -72,7 +72,7 @@ static inline uint64_t shard_index_bytes(const ShardIndexHeader* h) {
         + (uint64_t)sizeof(ShardRecord) * h->count;
 }
 
-// Where the parts of an index begin that starts with a valid header
+// Where the parts of an index begin, if it starts with a valid header
 static inline char (*shard_index_class_names(uint8_t* index))[CLASS_NAME_BYTES] {
     return (char (*)[CLASS_NAME_BYTES])(index + sizeof(ShardIndexHeader));
 }
@@ -88,7 +88,7 @@ static inline ShardRecord* shard_index_records(uint8_t* index) {
 
 // ---- writing
 
-// An empty index to be filled in, of what `h` says; the caller frees it. NULL: too large, or no memory
+// Makes an empty index for what `h` says, to be filled in and freed. NULL: too large, or no memory
 static inline uint8_t* shard_index_create(ShardIndexHeader h, Error* err) {
     memcpy(h.magic, SHARD_INDEX_MAGIC, sizeof h.magic);
     h.version = SHARD_INDEX_VERSION;
@@ -140,7 +140,8 @@ static inline bool shard_header_valid(const ShardIndexHeader* h, size_t header_r
     return true;
 }
 
-// That every class name ends, that every record has a label, a size, and a place within its shard; the header is valid.
+// Whether every class name ends, and every record has a label, a size and a place within its shard; the header is
+// valid.
 static inline bool shard_index_valid(uint8_t* index, const char* path, Error* err) {
     const ShardIndexHeader* h = (const ShardIndexHeader*)index;
     const ShardFile* files = shard_index_files(index);
@@ -167,7 +168,7 @@ RUNS_ONCE static inline uint8_t* shard_index_load(const char* path, Error* err) 
     struct stat status;
     ShardIndexHeader h = {0};
     uint8_t* index = NULL;
-    int descriptor = open(path, O_RDONLY | O_NONBLOCK); // a fifo is refused, not waited for
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK); // a fifo is refused instead of waited for
     FILE* f = descriptor < 0 ? NULL : fdopen(descriptor, "rb");
     if (!f) {
         set_error(err, "cannot open %s: %s; ./convert_data makes data sets", path, strerror(errno));
@@ -207,7 +208,7 @@ static inline bool shard_path(char path[PATH_MAX], const Shards* s, int shard, E
         || set_error(err, "the path %.100s... is too long: move the data set to a shorter one", s->folder);
 }
 
-// All of them stay open: as many files as a set has shards.
+// All of them stay open, as many files as the set has shards.
 static inline bool shards_open_files(Shards* s, Error* err) {
     struct rlimit files;
     char path[PATH_MAX];
@@ -234,7 +235,8 @@ static inline bool shards_open_files(Shards* s, Error* err) {
     return true;
 }
 
-// Fields of a data set whose d->file is a valid index. The labels are copied: elsewhere they lie apart.
+// Sets the fields of a data set whose d->file is a valid index. The labels are copied, since they are scattered in the
+// records.
 static inline void shards_point(Dataset* d, Shards* s, uint8_t* index) {
     const ShardIndexHeader* h = (const ShardIndexHeader*)index;
     size_t index_bytes = shard_index_bytes(h);
@@ -252,7 +254,7 @@ static inline void shards_point(Dataset* d, Shards* s, uint8_t* index) {
     for (int i = 0; i < d->count; i++) { d->labels[i] = s->records[i].label; }
 }
 
-// path: of the index. Whoever reads a record that is not what it was is told so then.
+// path: that of the index. A record that has changed is reported when it is read.
 RUNS_ONCE static inline bool shards_load(Dataset* d, const char* path, Error* err) {
     *d = (Dataset){0};
     uint8_t* index = shard_index_load(path, err);
@@ -281,7 +283,7 @@ RUNS_ONCE static inline bool shards_load(Dataset* d, const char* path, Error* er
 
 // ---- reading
 
-// Of image i: its shard, and the member's name there, where a plain tar has it
+// Image i's shard and the member's name in it, where a plain tar has it
 static inline void shard_record_name(char name[192], const Dataset* d, int image) {
     const Shards* s = d->shards;
     ShardRecord r = s->records[image];
@@ -293,13 +295,13 @@ static inline void shard_record_name(char name[192], const Dataset* d, int image
     hide_control_characters(name);
 }
 
-// The system may read it in advance.
+// Lets the system read it in advance.
 static inline void shard_record_hint(const Dataset* d, int image) {
     ShardRecord r = d->shards->records[image];
     posix_fadvise(d->shards->descriptors[r.shard], (off_t)r.offset, r.bytes, POSIX_FADV_WILLNEED);
 }
 
-// Several threads read and set it; it changes once.
+// Several threads read and set it, but it changes only once.
 static inline RecordState record_state(const Shards* s, int image) {
     return (RecordState)__atomic_load_n(&s->state[image], __ATOMIC_RELAXED);
 }
@@ -307,7 +309,7 @@ static inline void set_record_state(Shards* s, int image, RecordState state) {
     __atomic_store_n(&s->state[image], (uint8_t)state, __ATOMIC_RELAXED);
 }
 
-// The file of image i into bytes, which has room for records[i].bytes. err: the reason alone
+// Reads the file of image i into bytes, which holds records[i].bytes. err: the reason alone
 static inline bool shard_record_read(const Dataset* d, int image, uint8_t* bytes, Error* err) {
     Shards* s = d->shards;
     ShardRecord r = s->records[image];
