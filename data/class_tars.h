@@ -1,6 +1,5 @@
-// Training images as ImageNet publishes them: an archive a class, nXXXXXXXX.tar, all of them in one archive, or as
-// files of a folder. They are read where they lie. A walk over the outer archive's headers, one a class, gives their
-// places.
+// Training images as ImageNet publishes them: one archive per class, nXXXXXXXX.tar, all of them within one archive, or
+// as files in a folder. They are read in place. A walk over the outer archive's headers, one per class, finds them.
 #pragma once
 #include "imagenet_text.h"
 #include "plan.h"
@@ -11,7 +10,7 @@ typedef struct {
 } ClassTar;
 
 typedef struct {
-    char path[PATH_MAX];       // of the archive of archives; or of the folder in which each is a file
+    char path[PATH_MAX];       // of the archive of archives, or of the folder with a file for each
     bool one_file;
     ClassTar* tars;            // (count) sorted by id: the place is the label
     size_t count, room;
@@ -27,7 +26,7 @@ static inline int compare_class_tars(const void* a, const void* b) {
     return strcmp(((const ClassTar*)a)->wnid, ((const ClassTar*)b)->wnid);
 }
 
-// name: "n01440764.tar", behind whatever path
+// name: "n01440764.tar", after any path
 static inline bool is_class_tar(const char* name) {
     const char* slash = strrchr(name, '/');
     const char* base = slash ? slash + 1 : name;
@@ -86,7 +85,7 @@ static inline bool class_tars_of_folder(ClassTars* in, Error* err) {
     return ok && sort_class_tars(in, err);
 }
 
-// Their ids as names of classes, to be freed
+// Their ids, as names of classes; to be freed
 static inline char (*class_tar_names(const ClassTars* in, Error* err))[FOLDER_NAME_BYTES] {
     char (*names)[FOLDER_NAME_BYTES] = (char (*)[FOLDER_NAME_BYTES])calloc(in->count, sizeof *names);
     if (!names) { set_error(err, "no memory for %zu classes: close other programs", in->count); }

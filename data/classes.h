@@ -1,5 +1,5 @@
-// The classes of a set of folders: a class is a folder, its number the folder's place among all, sorted by their bytes,
-// or as numbers where all of them are.
+// The classes of a set of folders: each folder is a class, whose number is the folder's place among all, sorted
+// bytewise, or as numbers if all of them are numbers.
 #pragma once
 #include "../runtime/texts.h"
 #include "dataset.h"
@@ -9,7 +9,7 @@ enum { FOLDER_NAME_BYTES = 256, CLASS_ID_CUT = 24 };
 typedef struct {
     int count;
     char (*folders)[FOLDER_NAME_BYTES]; // (count)
-    char (*ids)[CLASS_NAME_BYTES];      // (count) in front of members' names: the folder's name, or what fits of it
+    char (*ids)[CLASS_NAME_BYTES];      // (count) prefix of members' names: the folder's name, or what fits of it
     char (*names)[CLASS_NAME_BYTES];    // (count) to be shown
     TextTable numbers;                  // of folders
 } ClassList;
@@ -34,7 +34,8 @@ static inline int compare_numbers(const void* a, const void* b) {
     return order ? order : strcmp((const char*)a, (const char*)b);
 }
 
-// At most `limit` bytes of text, no character of UTF-8 cut in two; what would steer a terminal or a path becomes _.
+// At most `limit` bytes of text, without cutting a UTF-8 character in two; what would control a terminal or a path
+// becomes _.
 static inline void copy_plain(char* to, const char* text, size_t limit) {
     size_t length = strlen(text);
     if (length > limit) {
@@ -48,7 +49,7 @@ static inline void copy_plain(char* to, const char* text, size_t limit) {
     to[length] = 0;
 }
 
-// What is too long for an id is cut, and its number put behind, so that all differ; ~ is in no other.
+// What is too long for an id is cut, and its number appended, so that all differ; no other id has a ~.
 static inline void class_id(char id[CLASS_NAME_BYTES], const char* folder, int number) {
     copy_plain(id, folder, CLASS_NAME_BYTES - 1);
     if (strcmp(id, folder) == 0 && !strchr(folder, '~')) { return; }
@@ -61,8 +62,8 @@ static inline bool class_is_new(const ClassList* c, const char* folder, Error* e
     return table_find(&c->numbers, folder) < 0 || set_error(err, "there are two classes %s: rename one", folder);
 }
 
-// folders (count): in the order of their numbers, and the list's from now on, if all goes well. Ids and names are the
-// folders' names, as far as they fit.
+// folders (count): in the order of their numbers; if all goes well, the list owns them from now on. Ids and names are
+// the folders' names, as far as they fit.
 static inline bool classes_listed(ClassList* c, char (*folders)[FOLDER_NAME_BYTES], int count, Error* err) {
     *c = (ClassList){.count = count, .folders = folders};
     c->ids = (char (*)[CLASS_NAME_BYTES])calloc((size_t)count + 1, CLASS_NAME_BYTES);
@@ -81,7 +82,7 @@ static inline bool classes_listed(ClassList* c, char (*folders)[FOLDER_NAME_BYTE
     return ok;
 }
 
-// The same of folders, sorted first, with an id of its own for each
+// The same for folders that are to be sorted first, each with an id of its own
 static inline bool classes_sorted(ClassList* c, char (*folders)[FOLDER_NAME_BYTES], int count, Error* err) {
     bool numbers = true;
     for (int k = 0; k < count && numbers; k++) { numbers = is_number(folders[k]); }

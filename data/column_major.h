@@ -1,4 +1,4 @@
-// Images whose planes are stored column by column, as MATLAB has them.
+// Images whose planes are stored column by column, as by MATLAB.
 #pragma once
 #include <stdint.h>
 

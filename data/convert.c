@@ -1,10 +1,10 @@
-// Makes data sets for the trainer from the files in which they are published: one command a kind of source, each in a
-// file of its own (convert_*.h).
+// Makes data sets for the trainer from the files in which they are published: one command for each kind of source, each
+// in a file of its own (convert_*.h).
 //
 //   ./convert_data cifar10 INPUT_DIR OUTPUT_DIR [--any-hash]          ./convert_data --help tells all
 //
-// cc -O2 data/convert.c -o convert_data -lm builds it without libraries; what a command can do with which of them is in
-// its file, and what it cannot do without one it says.
+// cc -O2 data/convert.c -o convert_data -lm builds it without libraries; what a command can do with each library is in
+// its file, and it reports what it cannot do without one.
 #include "../runtime/output.h"
 #include "convert_flowers102.h"
 #include "convert_folder.h"
@@ -18,10 +18,10 @@
 // run is given the name, and the words after it up to a NULL.
 typedef struct {
     const char* names;   // "mnist|fashion-mnist"
-    const char* words;   // that follow it: "INPUT_DIR OUTPUT_DIR"; one in [brackets] may be left out
-    const char* options; // of convert_options, those that it takes: "any-hash|side"
+    const char* words;   // that follow it: "INPUT_DIR OUTPUT_DIR"; those in [brackets] are optional
+    const char* options; // the convert_options that it takes: "any-hash|side"
     bool (*run)(const char* name, const char* const* words, const ConvertOptions* options, Error* err);
-    const char* help;    // what it reads; lines indented by 6
+    const char* help;    // what it reads; lines are indented by 6
 } Command;
 
 static const Command commands[] = {

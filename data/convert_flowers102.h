@@ -1,11 +1,11 @@
-// Flowers-102 of Oxford to shards: 102flowers.tgz, or the folder jpg that it unpacks to, and two MATLAB files beside.
+// Oxford's Flowers-102 to shards: 102flowers.tgz, or the folder jpg that it unpacks to, and two MATLAB files beside it.
 //
 //   jpg/image_00001.jpg ..   8189 images of many sizes
 //   imagelabels.mat          labels, 1..102, of each image
 //   setid.mat                trnid, valid, tstid: numbers of images, from 1
 //
-// Training is on trnid, 10 images a class; with --train-with-valid on valid as well, as many papers do. The test split
-// is tstid. The archive is unpacked to a file without a name, which goes with the process.
+// The training split is trnid, 10 images per class; with --train-with-valid also valid, as in many papers. The test
+// split is tstid. The archive is unpacked to a file without a name, which disappears with the process.
 #pragma once
 #include "mat5.h"
 #include "prepare_set.h"
@@ -41,9 +41,9 @@ static const char* const flower_names[FLOWER_CLASSES] = {
     "camellia", "mallow", "mexican petunia", "bromelia", "blanket flower", "trumpet creeper", "blackberry lily",
 };
 
-typedef struct { uint64_t offset, bytes; } FlowerPlace; // of an image's file in the archive; 0 bytes: it is not there
+typedef struct { uint64_t offset, bytes; } FlowerPlace; // of an image's file in the archive; 0 bytes: it is missing
 
-// What a job reads from. As a TreeInput, its first member, it is understood by tree_plan.h as well.
+// What a job reads from. Its first member is a TreeInput, so that tree_plan.h can use it as well.
 typedef struct {
     TreeInput tree;
     const FlowerPlace* places; // (images)
@@ -135,7 +135,7 @@ static inline bool flowers_split(Flowers* f, bool with_valid, Error* err) {
         && flowers_take_set(f, FLOWERS_TSTID, SPLIT_VAL, err);
 }
 
-// By class, then by number; those for the test are spread then, so that each beginning has its part of all classes.
+// By class, then by number; test images are then spread, so that the first n of them have all classes in proportion.
 static inline bool flowers_list(Flowers* f, Split split, Error* err) {
     ImageTree* t = &f->trees[split];
     if (snprintf(t->root, sizeof t->root, "%s", f->root) >= (int)sizeof t->root) {
@@ -187,7 +187,7 @@ static inline bool flowers_unpack(Flowers* f, const char* path, Error* err) {
 }
 #endif
 
-// The number in image_00001.jpg, behind whatever path
+// The number in image_00001.jpg, after any path
 static inline int flower_number(const char* name) {
     const char* base = strstr(name, "image_");
     return base ? atoi(base + strlen("image_")) : 0;
@@ -222,7 +222,7 @@ static inline bool flowers_open_images(Flowers* f, bool any_hash, Error* err) {
 
 // ---- the shards ----
 
-// Of image i of the tree
+// For image i of the tree
 static inline FlowerPlace flower_place(const FlowerInput* in, size_t i) {
     const ImageTree* t = in->tree.tree;
     return in->places[flower_number(t->texts.block + t->images[i].path) - 1];

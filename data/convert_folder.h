@@ -21,7 +21,7 @@ static inline bool holds_folder(const char* root, const char* name) {
     return snprintf(path, sizeof path, "%s/%s", root, name) < (int)sizeof path && is_folder(path);
 }
 
-// Which folders the splits lie in
+// Finds the folders of the splits.
 static inline bool find_splits(FolderInput* in, double split, Error* err) {
     static const char* const names[] = {"val", "validation", "valid", "test"};
     const char *val = NULL, *root = in->root;
@@ -48,19 +48,19 @@ static inline bool tree_open(ImageTree* t, const char* root, const char* folder,
     return length < (int)sizeof t->root || set_error(err, "the path %.100s... is too long: move the images", root);
 }
 
-// A folder for output among the classes would be one when the command goes on.
+// An output folder among the classes would count as a class when the command resumes.
 static inline bool check_outside(const char* output, const ImageTree* t, Error* err) {
     char root[PATH_MAX], part[PATH_MAX], whole[PATH_MAX];
     snprintf(part, sizeof part, "%s", output);
     cut_to_existing(part);
-    if (!realpath(t->root, root) || !realpath(part, whole)) { return true; } // which is told elsewhere
+    if (!realpath(t->root, root) || !realpath(part, whole)) { return true; } // reported elsewhere
     size_t length = strlen(root);
     bool inside = strncmp(root, whole, length) == 0 && (whole[length] == '/' || !whole[length]);
     return !inside || set_error(err, "%s lies in %s, whose folders are the classes: choose another output folder",
                                 output, t->root);
 }
 
-// Of the folders in a tree's root
+// For the folders in a tree's root
 static inline bool tree_classes(ClassList* classes, const ImageTree* t, Error* err) {
     int count = 0;
     char (*folders)[FOLDER_NAME_BYTES] = list_folders(t->root, &count, err);
@@ -81,7 +81,7 @@ static inline bool tree_fill(ImageTree* t, const ClassList* classes, Error* err)
     return t->count || set_error(err, "%s: no file in its folders ends in .jpg, .jpeg or .png", t->root);
 }
 
-// A folder for validation that is none for training has a name of its own, or is in the wrong place.
+// A validation folder without a training folder of the same name is misnamed or misplaced.
 static inline bool check_classes(const ImageTree* t, const ClassList* classes, Error* err) {
     int count = 0;
     char (*folders)[FOLDER_NAME_BYTES] = list_folders(t->root, &count, err);
@@ -106,7 +106,7 @@ static inline bool folder_images(FolderInput* in, Plan* p, double split, Error* 
         && tree_fill(val, &p->classes, err) && tree_spread(val, err);
 }
 
-// The folder's own name, be it given as . or with a slash behind it
+// The folder's own name, even if it is given as . or with a slash at the end
 static inline void folder_name(char name[DATASET_NAME_BYTES], const char* path) {
     char whole[PATH_MAX];
     const char* slash = realpath(path, whole) ? strrchr(whole, '/') : NULL;

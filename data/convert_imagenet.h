@@ -1,13 +1,13 @@
-// ImageNet-1K to shards, in any shape in which people have it; what INPUT holds decides:
+// ImageNet-1K to shards, from any of the forms in which people have it; the contents of INPUT decide:
 //
 //   training      ILSVRC2012_img_train.tar; a folder train of archives n01440764.tar; or of classes, train/n01440764
 //   validation    ILSVRC2012_img_val.tar; a folder of classes, val/n01440764; val with all images in it
 //   which class   ILSVRC2012_devkit_t12.tar.gz, or unpacked; Kaggle's LOC_val_solution.csv; a text of WordNet ids
 //   names         the kit's, or Kaggle's LOC_synset_mapping.txt; else the ids
 //
-// Folders are looked for in INPUT and in Kaggle's ILSVRC/Data/CLS-LOC. Archives are not unpacked. A set of fewer
-// classes is taken for one; validation images of others are left out. Where there are none for training, val.index
-// alone is made.
+// Folders are looked for in INPUT and in Kaggle's ILSVRC/Data/CLS-LOC. Archives are not unpacked. A subset of the
+// classes is accepted; validation images of other classes are left out. If there are no training images, only val.index
+// is made.
 #pragma once
 #include "convert_folder.h"
 #include "imagenet_checks.h"
@@ -33,7 +33,7 @@ static inline void imagenet_free(Imagenet* in) {
     for (int split = 0; split < SPLITS; split++) { tree_free(&in->trees[split]); }
 }
 
-// ---- what is there
+// ---- What is there
 
 static inline bool find_images_folder(char path[PATH_MAX], const char* root, const char* name, const char* other) {
     static const char* const places[] = {"", "/ILSVRC/Data/CLS-LOC", "/Data/CLS-LOC"};
@@ -73,7 +73,7 @@ static inline void find_shapes(Imagenet* in) {
     }
 }
 
-// What lies there instead; always false
+// Says what lies there instead; always false
 static inline bool explain_imagenet(const Imagenet* in, const char* wanted, Error* err) {
     static const struct { const char *pattern, *what; } found[] = {
         {"ILSVRC2012_img_*.tar?*", "is a download that is not finished: let it go on to its end"},
@@ -144,14 +144,14 @@ static inline bool train_images(Imagenet* in, Plan* p, Error* err) {
     }
 }
 
-// Without images for training the classes are those that the text tells, or the folders of these.
+// Without training images the classes are those that the text lists, or the folders of the validation images.
 static inline bool val_classes(Imagenet* in, Plan* p, Error* err) {
     if (in->text.wnids.count) { return classes_of_text(&p->classes, &in->text, err); }
     if (in->shapes[SPLIT_VAL] == SHAPE_CLASS_FOLDERS) { return tree_classes(&p->classes, &in->trees[SPLIT_VAL], err); }
     return no_truth(&in->text, "ILSVRC2012_val_00000001.JPEG", in->root, err);
 }
 
-// Folders of classes that the set lacks are left out, as these images are elsewhere.
+// Folders of classes that the set does not have are left out, as such images are elsewhere.
 static inline bool val_folders(Imagenet* in, Plan* p, Error* err) {
     ImageTree* tree = &in->trees[SPLIT_VAL];
     int count = 0, others = 0;

@@ -1,6 +1,6 @@
-// Indices for tars that are there: our own shards, whose comment says all; webdataset's, where a member KEY.cls beside
-// an image has its class's number; or plain ones, where the folder that an image lies in is its class. They are read,
-// not changed:
+// Indices for existing tars: our own shards, whose comment says everything; webdataset's, where a member KEY.cls beside
+// an image has the number of its class; or plain ones, where the folder of an image is its class. They are read, not
+// changed:
 //
 //   ./convert_data index FOLDER    makes train.index of FOLDER/*train*.tar, val.index of FOLDER/*val*.tar, *test*.tar
 #pragma once
@@ -31,7 +31,7 @@ static inline bool tar_set_path(char path[PATH_MAX], const TarSet* s, int tar, E
 
 // ---- which tars
 
-// The split that a tar's name tells; SPLITS: none
+// The split that a tar's name indicates; SPLITS: none
 static inline Split split_of_name(const char* name) {
     if (strstr(name, "train")) { return SPLIT_TRAIN; }
     return strstr(name, "val") || strstr(name, "test") ? SPLIT_VAL : SPLITS;
@@ -80,8 +80,8 @@ static inline bool tar_set_find(TarSet* s, Error* err) {
 
 // ---- members
 
-// What webdataset cuts a member's name into: the key, up to the first dot behind the last slash; returns what is behind
-// that.
+// Cuts a member's name as webdataset does: the key goes up to the first dot after the last slash; returns what follows
+// it.
 static inline const char* member_extension(const char* name, size_t* key_length) {
     const char* slash = strrchr(name, '/');
     const char* dot = strchr(slash ? slash : name, '.');
@@ -114,7 +114,7 @@ static inline void take_member(const Cursor* c, InputImage* image) {
     snprintf(image->from, sizeof image->from, "%s: %.400s", s->names[c->job->first], c->walk.name);
 }
 
-// ---- images with their labels
+// ---- Images with their labels
 
 static inline int next_in_folder(Cursor* c, InputImage* image, Error* err) {
     const TarSet* s = (const TarSet*)c->job->input;
@@ -133,7 +133,7 @@ static inline int next_in_folder(Cursor* c, InputImage* image, Error* err) {
     }
 }
 
-// The number in the member at hand; -1: there is none
+// The number in the current member; -1: there is none
 static inline int cls_label(const TarWalk* w) {
     char text[32] = "", *end;
     size_t count = w->bytes < sizeof text - 1 ? w->bytes : sizeof text - 1;
@@ -143,7 +143,7 @@ static inline int cls_label(const TarWalk* w) {
     return end > text && !*(end + strspn(end, " \r\n")) && label >= 0 && label < MAX_CLASSES ? (int)label : -1;
 }
 
-// Members of one key stand together, in any order. c->walking: the next is at hand already.
+// Members with the same key are adjacent, in any order. c->walking: the next member has been read already.
 static inline int next_with_cls(Cursor* c, InputImage* image, Error* err) {
     char key[TAR_NAME_BYTES] = "";
     bool has_image = false, has_label = false;
@@ -207,7 +207,7 @@ static inline char* tar_comment(TarWalk* w) {
     return text;
 }
 
-// Whether the first image has a member .cls beside it
+// Whether the first image has a .cls member beside it
 static inline bool tar_has_cls(TarWalk* w) {
     Error ignored;
     for (int members = 0; members < 8 && tar_next(w, &ignored) == 1; members++) {
@@ -216,7 +216,7 @@ static inline bool tar_has_cls(TarWalk* w) {
     return false;
 }
 
-// Goes over a tar with `look`, from its beginning
+// Applies `look` to the members of a tar, from its beginning.
 typedef bool (*TarLook)(TarWalk* w, void* what, Error* err);
 
 static inline bool look_into_tar(const TarSet* s, int tar, TarLook look, void* what, Error* err) {
@@ -299,7 +299,7 @@ static inline bool find_labels(TarSet* s, Plan* p, Error* err) {
 
 // ---- when all images are read
 
-// The name of the member whose data begins at offset, as far as it stands right before
+// The name of the member whose data begins at offset, as far as the header right before it has it
 static inline bool name_before(char name[128], int descriptor, uint64_t offset) {
     char header[TAR_BLOCK];
     *name = 0;
@@ -308,7 +308,7 @@ static inline bool name_before(char name[128], int descriptor, uint64_t offset) 
     return *name;
 }
 
-// "n01440764" where a name has it in front, or behind a slash or _; "": nowhere
+// The "n01440764" at the start of a name, or after a slash or _ in it; "": there is none
 static inline void wnid_in_name(char wnid[CLASS_NAME_BYTES], const char* name) {
     *wnid = 0;
     for (const char* c = name; *c; c++) {
@@ -320,7 +320,7 @@ static inline void wnid_in_name(char wnid[CLASS_NAME_BYTES], const char* name) {
 }
 
 typedef struct {
-    char (*ids)[CLASS_NAME_BYTES]; // (classes) as names of images have them
+    char (*ids)[CLASS_NAME_BYTES]; // (classes) as they are in the names of images
     bool agree;                    // all images of a class have the same
     ValLabels val;
 } NamesSeen;
@@ -334,7 +334,7 @@ static inline void see_record(NamesSeen* seen, Split split, const char* name, in
     seen->agree = seen->agree && *wnid && strcmp(wnid, seen->ids[label]) == 0;
 }
 
-// A header of each image is read again.
+// This reads one header of every image again.
 static inline bool see_names(NamesSeen* seen, const Plan* p, const Part* parts, Error* err) {
     char path[PATH_MAX], name[128];
     for (size_t j = 0; j < p->count; j++) {
@@ -351,7 +351,7 @@ static inline bool see_names(NamesSeen* seen, const Plan* p, const Part* parts, 
     return true;
 }
 
-// Where .cls members give numbers: as many classes as the largest needs
+// If classes are given by numbers in .cls members: as many as the largest number needs
 static inline bool number_classes(Plan* p, const Part* parts, Error* err) {
     int count = 0;
     for (size_t j = 0; j < p->count; j++) {
@@ -367,7 +367,7 @@ static inline bool number_classes(Plan* p, const Part* parts, Error* err) {
     return ok;
 }
 
-// Numbers become WordNet ids where the names of the images tell these, one a class.
+// Numbers become WordNet ids if the names of the images show these, one per class.
 static inline void take_ids(ClassList* c, const NamesSeen* seen) {
     TextTable ids = {0};
     Error ignored;
@@ -418,7 +418,7 @@ static inline bool plan_index(Plan* p, TarSet* s, Error* err) {
     return true;
 }
 
-// Shards of a preparation that was stopped are not all of them.
+// A preparation that was stopped has not made all its shards.
 static inline bool check_complete(const TarSet* s, Error* err) {
     char path[PATH_MAX], line[256];
     int wanted = 0, number;

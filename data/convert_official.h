@@ -1,5 +1,6 @@
-// The official files of Fashion-MNIST, MNIST (idx), CIFAR-10 and CIFAR-100 (binary version), made to .kds files. Every
-// file must have exactly the official size, header, label range and MD5; all is checked before anything is written.
+// The official files of Fashion-MNIST, MNIST (idx), CIFAR-10 and CIFAR-100 (binary version), converted to .kds files.
+// Every file must have exactly the official size, header, label range and MD5; everything is checked before anything is
+// written.
 #pragma once
 #include "convert_options.h"
 #include "save_splits.h"
@@ -12,7 +13,7 @@ typedef enum { LAYOUT_IDX, LAYOUT_CIFAR } Layout;
 
 typedef struct {
     const char* name;
-    const char* folders[2];      // where the official archive unpacks to, and torchvision; also looked into
+    const char* folders[2];      // where the official archive, and torchvision, unpack to; also searched
     const char* wanted;          // what to fetch, in words
     Layout layout;
     int classes, channels, side;
@@ -45,8 +46,8 @@ static const char* const cifar100_classes[] = {
 
 #define IDX_FILES "train-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz and the two others, packed or not"
 
-// The MD5s are of the unpacked files, so that it does not matter who packed them. Fashion-MNIST: unpacked from Debian's
-// dataset-fashion-mnist, whose .gz are packed anew. For CIFAR-100's .bin files none is known.
+// The MD5s are of the unpacked files, so that it does not matter how they were packed. Fashion-MNIST: unpacked from
+// Debian's dataset-fashion-mnist, whose .gz files are packed anew. For CIFAR-100's .bin files no MD5 is known.
 static const Source sources[] = {
     {.name = "fashion-mnist", .folders = {"fashion-mnist", "FashionMNIST/raw"}, .wanted = IDX_FILES,
      .layout = LAYOUT_IDX, .classes = 10, .channels = 1, .side = 28,
@@ -82,7 +83,7 @@ enum { SOURCES = sizeof sources / sizeof sources[0] };
 typedef struct {
     const Source* source;
     const char* dir;
-    bool any_hash; // a wrong MD5 is reported, not refused
+    bool any_hash; // a wrong MD5 is reported instead of refused
 } Input;
 
 // ---- finding them ----
@@ -95,7 +96,7 @@ static inline bool holds_any(const char* dir, const Source* s) {
     return false;
 }
 
-// Why an official file is not there; always false
+// Says why an official file is not there; always false
 static inline bool missing_file(const Input* in, const char* name, Error* err) {
     const Source* s = in->source;
     struct stat status;
@@ -180,7 +181,7 @@ static inline bool convert_idx_labels(const Input* in, const SourceFile* file, D
     return ok;
 }
 
-// One CIFAR file: records of [coarse label,] label, image (channels, side, side); into d from image `first` on.
+// One CIFAR file: records of [coarse label,] label, image (channels, side, side); into d, from image `first` on.
 static inline bool convert_cifar_file(const Input* in, const SourceFile* file, int first, int count, Dataset* d,
                                       Error* err) {
     const Source* s = in->source;
@@ -219,7 +220,7 @@ static inline bool convert_split(const Input* in, bool train, Dataset* d, Error*
     return true;
 }
 
-// What is to be written where is checked first; both splits are read and checked before either is written.
+// The output's place is checked first; both splits are read and checked before either is written.
 static inline bool convert(const Input* in, const char* output_dir, Error* err) {
     Dataset train = {0}, test = {0};
     bool ok = check_output(output_dir, in->source->name, err)

@@ -1,5 +1,5 @@
-// STL-10, the binary version: stl10_binary.tar.gz, as it is or unpacked. X: images of 3 x 96 x 96 bytes, planes red,
-// green, blue, each column by column; y: a byte an image, 1..10. The 100,000 images without labels are not wanted.
+// STL-10, the binary version: stl10_binary.tar.gz, packed or unpacked. X: images of 3 x 96 x 96 bytes, planes red,
+// green, blue, each column by column; y: one byte per image, 1..10. The 100,000 images without labels are not used.
 #pragma once
 #include "column_major.h"
 #include "convert_options.h"
@@ -26,7 +26,7 @@ typedef struct {
     size_t bytes[STL10_FILES];
 } Stl10;
 
-// The file at which the walk stands, if it is one of the four
+// Takes the walk's current file, if it is one of the four.
 static inline bool stl10_take(Stl10* s, MemberWalk* w, bool any_hash, Error* err) {
     int i = 0;
     while (i < STL10_FILES && strcmp(stl10_files[i].file.name, w->name) != 0) { i++; }

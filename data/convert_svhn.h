@@ -1,5 +1,5 @@
 // Street View House Numbers, format 2 (cropped digits): three MATLAB files, each with
-//   X  uint8, 32 x 32 x 3 x N, column-major: an image is 3072 bytes in a row, three planes column by column
+//   X  uint8, 32 x 32 x 3 x N, column-major: an image is 3072 consecutive bytes, three planes column by column
 //   y  N x 1, 1..10; 10 means the digit 0
 // The training split is train_32x32.mat; with --extra, extra_32x32.mat's 531,131 images as well, which are easier.
 #pragma once
@@ -55,7 +55,7 @@ static inline bool svhn_open(SvhnPart* p, SvhnPartName name, const char* dir, bo
         && mat5_open(&p->file, p->path, SVHN_LIMIT, err) && svhn_check_arrays(p, svhn_counts[name], any_hash, err);
 }
 
-// Into d from image `first` on
+// Into d, from image `first` on
 static inline bool svhn_fill(const SvhnPart* p, Dataset* d, int first, Error* err) {
     uint8_t stored[SVHN_IMAGE];
     Mat5Stream s;

@@ -1,13 +1,13 @@
-// Tiny ImageNet: tiny-imagenet-200.zip, as it is or unpacked.
+// Tiny ImageNet: tiny-imagenet-200.zip, packed or unpacked.
 //
-//   wnids.txt                          200 WordNet ids, a line each; sorted, they are the classes
+//   wnids.txt                          200 WordNet ids, one per line; sorted, they are the classes
 //   words.txt                          id, tab, lemmas with ", " between them; of all of WordNet
-//   train/ID/images/ID_0.JPEG ..       500 images a class, 64 x 64; about 2 % of all are grey
+//   train/ID/images/ID_0.JPEG ..       500 images per class, 64 x 64; about 2 % of all are grey
 //   val/images/val_0.JPEG ..           10,000 images: the test split
 //   val/val_annotations.txt            file, tab, id, tab, a box
-//   test/                              images without labels, not wanted
+//   test/                              images without labels, not used
 //
-// What is there is listed first; images are ordered by their paths, wherever they lie in the archive.
+// What is there is listed first; images are ordered by path, wherever they lie in the archive.
 #pragma once
 #include "convert_options.h"
 #include "decode.h"
@@ -72,7 +72,7 @@ static inline bool tiny_add(TinyImages* images, const char* name, Error* err) {
     return true;
 }
 
-// The file at which the walk stands: a text is kept, an image is listed, others are passed over.
+// Takes the walk's current file: a text is kept, an image is listed, others are skipped.
 static inline bool tiny_take(TinyImagenet* t, MemberWalk* w, Error* err) {
     char** text = strcmp(w->name, "wnids.txt") == 0 ? &t->wnids : strcmp(w->name, "words.txt") == 0 ? &t->words
                 : strcmp(w->name, "val/val_annotations.txt") == 0 ? &t->annotations : NULL;
@@ -120,7 +120,7 @@ static inline bool tiny_list(TinyImagenet* t, Error* err) {
 
 // ---- classes and labels ----
 
-// Moves *text behind the line; its length without the end
+// Moves *text past the line; returns its length without the end.
 static inline size_t next_line(char** text, char** line) {
     *line = *text;
     size_t length = strcspn(*text, "\r\n");
@@ -132,7 +132,7 @@ static inline int compare_tiny_classes(const void* a, const void* b) {
     return strcmp(((const TinyClass*)a)->id, ((const TinyClass*)b)->id);
 }
 
-// id: not ended by a zero
+// id: not terminated by a zero
 static inline TinyClass* tiny_class(const TinyImagenet* t, const char* id, size_t length) {
     TinyClass key = {0};
     if (length >= TINY_ID) { return NULL; }
@@ -168,7 +168,7 @@ static inline bool tiny_read_ids(TinyImagenet* t, Error* err) {
     return true;
 }
 
-// The first lemma, as much as there is room for
+// The first lemma, as much of it as fits
 static inline void tiny_read_names(TinyImagenet* t) {
     char *text = t->words, *line;
     while (*text) {
@@ -250,7 +250,7 @@ static inline bool tiny_decode(Decoder* decoder, const uint8_t* bytes, size_t co
     return decode_box(decoder, bytes, count, whole_image(info), out, err);
 }
 
-// The file at which the walk stands, if it is an image of the split
+// Takes the walk's current file, if it is an image of the split.
 static inline bool tiny_take_image(TinyImages* images, Dataset* d, MemberWalk* w, Decoder* decoder, Error* err) {
     Error reason;
     TinyImage* image = tiny_find(images, w->name);

@@ -1,6 +1,6 @@
 // The images in a folder of classes, ROOT/CLASS/..., as a sorted list: files named .jpg, .jpeg or .png in any case,
-// folders within a class gone through as well. What begins with a dot is passed over, links are followed, but not into
-// a folder that is being gone through already.
+// also in folders within a class. Names that begin with a dot are skipped, links are followed, except into a folder
+// that is being visited already.
 #pragma once
 #include "classes.h"
 #include "image_file.h"
@@ -10,7 +10,7 @@ enum { TREE_DEPTH = 32, MEMBER_CUT = 72, MEMBER_KEY_BYTES = 160 };
 typedef struct {
     size_t path;    // in texts: below the root, "CLASS/NAME.JPEG"
     uint32_t label;
-    uint32_t twin;  // how many before it in its class have the same name in a shard
+    uint32_t twin;  // how many before it in its class have the same name in the shard
 } TreeImage;
 
 typedef struct {
@@ -18,7 +18,7 @@ typedef struct {
     Texts texts;
     TreeImage* images; // by class, then by path
     size_t count, room;
-    TextTable others;  // files that are no images by their names, as counted in other_count: the first of them
+    TextTable others;  // the first of the files that are no images by name, which other_count counts
     size_t other_count;
 } ImageTree;
 
@@ -33,14 +33,14 @@ static inline void tree_free(ImageTree* t) {
 
 // ---- names in shards
 
-// Of a path below the root, what is below its class
+// The part of a path below its class; the path begins below the root
 static inline const char* path_in_class(const char* path) {
     const char* slash = strchr(path, '/');
     return slash ? slash + 1 : path;
 }
 
-// NAME without its extension and folders, as a shard has it: no dot, at which some readers cut, no slash; ~ is before
-// what tells apart those that would be the same.
+// NAME without its extension and folders, as used in a shard: without dots, at which some readers cut, and slashes. A ~
+// precedes what distinguishes names that would be equal.
 static inline void member_base(char base[MEMBER_KEY_BYTES], const char* path, uint32_t twin) {
     char plain[PATH_MAX];
     snprintf(plain, sizeof plain, "%s", path);
@@ -62,14 +62,14 @@ static inline void member_key(char key[MEMBER_KEY_BYTES], const char* class_id, 
     snprintf(key, MEMBER_KEY_BYTES, "%s/%.110s", class_id, base);
 }
 
-// ---- going through folders
+// ---- Visiting folders
 
 typedef struct {
     ImageTree* tree;
     uint32_t label;
-    char path[PATH_MAX];       // that is being looked at
-    size_t root;               // bytes of it up to what is below the root
-    dev_t devices[TREE_DEPTH]; // of the folders that are being gone through
+    char path[PATH_MAX];       // the current path
+    size_t root;               // bytes of it up to and including the root
+    dev_t devices[TREE_DEPTH]; // of the folders that are being visited
     ino_t inodes[TREE_DEPTH];
 } TreeWalk;
 
@@ -130,13 +130,13 @@ static inline bool tree_walk(TreeWalk* w, int depth, Error* err) {
 
 // ---- a class
 
-static const char* tree_texts; // where the paths lie that are compared
+static const char* tree_texts; // where the compared paths lie
 
 static inline int compare_tree_images(const void* a, const void* b) {
     return strcmp(tree_texts + ((const TreeImage*)a)->path, tree_texts + ((const TreeImage*)b)->path);
 }
 
-// Those whose names in the shard would be the same get numbers.
+// Images whose names in the shard would be equal get numbers.
 static inline bool tree_tell_twins(ImageTree* t, size_t first, Error* err) {
     TextTable names = {0};
     uint32_t* times = (uint32_t*)calloc(t->count - first + 1, sizeof *times);
@@ -166,7 +166,7 @@ static inline bool tree_walk_class(ImageTree* t, const char* folder, int label, 
     return ok;
 }
 
-// Adds what is in ROOT/FOLDER as images of a class, sorted.
+// Adds the images in ROOT/FOLDER as those of a class, sorted.
 static inline bool tree_add_class(ImageTree* t, const char* folder, int label, Error* err) {
     size_t first = t->count;
     if (!tree_walk_class(t, folder, label, err)) { return false; }
@@ -177,7 +177,7 @@ static inline bool tree_add_class(ImageTree* t, const char* folder, int label, E
 
 // ---- the classes of a folder
 
-// The names of its folders, to be freed; NULL: err says why not
+// The names of the folders in it, to be freed; NULL: err says why not
 static inline char (*list_folders(const char* root, int* count, Error* err))[FOLDER_NAME_BYTES] {
     char (*names)[FOLDER_NAME_BYTES] = NULL, path[PATH_MAX];
     size_t room = 0, found = 0;

@@ -1,5 +1,5 @@
-// What is known of the whole ImageNet-1K, and tells a set that is whole and right from one that is not: how many images
-// there are, and of which classes some are.
+// What is known about the whole of ImageNet-1K, by which a complete and correct set can be told from others: how many
+// images there are, and the classes of some of them.
 #pragma once
 #include "source_file.h"
 #include "report.h"
@@ -8,9 +8,9 @@ enum {
     IMAGENET_CLASSES = 1000, IMAGENET_TRAIN = 1281167, IMAGENET_VAL = 50000,
     IMAGENET_LEAST = 732, IMAGENET_MOST = 1300, IMAGENET_VAL_A_CLASS = 50,
 };
-#define IMAGENET_IDS_MD5 "5ef135d00f8768c0f62853cd9dbc563d" // of the sorted ids, a line each
+#define IMAGENET_IDS_MD5 "5ef135d00f8768c0f62853cd9dbc563d" // of the sorted ids, one per line
 
-// Whether the classes are those of ImageNet-1K, all of them. Without libcrypto their number has to do.
+// Whether the classes are exactly those of ImageNet-1K. Without libcrypto, their number has to suffice.
 static inline bool are_imagenet_classes(const ClassList* c) {
     char text[33] = "", *ids = c->count == IMAGENET_CLASSES ? (char*)malloc(IMAGENET_CLASSES * CLASS_NAME_BYTES) : NULL;
     size_t length = 0;
@@ -21,9 +21,9 @@ static inline bool are_imagenet_classes(const ClassList* c) {
     return right;
 }
 
-// ---- whether validation images have the classes that are theirs
+// ---- Whether validation images have the right classes
 
-// Classes of images as they are met, by number
+// Classes of images, by number, as they are met
 typedef struct {
     int32_t* labels;   // (IMAGENET_VAL + 1) of image k; -1: not met
 } ValLabels;
@@ -38,7 +38,7 @@ static inline void val_labels_add(ValLabels* v, uint32_t number, int label) {
     if (number >= 1 && number <= IMAGENET_VAL) { v->labels[number] = label; }
 }
 
-// Whether three images whose classes are known have these, as far as they were met
+// Whether three images whose classes are known have these classes, as far as they were met
 static inline bool val_labels_right(const ValLabels* v) {
     static const int known[][2] = {{1, 65}, {293, 0}, {543, 0}};
     bool right = true;
@@ -60,7 +60,7 @@ static inline bool val_labels_ascend(const ValLabels* v) {
     return met > 1;
 }
 
-// What is wrong with the labels of the 1000 classes' images, in words; NULL: nothing that is known
+// What is wrong with the labels of the 1000 classes' images, in words; NULL: nothing known
 static inline const char* val_labels_fault(const ValLabels* v) {
     if (val_labels_right(v)) { return NULL; }
     if (v->labels[1] == 489 || v->labels[1] == 490) {

@@ -1,11 +1,11 @@
-// What ImageNet's texts say: which words belong to a WordNet id, and of which class the validation images are, which
-// lie in no folders. From any of
+// What ImageNet's texts say: which words belong to a WordNet id, and the classes of validation images that are not
+// sorted into folders. Read from any of
 //
 //   the development kit    meta.mat (ids, numbers, words) and the ground truth: line k is the number, ILSVRC2012_ID, of
 //                          image k; packed or not
 //   Kaggle's files         LOC_synset_mapping.txt ("n01440764 tench, Tinca tinca"), LOC_val_solution.csv
 //                          ("ILSVRC2012_val_00048981,n03995372 85 1 499 272")
-//   a text                 a WordNet id a line, in the order of the images' numbers
+//   a text                 one WordNet id per line, in the order of the images' numbers
 #pragma once
 #include "members.h"
 #include "set_text.h"
@@ -22,11 +22,11 @@ enum { WNID_LENGTH = 9, TRUTH_LIMIT = 16 << 20, DEVKIT_LIMIT = 64 << 20, MAX_TRU
 
 typedef struct {
     TextTable wnids;                    // of classes
-    char (*names)[CLASS_NAME_BYTES];    // (wnids) their first words; empty: none are known
+    char (*names)[CLASS_NAME_BYTES];    // (wnids) their first words; empty: not known
     size_t name_room;
-    int32_t* truth;                     // (truth_count) of image k + 1: its class among the wnids; -1: not told
+    int32_t* truth;                     // (truth_count) the class of image k + 1, among the wnids; -1: not known
     size_t truth_count, truth_room;
-    char truth_from[PATH_MAX];          // who told that; empty: nobody
+    char truth_from[PATH_MAX];          // the file that says so; empty: none
 } ImagenetText;
 
 static inline void imagenet_text_free(ImagenetText* t) {
@@ -51,7 +51,7 @@ static inline uint32_t val_number(const char* name) {
     return strspn(digits, "0123456789") == 8 ? (uint32_t)strtoul(digits, NULL, 10) : 0;
 }
 
-// The number among t->wnids of the id with which text begins, new or not; -1: err says why not
+// The number in t->wnids of the id that text begins with, which is added if it is new; -1: err says why not
 static inline int64_t wnid_number(ImagenetText* t, const char* text, Error* err) {
     char wnid[WNID_LENGTH + 1];
     snprintf(wnid, sizeof wnid, "%.9s", text);
@@ -78,7 +78,7 @@ static inline bool add_wnid(ImagenetText* t, const char* wnid, const char* words
     return true;
 }
 
-// Image `number`, from 1, is of this class.
+// Records that image `number`, from 1, is of this class.
 static inline bool add_truth(ImagenetText* t, size_t number, int64_t wnid, const char* path, Error* err) {
     if (number < 1 || number > MAX_TRUTH) {
         return set_error(err, "%s tells of image %zu, which is none", path, number);
@@ -96,7 +96,7 @@ static inline bool add_truth(ImagenetText* t, size_t number, int64_t wnid, const
 
 // ---- the development kit
 
-// classes: of each ILSVRC2012_ID, its number among t->wnids; -1: there is no such class
+// classes: for each ILSVRC2012_ID its number in t->wnids; -1: there is no such class
 static inline bool add_synsets(ImagenetText* t, const uint8_t* bytes, size_t size, const char* path, int64_t classes[],
                                int limit, Error* err) {
     int count = 0;
@@ -150,7 +150,7 @@ static inline bool check_devkit(const char* path, bool any_hash, Error* err) {
     return ok;
 }
 
-// Both files of a walk over the kit; to be freed
+// Both files, from a walk over the kit; to be freed
 static inline bool devkit_files(MemberWalk* w, uint8_t** meta, size_t* size, uint8_t** truth, Error* err) {
     int found = 1;
     while (!(*meta && *truth) && (found = members_next(w, err)) > 0) {
@@ -188,7 +188,7 @@ static inline bool read_devkit(ImagenetText* t, const SetPlace* place, bool any_
 
 // ---- texts
 
-// Gives each line, without its end, to `take`, until that says false.
+// Passes each line, without its end, to `take`, until that returns false.
 typedef bool (*TakeLine)(ImagenetText* t, const char* line, size_t number, const char* path, Error* err);
 
 static inline bool read_lines(ImagenetText* t, const char* path, TakeLine take, Error* err) {
@@ -263,8 +263,8 @@ static inline bool find_wnid_list(char path[PATH_MAX], const char* folder) {
 
 // ---- whichever are there
 
-// The kit first; where a text is not there, what it would say is not known. labels: whether classes of validation
-// images are wanted, and not names alone, for which a kit that cannot be unpacked is passed over.
+// The kit is read first; what a missing text would say is unknown. labels: whether the classes of validation images are
+// wanted, and not only names, for which a kit that cannot be unpacked is skipped.
 static inline bool imagenet_text_read(ImagenetText* t, const char* root, bool any_hash, bool labels, Error* err) {
     SetPlace kit;
     Error ignored;

@@ -1,5 +1,5 @@
-// ImageNet's validation images where they lie in no folders of classes: in one archive, in any order, or in one folder.
-// Their names have numbers, and a text says of which class each number is. They come in the order of their numbers.
+// ImageNet's validation images when they are not in folders of classes: in one archive, in any order, or in one folder.
+// Their names have numbers, and a text tells the class of each number. They come in the order of their numbers.
 #pragma once
 #include "class_tars.h"
 #include "imagenet_text.h"
@@ -14,7 +14,7 @@ typedef struct {
     char path[PATH_MAX];
     ValImage* images;     // (count)
     size_t count, room;
-    size_t left_out;      // of classes that the set does not have
+    size_t left_out;      // images of classes that the set does not have
     const ClassList* classes;
 } ValTar;
 
@@ -66,7 +66,7 @@ static inline int compare_val_images(const void* a, const void* b) {
     return x->number < y->number ? -1 : x->number > y->number;
 }
 
-// All its headers; path and classes are set.
+// Reads all its headers; path and classes are set already.
 static inline bool val_tar_read(ValTar* v, const ImagenetText* t, Error* err) {
     struct stat status;
     int found, descriptor = open_archive(v->path, &status, err);
@@ -146,7 +146,7 @@ static inline bool all_have_numbers(const ImageTree* t) {
     return t->count > 0;
 }
 
-// The images in t->root itself, with the classes that the text tells
+// The images in t->root itself, with the classes that the text gives
 static inline bool val_folder_read(ImageTree* t, const ClassList* classes, const ImagenetText* text, size_t* left_out,
                                    Error* err) {
     DIR* entries = opendir(t->root);

@@ -1,5 +1,5 @@
-// MATLAB 5 files (.mat), as far as image sets come in them: arrays of numbers, rows of characters, structures.
-// Little-endian, as all of these are.
+// MATLAB 5 files (.mat), as far as image sets use them: arrays of numbers, rows of characters, structures.
+// Little-endian only, as all of these are.
 //
 //   128 bytes: text, version 0x0100, "IM"; then elements to the end of the file
 //   element: uint32 type, uint32 bytes, data, zeros up to a multiple of 8. Small form, where the upper half of the
@@ -11,10 +11,10 @@
 //     characters    UTF-16 or UTF-8
 //     structures    length L of a field's name, the names (L bytes each), then for each structure a matrix a field
 //
-// A file is scanned once for its variables: what they are is known before their values are unpacked, and sizes that do
-// not agree with dimensions are refused then. Numbers come in pieces, so that none need be in memory whole. Structures
-// are; the matrices within them are looked into when they are asked for, and no deeper. A variable that unpacks to more
-// than `limit` bytes is not read. Without -DHAVE_ZLIB -lz packed ones are refused.
+// A file is scanned once for its variables: their kinds are known before their values are unpacked, and sizes that do
+// not agree with dimensions are refused then. Numbers are read in pieces, so that no array has to be in memory as a
+// whole. Structures are kept whole; the matrices within them are parsed on demand, and no deeper. A variable that
+// unpacks to more than `limit` bytes is not read. Without -DHAVE_ZLIB -lz packed ones are refused.
 #pragma once
 #include "../runtime/files.h"
 #include <math.h>
@@ -29,10 +29,10 @@ enum {
     MAT5_STRUCT = 2, MAT5_CHAR = 4, MAT5_DOUBLE = 6, MAT5_CLASS_UINT8 = 9, MAT5_LAST_NUMBER = 15, // classes of matrices
     MAT5_COMPLEX = 0x0800,
     MAT5_VARIABLES = 32, MAT5_DIMS = 8, MAT5_NAME = 64,
-    MAT5_PREFIX = 512, // what comes before the values fits into it
+    MAT5_PREFIX = 512, // large enough for what comes before the values
 };
 
-// A matrix: what it is, and where its values lie
+// A matrix: its kind, and where its values lie
 typedef struct {
     char name[MAT5_NAME];
     int class, dims;
@@ -47,20 +47,20 @@ typedef struct {
 
 typedef struct {
     FILE* file;
-    const char* path;         // or what stands for it in sentences; the caller's
+    const char* path;         // or what is named instead in sentences; the caller's
     uint64_t bytes, limit;
     int count;
     Mat5Array variables[MAT5_VARIABLES];
 } Mat5;
 
-// ---- elements and matrices in memory. Functions give the reason why not, or NULL ----
+// ---- elements and matrices in memory. Functions return why not, or NULL ----
 
 #define MAT5_LONG_HEAD "what stands before its values is too long"
 #define MAT5_TOO_LARGE "it is larger than in the official file"
 
 typedef struct {
     uint32_t type, bytes;
-    uint64_t at, next; // of the data, of the element behind it
+    uint64_t at, next; // of the data; of the next element
 } Mat5Tag;
 
 static inline uint32_t mat5_word(const uint8_t* p) {
@@ -81,7 +81,7 @@ static inline const char* mat5_tag(Mat5Tag* tag, const uint8_t* data, uint64_t h
     return NULL;
 }
 
-// As mat5_tag, where all of its data must be at hand
+// As mat5_tag, if all of its data must be in memory
 static inline const char* mat5_whole_tag(Mat5Tag* tag, const uint8_t* data, uint64_t have, uint64_t size, uint64_t at) {
     const char* reason = mat5_tag(tag, data, have, size, at);
     if (reason) { return reason; }
@@ -126,7 +126,7 @@ static inline const char* mat5_check_values(const Mat5Array* a) {
         ? NULL : "its values are not as many as its dimensions say";
 }
 
-// What the matrix is whose data of `size` bytes begins with `have` bytes at p
+// Describes the matrix whose data of `size` bytes begins with `have` bytes at p.
 static inline const char* mat5_array(Mat5Array* a, const uint8_t* p, uint64_t have, uint64_t size) {
     Mat5Tag flags, dimensions, name, values;
     const char* reason;
@@ -177,8 +177,8 @@ static inline double mat5_number(const uint8_t* p, int type) {
 
 typedef struct {
     FILE* file;
-    uint64_t left;   // bytes to come of the matrix
-    uint64_t packed; // bytes to come of the file, where it is packed
+    uint64_t left;   // bytes of the matrix still to come
+    uint64_t packed; // bytes of the file still to come, if it is packed
     bool is_packed, ended;
 #ifdef HAVE_ZLIB
     z_stream z;
@@ -222,7 +222,7 @@ static inline const char* mat5_inflate_begin(Mat5Stream* s) {
 static inline void mat5_inflate_end(Mat5Stream* s) { (void)s; }
 #endif
 
-// At a place in the file; packed: so many bytes from there, 0: not packed; left: how many may be read
+// Begins at a place in the file; packed: so many bytes from there, 0: not packed; left: how many may be read
 static inline const char* mat5_stream_begin(Mat5Stream* s, const Mat5* m, uint64_t offset, uint64_t packed,
                                             uint64_t left) {
     *s = (Mat5Stream){.file = m->file, .left = left, .packed = packed, .is_packed = packed > 0};
@@ -242,7 +242,7 @@ static inline const char* mat5_stream_read(Mat5Stream* s, void* out, size_t byte
     return fread(out, 1, bytes, s->file) == bytes ? NULL : "the file ends or cannot be read on";
 }
 
-// Reads what is left, and zlib's checksum behind it.
+// Reads what is left, and zlib's checksum after it.
 static inline const char* mat5_stream_finish(Mat5Stream* s) {
     uint8_t rest[64];
     const char* reason = NULL;
@@ -260,7 +260,7 @@ static inline bool mat5_refuse(const Mat5* m, const char* variable, const char* 
                      variable, named ? "'" : "", reason);
 }
 
-// The variable whose element stands at *at, which moves behind it; one without a name where it is something else
+// The variable whose element is at *at, which moves past it; without a name if it is something else
 static inline const char* mat5_scan_element(const Mat5* m, uint64_t* at, Mat5Array* a) {
     uint8_t head[MAT5_PREFIX];
     Mat5Stream s;
@@ -322,7 +322,7 @@ static inline void mat5_close(Mat5* m) {
 
 static inline bool mat5_open(Mat5* m, const char* path, uint64_t limit, Error* err) {
     struct stat status;
-    int descriptor = open(path, O_RDONLY | O_NONBLOCK); // a fifo is refused, not waited for
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK); // a fifo is refused instead of waited for
     *m = (Mat5){.file = descriptor < 0 ? NULL : fdopen(descriptor, "rb"), .path = path, .limit = limit};
     if (!m->file) { return set_error(err, "cannot open %s: %s", path, strerror(errno)); }
     bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
@@ -332,7 +332,7 @@ static inline bool mat5_open(Mat5* m, const char* path, uint64_t limit, Error* e
     return ok;
 }
 
-// A file that is in memory, where it has to stay
+// Opens a file that is in memory, and has to stay there.
 static inline bool mat5_open_memory(Mat5* m, const uint8_t* bytes, size_t count, const char* name, uint64_t limit,
                                     Error* err) {
     *m = (Mat5){.file = count ? fmemopen((void*)bytes, count, "rb") : NULL, .path = name, .bytes = count,
@@ -357,7 +357,7 @@ static inline bool mat5_is_numeric(const Mat5Array* a) {
     return a->class >= MAT5_DOUBLE && a->class <= MAT5_LAST_NUMBER && !a->complex;
 }
 
-// Why its numbers are not read. Those of a numeric array are as many as its size allows; of others the dimensions say
+// Why its numbers cannot be read. A numeric array has as many as its size allows; for other kinds the dimensions say
 // nothing.
 static inline const char* mat5_no_numbers(const Mat5* m, const Mat5Array* a) {
     return !mat5_is_numeric(a) ? "it is not an array of real numbers" : a->size > m->limit ? MAT5_TOO_LARGE : NULL;
@@ -374,7 +374,7 @@ static inline const char* mat5_data_begin(Mat5Stream* s, const Mat5* m, const Ma
     return reason;
 }
 
-// Before numbers are read as they are stored, a->bytes of them; mat5_values_end must follow.
+// Begins reading numbers as they are stored, a->bytes of them; mat5_values_end must follow.
 static inline bool mat5_values_begin(Mat5Stream* s, const Mat5* m, const Mat5Array* a, Error* err) {
     *s = (Mat5Stream){0};
     const char* reason = mat5_no_numbers(m, a);
@@ -388,7 +388,7 @@ static inline bool mat5_values_read(Mat5Stream* s, const Mat5* m, const Mat5Arra
     return !reason || mat5_refuse(m, a->name, reason, err);
 }
 
-// ok: whether all went well so far; what is returned is whether it still does.
+// ok: whether all has gone well so far; returns whether it still has.
 static inline bool mat5_values_end(Mat5Stream* s, const Mat5* m, const Mat5Array* a, bool ok, Error* err) {
     const char* reason = ok ? mat5_stream_finish(s) : NULL;
     mat5_stream_end(s);
@@ -421,7 +421,7 @@ static inline int* mat5_integers(const Mat5* m, const char* name, int least, int
     if (!reason && (!numbers || !out)) { reason = "there is no memory for it"; }
     bool ok = reason ? mat5_refuse(m, name, reason, err) : mat5_numbers(m, a, numbers, err);
     for (uint64_t i = 0; i < a->count && ok; i++) {
-        bool whole = numbers[i] >= least && numbers[i] <= most && numbers[i] == floor(numbers[i]); // and no NaN
+        bool whole = numbers[i] >= least && numbers[i] <= most && numbers[i] == floor(numbers[i]); // excludes NaN
         if (whole) { out[i] = (int)numbers[i]; }
         ok = whole || set_error(err, "%s: value %llu of '%s' is %g, not a whole number of %d..%d: it is not the file "
                                 "it is named after", m->path, (unsigned long long)i, name, numbers[i], least, most);
@@ -443,7 +443,7 @@ static inline int mat5_utf8(char out[4], uint32_t c) {
     return more + 1;
 }
 
-// Half of a character that UTF-16 writes as two becomes a question mark.
+// Half of a surrogate pair becomes a question mark.
 static inline uint32_t mat5_utf16(const uint8_t* p, uint64_t units, uint64_t* i) {
     uint32_t c = p[2 * *i] | (uint32_t)p[2 * *i + 1] << 8;
     ++*i;
@@ -454,7 +454,7 @@ static inline uint32_t mat5_utf16(const uint8_t* p, uint64_t units, uint64_t* i)
     return 0x10000 + ((c & 0x3FF) << 10 | (low & 0x3FF));
 }
 
-// Characters of `type` as text, as many whole ones as there is room for
+// Characters of `type` as text, as many whole ones as fit
 static inline void mat5_text(const uint8_t* p, uint64_t bytes, int type, char* out, size_t room) {
     size_t used = 0;
     bool wide = type == 4 || type == MAT5_UTF8 + 1;
@@ -485,7 +485,7 @@ typedef struct {
     const char* names;  // (fields, name_bytes)
     uint32_t name_bytes;
     Mat5Cell* cells;    // (count, fields)
-    uint8_t* bytes;     // what they point into
+    uint8_t* bytes;     // what these point into
 } Mat5Structs;
 
 static inline void mat5_structs_free(Mat5Structs* s) {
@@ -511,12 +511,12 @@ static inline const char* mat5_field_names(Mat5Structs* s, const Mat5Array* a, u
     return NULL;
 }
 
-// Where each cell lies
+// Finds each cell.
 static inline const char* mat5_divide(Mat5Structs* s, const Mat5Array* a) {
     uint64_t at = 0;
     const char* reason = mat5_field_names(s, a, &at);
     if (reason) { return reason; }
-    uint64_t tags = (a->size - at) / 8; // that there is room for
+    uint64_t tags = (a->size - at) / 8; // as many as fit
     if (s->fields == 0 || a->count > tags / (uint64_t)s->fields) { return "it ends too soon"; }
     s->count = (int)a->count;
     size_t cells = (size_t)s->count * (size_t)s->fields;

@@ -1,5 +1,5 @@
-// The files of a data set one after another, from its folder or from the archive (tar, zip, packed or not) in which it
-// is published, which is not unpacked to disk. Archives need -DHAVE_ARCHIVE -larchive.
+// The files of a data set, one after another, from its folder or from the archive (tar, zip, packed or not) that it is
+// published in, which is not unpacked to disk. Archives need -DHAVE_ARCHIVE -larchive.
 //
 //   MemberWalk w;
 //   if (!members_open(&w, place, &err)) { ... }
@@ -16,7 +16,7 @@
 
 // Where a data set was found
 typedef struct {
-    const char* folder; // that the archive unpacks to: its name in front of members is left away
+    const char* folder; // that the archive unpacks to: its name is removed from members' names
     char path[PATH_MAX];
     bool archive;       // path is that; else the folder
     int depth;          // how deep files lie in the folder: 1, in it itself
@@ -39,7 +39,7 @@ static inline bool is_file_in(const char* dir, const char* folder, const char* n
     return snprintf(path, PATH_MAX, "%s/%s%s%s", dir, folder, *folder ? "/" : "", name) < PATH_MAX && is_file(path);
 }
 
-// Whether the set is there unpacked, which the file `mark` tells, or as the archive; dir itself may be either.
+// Finds the set unpacked, which the file `mark` shows, or as the archive; dir itself may be either.
 static inline bool find_set(SetPlace* p, const char* dir, const char* folder, const char* mark, const char* archive,
                             int depth, Error* err) {
     char path[PATH_MAX];
@@ -186,12 +186,12 @@ static inline int members_next(MemberWalk* w, Error* err) {
     return w->place.archive ? archive_step(w, err) : folder_next(w, err);
 }
 
-// All of its w->bytes
+// Reads all of its w->bytes.
 static inline bool members_read(MemberWalk* w, uint8_t* bytes, Error* err) {
     return w->place.archive ? archive_take(w, bytes, err) : folder_read(w, bytes, err);
 }
 
-// The same into memory of its own, with a zero behind; the caller frees it. NULL: more than `limit` bytes, or an error
+// The same into memory of its own, with a zero appended; to be freed. NULL: more than `limit` bytes, or an error
 static inline uint8_t* members_take(MemberWalk* w, uint64_t limit, Error* err) {
     if (w->bytes > limit) {
         set_error(err, "%s: %s has %llu bytes, and in the official set %llu at most: fetch it again", w->place.path,

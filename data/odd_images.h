@@ -1,4 +1,4 @@
-// What a set's report tells of single images: odd ones that some readers stumble over, and those that could not be
+// What a set's report says about single images: odd ones that some readers cannot handle, and those that could not be
 // read.
 #pragma once
 #include "../runtime/choices.h"
@@ -21,9 +21,9 @@ static const bool odd_named[] = {ODD_KINDS(ODD_NAMED)};
 
 enum { EXTREME_RATIO = 8, EXTREME_SIDE = 3000 };
 
-// ---- what stands in a JPEG before its pixels
+// ---- What a JPEG has before its pixels
 
-typedef struct { bool progressive; int orientation; } JpegMarks; // orientation: EXIF's, 1 where it says nothing
+typedef struct { bool progressive; int orientation; } JpegMarks; // orientation: EXIF's; 1 if there is none
 
 static inline unsigned exif_number(const uint8_t* p, int bytes, bool big) {
     unsigned value = 0;
@@ -31,7 +31,8 @@ static inline unsigned exif_number(const uint8_t* p, int bytes, bool big) {
     return value;
 }
 
-// Of an EXIF segment: "Exif\0\0", then a TIFF: its byte order, and where its first directory is, of 12 bytes an entry
+// From an EXIF segment: "Exif\0\0", then a TIFF with its byte order and the place of its first directory, 12 bytes per
+// entry
 static inline int exif_orientation(const uint8_t* segment, size_t count) {
     enum { HEAD = 6, TIFF_HEAD = 8, ENTRY = 12, ORIENTATION = 0x0112 };
     if (count < HEAD + TIFF_HEAD + 2 || memcmp(segment, "Exif\0", HEAD) != 0) { return 1; }

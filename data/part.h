@@ -1,5 +1,6 @@
-// What is known of one finished shard, in a file beside it until the index of all is there: OUTPUT/train-000000.part. A
-// shard is finished where its part is whole, belongs to this job, and tells the size that the shard has.
+// What is known about a finished shard, in a file beside it until the index of all shards exists:
+// OUTPUT/train-000000.part. A shard is finished if its part is complete, belongs to this job, and names the size that
+// the shard has.
 #pragma once
 #include "prepare_image.h"
 
@@ -19,7 +20,7 @@ struct Part {
     PartHeader header;
     ShardRecord* records;
     size_t room;
-    Texts notes;              // of each image that is named in the report: "KIND\tNAME\tREASON\n"
+    Texts notes;              // for each image that is named in the report: "KIND\tNAME\tREASON\n"
 };
 
 static inline void part_free(Part* p) {
@@ -42,7 +43,7 @@ static inline bool part_note(Part* p, OddKind kind, const PreparedImage* image, 
     return texts_add(&p->notes, line, &at, err);
 }
 
-// Its record as well, where it was read
+// Adds its record as well, if it was read.
 static inline bool part_add(Part* p, const PreparedImage* image, uint64_t offset, Error* err) {
     for (int k = 0; k < ODD_KIND_COUNT; k++) {
         bool odd = image->kinds >> k & 1;
@@ -69,7 +70,7 @@ static inline bool part_path(char path[PATH_MAX], const Plan* plan, const Job* j
     return in_output(path, plan, name, err);
 }
 
-// All of a part but what is in front of its crc, as one block; to be freed
+// All of a part after its crc, as one block; to be freed
 static inline uint8_t* part_block(const Part* p, size_t* count, Error* err) {
     size_t head = offsetof(PartHeader, job), records = p->header.records * sizeof *p->records;
     *count = sizeof p->header - head + records + p->notes.used;
@@ -127,7 +128,7 @@ static inline bool part_read(Part* p, FILE* f) {
     return ok;
 }
 
-// Whether the job's shard is finished; then *p is what is known of it, to be freed.
+// Whether the job's shard is finished; if so, *p is what is known about it, to be freed
 static inline bool part_load(Part* p, const Plan* plan, const Job* job) {
     char path[PATH_MAX], shard[PATH_MAX];
     struct stat status, shard_status;

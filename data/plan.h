@@ -1,5 +1,5 @@
-// What a set of shards is to become, known before any image is read: its classes, and jobs, each of them one shard.
-// Which images a job takes and in which order depends on the input alone.
+// What a set of shards will be, known before any image is read: its classes and its jobs, one for each shard. Which
+// images a job takes, and in which order, depends on the input alone.
 #pragma once
 #include "../runtime/output.h"
 #include "image_tree.h"
@@ -9,33 +9,34 @@
 typedef enum { SPLIT_TRAIN, SPLIT_VAL, SPLITS } Split;
 static const char* const split_names[] = {"train", "val"};
 
-// A training shard takes that many classes, or images if they are more; one for validation takes images.
+// A training shard takes so many classes, or fewer if they have more than so many images; a validation shard takes so
+// many images.
 enum { CLASSES_A_SHARD = 8, TRAIN_IMAGES_A_SHARD = 20000, VAL_IMAGES_A_SHARD = 10000 };
 
 // What is done with every image
 typedef struct {
-    int side, quality;     // shorter side that larger ones are brought to, 0: none are; and how they are written then
-    bool webdataset;       // a member .cls behind each image
-    bool strict;           // a damaged image ends it all
+    int side, quality;     // the shorter side that larger images are resized to, 0: none are; the quality of these
+    bool webdataset;       // a .cls member after each image
+    bool strict;           // a damaged image is an error
     int workers;
 } Treatment;
 
-// ---- images as they lie in the input
+// ---- Images in the input
 
 typedef struct {
-    int descriptor;             // of the archive that it lies in; -1: it is a file of its own, path
+    int descriptor;             // of the archive that it lies in; -1: it is a file of its own, at path
     char path[PATH_MAX];
     uint64_t offset, bytes;     // in the archive
     int label;
     bool png;                   // by its name
     char key[MEMBER_KEY_BYTES]; // name in the shard, without extension
     char from[512];             // name for the report
-    const char* refused;        // why it is not even read; NULL: it is
+    const char* refused;        // why it is not read at all; NULL: it is
 } InputImage;
 
 typedef struct Job Job;
 
-// Where the reading of a job has come to; only the source looks into it. What is open stays so until the job is done.
+// How far the reading of a job has come; only the source uses it. Files stay open until the job is done.
 typedef struct {
     const Job* job;
     size_t at;
@@ -55,9 +56,9 @@ struct Job {
     char shard[SHARD_NAME_BYTES];
     const ImageSource* source;
     const void* input;      // what the source reads from
-    size_t first, last;     // and what of it, last excluded
+    size_t first, last;     // what of it, last excluded
     double units;           // images or bytes of the input, for progress
-    uint64_t digest;        // of what it is to hold
+    uint64_t digest;        // of what it is going to hold
 };
 
 typedef struct SetSummary SetSummary; // report.h
@@ -67,15 +68,16 @@ typedef struct Plan Plan;
 struct Plan {
     const char* output;     // folder
     char name[DATASET_NAME_BYTES], encoder[ENCODER_BYTES];
-    int side, quality;      // as the index tells it
-    bool writes;            // shards are made; else they are there, and only read
+    int side, quality;      // as the index has them
+    bool writes;            // shards are made; else they exist, and are only read
     ClassList classes;
     Job* jobs;              // training first
     size_t count, room;
     int shards[SPLITS];
-    Texts remarks;          // for the report, a line each
-    const ImageTree* trees[SPLITS]; // whose files that are no images are told; NULL: none
-    // What could not be known before all was read, and what is known of such a set, for the report; NULL: nothing
+    Texts remarks;          // for the report, one per line
+    const ImageTree* trees[SPLITS]; // whose files that are no images are reported; NULL: none
+    // Settles what could not be known before everything was read; checks what is known of such a set, for the report;
+    // NULL: nothing
     bool (*settle)(Plan* p, const Part* parts, Error* err);
     void (*checks)(FILE* out, const SetSummary* s);
 };
@@ -87,7 +89,7 @@ static inline void plan_free(Plan* p) {
     *p = (Plan){0};
 }
 
-// Told at once, since the work may take hours, and in the report once more
+// Printed at once, since the work may take hours, and again in the report
 __attribute__((format(printf, 3, 4)))
 static inline bool plan_remark(Plan* p, Error* err, const char* format, ...) {
     char line[1024];
@@ -102,7 +104,7 @@ static inline bool plan_remark(Plan* p, Error* err, const char* format, ...) {
     return texts_add(&p->remarks, line, &at, err);
 }
 
-// ---- digests: that a job or a set is still the same one
+// ---- Digests, by which a job or a set is recognised as unchanged
 
 static inline uint64_t digest_bytes(uint64_t digest, const void* bytes, size_t count) {
     return (digest ^ dataset_checksum((const uint8_t*)bytes, count)) * 0x9E3779B97F4A7C15u ^ digest >> 29;

@@ -1,10 +1,10 @@
-// The work on a plan's jobs, by all cores: images are handed out one by one in the order of their jobs, prepared by
-// whichever worker is free, and written in that order by whoever brings the next one. So the bytes depend neither on
-// the number of workers nor on timing, the input is read from front to back, and memory is bounded by a window of
-// images.
+// The work on a plan's jobs, on all cores: images are handed out one by one in the order of their jobs, prepared by
+// whichever worker is free, and written in that order by the worker that brings the next one. So the bytes depend
+// neither on the number of workers nor on timing, the input is read from front to back, and memory is bounded by a
+// window of images.
 //
-// A finished shard gets its name when it is whole on disk, and its part (part.h) after it: whatever happens, the same
-// command goes on behind what is finished.
+// A finished shard gets its name once it is complete on disk, and its part (part.h) after that: whatever happens, the
+// same command continues after what is finished.
 #pragma once
 #include "../runtime/signals.h"
 #include "../runtime/threads.h"
@@ -14,8 +14,8 @@
 
 enum { WINDOW_A_WORKER = 4 };
 
-// A job that is under way. Its fields are under the preparation's lock, but for writer and part, which are whoever's
-// has set busy, and for an image that is not ready, which is its worker's.
+// A job in progress. Its fields are protected by the preparation's lock, except for writer and part, which belong to
+// the worker that has set busy, and for an image that is not ready, which belongs to its worker.
 typedef struct OpenJob OpenJob;
 struct OpenJob {
     const Job* job;
@@ -23,24 +23,24 @@ struct OpenJob {
     ShardWriter writer;
     Part part;
     uint64_t taken, written;    // images
-    bool exhausted;             // no more can be taken
-    bool busy;                  // somebody writes
+    bool exhausted;             // there are no more to take
+    bool busy;                  // a worker is writing
     bool* ready;                // (window) at image % window
     PreparedImage* images;      // (window)
-    OpenJob* others;            // in the list of all that are under way
+    OpenJob* others;            // in the list of all jobs in progress
 };
 
 typedef struct {
     const Plan* plan;
     const Treatment* treatment;
-    const char* comment;        // in front of the first shard of a split; NULL: none
+    const char* comment;        // put before the first shard of a split; NULL: none
     const bool* finished;       // (jobs)
     size_t window;
     pthread_mutex_t lock;
     pthread_cond_t moved;
-    size_t next;                // the job after the one that is read
-    OpenJob* current;           // that is read; NULL: the next is to be opened
-    OpenJob* open;              // all that are under way
+    size_t next;                // the job after the current one
+    OpenJob* current;           // the job that is read; NULL: the next is to be opened
+    OpenJob* open;              // all jobs in progress
     int at_work;                // workers
     bool stop;                  // a signal has come
     bool failed;
@@ -120,7 +120,7 @@ static inline void preparation_fail(Preparation* p, const Error* err) {
     pthread_cond_broadcast(&p->moved);
 }
 
-// The job's end, once all that was taken is written. Nobody else knows of it then, and the lock is given up.
+// Ends the job, once all that was taken is written. No other worker knows of it any more, and the lock is released.
 static inline void end_if_done(Preparation* p, OpenJob* open) {
     if (!open->exhausted || open->busy || open->written < open->taken || p->failed) { return; }
     Error err;
@@ -150,7 +150,7 @@ static inline bool next_job(Preparation* p) {
     return true;
 }
 
-// The next image, with its job and its number there; false: nothing is left, or all is to end
+// The next image, with its job and its number there; false: nothing is left, or the work is to end
 static inline bool next_image(Preparation* p, InputImage* image, OpenJob** from, uint64_t* number) {
     Error err;
     while (!p->failed && !p->stop && (p->current || next_job(p))) {
@@ -192,7 +192,7 @@ static inline bool write_image(const Preparation* p, OpenJob* open, const Prepar
     return part_add(&open->part, image, offset, err);
 }
 
-// All that are next and ready
+// Writes all images that are next and ready.
 static inline void write_ready(Preparation* p, OpenJob* open) {
     while (!open->busy && !p->failed && open->ready[open->written % p->window]) {
         Error err;
@@ -251,7 +251,7 @@ static inline void* preparation_worker(void* preparation) {
     return NULL;
 }
 
-// While they work: progress, and that whoever waits hears of a signal
+// While the workers work: shows progress, and passes a signal on to those that wait.
 static inline void watch_workers(Preparation* p) {
     pthread_mutex_lock(&p->lock);
     while (p->at_work > 0) {
@@ -272,14 +272,14 @@ static inline void watch_workers(Preparation* p) {
     output_flush();
 }
 
-// As many as can be had, up to wanted; *error: why not more. Signals are this thread's alone.
+// Starts as many workers as possible, up to wanted; *error: why not more. Only this thread receives signals.
 static inline int start_workers(Preparation* p, pthread_t* threads, int wanted, int* error) {
     sigset_t all, before;
     int count = 0;
     *error = 0;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_mutex_lock(&p->lock); // nobody ends before all are counted
+    pthread_mutex_lock(&p->lock); // none ends before all are counted
     while (*error == 0 && count < wanted) {
         *error = pthread_create(&threads[count], NULL, preparation_worker, p);
         count += *error == 0;
@@ -302,9 +302,9 @@ static inline bool run_workers(Preparation* p, int wanted, Error* err) {
                                   strerror(error));
 }
 
-static bool preparation_stopped; // by a signal, and by nothing else
+static bool preparation_stopped; // by a signal, for no other reason
 
-// All jobs that are not finished. false: err says why not; that they were stopped as well
+// Does all jobs that are not finished. false: err says why not, or that they were stopped
 static inline bool prepare_jobs(const Plan* plan, const Treatment* t, const char* comment, const bool* finished,
                                 Error* err) {
     int workers = t->workers ? t->workers : core_count();
@@ -315,7 +315,7 @@ static inline bool prepare_jobs(const Plan* plan, const Treatment* t, const char
     pthread_mutex_init(&p.lock, NULL);
     pthread_cond_init(&p.moved, NULL);
     bool ok = run_workers(&p, workers, err), whole = !p.open;
-    while (p.open) { // they have no end, and what they have so far goes
+    while (p.open) { // these did not end, and what they have so far is dropped
         OpenJob* open = p.open;
         p.open = open->others;
         if (plan->writes) { whole_file_drop(&open->writer.file); }

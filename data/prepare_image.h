@@ -1,8 +1,9 @@
-// One image on its way into a shard: read, decoded whole (which finds what is damaged, and gives its size and the sums
-// that mean and deviation are made of), and, where a shorter side is asked for, brought to it and written anew.
+// One image on its way into a shard: read, decoded as a whole (which finds damage, and gives its size and the sums for
+// mean and deviation), and, if a shorter side is asked for, resized to it and written anew.
 //
-// A JPEG that is not larger than that, baseline, and grey or of three colours keeps its bytes; what else is no larger
-// is written anew at its own size. Nothing is enlarged. Sums are of the pixels that the written bytes decode to.
+// A baseline JPEG that is not larger than that, grey or of three colours, keeps its bytes; other images that are not
+// larger are written anew at their own size. Nothing is enlarged. Sums are over the pixels that the written bytes
+// decode to.
 #pragma once
 #include "../runtime/crc32.h"
 #include "augment.h"
@@ -16,20 +17,20 @@ typedef struct {
     uint64_t pixels, sums[3], squares[3]; // of the values of each colour
 } PixelSums;
 
-// What became of an image. bytes: to be written, and freed by whoever has the result
+// What became of an image. bytes: to be written, and freed by the owner of the result
 typedef struct {
     uint8_t* bytes;
     ShardRecord record;      // its shard and place there are not known yet
     PixelSums sums;
     int height, width;       // as it came
-    unsigned kinds;          // bits of OddKind; ODD_FAILED: nothing else is there
+    unsigned kinds;          // bits of OddKind; ODD_FAILED: nothing else is set
     char key[MEMBER_KEY_BYTES], from[512], reason[256];
-    bool png;                // its name in the shard ends so
+    bool png;                // its name in the shard ends in .png
     uint64_t place;          // in its archive
     double units;
 } PreparedImage;
 
-// What one worker has for itself
+// What each worker has for itself
 typedef struct {
     Decoder* decoder;
     Room pixels, scaled, scratch;
@@ -45,7 +46,7 @@ static inline void image_worker_free(ImageWorker* w) {
 
 // ---- reading
 
-// The file's bytes, to be freed also where err says why they are not all there
+// The file's bytes, to be freed, also if err says why they are incomplete
 static inline bool read_image(const InputImage* image, uint8_t** bytes, size_t* count, Error* err) {
     *bytes = NULL;
     *count = image->bytes;
@@ -79,7 +80,7 @@ static inline bool keeps_bytes(ImageInfo info, JpegMarks marks, int side) {
     return side == 0 || (small && plain);
 }
 
-// w->pixels brought to the shorter side, where it is larger
+// Resizes w->pixels to the shorter side, if it is larger.
 static inline ImageView shrink(ImageWorker* w, ImageInfo info, int side, bool grey) {
     int channels = grey ? 1 : 3;
     ImageView in = view_of(w->pixels.bytes, channels, info.height, info.width);
@@ -94,7 +95,7 @@ static inline ImageView shrink(ImageWorker* w, ImageInfo info, int side, bool gr
 
 static inline JpegOptions jpeg_options(int quality) { return (JpegOptions){.quality = quality, .subsampled = true}; }
 
-// The bytes are replaced by those of a new JPEG, and w->pixels and info by what it decodes to.
+// Replaces the bytes by those of a new JPEG, and w->pixels and info by what it decodes to.
 static inline bool write_anew(ImageWorker* w, const Treatment* t, uint8_t** bytes, size_t* count, ImageInfo* info,
                               bool grey, Error* err) {
     ImageView view = shrink(w, *info, t->side, grey);
@@ -132,7 +133,7 @@ static inline bool prepare_bytes(ImageWorker* w, const Treatment* t, PreparedIma
     return true;
 }
 
-// Few files are so large that several at a time could take all memory; they wait for each other.
+// A few files are so large that several at a time could exhaust memory; these wait for each other.
 static inline bool prepare_in_turn(ImageWorker* w, const Treatment* t, PreparedImage* out, size_t count, Error* err) {
     static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
     ImageInfo info;
@@ -145,7 +146,7 @@ static inline bool prepare_in_turn(ImageWorker* w, const Treatment* t, PreparedI
     return ok;
 }
 
-// w->image becomes *out, or a reason why not.
+// Turns w->image into *out, or into a reason why not.
 static inline void prepare_image(ImageWorker* w, const Treatment* t, PreparedImage* out) {
     Error err = {""};
     size_t count = 0;

@@ -1,5 +1,5 @@
-// A set of shards from beginning to end: the folder is claimed, jobs that are not finished are done, then the indices
-// are written, and the parts, which they hold all of, removed.
+// A set of shards from beginning to end: the folder is claimed, unfinished jobs are done, then the indices are written,
+// and the parts, whose contents they include, are removed.
 #pragma once
 #include "prepare.h"
 #include "report.h"
@@ -33,7 +33,7 @@ static inline bool save_index(const SetSummary* s, Split split, Error* err) {
     size_t record = 0;
     uint8_t* index = shard_index_create(index_header(s, split), err);
     if (!index) { return false; }
-    for (int k = 0; k < p->classes.count; k++) { // what is behind a text's end is not copied
+    for (int k = 0; k < p->classes.count; k++) { // what follows the end of a text is not copied
         strcpy(shard_index_class_names(index)[k], p->classes.names[k]);
         strcpy(shard_index_class_ids(index)[k], p->classes.ids[k]);
     }
@@ -102,7 +102,7 @@ static inline void remove_parts(const Plan* p) {
     }
 }
 
-// Whether the indices are there, and the shards that they tell of; *images: how many images that are
+// Whether the indices and their shards exist; images: how many images they have
 static inline bool set_is_finished(const Plan* p, int images[SPLITS]) {
     for (int split = 0; split < SPLITS; split++) {
         char path[PATH_MAX];
@@ -133,7 +133,7 @@ static inline void parts_free(Part* parts, size_t count) {
     free(parts);
 }
 
-// Of all finished shards. NULL: err says which is not, or what is missing
+// The parts of all shards. NULL: err says which shard is not finished, or what is missing
 static inline Part* load_parts(const Plan* p, Error* err) {
     Part* parts = (Part*)calloc(p->count, sizeof *parts);
     if (!parts) {
@@ -150,7 +150,7 @@ static inline Part* load_parts(const Plan* p, Error* err) {
     return parts;
 }
 
-// --strict holds for those as well that an earlier run has let pass
+// --strict also applies to images that an earlier run accepted
 static inline bool check_strict(const SetSummary* s, Error* err) {
     uint64_t count = 0;
     for (size_t j = 0; j < s->plan->count; j++) { count += s->parts[j].header.odd[ODD_FAILED]; }
@@ -201,14 +201,14 @@ static inline bool prepare_and_finish(Plan* p, const Treatment* t, const char* c
     return ok;
 }
 
-// One process at a time in a folder
+// Only one process at a time may work in a folder.
 static inline bool lock_output(const Plan* p, int* lock, Error* err) {
     *lock = folder_lock(p->output, err);
     if (*lock == LOCK_NONE) { printf("note: %s: a second process could write there at the same time\n", err->text); }
     return *lock != LOCK_HELD_BY_OTHER;
 }
 
-// The set of a plan that writes shards. command, split: as the request tells them
+// Makes the set of a plan that writes shards. command, split: as in the request
 static inline bool make_set(Plan* p, const char* command, const Treatment* t, double split, Error* err) {
     int lock = LOCK_NONE, images[SPLITS];
     char* request = set_request(p, command, t, split);

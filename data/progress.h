@@ -1,4 +1,4 @@
-// How far what takes long has come: one line that is overwritten on a terminal, elsewhere a line now and then.
+// The progress of long work: one line that is overwritten on a terminal, elsewhere a line now and then.
 #pragma once
 #include "../runtime/clock.h"
 #include "../runtime/log.h"
@@ -7,8 +7,8 @@ enum { PLAIN_LINE_SECONDS = 30 };
 
 typedef struct {
     double begin, last_line;          // seconds_now()
-    double units, total_units;        // of the input, what is to be done now
-    uint64_t images;                  // done now
+    double units, total_units;        // of the input that is to be processed now
+    uint64_t images;                  // done so far
 } WorkProgress;
 
 static inline WorkProgress work_progress(double total_units) {
@@ -34,7 +34,7 @@ static inline void work_progress_say(WorkProgress* p, const char* what, const ch
     p->last_line = now;
 }
 
-// Of a preparation; shard: that is being read
+// For a preparation; shard: the one that is being read
 static inline void work_progress_print(WorkProgress* p, const char* shard) {
     char rate[96];
     snprintf(rate, sizeof rate, "%llu images | %.0f images/s", (unsigned long long)p->images,

@@ -1,5 +1,5 @@
-// What a preparation has found, for the terminal and for OUTPUT/report.txt: images a class, odd and unread ones, what
-// is no image, and what was remarked on the way.
+// What a preparation has found, for the terminal and for OUTPUT/report.txt: images per class, odd and unreadable ones,
+// files that are no images, and remarks made on the way.
 #pragma once
 #include "part.h"
 
@@ -15,7 +15,7 @@ static inline void summary_free(SetSummary* s) {
     for (int k = 0; k < SPLITS; k++) { free(s->of_class[k]); }
 }
 
-// Mean and deviation are of the training split; of the other one where there is no image for training.
+// Mean and deviation are those of the training split, or of the other one if there are no training images.
 static inline void summarize_pixels(SetSummary* s) {
     PixelSums sums = {0};
     Split split = s->images[SPLIT_TRAIN] ? SPLIT_TRAIN : SPLIT_VAL;
@@ -56,7 +56,7 @@ static inline bool summarize(SetSummary* s, const Plan* plan, const Part* parts,
     return true;
 }
 
-// ---- what is told
+// ---- What is reported
 
 static inline void report_split(FILE* out, const SetSummary* s, Split split) {
     uint32_t least = UINT32_MAX, most = 0;
@@ -74,7 +74,7 @@ static inline void report_split(FILE* out, const SetSummary* s, Split split) {
     if (without) { fprintf(out, "warning: %s has no image of %d classes\n", split_names[split], without); }
 }
 
-// Calls of one kind: "KIND<tab>NAME<tab>REASON\n"; the reason is the wanted one, or any where that is NULL
+// Names the images of one kind, by notes "KIND<tab>NAME<tab>REASON\n"; reason: of those with this reason, NULL: with any
 static inline size_t report_names(FILE* out, const SetSummary* s, OddKind kind, const char* reason, size_t limit) {
     size_t found = 0;
     for (size_t j = 0; j < s->plan->count; j++) {
@@ -94,7 +94,7 @@ static inline size_t report_names(FILE* out, const SetSummary* s, OddKind kind, 
     return found;
 }
 
-// Those that could not be read, by reasons
+// Those that could not be read, by reason
 static inline bool report_failures(FILE* out, const SetSummary* s, size_t limit, Error* err) {
     TextTable reasons = {0};
     char reason[sizeof((PreparedImage*)0)->reason];
@@ -140,7 +140,7 @@ static inline void report_others(FILE* out, const ImageTree* tree, size_t limit)
     if (shown < tree->other_count) { fprintf(out, "  and %zu more\n", tree->other_count - shown); }
 }
 
-// limit: of names of each kind
+// limit: names of each kind, at most
 static inline bool report_print(FILE* out, const SetSummary* s, size_t limit, Error* err) {
     for (int split = 0; split < SPLITS; split++) { report_split(out, s, (Split)split); }
     fprintf(out, "mean %.4f %.4f %.4f, std %.4f %.4f %.4f\n", s->mean[0], s->mean[1], s->mean[2], s->std[0], s->std[1],

@@ -1,5 +1,5 @@
-// Where a converted data set goes: OUTPUT_DIR/NAME.train.kds and NAME.test.kds, checked before the work, told and
-// written after it.
+// Where a converted data set goes: OUTPUT_DIR/NAME.train.kds and NAME.test.kds. Checked before the work, written and
+// reported after it.
 #pragma once
 #include "dataset.h"
 
@@ -29,7 +29,7 @@ static inline bool save_split(Dataset* d, const char* dir, const char* split, Er
     return true;
 }
 
-// Cut to what is there of it
+// Cuts a path to the part of it that exists.
 static inline void cut_to_existing(char path[PATH_MAX]) {
     while (!path_exists(path) && (errno == ENOENT || errno == ENOTDIR)) {
         char* slash = strrchr(path, '/');
@@ -37,7 +37,7 @@ static inline void cut_to_existing(char path[PATH_MAX]) {
     }
 }
 
-// Whether the folder is there and lets files be made, or can be made itself. Nothing is made yet.
+// Whether the folder exists and files can be made in it, or it can be made itself. Nothing is made yet.
 static inline bool check_folder(const char* dir, Error* err) {
     char part[PATH_MAX];
     if (!*dir || snprintf(part, sizeof part, "%s", dir) >= (int)sizeof part) {
@@ -50,7 +50,7 @@ static inline bool check_folder(const char* dir, Error* err) {
     return set_error(err, "cannot write into %s: %s: %s; choose another output folder", dir, part, reason);
 }
 
-// Whether both files can be written, as far as can be known before
+// Whether both files can be written, as far as that can be known in advance
 static inline bool check_output(const char* dir, const char* name, Error* err) {
     const char* const splits[] = {"train", "test"};
     char path[PATH_MAX];

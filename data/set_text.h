@@ -1,5 +1,6 @@
-// What a set of shards is, as text: the comment at the beginning of the first shard of each split, from which an index
-// can be made again, and the request, OUTPUT/set.txt, by which a folder is known to hold what a command would make.
+// A description of a set of shards as text: the comment at the beginning of the first shard of each split, from which
+// an index can be made again, and the request, OUTPUT/set.txt, which shows whether a folder holds what a command would
+// make.
 //
 //   kat.c shards 1          the comment's lines; the classes in the order of their numbers, id and name
 //   name imagenet
@@ -13,7 +14,7 @@
 
 #define COMMENT_FIRST_LINE "kat.c shards 1\n"
 
-static inline void plain_field(char* to, const char* text, size_t room) { // without what would end it
+static inline void plain_field(char* to, const char* text, size_t room) { // without characters that would end it
     copy_plain(to, text, room - 1);
     for (char* c = strchr(to, '\t'); c; c = strchr(c, '\t')) { *c = ' '; }
 }
@@ -32,7 +33,7 @@ static inline char* set_comment(const Plan* p) {
     return NULL;
 }
 
-// The line behind *at, which moves on; NULL: there is none that ends, or it is longer than the room
+// The line at *at, which moves past it; NULL: there is no complete line, or it is too long
 static inline const char* text_line(char* line, size_t room, const char** at) {
     size_t length = strcspn(*at, "\n");
     if (!(*at)[length] || length >= room) { return NULL; }
@@ -59,7 +60,7 @@ static inline bool number_field(int* value, int limit, const char* key, const ch
     return found && *value <= limit;
 }
 
-// "ID<tab>NAME" of each class; the ids take the folders' places: they are what members have in front.
+// "ID<tab>NAME" for each class; the ids stand for the folders, since members' names begin with them.
 static inline bool comment_classes(ClassList* c, int count, const char* at, Error* err) {
     char line[2 * CLASS_NAME_BYTES];
     char (*ids)[FOLDER_NAME_BYTES] = (char (*)[FOLDER_NAME_BYTES])calloc((size_t)count, FOLDER_NAME_BYTES);
@@ -79,7 +80,7 @@ static inline bool comment_classes(ClassList* c, int count, const char* at, Erro
     return ok;
 }
 
-// Whether a comment is one of these; then the plan's name, encoder, size and classes are what it says.
+// Whether a comment is one of these; if so, it sets the plan's name, encoder, size and classes.
 static inline bool comment_read(Plan* p, const char* text, Error* err) {
     const char* at = text + strlen(COMMENT_FIRST_LINE);
     int count = 0;
@@ -92,7 +93,7 @@ static inline bool comment_read(Plan* p, const char* text, Error* err) {
 
 // ---- the request
 
-// What a command would make, a line for each thing that shapes it; to be freed. NULL: no memory
+// What a command would make, one line for each thing that affects it; to be freed. NULL: no memory
 static inline char* set_request(const Plan* p, const char* command, const Treatment* t, double split) {
     char* text = NULL;
     size_t size = 0;
@@ -107,7 +108,7 @@ static inline char* set_request(const Plan* p, const char* command, const Treatm
     return NULL;
 }
 
-// Whether the file tells the same; err: in which line it differs first
+// Whether the file says the same; err: the first line that differs
 static inline bool request_same(FILE* in, const char* path, const char* request, Error* err) {
     char was[256], is[256];
     const char* at = request;
@@ -121,7 +122,7 @@ static inline bool request_same(FILE* in, const char* path, const char* request,
     }
 }
 
-// The folder is this request's from now on, or was already.
+// Claims the folder for this request, unless it is claimed already.
 static inline bool request_claim(const Plan* p, const char* request, Error* err) {
     char path[PATH_MAX], name[FOLDER_NAME_BYTES];
     WholeFile f;

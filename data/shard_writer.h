@@ -1,12 +1,11 @@
-// Shards being written: plain tars whose bytes depend on what is in them alone. ustar headers, mode 0644, no owner,
-// time 0, two blocks of zeros at the end. The first shard of a split begins with a comment, pax records of the whole
-// archive, which say what the set is: tar and other readers pass it over, and an index can be made again from the tars
-// alone.
+// Shards being written: plain tars whose bytes depend on their contents alone. ustar headers, mode 0644, no owner, time
+// 0, two blocks of zeros at the end. The first shard of a split begins with a comment, in pax records for the whole
+// archive, which describes the set: tar and other readers skip it, and an index can be made again from the tars alone.
 #pragma once
 #include "tar.h"
 
 typedef struct {
-    WholeFile file; // its name stands for a finished shard
+    WholeFile file; // only a finished shard has its final name
     uint64_t at;
 } ShardWriter;
 
@@ -14,7 +13,7 @@ static inline void tar_octal(char* field, int digits, uint64_t value) {
     for (int i = digits - 1; i >= 0; i--, value >>= 3) { field[i] = (char)('0' + (value & 7)); }
 }
 
-// name: at most 100 bytes, or 155 up to a slash and 100 behind it. Sizes of 8 GiB and more have no place.
+// name: at most 100 bytes, or 155 up to a slash and 100 after it. Sizes of 8 GiB and more cannot be stored.
 static inline bool tar_make_header(char header[TAR_BLOCK], const char* name, char type, uint64_t bytes) {
     const char* base = name;
     memset(header, 0, TAR_BLOCK);
@@ -79,7 +78,7 @@ static inline bool shard_add_comment(ShardWriter* w, const char* text, Error* er
     return ok;
 }
 
-// Synced, and under its name
+// Syncs the shard and gives it its name.
 static inline bool shard_end(ShardWriter* w, Error* err) {
     static const char zeros[2 * TAR_BLOCK];
     if (!shard_write(w, zeros, sizeof zeros, err)) {

@@ -1,5 +1,5 @@
-// One file of a data set as it is published: read whole, unpacked where it is packed with gzip, and told from others by
-// its size and MD5. -DHAVE_ZLIB -lz lets it read .gz files, -DHAVE_LIBCRYPTO -lcrypto lets it check MD5s.
+// One file of a data set as published: read as a whole, unpacked if it is gzipped, and identified by its size and MD5.
+// -DHAVE_ZLIB -lz lets it read .gz files, -DHAVE_LIBCRYPTO -lcrypto lets it check MD5s.
 #pragma once
 #include "../runtime/files.h"
 #include <stdint.h>
@@ -24,7 +24,7 @@ typedef struct {
 
 #ifdef HAVE_ZLIB
 enum { HAVE_GZIP = 1 };
-// Up to `limit` bytes, unpacked where the file is packed; -1 on error.
+// Reads up to `limit` bytes, unpacked if the file is packed; -1 on error.
 static inline int64_t read_bytes(uint8_t* bytes, size_t limit, const char* path, Error* err) {
     gzFile f = gzopen(path, "rb");
     if (!f) { set_error(err, "cannot open %s: %s", path, strerror(errno)); return -1; }
@@ -89,7 +89,7 @@ static inline bool md5_text(char text[33], const uint8_t* bytes, size_t count) {
     return EVP_Digest(bytes, count, digest, &length, EVP_md5(), NULL) && hex_text(text, digest, length);
 }
 
-// Of all that is still to be read; false: libcrypto refuses, or the file cannot be read
+// The MD5 of what remains of a file; false: libcrypto refuses, or the file cannot be read
 static inline bool md5_stream(char text[33], FILE* f) {
     uint8_t digest[EVP_MAX_MD_SIZE], bytes[1 << 14];
     unsigned length = 0;
@@ -112,7 +112,7 @@ static inline bool md5_stream(char text[33], FILE* f) {
 }
 #endif
 
-// Whether an MD5 is to be compared; if not, says why.
+// Whether an MD5 can be compared; if not, says why.
 static inline bool hash_wanted(const SourceFile* file) {
     if (!file->md5) {
         printf("  %s: size and contents are checked; no official hash is known for it\n", file->name);
@@ -123,7 +123,7 @@ static inline bool hash_wanted(const SourceFile* file) {
     return file->md5 && HAVE_MD5;
 }
 
-// md5: of what is at path. any_hash: a wrong one is reported, not refused
+// md5: that of the file at path. any_hash: a wrong one is reported instead of refused
 static inline bool judge_hash(const SourceFile* file, const char* path, const char* md5, bool any_hash, Error* err) {
     if (strcmp(md5, file->md5) == 0) {
         printf("  %s: MD5 is the official one\n", file->name);
@@ -146,7 +146,7 @@ static inline bool check_hash(const SourceFile* file, const char* path, const ui
     return judge_hash(file, path, md5, any_hash, err);
 }
 
-// Of a file as it lies on disk
+// The same for a file as it is on disk
 static inline bool check_file_hash(const SourceFile* file, const char* path, bool any_hash, Error* err) {
     char md5[33] = "";
     if (!hash_wanted(file)) { return true; }
@@ -158,7 +158,7 @@ static inline bool check_file_hash(const SourceFile* file, const char* path, boo
               : set_error(err, "cannot read %s to compute its MD5: check the disk", path);
 }
 
-// any_hash: any size goes
+// any_hash: any size is accepted
 static inline bool check_size(const SizedFile* f, const char* path, uint64_t bytes, bool any_hash, Error* err) {
     if (bytes == f->bytes || any_hash) { return true; }
     return set_error(err, "%s is %s: the official %s has %llu bytes, this one has %llu; fetch it again, or give "
@@ -166,7 +166,7 @@ static inline bool check_size(const SizedFile* f, const char* path, uint64_t byt
                      f->file.name, (unsigned long long)f->bytes, (unsigned long long)bytes);
 }
 
-// Size and MD5 of a file as it lies on disk
+// Size and MD5 of a file as it is on disk
 static inline bool check_sized_file(const SizedFile* f, const char* path, bool any_hash, Error* err) {
     struct stat status;
     if (stat(path, &status) != 0) { return set_error(err, "cannot open %s: %s", path, strerror(errno)); }

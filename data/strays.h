@@ -1,5 +1,5 @@
-// What lies in a folder in which data/convert.c does not find the official files: other versions of a data set,
-// archives, other formats.
+// What a folder holds in which data/convert.c does not find the official files: other versions of a data set, archives,
+// other formats.
 #pragma once
 #include "../runtime/files.h"
 
@@ -21,7 +21,7 @@ static const Stray strays[] = {
     {"*.csv", "a table"}, {"*.parquet", "a table"}, {"*.png", "a single image"}, {"*.jpg", "a single image"},
 };
 
-// Says what is in the folder, and what is wanted instead; false: nothing that is known
+// Says what is in the folder, and what is needed instead; false: nothing known
 static inline bool explain_stray(const char* folder, const char* wanted, Error* err) {
     char name[256];
     for (size_t i = 0; i < sizeof strays / sizeof strays[0]; i++) {

@@ -1,6 +1,6 @@
-// The classes of ImageNet-1K as its development kit has them: meta.mat, a variable `synsets`, 1860 structures. Those
-// without children are the 1000 classes; ILSVRC2012_ID is the number that the ground truth of the validation images
-// uses, which is not the index that models use: that is the place of the WordNet id among the sorted ones.
+// The classes of ImageNet-1K as in its development kit: meta.mat, a variable `synsets`, 1860 structures. Those without
+// children are the 1000 classes; ILSVRC2012_ID is the number that the ground truth of the validation images uses, which
+// is not the index that models use: that is the place of the WordNet id among the sorted ones.
 #pragma once
 #include "mat5.h"
 
@@ -20,7 +20,7 @@ static inline bool synset_of(Synset* out, const Mat5Structs* s, int i) {
         && mat5_cell_number(mat5_cell(s, i, "num_children"), &children)
         && mat5_cell_text(mat5_cell(s, i, "WNID"), out->wnid, sizeof out->wnid)
         && mat5_cell_text(mat5_cell(s, i, "words"), out->words, sizeof out->words)
-        && id >= 1 && id < 1e6 && children >= 0 && children < 1e6 // and no NaN
+        && id >= 1 && id < 1e6 && children >= 0 && children < 1e6 // excludes NaN
         && strlen(out->wnid) == 9 && out->wnid[0] == 'n' && strspn(out->wnid + 1, "0123456789") == 8;
     out->id = ok ? (int)id : 0;
     out->children = ok ? (int)children : 0;
@@ -45,7 +45,8 @@ static inline Synset* synsets_of(const Mat5* m, int* count, Error* err) {
     return NULL;
 }
 
-// Of the contents of meta.mat, which sentences call `name`: *count in the file's order, to be freed; NULL on error
+// From the contents of meta.mat, which errors call `name`: *count of them in the file's order, to be freed; NULL on
+// error
 static inline Synset* synsets_read(const uint8_t* bytes, size_t size, const char* name, int* count, Error* err) {
     Mat5 m;
     if (!mat5_open_memory(&m, bytes, size, name, SYNSETS_LIMIT, err)) { return NULL; }

@@ -1,8 +1,8 @@
-// Plain tar archives, read where they lie: ustar and what pax and GNU tar put before a member whose name is long or
-// whose size is large.
+// Plain tar archives, read in place: ustar, and what pax and GNU tar put before a member with a long name or a large
+// size.
 //
-// A member is a header of 512 bytes, its data, and zeros up to the next multiple of 512; a header of zeros ends all.
-// Header, as far as it is wanted:
+// A member is a header of 512 bytes, its data, and zeros up to the next multiple of 512; a header of zeros ends the
+// archive. The header, as far as it is used:
 //
 //   offset  bytes  what
 //   0       100    name, to its first zero byte
@@ -55,7 +55,7 @@ static inline void tar_begin(TarWalk* w, int descriptor, const char* path, uint6
 
 static inline uint64_t tar_padded(uint64_t bytes) { return (bytes + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK; }
 
-// A file or what old tars had for one. Links, folders and sparse files have no data that can be read as it lies.
+// A file, or what old tars used for one. Links, folders and sparse files have no data that can be read in place.
 static inline bool tar_is_file(const TarWalk* w) { return w->type == '0' || w->type == 0 || w->type == '7'; }
 
 static inline bool tar_number(uint64_t* value, const uint8_t* field, int bytes) {
@@ -75,7 +75,7 @@ static inline bool tar_number(uint64_t* value, const uint8_t* field, int bytes) 
 
 static inline bool tar_sum_right(const uint8_t* header) {
     uint64_t said;
-    int64_t plain = 0, as_signed = 0; // some tars have added signed bytes
+    int64_t plain = 0, as_signed = 0; // some tars add signed bytes
     if (!tar_number(&said, header + 148, 8)) { return false; }
     for (int i = 0; i < TAR_BLOCK; i++) {
         uint8_t byte = i >= 148 && i < 156 ? ' ' : header[i];
@@ -112,7 +112,7 @@ static inline const char* pax_find(const char* records, size_t count, const char
         while (digits < count && records[digits] >= '0' && records[digits] <= '9' && bytes < count) {
             bytes = 10 * bytes + (size_t)(records[digits++] - '0');
         }
-        size_t end = at + bytes, text = digits + 1; // behind the space
+        size_t end = at + bytes, text = digits + 1; // after the space
         if (bytes == 0 || end > count || text + key_length + 2 > end) { return NULL; }
         if (memcmp(records + text, key, key_length) == 0 && records[text + key_length] == '=') {
             *length = end - 1 - (text + key_length + 1);
@@ -137,14 +137,14 @@ static inline bool tar_take_pax(TarWalk* w, const char* records, size_t count, E
     return true;
 }
 
-// Of the member at hand, as much of its data as fits
+// As much of the current member's data as fits
 static inline bool tar_read(const TarWalk* w, void* bytes, size_t count, Error* err) {
     ssize_t got = read_at(w->descriptor, bytes, count, w->offset);
     return got == (ssize_t)count
         || set_error(err, "cannot read %s: %s", w->path, got < 0 ? strerror(errno) : "it became shorter meanwhile");
 }
 
-// What stands before a member and belongs to it: a long name, or pax records
+// Takes what precedes a member and belongs to it: a long name, or pax records.
 static inline bool tar_take_extension(TarWalk* w, Error* err) {
     if (w->bytes > TAR_EXTENSION_BYTES) {
         return set_error(err, "%s: what stands before a member has %llu bytes, more than any name: it is damaged",
@@ -174,10 +174,10 @@ static inline bool tar_cut(const TarWalk* w, uint64_t wanted, Error* err) {
                      (unsigned long long)w->end);
 }
 
-// The header at hand; 0: the end
+// Reads the current header; 0: the end
 static inline int tar_header(TarWalk* w, uint8_t* header, Error* err) {
     *w->name = 0;
-    if (w->at == w->end) { return 0; } // some writers end without zeros
+    if (w->at == w->end) { return 0; } // some writers leave the zeros out
     if (w->end - w->at < TAR_BLOCK) {
         tar_cut(w, w->at + TAR_BLOCK, err);
         return -1;
@@ -213,7 +213,7 @@ static inline int tar_step(TarWalk* w, Error* err) {
         if (w->has_size) { w->bytes = w->size; }
         w->has_long_name = w->has_size = false;
     }
-    if (w->type == '1' || w->type == '2') { w->bytes = 0; } // links, whose size is that of what they name
+    if (w->type == '1' || w->type == '2') { w->bytes = 0; } // a link's size is that of its target
     if (w->bytes > w->end - w->offset) {
         tar_cut(w, w->bytes < UINT64_MAX / 2 ? w->offset + w->bytes : w->bytes, err);
         return -1;

@@ -1,4 +1,4 @@
-// What the options say is to be done with every image.
+// What is done with every image, according to the options.
 #pragma once
 #include "convert_options.h"
 #include "prepare_image.h"
@@ -9,7 +9,7 @@ enum { READS_JPEG = 1 };
 enum { READS_JPEG = 0 };
 #endif
 
-// Of the plan, what its index tells of that
+// Sets what the plan's index says about it.
 static inline bool treatment_of(Treatment* t, Plan* p, const char* command, const ConvertOptions* o, Error* err) {
     if (!READS_JPEG) {
         return set_error(err, "%s reads JPEGs, and this program was built without: install libjpeg-dev (libjpeg-turbo) "

@@ -1,4 +1,4 @@
-// Jobs of trees of images, and how a tree becomes two, or one whose beginning is like the whole.
+// Jobs for trees of images, and how a tree is split into two, or reordered so that its beginning resembles the whole.
 #pragma once
 #include "plan.h"
 
@@ -35,7 +35,7 @@ static inline int tree_source_next(Cursor* c, InputImage* image, Error* err) {
 
 static const ImageSource tree_source = {tree_source_begin, tree_source_next};
 
-// Jobs of a tree's images in their order, each of so many classes (0: any) and images at most
+// Adds jobs for a tree's images in their order, each of so many classes (0: any) and images at most.
 static inline bool plan_tree(Plan* p, Split split, const TreeInput* in, uint32_t classes, size_t images, Error* err) {
     Job* job = NULL;
     for (size_t i = 0; i < in->tree->count; i++) {
@@ -52,11 +52,11 @@ static inline bool plan_tree(Plan* p, Split split, const TreeInput* in, uint32_t
 
 // ---- two of one
 
-// Whether image i of n is among m that lie evenly among them
+// Whether image i of n is among m evenly spaced ones
 static inline bool evenly_taken(size_t i, size_t n, size_t m) { return (i + 1) * m / n > i * m / n; }
 
-// This part of each class, spread evenly, goes to the other tree; one image at least stays of each, unless all are to
-// go.
+// Moves this part of each class, evenly spaced, to the other tree; at least one image of each class stays, unless all
+// are to go.
 static inline bool tree_split(ImageTree* from, ImageTree* to, double part, Error* err) {
     size_t kept = 0;
     memcpy(to->root, from->root, sizeof to->root);
@@ -77,7 +77,7 @@ static inline bool tree_split(ImageTree* from, ImageTree* to, double part, Error
 
 // ---- spread
 
-typedef struct { uint64_t place, number; } SpreadImage; // where it comes among all, as a fraction of 2^64; as it was
+typedef struct { uint64_t place, number; } SpreadImage; // its place among all, as a fraction of 2^64; its former number
 
 static inline int compare_spread(const void* a, const void* b) {
     const SpreadImage *x = (const SpreadImage*)a, *y = (const SpreadImage*)b;
@@ -85,8 +85,8 @@ static inline int compare_spread(const void* a, const void* b) {
     return x->number < y->number ? -1 : x->number > y->number;
 }
 
-// Sorted by class until here; then image i of the n of a class comes at (i + 1/2) / n of the whole, so that each
-// beginning has its part of all classes.
+// Up to here images are sorted by class; afterwards image i of the n of a class comes at (i + 1/2) / n of the whole, so
+// that any beginning has all classes in proportion.
 static inline bool tree_spread(ImageTree* t, Error* err) {
     SpreadImage* order = (SpreadImage*)malloc((t->count + 1) * sizeof *order);
     TreeImage* images = (TreeImage*)malloc((t->count + 1) * sizeof *images);
