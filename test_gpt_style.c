@@ -320,7 +320,8 @@ static void test_last_block(const char* flags) {
     build_model(&m, flags, 5);
     Batch batch = random_batch(&m, m.B - 1);
     double want = loss_and_gradients(&whole, &batch), got = loss_and_gradients(&m, &batch);
-    // A library that adds fewer rows in another order may move an operand to the next bf16. Observed: 1.8e-6, and 1.7e-3
+    // A library that adds fewer rows in another order may move an operand to the next bf16. Observed: 1.8e-6, and
+    // 1.7e-3
     bool bf16 = m.config.precision == PRECISION_BF16;
     double limit = bf16 ? 0x1p-8 : 1e-5;
     CHECK_NEAR(got, want, (bf16 ? 1e-4 : 1e-6) * fabs(want), flags);

@@ -74,7 +74,8 @@ static inline void report_split(FILE* out, const SetSummary* s, Split split) {
     if (without) { fprintf(out, "warning: %s has no image of %d classes\n", split_names[split], without); }
 }
 
-// Names the images of one kind, by notes "KIND<tab>NAME<tab>REASON\n"; reason: of those with this reason, NULL: with any
+// Names the images of one kind, by notes "KIND<tab>NAME<tab>REASON\n"; reason: of those with this reason, NULL: with
+// any
 static inline size_t report_names(FILE* out, const SetSummary* s, OddKind kind, const char* reason, size_t limit) {
     size_t found = 0;
     for (size_t j = 0; j < s->plan->count; j++) {

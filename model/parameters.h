@@ -22,8 +22,8 @@
 #include <string.h>
 
 // How a tensor starts: TRUNC_NORMAL and NORMAL by deviation, UNIFORM by bound, CONSTANT by value; a rational's
-// coefficients from rational_start() (value 1 or 2: which rational of the block); KArAt's by coefficient_start() (value:
-// their scale); IDENTITY a matrix; LOCALITY by locality_start() (value: the strength).
+// coefficients from rational_start() (value 1 or 2: which rational of the block); KArAt's by coefficient_start()
+// (value: their scale); IDENTITY a matrix; LOCALITY by locality_start() (value: the strength).
 typedef enum {
     INIT_CONSTANT, INIT_TRUNC_NORMAL, INIT_NORMAL, INIT_UNIFORM, INIT_IDENTITY, INIT_LOCALITY, INIT_NUMERATOR,
     INIT_DENOMINATOR, INIT_COEFFICIENTS

@@ -1,7 +1,7 @@
-// A folder as timm opens it, timm.create_model("local-dir:FOLDER", pretrained=True): model.safetensors, and config.json, which
-// says which model it is, how images are prepared for it, and what its classes are called. timm has ViTs with softmax
-// attention and the MLPs of timm_acts, and ConViTs and Swins with GELU; the public code of KAT adds ViTs with the
-// rationals of the released models. Such a folder can also be read, whoever wrote it.
+// A folder as timm opens it, timm.create_model("local-dir:FOLDER", pretrained=True): model.safetensors, and
+// config.json, which says which model it is, how images are prepared for it, and what its classes are called. timm has
+// ViTs with softmax attention and the MLPs of timm_acts, and ConViTs and Swins with GELU; the public code of KAT adds
+// ViTs with the rationals of the released models. Such a folder can also be read, whoever wrote it.
 #pragma once
 #include "../runtime/files.h"
 #include "parameters.h"

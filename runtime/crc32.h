@@ -1,5 +1,5 @@
-// Checksums of 32 bits: crc32 as zlib, gzip and PNG have it, with zlib or without, and crc32c, as TensorBoard's event files
-// have it.
+// Checksums of 32 bits: crc32 as zlib, gzip and PNG have it, with zlib or without, and crc32c, as TensorBoard's event
+// files have it.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 // How errors travel. A function that can fail on input returns false and writes one sentence into an Error: what is
 // wrong, where, and one thing to do. Only the programs themselves (train_vit.c, data/convert.c) end the process:
-// exit 1 for run time, 2 for usage, 3 for a run that a signal stopped and that can go on, 75 where that signal asked it to
-// come again.
+// exit 1 for run time, 2 for usage, 3 for a run that a signal stopped and that can go on, 75 where that signal asked it
+// to come again.
 #pragma once
 #include <stdarg.h>
 #include <stdbool.h>

@@ -1,9 +1,9 @@
 // TensorBoard's event files, written without its libraries.
 //
-// A file is records (TFRecord): 8 bytes length n, 4 bytes masked crc32c of these, n bytes, 4 bytes masked crc32c of those;
-// little endian; masked(c) = (c >> 15 | c << 17) + 0xa282ead8. Each record is one message Event of protocol buffers:
-// fields, a key (number << 3 | type; varint) and a value each; type 0: varint, 1: 8 bytes, 5: 4 bytes, 2: a length
-// (varint), and bytes or a message.
+// A file is records (TFRecord): 8 bytes length n, 4 bytes masked crc32c of these, n bytes, 4 bytes masked crc32c of
+// those; little endian; masked(c) = (c >> 15 | c << 17) + 0xa282ead8. Each record is one message Event of protocol
+// buffers: fields, a key (number << 3 | type; varint) and a value each; type 0: varint, 1: 8 bytes, 5: 4 bytes, 2: a
+// length (varint), and bytes or a message.
 //
 //     Event           1 wall_time double, 2 step int64, 3 file_version string, 5 summary Summary, 7 session_log SessionLog
 //     Summary         1 value Value, repeated

@@ -1,12 +1,12 @@
-// What ranks tell each other: a list of messages out and a list in, at a time. All that they do together is made of these,
-// in an order that they all know. A library's own sums are not used: they depend on how many ranks there are.
+// What ranks tell each other: a list of messages out and a list in, at a time. All that they do together is made of
+// these, in an order that they all know. A library's own sums are not used: they depend on how many ranks there are.
 //
 //     exchange(out, outs, in, ins)                    returns when all messages are over
 //     transfer_begin(&t, tag, out, outs, in, ins)     returns at once: they are on their way
 //     transfer_done(&t)                               asked from time to time, moves them on; true when all are over
 //
-// Waiting is asking with pauses, so that ranks that share a core leave it to who has work. Of transfers under way at a time
-// each has a tag of its own.
+// Waiting is asking with pauses, so that ranks that share a core leave it to who has work. Of transfers under way at a
+// time each has a tag of its own.
 #pragma once
 #include "memory.h"
 #include "ranks.h"
@@ -55,8 +55,8 @@ static inline void exchange(const Message* out, int outs, const Message* in, int
 }
 #endif
 
-// The messages by which everybody at place p tells all others bytes bound[p] ... bound[p+1] - 1 of base. Returns how many
-// they are either way: one for each other rank
+// The messages by which everybody at place p tells all others bytes bound[p] ... bound[p+1] - 1 of base. Returns how
+// many they are either way: one for each other rank
 static inline int range_messages(void* base, const size_t* bound, Message* out, Message* in) {
     int own = ranks.place, count = 0;
     for (int p = 0; p < ranks.size; p++) {

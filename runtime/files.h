@@ -265,7 +265,8 @@ static inline void lock_note_stopped(const char* folder, int64_t step) {
     close(fd);
 }
 
-// Takes it; again some times, since who only looks whether it is held (dev/compare_runs/run_state.h) has it for a moment
+// Takes it; again some times, since who only looks whether it is held (dev/compare_runs/run_state.h) has it for a
+// moment
 static inline bool lock_take(int fd) {
     for (int tries = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
         if (errno != EWOULDBLOCK || tries == 3) { return false; }

@@ -3,8 +3,9 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline)) // loops over it vectorise; literals unroll its loops
 #define NEVER_INLINE __attribute__((noinline, unused)) static      // compiled once, however many call it
 
-// In front of a loop whose count is a constant: written out, also at -O2, so that an array it runs over becomes registers.
-// UNROLLED_FEW: for at most 5 turns, where the same loop is compiled for variable counts too, of which there would be 16 copies
+// In front of a loop whose count is a constant: written out, also at -O2, so that an array it runs over becomes
+// registers. UNROLLED_FEW: for at most 5 turns, where the same loop is compiled for variable counts too, of which there
+// would be 16 copies
 #ifdef __CUDACC__
 #define UNROLLED _Pragma("unroll")
 #define UNROLLED_FEW UNROLLED

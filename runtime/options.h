@@ -1,9 +1,9 @@
 // The command line from one table. Each Option says its name, type, place in the configuration struct, default, range
 // and help: the parser, --help, the printed and the saved configuration, and the comparison on resume all read it.
 //
-// Accepted: --flag value, --flag=value, underscores for dashes; a name of one letter as -f too; a switch may stand alone
-// (on); a pair takes two values or "a,b"; numbers are one or several, "2,2,6,2"; a list takes the words up to the next
-// flag.
+// Accepted: --flag value, --flag=value, underscores for dashes; a name of one letter as -f too; a switch may stand
+// alone (on); a pair takes two values or "a,b"; numbers are one or several, "2,2,6,2"; a list takes the words up to the
+// next flag.
 #pragma once
 #include "error.h"
 #include <ctype.h>
@@ -313,9 +313,9 @@ static inline bool options_parse(void* config, const Option* table, int count, i
     return true;
 }
 
-// A command line of words and options in any order. The words come first in argv then, *words of them and a NULL, as far
-// as they were read. A switch takes no word after it but on or off: any other is one of the words. given (count), where it
-// is not NULL: which options there were.
+// A command line of words and options in any order. The words come first in argv then, *words of them and a NULL, as
+// far as they were read. A switch takes no word after it but on or off: any other is one of the words. given (count),
+// where it is not NULL: which options there were.
 static inline bool options_and_words(void* config, const Option* table, int count, int argc, char** argv, int* words,
                                      bool* given, Error* err) {
     bool ok = options_defaults(config, table, count, err);
@@ -392,7 +392,8 @@ static inline bool options_same(const void* saved, const void* now, const Option
     return used == 0;
 }
 
-// Whether every line of such a file names an option of the table, or is empty or a comment; line: the first that does not
+// Whether every line of such a file names an option of the table, or is empty or a comment; line: the first that does
+// not
 static inline bool options_known(FILE* in, const Option* table, int count, char line[80]) {
     char* text = NULL;
     size_t room = 0;

@@ -1,5 +1,5 @@
-// Where the ranks of a launch find each other without a library of the launcher's: a host and a port that each of them works
-// out from its environment; and a key, by which they notice that they are of two launches.
+// Where the ranks of a launch find each other without a library of the launcher's: a host and a port that each of them
+// works out from its environment; and a key, by which they notice that they are of two launches.
 //
 //     MASTER_ADDR:MASTER_PORT     as torchrun sets them, or mpirun -x; one port further where torchrun's agent has this one
 //     127.0.0.1:port              all ranks are on one node

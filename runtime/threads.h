@@ -1,6 +1,6 @@
-// The machine's cores. Waiting OpenMP threads are to sleep: spinning ones take the core from the loader's thread, and from
-// whoever shares the machine. The OpenMP runtime reads that once, before main; and where its threads are bound to cores
-// (OMP_PROC_BIND, OMP_PLACES, GOMP_CPU_AFFINITY), it binds the main thread there too, whose one core is all that
+// The machine's cores. Waiting OpenMP threads are to sleep: spinning ones take the core from the loader's thread, and
+// from whoever shares the machine. The OpenMP runtime reads that once, before main; and where its threads are bound to
+// cores (OMP_PROC_BIND, OMP_PLACES, GOMP_CPU_AFFINITY), it binds the main thread there too, whose one core is all that
 // programs and threads which it starts would get.
 //
 //     start_with_sleeping_threads(argv);      // first

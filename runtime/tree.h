@@ -5,10 +5,11 @@
 //
 // With A = 2^k1 + 2^k2 + ..., k1 > k2 > ..., the total is N1 + (N2 + (N3 + ...)), N1 the node of the first 2^k1 leaves.
 //
-// A piece is the sum of a node's leaves. Who has some leaves in a row adds them as a binary counter does: pieces stand on
-// a stack, and a new one merges with the top while that is its left sibling. What is left on the stack are the largest
-// pieces of these leaves. Those of ranges side by side are pushed in the same way by who has them all, and only when all
-// A leaves are in there is the stack folded from the right. Here is which pieces merge; their sums are the caller's:
+// A piece is the sum of a node's leaves. Who has some leaves in a row adds them as a binary counter does: pieces stand
+// on a stack, and a new one merges with the top while that is its left sibling. What is left on the stack are the
+// largest pieces of these leaves. Those of ranges side by side are pushed in the same way by who has them all, and only
+// when all A leaves are in there is the stack folded from the right. Here is which pieces merge; their sums are the
+// caller's:
 //
 //     for (int merges = pieces_push(&s, piece); merges > 0; merges--) { sum = pop() + sum; }     push(sum)
 #pragma once

@@ -1,5 +1,5 @@
-// Which version a program is, and what it was built with. The build's part is in an object of its own (scripts/version.sh),
-// so that a new commit compiles nothing anew; a program that is linked without it says so.
+// Which version a program is, and what it was built with. The build's part is in an object of its own
+// (scripts/version.sh), so that a new commit compiles nothing anew; a program that is linked without it says so.
 #pragma once
 #include <stdio.h>
 

@@ -7,10 +7,11 @@
 //     wait_for(rank, beside);                             // a message from or to it is on its way
 //     wait_begin(); ... wait_got(rank, beside); ... wait_end();   // it is there
 //
-// Of messages that go on their way beside other work nothing is heard while others are waited for: then these alone count.
+// Of messages that go on their way beside other work nothing is heard while others are waited for: then these alone
+// count.
 //
-// Seconds are those that this process has seen pass: where all were stopped, and go on, nobody is blamed. After a signal
-// to end they are 10 more than any wait of a step took before, but where rank 0 writes files (watchdog_writes).
+// Seconds are those that this process has seen pass: where all were stopped, and go on, nobody is blamed. After a
+// signal to end they are 10 more than any wait of a step took before, but where rank 0 writes files (watchdog_writes).
 #pragma once
 #include "memory.h"
 #include "ranks.h"
@@ -56,8 +57,8 @@ static inline int count_missed(int first, int end) {
     return missed;
 }
 
-// Seconds that this rank leaves to others. Lower ranks, where they are not missed here, say it first; but who waits for one
-// that waits misses more of them than the one at fault.
+// Seconds that this rank leaves to others. Lower ranks, where they are not missed here, say it first; but who waits for
+// one that waits misses more of them than the one at fault.
 static inline double speaks_later(void) {
     int before = ranks.rank - count_missed(0, ranks.rank), missed = count_missed(0, ranks.size);
     return speakers_apart * fmin(before, 6) + missed_apart * fmin(missed > 1 ? missed - 1 : 0, 4);

@@ -1,8 +1,8 @@
 // What the trainer's kernels never form: the logits A and the weights sigma of attention, each (B,H,N,N), row k the
 // token that looks, of one block, from the activations that model_forward has left.
 //     A = Q K^T / sqrt(D)          out_k = sum_n sigma_kn V_n
-// Every kind of attention is linear in its values: with unit vectors in their place its own kernel gives sigma, D columns
-// at a time. So sigma is what the model computes with, whatever the attention.
+// Every kind of attention is linear in its values: with unit vectors in their place its own kernel gives sigma, D
+// columns at a time. So sigma is what the model computes with, whatever the attention.
 #pragma once
 #include "../../kernels/matmul.h"
 

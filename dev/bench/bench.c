@@ -1,13 +1,13 @@
 // make bench: whole training steps and their parts against the machine's own matrix rate, all measured in this one run.
 //
 // Each round times one step (forward, backward, update) of every model and a plain sgemm before each, so that a machine
-// that slows down slows all of them; the tables show the medians over the rounds, and each step's arithmetic rate as a share
-// of the sgemm rate. A step's FLOPs are its products alone (3 x forward); everything else counts as overhead.
+// that slows down slows all of them; the tables show the medians over the rounds, and each step's arithmetic rate as a
+// share of the sgemm rate. A step's FLOPs are its products alone (3 x forward); everything else counts as overhead.
 //
 //     ./bench [--rounds N] [--models NAME,NAME..] [more flags of train_kat, such as --batch-size 4]
 //
-// A name may have flags of its own behind it. "vit-tiny --pool avg" needs all tokens to the end: against it vit-tiny shows
-// what is saved in the last block, where the head reads the class token alone.
+// A name may have flags of its own behind it. "vit-tiny --pool avg" needs all tokens to the end: against it vit-tiny
+// shows what is saved in the last block, where the head reads the class token alone.
 #pragma GCC diagnostic ignored "-Wunused-function" // the trainer's command line is not used here
 #define TESTING
 #include "../../train_vit.c"

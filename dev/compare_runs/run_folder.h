@@ -39,8 +39,8 @@ static inline bool run_folder_open(const char* given, char folder[FOLDER_SIZE], 
     return true;
 }
 
-// Whether they are one experiment, but for the seed. Of data the name counts, not where they lie; of a start that there is
-// one: each seed may have its own.
+// Whether they are one experiment, but for the seed. Of data the name counts, not where they lie; of a start that there
+// is one: each seed may have its own.
 static inline bool configs_are_seeds(const Config* a, const Config* b) {
     Error ignored;
     Config other = *b;

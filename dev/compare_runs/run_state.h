@@ -49,8 +49,8 @@ static inline bool folder_in_use(const char* folder, char text[300]) {
     return used;
 }
 
-// A run that was stopped says so in the place of its process; one that neither did, nor came to its end, has failed, or was
-// killed.
+// A run that was stopped says so in the place of its process; one that neither did, nor came to its end, has failed, or
+// was killed.
 static inline RunState state_of_run(const char* folder, const RunSummary* s) {
     char text[300];
     if (folder_in_use(folder, text)) { return RUN_GOES_ON; }

@@ -52,7 +52,8 @@ static inline TableShape table_shape(const char* text) {
     return shape;
 }
 
-// The first column to the left, numbers to the right. before, between: what stands in front of the first cell and the others
+// The first column to the left, numbers to the right. before, between: what stands in front of the first cell and the
+// others
 static inline void table_put(const char* text, const TableShape* shape, const char* before, const char* between,
                              const char* end, const char* under_names) {
     char* copy = copy_text(text, "a table");

@@ -1,5 +1,5 @@
-// A command line, an argument a line, which may be timm's, and a run's config.txt, "name value" a line. What is accepted can be written and
-// read again, and its parameters counted.
+// A command line, an argument a line, which may be timm's, and a run's config.txt, "name value" a line. What is
+// accepted can be written and read again, and its parameters counted.
 #include "fuzz.h"
 #include "../../model/parameters.h"
 #include "../../model/settings.h"

@@ -1,6 +1,6 @@
-// The calls of include/nccl.h. What a group sends and receives is one operation of its stream; when its turn comes, all its
-// messages go on side by side, those between two ranks in their order, and it ends once the peers have taken what was sent:
-// no room that NCCL may have is counted on.
+// The calls of include/nccl.h. What a group sends and receives is one operation of its stream; when its turn comes, all
+// its messages go on side by side, those between two ranks in their order, and it ends once the peers have taken what
+// was sent: no room that NCCL may have is counted on.
 #include "include/nccl.h"
 #include "../cuda_on_cpu/runtime/internal.h"
 #include "segment.h"

@@ -1,5 +1,5 @@
-// POSIX shared memory. Each process holds a lock on a byte of the file, which goes with it: so the others see that it has
-// ended, and a segment that was left behind is told from one in use.
+// POSIX shared memory. Each process holds a lock on a byte of the file, which goes with it: so the others see that it
+// has ended, and a segment that was left behind is told from one in use.
 #include "segment.h"
 #include <algorithm>
 #include <errno.h>

@@ -1,13 +1,13 @@
 // How long a training step takes on several ranks: the exchange of gradients and parameters is the trainer's own
-// (model/owners.h), and in the place of kernels there are sleeps. Sleeping ranks leave the cores to each other, so that a
-// few cores stand for as many machines as their network allows, and for machines of any speed. Beside what was measured
-// stands what step_model() below says, which then can tell of more nodes than there are.
+// (model/owners.h), and in the place of kernels there are sleeps. Sleeping ranks leave the cores to each other, so that
+// a few cores stand for as many machines as their network allows, and for machines of any speed. Beside what was
+// measured stands what step_model() below says, which then can tell of more nodes than there are.
 //
 //     mpirun -n R simulate run FORWARD BACKWARD UPDATE STEPS one|two [--model vit-tiny] [trainer's flags]
 //     simulate table FORWARD BACKWARD UPDATE RANKS AMONG WITHIN LATENCY [trainer's flags]
 //
-// FORWARD, BACKWARD: ms of a micro-batch, spread over the blocks; UPDATE: ms. one, two: levels of the exchange. Of a table:
-// RANKS on each node, GB/s out of a node and out of a rank within its node, and µs of the shortest exchange.
+// FORWARD, BACKWARD: ms of a micro-batch, spread over the blocks; UPDATE: ms. one, two: levels of the exchange. Of a
+// table: RANKS on each node, GB/s out of a node and out of a rank within its node, and µs of the shortest exchange.
 #include "../../model/owners.h"
 #include "../../model/settings.h"
 #include "../../runtime/clock.h"
@@ -33,8 +33,8 @@ static BucketTime bucket_time(const Buckets* buckets, int b, Shape s, Net net) {
 
 static double later(double a, double b) { return a > b ? a : b; }
 
-// Messages within nodes and among them each go one after the other. Parameters leave their owners when the update is done,
-// first block first, and a block waits for its bucket; gradients leave when their bucket's first block is done.
+// Messages within nodes and among them each go one after the other. Parameters leave their owners when the update is
+// done, first block first, and a block waits for its bucket; gradients leave when their bucket's first block is done.
 static StepTime step_model(const ParameterTable* table, const Buckets* buckets, Shape s, Work work, Net net) {
     int L = table->blocks;
     double forward = work.forward / L, backward = work.backward / L, whole = work.forward + work.backward;

@@ -1,5 +1,5 @@
-// A small encoded data set (data/shards.h) in the test's folder: photo-like JPEGs of many sizes, grey and coloured, laid one
-// behind the other in two shards a split.
+// A small encoded data set (data/shards.h) in the test's folder: photo-like JPEGs of many sizes, grey and coloured,
+// laid one behind the other in two shards a split.
 #pragma once
 #include "../../data/image_reader.h"
 #include "../../runtime/random.h"

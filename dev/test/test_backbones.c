@@ -1,6 +1,6 @@
-// Whole models against float64: timm's ViT with its variants, ConViT and Swin, with softmax and with KArAt in its place.
-// dev/test/backbone_fixtures.txt, whose head says what it holds, has logits, loss and gradients of each; parameters and
-// images are made from names, so that both start from the same numbers.
+// Whole models against float64: timm's ViT with its variants, ConViT and Swin, with softmax and with KArAt in its
+// place. dev/test/backbone_fixtures.txt, whose head says what it holds, has logits, loss and gradients of each;
+// parameters and images are made from names, so that both start from the same numbers.
 #pragma GCC diagnostic ignored "-Wunused-function" // what only main calls
 #define TESTING
 #include "../../train_vit.c"

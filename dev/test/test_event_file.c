@@ -1,5 +1,5 @@
-// runtime/event_file.h against a reader of its own: records with their checksums, fields of messages, values, histograms,
-// pictures, names of files; runtime/metrics_jsonl.h: rows, and what is kept of them.
+// runtime/event_file.h against a reader of its own: records with their checksums, fields of messages, values,
+// histograms, pictures, names of files; runtime/metrics_jsonl.h: rows, and what is kept of them.
 #include "../../runtime/event_file.h"
 #include "../../runtime/metrics_jsonl.h"
 #include "test_files.h"

@@ -240,8 +240,8 @@ static void show_resized(void) {
     show_steps(10, 50);
 }
 
-// What the child wrote to the terminal, which is closed then. Whatever is still on its way when the last writer closes a
-// terminal may be lost: this process keeps it open, and marks the end when the child is gone.
+// What the child wrote to the terminal, which is closed then. Whatever is still on its way when the last writer closes
+// a terminal may be lost: this process keeps it open, and marks the end when the child is gone.
 static void read_terminal(int master, int slave, pid_t child, char* text, size_t room) {
     const char end = 4;
     size_t used = 0;

@@ -1,5 +1,5 @@
-// --export to ONNX: files are read back, and hold a graph that is in order, the weights to the byte, and what was said beside
-// them. That a runtime computes the same logits is shown by dev/export/check_onnx.py, which needs Python.
+// --export to ONNX: files are read back, and hold a graph that is in order, the weights to the byte, and what was said
+// beside them. That a runtime computes the same logits is shown by dev/export/check_onnx.py, which needs Python.
 #pragma GCC diagnostic ignored "-Wunused-function" // what only main calls
 #define TESTING
 #include "../../train_vit.c"

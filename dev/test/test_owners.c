@@ -1,5 +1,5 @@
-// model/buckets.h, model/owners.h: which granules are whose, on ranks and nodes of any number, and what is sent; from one
-// place after the other, without a library that sends.
+// model/buckets.h, model/owners.h: which granules are whose, on ranks and nodes of any number, and what is sent; from
+// one place after the other, without a library that sends.
 #pragma GCC diagnostic ignored "-Wunused-function"
 #undef HAVE_MPI
 #include "../../model/owners.h"
@@ -87,7 +87,8 @@ static void test_circles(int A, int size, int per_node) {
     CHECK(wrong == 0 && leaves == A * size, "%d leaves on %d ranks, %d on a node: %d", A, size, per_node, leaves);
 }
 
-// What the ranks of a node make of their leaves, whoever of them merges, is what its members of the other circles bring.
+// What the ranks of a node make of their leaves, whoever of them merges, is what its members of the other circles
+// bring.
 static void test_node_pieces(int A, int size, int per_node) {
     int wrong = 0;
     for (int node = 0; node < size / per_node; node++) {

@@ -1,6 +1,6 @@
 // Encoded data sets (data/shards.h, data/image_reader.h) and their batches: the same with any number of threads, and as
-// whole images decoded, cut and resized one by one; kept images change nothing; images that cannot be read are named and
-// replaced; an index or a shard that is not what it was is refused.
+// whole images decoded, cut and resized one by one; kept images change nothing; images that cannot be read are named
+// and replaced; an index or a shard that is not what it was is refused.
 #include "../../data/loader.h"
 #include "../../data/open.h"
 #include "encoded_set.h"

@@ -1,6 +1,6 @@
-// Folders as timm has them, model/timm_config.h: config.json of timm's present and earlier forms, damaged ones, what is taken
-// of it for weights of another program, and that what is written reads back. That timm opens what is written is shown by
-// dev/export/check_timm.py, which needs Python.
+// Folders as timm has them, model/timm_config.h: config.json of timm's present and earlier forms, damaged ones, what is
+// taken of it for weights of another program, and that what is written reads back. That timm opens what is written is
+// shown by dev/export/check_timm.py, which needs Python.
 #include "../../model/settings.h"
 #include "../../model/timm_config.h"
 #include "kernel_test.h"

@@ -1,10 +1,11 @@
-// timm's command line: KAT's published scripts against --recipe kat, what flags become, what is passed over and refused.
+// timm's command line: KAT's published scripts against --recipe kat, what flags become, what is passed over and
+// refused.
 #include "../../model/settings.h"
 #include "../../model/timm_flags.h"
 #include "test.h"
 
-// The flags of scripts/train_kat_{tiny,small,base}_8x128.sh and their _vitft of KAT's repository, as they stand. Each of
-// the 8 processes is a micro-batch here.
+// The flags of scripts/train_kat_{tiny,small,base}_8x128.sh and their _vitft of KAT's repository, as they stand. Each
+// of the 8 processes is a micro-batch here.
 #define KAT_SCRIPT(model, drop_path, weights) \
     "/local_home/dataset/imagenet/ --model " model " -b 128 --opt adamw --lr 1e-3 --weight-decay 0.05 --epochs 300 " \
     "--mixup 0.8 --cutmix 1.0 --sched cosine --smoothing 0.1 --drop-path " drop_path " --aa rand-m9-mstd0.5 " \
@@ -41,8 +42,8 @@ static Config parse(const char* flags) {
     return c;
 }
 
-// What the recipe makes of a model's name, of GPUs, of precision, and of jitter that RandAugment turns off is not told by
-// a script.
+// What the recipe makes of a model's name, of GPUs, of precision, and of jitter that RandAugment turns off is not told
+// by a script.
 static void test_scripts(void) {
     static const char not_told[] = "model|recipe|grad-accum-steps|precision|color-jitter|output|data|init-from";
     for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {

@@ -1,5 +1,6 @@
 // runtime/tree.h: whoever adds the leaves, one root comes out. In the place of + stands a hash that knows its left from
-// its right, so that any other order, or any other bracket, gives another root. model/gradient_sum.h: the same of floats.
+// its right, so that any other order, or any other bracket, gives another root. model/gradient_sum.h: the same of
+// floats.
 #include "../../model/gradient_sum.h"
 #include "../../runtime/random.h"
 #include "test.h"

@@ -1,7 +1,7 @@
 // Compares two files of --dump-state tensor by tensor:  compare_dumps A B TOLERANCE
 // The error of a tensor is its largest difference over the largest value that A has in it; inputs and targets must be
-// the same. Tensors that one file alone has count as failures. Prints every one beyond the tolerance, then the worst; the
-// exit status is 1 if there are any.
+// the same. Tensors that one file alone has count as failures. Prints every one beyond the tolerance, then the worst;
+// the exit status is 1 if there are any.
 //
 // It reads no safetensors but the trainers' own dumps (fp32, names without escapes), so that it needs no library: a
 // machine with a GPU may have nothing but a compiler.

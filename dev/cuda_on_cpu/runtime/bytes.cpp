@@ -1,5 +1,6 @@
-// In the place of race.cpp, in the build that counts: the bytes of device memory that each launch reads and writes. A byte
-// counts once a launch however often it is read, and once however often it is written, as if no cache ever lost it.
+// In the place of race.cpp, in the build that counts: the bytes of device memory that each launch reads and writes. A
+// byte counts once a launch however often it is read, and once however often it is written, as if no cache ever lost
+// it.
 #include "internal.h"
 #include <stdlib.h>
 #include <string.h>

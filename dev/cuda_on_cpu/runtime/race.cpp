@@ -126,7 +126,8 @@ static Access this_access(void* pc) {
             (uint32_t)(uintptr_t)pc, (uint16_t)running.thread, in_atomic, ONE_THREAD};
 }
 
-// Field by field: copied whole, `now` would have to lie in memory, where a wide load waits for the narrow stores before it
+// Field by field: copied whole, `now` would have to lie in memory, where a wide load waits for the narrow stores before
+// it
 static inline void record(Access& place, const Access& now, uint8_t spread) {
     place.launch = now.launch, place.block = now.block, place.epoch = now.epoch, place.warp_epoch = now.warp_epoch;
     place.pc = now.pc, place.thread = now.thread, place.atomic = now.atomic, place.spread = spread;

@@ -21,8 +21,8 @@ constexpr int warpSize = 32;
 // an arena no sanitizer sees an overflow into the next tensor.
 bool emu_separate_tensors();
 
-// From here on nothing runs on the device, or all does again, unless EMU_DRY=1: what a program does once, it may get over
-// with so. Returns what was so before.
+// From here on nothing runs on the device, or all does again, unless EMU_DRY=1: what a program does once, it may get
+// over with so. Returns what was so before.
 bool emu_skip(bool on);
 
 // A line of EMU_RECORD's file, between what ran before and what runs after

@@ -1,6 +1,7 @@
-// Launches with cudaLaunchAttributeProgrammaticStreamSerialization: on a GPU such a kernel may begin while the one in front
-// of it runs. Here it runs behind that as every kernel does, and is held to the rule: each thread calls emu_grid_wait()
-// (cudaGridDependencySynchronize), and not after it has touched device memory, which the race build sees.
+// Launches with cudaLaunchAttributeProgrammaticStreamSerialization: on a GPU such a kernel may begin while the one in
+// front of it runs. Here it runs behind that as every kernel does, and is held to the rule: each thread calls
+// emu_grid_wait() (cudaGridDependencySynchronize), and not after it has touched device memory, which the race build
+// sees.
 #pragma once
 
 void emu_grid_wait();
