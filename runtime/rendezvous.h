@@ -74,7 +74,8 @@ static inline bool rendezvous(const Ranks* r, char* place, size_t room, Error* e
     } else {
         return set_error(err,
                          "%d ranks on several nodes do not know where to meet: set MASTER_ADDR to the host of rank 0 "
-                         "and MASTER_PORT to 29500, say, for all of them (mpirun -x MASTER_ADDR=... -x MASTER_PORT=29500)",
+                         "and MASTER_PORT to 29500, say, for all of them (mpirun -x MASTER_ADDR=... -x "
+                         "MASTER_PORT=29500)",
                          r->size);
     }
     if (port < 0) { return set_error(err, "MASTER_ADDR=%s without a MASTER_PORT: set both, or neither", master); }

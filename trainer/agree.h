@@ -35,8 +35,9 @@ static void compare_parameters(Trainer* t) {
     for (int p = 1; p < ranks.size; p++) {
         if (all[p] == all[0]) { continue; }
         set_error(&err,
-                  "rank %d on %s holds other parameters than rank 0 at step %lld: its memory or GPU is faulty; the last "
-                  "good state is of step %lld", ranks.at_place[p], ranks.node_of[ranks.at_place[p]], (long long)t->step,
+                  "rank %d on %s holds other parameters than rank 0 at step %lld: its memory or GPU is faulty; the "
+                  "last good state is of step %lld",
+                  ranks.at_place[p], ranks.node_of[ranks.at_place[p]], (long long)t->step,
                   (long long)t->saved);
         leave_together(EXIT_RUN_TIME, err.text);
     }
