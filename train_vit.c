@@ -832,8 +832,8 @@ static void update_parameters(Model* m, double lr, float grad_scale, int64_t t) 
         adamw_update(m->params + own.first, m->exp_avg + kept, m->exp_avg_sq + kept, m->ema ? m->ema + kept : NULL,
                      m->grads + own.first, m->groups + own.first / GROUP_FLOATS, length_of(own), constants, steps,
                      grad_scale);
+        bucket_gather(&m->owners, b, m->params);
     }
-    owners_gather(&m->owners, m->params);
 }
 
 // The sums of a step, over all its micro-batches in their order, whichever rank counted them

@@ -1,7 +1,7 @@
 // Which rank owns which part of a model's flat buffers. They are cut into buckets of whole blocks, from the back, in
 // the order of the backward: a bucket is sent to other ranks as soon as its gradients are complete. The one left at the
-// front is small, so that little remains to be done when the backward has ended. The buckets depend on the model alone,
-// not on the number of ranks.
+// front is small, so that little remains to be done when the backward has ended, or before the forward begins. The
+// buckets depend on the model alone, not on the number of ranks.
 //
 // A bucket consists of granules, counted from its first float. With g ranks on each of M nodes, rank j of a node is
 // given its share of a bucket's granules within the node, and owns the node's share of these: it alone sums them and
@@ -10,7 +10,7 @@
 #include "../runtime/ranks.h"
 #include "parameters.h"
 
-enum { BUCKET_FLOATS = 1 << 20 }; // at least, except in the first
+enum { BUCKET_FLOATS = 1 << 18 }; // at least, except in the first: each block of vit-tiny is a bucket
 
 typedef struct {
     int count;

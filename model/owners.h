@@ -6,7 +6,7 @@
 //     owners_close(&s, &sum, grads);      // before the backward of the last micro-batch, which completes the sum
 //     bucket_depart(&s, segment);         // during it: the segment's gradients are complete and will not change
 //     owners_finish(&s, ...);             // own granules of grads now hold the sum; s.squares is set for them
-//     owners_gather(&s, params);          // sends the own granules, which have changed; all others are on their way
+//     bucket_gather(&s, b, params);       // sends a bucket's own granules, which have changed; receives all others
 //     bucket_arrive(&s, segment);         // before the segment's parameters are read
 //     owners_poll(&s);                    // from time to time: moves along what is under way
 //
@@ -357,14 +357,19 @@ static inline void owners_settle(Owners* s) {
     for (int b = 0; b < s->buckets.count; b++) { bucket_wait(s, b); }
 }
 
-// Sends the own granules of `flat` to all, and receives those of others. flat must not be written until this is
-// settled.
-static inline void owners_gather(Owners* s, float* flat) {
+// Sends the own granules of bucket b of `flat` to all, and receives those of others. Until the bucket is settled it must
+// not be written, and no other buffer may be gathered.
+static inline void bucket_gather(Owners* s, int b, float* flat) {
     if (ranks.size == 1) { return; }
-    owners_settle(s);
     s->flat = flat;
-    for (int b = 0; b < s->buckets.count; b++) { s->bucket[b].gather = STAGE_QUEUED; }
+    s->bucket[b].gather = STAGE_QUEUED;
     gather_poll(s);
+}
+
+// The same for all buckets
+static inline void owners_gather(Owners* s, float* flat) {
+    owners_settle(s);
+    for (int b = 0; b < s->buckets.count; b++) { bucket_gather(s, b, flat); }
 }
 
 // Waits until the own granules of bucket b hold the sum of all gradients.
@@ -372,9 +377,10 @@ static inline void sum_wait(Owners* s, int b) {
     wait_for_stage(s, b, &s->bucket[b].sum, STAGE_DONE, "gradients of bucket");
 }
 
-// The same for all buckets, and sums their squares. If no micro-batch was closed, the sum is what is in grads.
+// The same for all buckets, in the order in which they departed, and sums their squares. If no micro-batch was closed,
+// the sum is what is in grads.
 static inline void owners_finish(Owners* s, float* grads) {
-    for (int b = 0; b < s->buckets.count; b++) {
+    for (int b = s->buckets.count - 1; b >= 0; b--) {
         Bucket* bucket = &s->bucket[b];
         if (s->closed) { sum_wait(s, b); }
         granule_squares(s->squares + own_squares_of(s, b), grads + bucket->own.first, length_of(bucket->own));

@@ -94,7 +94,9 @@ if [[ $parts = *measure* ]]; then
         done
     done | tee rows
     right=$(awk -F'|' '/two/ { split($4, t, " "); n += t[3] > 0.85 && t[3] < 1.15 } END { print n + 0 }' rows)
-    echo "$right of $(grep -c two rows) within 15 % of the model; in one level:"
+    echo "$right of $(grep -c two rows) within 15 % of the model"
+    hidden=$(awk -F'|' '{ split($1, work, " ") } work[2] == 600 && $5 >= 75 { n++ } END { print n + 0 }' rows)
+    echo "$hidden of $(grep -c " 600 " rows) hide 75 % of messages that fit beside the step; in one level:"
     measure 200mbit 4 150 300 one
     check "twelve rows were measured" test "$(grep -c "two |" rows)" = 12
 fi

@@ -33,18 +33,24 @@ static BucketTime bucket_time(const Buckets* buckets, int b, Shape s, Net net) {
 
 static double later(double a, double b) { return a > b ? a : b; }
 
-// Messages within nodes and among them each go one after the other. Parameters leave their owners when the update is
-// done, first block first, and a block waits for its bucket; gradients leave when their bucket's first block is done.
+// Of all floats
+static double share_of_bucket(const Buckets* buckets, int b) {
+    return (double)(buckets->first[b + 1] - buckets->first[b]) / (double)buckets->first[buckets->count];
+}
+
+// Messages within nodes and among them each go one after the other. Parameters leave their owners when their bucket is
+// updated, first block first, and a block waits for its bucket; gradients leave when their bucket's first block is done.
 static StepTime step_model(const ParameterTable* table, const Buckets* buckets, Shape s, Work work, Net net) {
     int L = table->blocks;
     double forward = work.forward / L, backward = work.backward / L, whole = work.forward + work.backward;
-    double time = 0, within = 0, among = 0;
+    double time = 0, within = -work.update, among = -work.update, updated = -work.update; // up to 0
     StepTime t = {.compute = s.micro_batches * whole + work.update};
     for (int l = 0; l < L; l++) {
         int b = buckets->of_segment[l + 1];
         for (int next = l == 0 ? 0 : buckets->of_segment[l] + 1; next <= b; next++) { // first in need of it
             BucketTime gather = bucket_time(buckets, next, s, net);
-            among += gather.among;
+            updated += work.update * share_of_bucket(buckets, next);
+            among = later(among, updated) + gather.among;
             within = later(within, among) + gather.within;
             t.exchange += gather.among + gather.within;
         }
@@ -176,6 +182,13 @@ static void simulated_backward(Model* m, Work work) {
     }
 }
 
+static void simulated_update(Model* m, Work work) {
+    for (int b = 0; b < m->owners.buckets.count; b++) {
+        usleep((useconds_t)(1e6 * work.update * share_of_bucket(&m->owners.buckets, b)));
+        bucket_gather(&m->owners, b, m->params);
+    }
+}
+
 static void simulated_step(Model* m, Work work) {
     gradient_sum_begin(&m->sum);
     for (int i = 0; i < m->sum.own.count; i++) {
@@ -187,8 +200,7 @@ static void simulated_step(Model* m, Work work) {
     owners_finish(&m->owners, m->grads);
     share_facts(&m->owners, &m->sum);
     owners_norm(&m->owners);
-    usleep((useconds_t)(1e6 * work.update));
-    owners_gather(&m->owners, m->params);
+    simulated_update(m, work);
 }
 
 static int compare_doubles(const void* a, const void* b) {
