@@ -57,7 +57,7 @@ endif
 CFLAGS = -std=gnu11 $(if $(DEBUG),-Og -g -fno-var-tracking,$(OPTIMIZE)) -march=$(ARCH) -fno-math-errno \
          -fno-trapping-math -Wall -Wextra -Wframe-larger-than=32768 $(FOUND_FLAGS) $(EXTRA_CFLAGS)
 LDLIBS = $(FOUND_LIBS) -lm -lpthread
-COMPILE = $(CC) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LDLIBS)
+COMPILE = $(CC) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o,$^) $(LDLIBS)
 
 PROGRAMS = train_kat convert_data fit_rational analyze compare_runs inspect
 CUDA_PROGRAMS = train_katcu train_katcu_emu
@@ -151,11 +151,12 @@ WITH_ONNX = $(BUILD)/train_vit.o $(BUILD)/train_kat $(BUILD)/test_onnx
 ifneq ($(PROTOBUF_C_LIBS),)
 $(WITH_ONNX): FOUND_FLAGS += $(PROTOBUF_C_FLAGS) -I'$(BUILD)'
 $(WITH_ONNX): FOUND_LIBS += $(PROTOBUF_C_LIBS)
-$(WITH_ONNX): $(BUILD)/onnx.pb-c.c
+$(WITH_ONNX): $(BUILD)/onnx.pb-c.o
 endif
 
-$(BUILD)/onnx.pb-c.c: export/onnx.proto $(CONFIG)
+$(BUILD)/onnx.pb-c.o: export/onnx.proto $(CONFIG)
 	@protoc-c -I export --c_out='$(BUILD)' $<
+	@$(CC) $(CFLAGS) $(PROTOBUF_C_FLAGS) -c -o $@ $(@:.o=.c)
 
 # An object of its own, so that another commit, which version.o knows, compiles nothing else
 $(BUILD)/train_vit.o: train_vit.c $(CONFIG)

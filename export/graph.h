@@ -11,7 +11,7 @@
 #pragma once
 #include "../runtime/memory.h"
 #include "../runtime/texts.h"
-#include "onnx.pb-c.c"
+#include "onnx.pb-c.h"
 
 typedef const char* Value;
 
