@@ -22,7 +22,7 @@ now() { echo $((${EPOCHREALTIME/./} / 1000)); } # milliseconds
 saving() { compgen -G "killed/*.tmp" >/dev/null; }
 evaluating() { # the row of an epoch's last step is there, and its evaluation's is not
     local line last=""
-    while read -r line; do last=$line; done <killed/metrics.csv 2>/dev/null
+    while read -r line; do last=$line; done 2>/dev/null <killed/metrics.csv
     [[ $last =~ ^([0-9]*)0,[^,]*,[0-9] ]]
 }
 kill_at() { # kill_at MOMENT PID: true when the run was killed
