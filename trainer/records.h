@@ -60,7 +60,7 @@ RUNS_ONCE static void record_first_batch(Trainer* t, Records* r) {
     Error err;
     Picture sheet;
     uint8_t* png = NULL;
-    size_t bytes;
+    size_t bytes = 0;
     int shown;
     if (!ranks_lead() || !r->events.file || t->step > 0) { return; }
     sheet = draw_batch(t, loader_next(&t->train_loader), &shown);
