@@ -8,13 +8,13 @@ ties in fp32, and logits within 1e-5 of the largest on a batch.
 PREFIX is that of PREFIX.train.kds and PREFIX.test.kds; WORD picks the models whose flags have it. For every model: some steps of
 training; timm.create_model of best/ with its pretrained configuration, whose own transform prepares the images with Pillow;
 --eval of best/; what timm saves of that model, by --eval; and --export of it. KATs are opened by KAT's public code where its
-katransformer.py and kat_rational are on PYTHONPATH, else by kat_timm.py. Needs Python, which nothing else here does: it is no
-part of make test."""
+katransformer.py is on PYTHONPATH, else by kat_timm.py. Needs Python, which nothing else here does: it is no part of make test."""
 import os, re, subprocess, sys, tempfile
 import numpy, timm, torch
 from PIL import Image
 from safetensors.torch import load_file
 from timm.models import save_for_hf
+from kat_timm import register_kats
 
 LIMIT = 1e-5
 TIE = 1e-6  # two largest logits so near to each other may come out in either order
@@ -83,15 +83,6 @@ def check(flags, prefix, pictures, labels, folder):
     print(f"{'ok ' if same else 'BAD'} of {len(labels)} images right: {ours} here, {theirs} by timm, {again} of what timm saved, "
           f"{exported} of that exported again; {ties} ties; logits within {error:.1e}  {flags}", flush=True)
     return same
-
-
-def register_kats():
-    try:
-        import katransformer
-        return katransformer.__file__
-    except ImportError:
-        import kat_timm
-        return kat_timm.__file__
 
 
 def main():

@@ -1,5 +1,9 @@
-"""KAT's models under their names in timm's registry: timm's ViT with KAT's MLP, whose rationals are the plain formula of
-kernels/rational.h in PyTorch. KAT's public code, katransformer.py, has the same tensors, but its rationals need a GPU."""
+"""KAT's models under their names in timm's registry: those of its public code, katransformer.py, where that can be imported, else
+timm's ViT with KAT's MLP. The rationals are the formula of kernels/rational.h in PyTorch in both: those of the public package,
+kat_rational, need a GPU, and its own for the CPU, KAT_Group_Torch, has x where its kernels have |x|."""
+import sys
+import types
+
 import torch
 from timm.models import build_model_with_cfg, register_model
 from timm.models.vision_transformer import VisionTransformer
@@ -10,7 +14,7 @@ GROUPS, M, N = 8, 5, 4  # of every released model
 class Rational(torch.nn.Module):
     """P(x) / Q(x): P = Σ a_i x^i, i = 0 .. M, for all channels; Q = 1 + Σ |b_i| |x|^i, i = 1 .. N, for a group of them"""
 
-    def __init__(self):
+    def __init__(self, mode=None):  # what it begins as: of no use to weights from a file
         super().__init__()
         self.weight_numerator = torch.nn.Parameter(torch.zeros(1, M + 1))
         self.weight_denominator = torch.nn.Parameter(torch.zeros(GROUPS, N))
@@ -38,16 +42,25 @@ def kat(name, pretrained, dim, heads, given):
     return build_model_with_cfg(VisionTransformer, name, pretrained, **{**args, **given})
 
 
-@register_model
 def kat_tiny_patch16_224(pretrained=False, **given):
     return kat("kat_tiny_patch16_224", pretrained, 192, 3, given)
 
 
-@register_model
 def kat_small_patch16_224(pretrained=False, **given):
     return kat("kat_small_patch16_224", pretrained, 384, 6, given)
 
 
-@register_model
 def kat_base_patch16_224(pretrained=False, **given):
     return kat("kat_base_patch16_224", pretrained, 768, 12, given)
+
+
+def register_kats():
+    """Whose they are"""
+    sys.modules["kat_rational"] = types.SimpleNamespace(KAT_Group=Rational)
+    try:
+        import katransformer
+        return katransformer.__file__
+    except ImportError:
+        for model in (kat_tiny_patch16_224, kat_small_patch16_224, kat_base_patch16_224):
+            register_model(model)
+        return __file__
