@@ -40,7 +40,8 @@ static void test_parameter_counts(void) {
         {"vit-tiny", 10, 5526346}, {"vit-small", 10, 21669514}, {"vit-base", 10, 85806346},
         {"kat-tiny", 1000, 5718328}, {"kat-small", 1000, 22051576}, {"kat-base", 1000, 86568568},
         {"vit-tiny-g3b", 10, 6292282}, {"vit-small-g3b", 1000, 23582536}, {"vit-base-g1b", 10, 87508426},
-        {"kan-tiny", 1000, 12790696}, {"kan-small", 1000, 50353000}, {"kan-base", 1000, 199795432}, // 12.8M 50.4M 199.8M
+        // 12.8M, 50.4M, 199.8M
+        {"kan-tiny", 1000, 12790696}, {"kan-small", 1000, 50353000}, {"kan-base", 1000, 199795432},
         {"vit-tiny-g3u", 10, 5590174}, {"vit-small-g3u", 1000, 22178320}, {"vit-base-g1u", 10, 85948186},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

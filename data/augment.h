@@ -6,7 +6,7 @@
 //   or RandomResizedCrop  a box of random area and aspect ratio, resized to image_size (torchvision's algorithm)
 //   resize                to image_size, if the size still differs (the same as evaluation with crop_pct 1)
 //   flips                 horizontal and vertical, each with its probability
-//   RandAugment           (rand_augment.h), or else colour jitter (color_jitter.h), on grey repeated into three channels
+//   RandAugment           (rand_augment.h), or else colour jitter (color_jitter.h), on grey tripled to three channels
 // Evaluation: shorter side to floor(image_size / crop_pct), centre crop; nothing is resampled if the size is right
 // already.
 //
@@ -64,7 +64,8 @@ static inline Augment augment_none(void) {
 // Whether images may be changed by operations
 static inline bool has_operations(const Augment* a) {
     const ColorJitter* j = &a->jitter;
-    return a->rand.operations > 0 || j->brightness > 0 || j->contrast > 0 || j->saturation > 0 || j->hue > 0 || j->grey > 0;
+    return a->rand.operations > 0 || j->brightness > 0 || j->contrast > 0 || j->saturation > 0 || j->hue > 0 ||
+           j->grey > 0;
 }
 
 // ---- one image ----

@@ -103,7 +103,8 @@ static inline bool augment_valid(const Augment* a, int height, int width, Error*
     if (!(a->mixup >= 0 && isfinite(a->mixup) && a->cutmix >= 0 && isfinite(a->cutmix))) {
         return set_error(err, "mixup %g and cutmix %g must be 0 (off) or positive", a->mixup, a->cutmix);
     }
-    const float fractions[] = {a->flip, a->vflip, a->mix_probability, a->mix_switch, a->smoothing, a->erasing.probability};
+    const float fractions[] = {a->flip, a->vflip, a->mix_probability, a->mix_switch, a->smoothing,
+                               a->erasing.probability};
     const char* const names[] = {"flip probability", "vertical flip probability", "mix probability",
                                  "mix switch probability", "label smoothing", "probability of random erasing"};
     for (int i = 0; i < 6; i++) {
@@ -203,7 +204,8 @@ static inline void choose_images(const BatchPlan* plan, int64_t step, Batch* b) 
         b->order_epoch = epoch;
     }
     for (int i = 0; i < b->count; i++) {
-        int64_t place = plan->config.train ? repeated_place(first + i, n, plan->config.augment.repeats, 1, 0) : first + i;
+        int64_t place = plan->config.train ? repeated_place(first + i, n, plan->config.augment.repeats, 1, 0)
+                                           : first + i;
         b->indices[i] = plan->config.train ? (int)b->order[place] : first + i;
     }
 }
@@ -231,7 +233,8 @@ static inline bool batch_resamples(const BatchPlan* plan) {
     const Dataset* d = plan->dataset;
     const LoaderConfig* c = &plan->config;
     Resize size = resize_and_crop(d->height, d->width, c->image_size, c->train ? 1 : c->crop_pct);
-    return d->shards || (c->train && c->augment.random_resized_crop) || size.height != d->height || size.width != d->width;
+    return d->shards || (c->train && c->augment.random_resized_crop) || size.height != d->height ||
+           size.width != d->width;
 }
 
 // Reserves space for box i after those that are there.

@@ -77,8 +77,9 @@ static void print_usage(FILE* out, const Command* command) {
         return;
     }
     fprintf(out, "usage: ./convert_data COMMAND WORDS... [options]\n\n"
-                 "Makes data sets for ./train_kat from the files in which they are published: OUTPUT_DIR/NAME.train.kds\n"
-                 "and NAME.test.kds, for --data OUTPUT_DIR/NAME; or shards, for --data OUTPUT_DIR. The commands, and what\n"
+                 "Makes data sets for ./train_kat from the files in which they are published: "
+                 "OUTPUT_DIR/NAME.train.kds\nand NAME.test.kds, for --data OUTPUT_DIR/NAME; or shards, for --data "
+                 "OUTPUT_DIR. The commands, and what\n"
                  "INPUT_DIR holds:\n");
     for (int i = 0; i < COMMANDS; i++) { print_command(out, "  ", &commands[i]); }
     fprintf(out, "\nOptions, each with its default:\n");

@@ -21,7 +21,8 @@ static inline bool explain_data_path(const char* where, Error* err) {
         set_error(err, "%s is a folder: give --data %s%s%.*s", where, where, slash, (int)strlen(name) - 10, name);
     } else {
         set_error(err, "%s is a folder without a data set: ./convert_data folder makes one of folders of images, "
-                  "./convert_data index one of tar shards, and the others are given as --data %s%sNAME", where, where, slash);
+                  "./convert_data index one of tar shards, and the others are given as --data %s%sNAME",
+                  where, where, slash);
     }
     return true;
 }

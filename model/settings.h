@@ -53,7 +53,8 @@ static inline bool config_parse(Config* c, const Config* saved, int argc, char**
         if (!options_parse(&whole, config_table, CONFIG_OPTIONS, argc, argv, err) ||
             !recipe_apply(c, whole.recipe, &whole, err)) { return false; }
     }
-    return options_parse(c, config_table, CONFIG_OPTIONS, argc, argv, err) && config_check(c, err) && config_share(c, err);
+    return options_parse(c, config_table, CONFIG_OPTIONS, argc, argv, err) && config_check(c, err) &&
+           config_share(c, err);
 }
 
 // ---- Which of them a value comes from. The configuration itself shows that, also for a resumed run: what differs from

@@ -183,8 +183,8 @@ static inline bool timm_config_path(const char* given, char path[PATH_MAX]) {
 
 // Arguments of timm's constructors, the options that correspond to them, and whether a ViT's tensors show them
 static const struct { const char *name, *option; bool shown; } timm_args[] = {
-    {"img_size", "image-size", true}, {"patch_size", "patch", true}, {"embed_dim", "dim", true}, {"depth", "depth", true},
-    {"depths", "depth", true}, {"mlp_ratio", "mlp-ratio", true}, {"init_values", "layer-scale", true},
+    {"img_size", "image-size", true}, {"patch_size", "patch", true}, {"embed_dim", "dim", true},
+    {"depth", "depth", true}, {"depths", "depth", true}, {"mlp_ratio", "mlp-ratio", true}, {"init_values", "layer-scale", true},
     {"num_heads", "heads", false}, {"window_size", "window-size", false}, {"local_up_to_layer", "local-blocks", false},
     {"qkv_bias", "qkv-bias", false}, {"reg_tokens", "reg-tokens", false}, {"global_pool", "pool", false},
     {"no_embed_class", "no-embed-class", false}, {"fc_norm", "fc-norm", false}};
@@ -229,7 +229,8 @@ static inline char* json_lines(const cJSON* names, const cJSON* described) {
     FILE* out = open_memstream(&text, &length);
     const cJSON* item;
     cJSON_ArrayForEach(item, names) {
-        const cJSON* other = described && cJSON_IsString(item) ? safetensors_member(described, item->valuestring) : item;
+        const cJSON* other = described && cJSON_IsString(item) ? safetensors_member(described, item->valuestring)
+                                                               : item;
         const char* line = cJSON_IsString(other) ? other->valuestring : "";
         if (item != names->child) { fputc('\n', out); }
         for (const char* c = line; *c; c++) { fputc(*c == '\n' ? ' ' : *c, out); }
@@ -263,7 +264,8 @@ static inline void read_labels(TimmConfig* t, const cJSON* root, const cJSON* pr
 // Earlier versions of timm do not nest it.
 static inline void read_timm_json(TimmConfig* t, const cJSON* root) {
     const cJSON *nested = safetensors_member(root, "pretrained_cfg"), *args = safetensors_member(root, "model_args");
-    const cJSON *pretrained = cJSON_IsObject(nested) ? nested : root, *crop = safetensors_member(pretrained, "crop_pct");
+    const cJSON* pretrained = cJSON_IsObject(nested) ? nested : root;
+    const cJSON* crop = safetensors_member(pretrained, "crop_pct");
     copy_json_text(root, "architecture", t->architecture, sizeof t->architecture);
     copy_json_text(pretrained, "interpolation", t->interpolation, sizeof t->interpolation);
     copy_json_text(pretrained, "crop_mode", t->crop_mode, sizeof t->crop_mode);

@@ -72,7 +72,8 @@ static const TimmFlag timm_flags[] = {
     // Learning rate
     ONLY("sched", "cosine", "there is cosine")
     ABSENT("lr-base", 1, "give --lr itself")
-    NOTHING("lr-base-size|lr-base-scale|lr-noise-pct|lr-noise-std|lr-cycle-decay|decay-epochs|decay-rate|dr|patience-epochs", 1)
+    NOTHING("lr-base-size|lr-base-scale|lr-noise-pct|lr-noise-std|lr-cycle-decay|decay-epochs|decay-rate|dr|"
+            "patience-epochs", 1)
     NOTHING("decay-milestones", TIMM_MANY)
     ABSENT("lr-noise", TIMM_MANY, "the learning rate follows the cosine")
     ONLY("lr-cycle-mul", "1", "there is one cycle")
@@ -199,7 +200,8 @@ static inline bool all_near(const TimmValues* v, const double wanted[3]) {
 
 // --normalize has names for the known pairs of mean and deviation.
 static inline bool timm_normalize(TimmLine* t, const char* name, const TimmValues* v, bool mean, Error* err) {
-    static const double known[2][2][3] = {{{0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}}, {{0.5, 0.5, 0.5}, {0.5, 0.5, 0.5}}};
+    static const double known[2][2][3] = {{{0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}},
+                                          {{0.5, 0.5, 0.5}, {0.5, 0.5, 0.5}}};
     for (int i = 0; i < 2; i++) {
         int choice = NORMALIZE_IMAGENET + i;
         if (!all_near(v, known[i][mean ? 0 : 1])) { continue; }

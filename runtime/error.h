@@ -35,7 +35,7 @@ static inline bool set_error(Error* err, const char* format, ...) { // always fa
 static bool output_line_open; // on a terminal: a line without its end, which the next is to overwrite (output.h)
 static bool program_failed;
 static char program_rank[128]; // "rank 3 on node2: ", of several processes; else ""
-static int program_patience;   // seconds in which the first of them may say it: its reason may be the same, and it ends all
+static int program_patience;   // seconds that this process lets others report first: they may know why, and end all
 
 __attribute__((noreturn, format(printf, 2, 3)))
 static inline void fail(int exit_code, const char* format, ...) {

@@ -172,7 +172,8 @@ enum { HISTOGRAM_BINS = 30 };
 
 // Bins of one width between the smallest and the largest; what is not finite is left out
 static inline void events_histogram(EventFile* e, const char* tag, const float* x, size_t count) {
-    double least = INFINITY, most = -INFINITY, sum = 0, squares = 0, n = 0, limits[HISTOGRAM_BINS], bins[HISTOGRAM_BINS] = {0};
+    double least = INFINITY, most = -INFINITY, sum = 0, squares = 0, n = 0;
+    double limits[HISTOGRAM_BINS], bins[HISTOGRAM_BINS] = {0};
     for (size_t i = 0; i < count; i++) {
         if (!isfinite(x[i])) { continue; }
         least = fmin(least, x[i]), most = fmax(most, x[i]);

@@ -253,7 +253,7 @@ static inline void lock_describe(int fd) {
     if (ftruncate(fd, 0) == 0) { dprintf(fd, "process %ld on %s\n", (long)getpid(), host); }
 }
 
-#define LOCK_STOPPED "stopped" // what the file begins with once its process has stopped on its way, to go on another time
+#define LOCK_STOPPED "stopped" // what the file begins with once its process has stopped, to be resumed later
 
 // In the place of the process: that it stopped. Nothing depends on it but what is told of the run.
 static inline void lock_note_stopped(const char* folder, int64_t step) {

@@ -25,7 +25,7 @@ typedef enum {
     OPTION_WORDS,  // Words, of the command line alone: as a text they are none
 } OptionType;
 enum { OPTION_TEXT_SIZE = 512, OPTION_INTS_MOST = 4 };
-enum { FOLDER_SIZE = OPTION_TEXT_SIZE, PATH_SIZE = FOLDER_SIZE + 320 }; // a folder that an option names, and a file in it
+enum { FOLDER_SIZE = OPTION_TEXT_SIZE, PATH_SIZE = FOLDER_SIZE + 320 }; // a folder that an option names; a file in it
 
 typedef struct { int count, value[OPTION_INTS_MOST]; } Ints; // those behind count are 0
 

@@ -17,7 +17,7 @@
 
 enum { TREE_LEAVES = 4096, TREE_PIECES = 24 }; // at most, and how many pieces those in a row have at most
 
-typedef struct { int first, count; } Piece; // leaves first ... first + count - 1; count: a power of 2, which divides first
+typedef struct { int first, count; } Piece; // leaves first ... first + count - 1; count: a power of 2 that divides first
 
 typedef struct {
     Piece piece[TREE_PIECES + 1]; // in the order of their leaves

@@ -24,7 +24,7 @@ enum {
     NAMED_RANKS = 8,         // at most, in a sentence
 };
 static const double signal_patience = 10; // seconds after a signal to end
-static const double speakers_apart = 5;   // seconds from one rank's sentence to the next one's, which the first should spare
+static const double speakers_apart = 5;   // seconds from one rank's sentence to the next, which the first should spare
 static const double missed_apart = 3;     // and from that of who misses one rank to that of who misses two
 
 typedef struct {
@@ -34,7 +34,7 @@ typedef struct {
     int64_t step;            // the one under way; 0: none yet
     const char* what;        // is waited for; NULL: not said
     int number;              // which of them, or -1
-    int (*on_their_way)[2];  // (size) messages from and to each rank, [1] beside other work; NULL: they are not in touch yet
+    int (*on_their_way)[2];  // (size) messages from and to each rank, [1] beside other work; NULL: not in touch yet
     int exchanged;           // all that are not
     bool waits;
     unsigned news, seen;     // counts what has begun, come or ended; and what of it the thread has seen

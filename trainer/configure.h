@@ -139,7 +139,8 @@ static void read_model(Config* c, const TimmConfig* timm, int argc, char** argv)
     SafeTensors file = open_or_fail(path);
     Config other = *c;
     bool ours = metadata_is_ours(&file), says = evaluates && ours, with_data = !asks_for_model(argc, argv);
-    bool theirs = timm && !ours && !named, no_vit = theirs && timm_model(timm, &other) && backbone_of(&other) != BACKBONE_VIT;
+    bool theirs = timm && !ours && !named;
+    bool no_vit = theirs && timm_model(timm, &other) && backbone_of(&other) != BACKBONE_VIT;
     bool read = (says && with_data) || (no_vit && !evaluates) ||
                 (starts ? config_of_weights(c, &file, &err)
                  : named || says || no_vit ? config_classes_from_tensors(c, &file, &err)
@@ -153,7 +154,8 @@ static void read_model(Config* c, const TimmConfig* timm, int argc, char** argv)
 // own.
 static void take_normalization(Config* c, const TimmConfig* t) {
     for (int k = NORMALIZE_IMAGENET; t->normalizes && k <= NORMALIZE_HALF; k++) {
-        bool same = memcmp(t->mean, known_mean[k], sizeof t->mean) == 0 && memcmp(t->std, known_std[k], sizeof t->std) == 0;
+        bool same = memcmp(t->mean, known_mean[k], sizeof t->mean) == 0 &&
+                    memcmp(t->std, known_std[k], sizeof t->std) == 0;
         if (same) { c->normalize = k; }
     }
 }

@@ -16,7 +16,8 @@ static void evaluation_add(EvaluationSums* s, int rank, float loss) {
 
 static Evaluation evaluation_of(const EvaluationSums* s) {
     return (Evaluation){
-        .loss = s->loss.mean, .loss_se = running_error(&s->loss), .top1 = s->top1.mean, .top1_se = running_error(&s->top1),
+        .loss = s->loss.mean, .loss_se = running_error(&s->loss),
+        .top1 = s->top1.mean, .top1_se = running_error(&s->top1),
         .top5 = s->top5.mean, .top5_se = running_error(&s->top5), .images = (int64_t)s->loss.count,
     };
 }

@@ -32,8 +32,8 @@ static void event_numbers(EventFile* events, int64_t step, double epoch, const P
 
 // Whether a tensor holds a learned function, or what another kind of model has in its place
 static bool is_of_function(const char* name) {
-    static const char* const parts[] = {"karat.", "weight_numerator", "weight_denominator", "spline_weight", "act.weight",
-                                        "attn.mixing", "attn.rank."};
+    static const char* const parts[] = {"karat.", "weight_numerator", "weight_denominator", "spline_weight",
+                                        "act.weight", "attn.mixing", "attn.rank."};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         if (strstr(name, parts[i])) { return true; }
     }

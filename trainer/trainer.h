@@ -3,8 +3,8 @@
 // is
 //     Model                                     with config, dims, table, tensors, tensor_count, B (images that the
 //                                               activations hold), profile, keep (drop path, on the host), and the flat
-//                                               buffers params, grads, exp_avg, exp_avg_sq, ema (NULL: off), on the host
-//                                               or the device
+//                                               buffers params, grads, exp_avg, exp_avg_sq, ema (NULL: off), on the
+//                                               host or the device
 //     model_images, model_fetch_images          of a batch, whether made or only drawn: as model_forward takes them,
 //                                               and on the host
 //     model_forward, model_loss                 of one batch, outside of a step
@@ -73,7 +73,8 @@ RUNS_ONCE static void load_data(Trainer* t, const Config* c) {
 
 // Of the data, on the host; for an encoded set: its index, the images that are kept, and a third batch of each split
 static size_t input_bytes(const Trainer* t, const Config* c) {
-    size_t batch = (3 * (size_t)c->image_size * c->image_size + t->train.classes) * (size_t)c->batch_size * sizeof(float);
+    size_t floats = 3 * (size_t)c->image_size * c->image_size + t->train.classes;
+    size_t batch = floats * (size_t)c->batch_size * sizeof(float);
     return t->train.file_bytes + t->test.file_bytes + (t->train.shards ? (size_t)t->room_to_keep + 2 * batch : 0);
 }
 

@@ -4,7 +4,8 @@
 #include <sys/file.h>
 
 // X(constant, name)
-#define RUN_STATES(X) X(RUN_GOES_ON, "going on") X(RUN_STOPPED, "stopped") X(RUN_FINISHED, "finished") X(RUN_FAILED, "failed")
+#define RUN_STATES(X) X(RUN_GOES_ON, "going on") X(RUN_STOPPED, "stopped") \
+                      X(RUN_FINISHED, "finished") X(RUN_FAILED, "failed")
 typedef enum { RUN_STATES(CHOICE_CONSTANT) } RunState;
 static const char* const run_state_names[] = {RUN_STATES(CHOICE_NAME)};
 

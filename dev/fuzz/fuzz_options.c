@@ -66,7 +66,8 @@ static void read_config_txt(char* text, size_t size) {
     Error err = {""};
     FILE* in = fmemopen(text, size, "r");
     FUZZ_CHECK(options_defaults(&c, config_table, CONFIG_OPTIONS, &err), err.text);
-    bool ok = options_read(in, &c, config_table, CONFIG_OPTIONS, ~0u, &err) && config_check(&c, &err) && config_share(&c, &err);
+    bool ok = options_read(in, &c, config_table, CONFIG_OPTIONS, ~0u, &err) && config_check(&c, &err) &&
+              config_share(&c, &err);
     FUZZ_CHECK(ok || *err.text, "refused without a sentence");
     if (ok) { check_written(&c); }
     fclose(in);

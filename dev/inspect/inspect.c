@@ -186,7 +186,8 @@ static void compare_values(Comparison* c, Table* table, const SafeTensors* A, co
         double norm_x = statistics_of(x, count).norm, norm_y = statistics_of(y, count).norm;
         c->other++;
         table_row(table, "%s\t%s\t%.6g\t%.6g\t%.3g\t%.3g", cell_text(a->name, name),
-                  shape_text(a->rank, a->shape, shape), norm_x, norm_y, norm_x > 0 ? sqrt(squares) / norm_x : NAN, largest);
+                  shape_text(a->rank, a->shape, shape), norm_x, norm_y, norm_x > 0 ? sqrt(squares) / norm_x : NAN,
+                  largest);
     }
     free(x);
     free(y);

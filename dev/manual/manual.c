@@ -74,7 +74,8 @@ static void print_man(void) {
            "Trains and evaluates vision transformers with Kolmogorov\\-Arnold parts: KAT's group rationals, KArAt's\n"
            "learned attention, and the ViT that they start from. Without any option: a small KAT with Fourier\\-KArAt\n"
            "attention on a procedural data set.\n.PP\n"
-           "An option is \\fB\\-\\-flag\\fR \\fIvalue\\fR or \\fB\\-\\-flag=\\fR\\fIvalue\\fR; a switch may stand alone.\n"
+           "An option is \\fB\\-\\-flag\\fR \\fIvalue\\fR or \\fB\\-\\-flag=\\fR\\fIvalue\\fR; "
+           "a switch may stand alone.\n"
            "Flags of timm\\(aqs train.py are taken too. Defaults stand in brackets.\n"
            ".SH OPTIONS\n");
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
@@ -84,8 +85,8 @@ static void print_man(void) {
         printf("\n");
     }
     printf(".SH FILES\n"
-           "A run leaves in its folder metrics.csv, config.txt, best.safetensors, last.safetensors, last.ema.safetensors\n"
-           "and last.resume.safetensors; a data set is what \\fBconvert_data\\fR makes.\n"
+           "A run leaves in its folder metrics.csv, config.txt, best.safetensors, last.safetensors, "
+           "last.ema.safetensors\nand last.resume.safetensors; a data set is what \\fBconvert_data\\fR makes.\n"
            ".SH EXIT STATUS\n"
            "0: done. 1: failed. 2: wrong usage. 3: stopped by a signal, and saved: \\fB\\-\\-resume\\fR goes on.\n"
            ".SH SEE ALSO\n"

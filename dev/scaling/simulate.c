@@ -249,8 +249,8 @@ static void run(Work work, int steps, int levels, int argc, char** argv) {
     StepTime t = step_model(&m.table, &m.owners.buckets, shape, work, net);
     if (ranks_lead()) {
         printf("%d x %d %s | %5.1f %7.0f %5.0f | %6.0f %6.0f | %6.0f %6.0f %5.2f | %4.0f\n", shape.nodes,
-               shape.per_node, levels == 2 ? "two" : "one", 1e-6 * net.among, 1e-6 * net.within, 1e6 * net.latency, 1e3 * t.compute,
-               1e3 * t.exchange, 1e3 * measured, 1e3 * t.step, measured / t.step,
+               shape.per_node, levels == 2 ? "two" : "one", 1e-6 * net.among, 1e-6 * net.within, 1e6 * net.latency,
+               1e3 * t.compute, 1e3 * t.exchange, 1e3 * measured, 1e3 * t.step, measured / t.step,
                100 * (1 - (measured - t.compute) / t.exchange));
     }
     engine_end();
