@@ -1,7 +1,7 @@
-// The pointwise activations of activation.h and activation.cuh, a row each; C and C++ alike. A new one needs its row
-// here and its formulas NAME_value and NAME_slope in activation_values.h, nothing else.
+// The pointwise activations of activation.h and activation.cuh, a row each; C and C++ alike. A new one needs a row here
+// and formulas NAME_value and NAME_slope in activation_values.h, nothing else.
 //   A(constant, name as a choice of --mlp, note for --list, NAME, definition)
-// The definition is plain C in double precision, of x: what the tests hold the formulas against.
+// The definition is plain C in double precision, of x, which the tests compare the formulas with.
 #pragma once
 #include "../runtime/choices.h"
 

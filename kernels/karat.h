@@ -4,11 +4,11 @@
 //     phi_pq(x) = scale_base_pq b(x) + scale_basis_pq (sum_m c_pmq e_m(x), or a unit of its own parameters)
 //     sigma_kn = sum_p W_np z_kp + beta_n              out_k = sum_n sigma_kn V_n
 // By associativity out = z U + 1 (beta^T V) with U = W^T V (R,D): sigma is never formed. Units are evaluated one by one
-// in karat_units.h. Where phi is linear in its coefficients (fourier: e_m = cos(mx), sin(mx)), the scales are folded
-// into them once a call, so that with M features e_m of every logit (and b(x)),
+// in karat_units.h. If phi is linear in its coefficients (fourier: e_m = cos(mx), sin(mx)), the scales are folded into
+// them once per call, so that with M features e_m of every logit (and b(x)),
 //     z = features(A) C,  C (M N, R)
-// is a matrix product. It runs on register tiles (matmul.h), tile by tile: neither A nor its features are kept, the
-// forward saves z (B,H,NQ,R) and the backward computes both again. Rows k are those of the first NQ tokens.
+// is a matrix product. It runs on register tiles (matmul.h), tile by tile: neither A nor its features are kept; the
+// forward saves z (B,H,NQ,R), and the backward recomputes both. Rows k are those of the first NQ tokens.
 //
 // Tiles are KARAT_ROWS rows by TILE_COLS lanes. The forward has rows of q and lanes of k, so that z is a sum over rows;
 // the backward has rows of k and lanes of q, so that the gradient of C is. Gradients of the operator are summed over
@@ -49,7 +49,8 @@ static inline void karat_pack_rows(float* to, KaratOperator w, KaratDims d, int 
     }
 }
 
-// For the backward, one head: for each panel of lanes q, (M, R rounded up, TILE_COLS). So is the gradient laid out.
+// For the backward, one head: for each panel of lanes q, (M, R rounded up, TILE_COLS). The gradient has the same
+// layout.
 static inline size_t karat_lane_coefs(KaratDims d) {
     return (size_t)karat_features_count(d) * round_up(d.R, TILE_ROWS) * round_up(d.N, TILE_COLS);
 }
@@ -68,7 +69,7 @@ static inline void karat_pack_lanes(float* to, KaratOperator w, KaratDims d, int
     }
 }
 
-// Whichever form the basis takes: floats a head of coefficients as each direction reads them
+// For either form of basis: floats per head of the coefficients as each direction reads them
 static inline size_t karat_forward_coefs(KaratDims d) {
     if (!karat_has_inner(d)) { return 0; }
     return basis_is_linear(d.basis) ? karat_row_coefs(d) : karat_units_coefs(d);
@@ -81,8 +82,8 @@ static inline size_t karat_backward_coefs(KaratDims d) {
 
 // ---- Scratch
 
-// Columns of dA that are kept for the products with K and Q: whole panels of lanes, all of them where dA leaves room
-// for more in the second cache level, and 96 at least
+// Columns of dA that are kept for the products with K and Q: whole panels of lanes; all of them if dA leaves space in
+// the second cache level, and at least 96
 static inline int karat_columns(int N) {
     int room = 48 * 1024 / N;
     return min_int(round_up(N, TILE_COLS), (room > 96 ? room : 96) / TILE_COLS * TILE_COLS);
@@ -189,7 +190,7 @@ static inline KaratHead karat_head(KaratScratch s, KaratParams params, KaratDims
 
 // ---- Tiles
 
-// The rows of logits to come: x (count,D), 3C apart
+// Sets the rows of the next logits: x (count,D), 3C apart
 static inline void karat_set_rows(KaratWork* w, const float* x, int count, KaratDims d) {
     int whole = count / TILE_ROWS * TILE_ROWS;
     w->rows = x;
@@ -200,7 +201,7 @@ static inline void karat_set_rows(KaratWork* w, const float* x, int count, Karat
     }
 }
 
-// Lanes of the panel from first on that are wanted. Bases apart from fourier, whose features are not those of every
+// Lanes of the panel from first on that are wanted. Bases other than fourier, whose features are not those of every
 // number that may have been left in the others, take them all.
 static inline int karat_lanes(int first, int count, KaratDims d) {
     return d.basis == BASIS_FOURIER ? min_int(TILE_COLS, count - first) : TILE_COLS;
@@ -281,8 +282,8 @@ static inline int karat_tile(KaratWork w, int first_row, int first_lane, int lan
 // The register tile's part of dA, (TILE_ROWS, TILE_COLS) and ld apart, of TILE_ROWS rows of dz (R) and one panel of
 // coefficients:
 //     dx = sum_m e_m'(x) df_m,  df = dz C^T
-// For fourier, where cos and sin are each other's derivatives: half of the lanes at a time, so that df of both is held
-// in registers. Features are rows * TILE_COLS floats apart.
+// For fourier, where cos and sin are each other's derivatives: half of the lanes at a time, so that df of both stays in
+// registers. Features are rows * TILE_COLS floats apart.
 static inline void karat_harmonics_backward(float* dx, int ld, const float* features, const float* dz,
                                             const float* coefs, int lanes, int rows, KaratDims d) {
     size_t apart = (size_t)rows * TILE_COLS, coefs_apart = (size_t)round_up(d.R, TILE_ROWS) * TILE_COLS;
@@ -383,7 +384,7 @@ static inline void karat_head_out(float* out, const float* z, const float* v, Ka
     gemm(false, false, d.NQ, D, d.R, 1, z, d.R, w.U, D, head.beta ? 1 : 0, out, d.C);
 }
 
-// What stands behind z: z itself, or its rows projected
+// What follows z: z itself, or its projected rows
 static inline const float* karat_used_z(const float* z, KaratWork w, KaratDims d) {
     if (!d.project_z) { return z; }
     for (int k = 0; k < d.NQ; k++) {
@@ -412,7 +413,7 @@ static inline void karat_head_forward(float* out, float* z, const float* q, Kara
     }
 }
 
-// How windows begin for one direction: their bias, transposed where tiles have lanes of k, and which places meet
+// Prepares windows for one direction: their bias, transposed if tiles have lanes of k, and which places may meet
 static inline void karat_start_windows(KaratScratch s, KaratParams params, bool transposed, KaratDims d) {
     if (!karat_in_windows(d)) { return; }
     float mask = d.mask == KARAT_MASK_LITERAL ? karat_literal_mask(d) : 0;
@@ -421,7 +422,7 @@ static inline void karat_start_windows(KaratScratch s, KaratParams params, bool 
     if (karat_has_regions(d)) { window_meetings(s.meet, d.windows, rows, ld); }
 }
 
-// Window b of all images' and head h: w takes its bias, and its rows of qkv; returns the first row of its image
+// Window b, over all images, and head h: puts its bias and its rows of qkv into w; returns the first row of its image
 static inline size_t karat_enter_window(KaratWork* w, KaratScratch s, const float* qkv, int b, int h, KaratDims d) {
     int windows = windows_of_image(d.windows), n = b % windows;
     size_t first = (size_t)(b / windows) * d.windows.grid * d.windows.grid;
@@ -432,7 +433,7 @@ static inline size_t karat_enter_window(KaratWork* w, KaratScratch s, const floa
     return first;
 }
 
-static inline KaratDims karat_gathered(KaratDims d) { // a head's rows lie together
+static inline KaratDims karat_gathered(KaratDims d) { // a head's rows are contiguous
     d.C = d.D;
     return d;
 }
@@ -491,7 +492,8 @@ static inline void karat_head_out_backward(float* dz, float* dv, KaratSlot slot,
     gemm(false, false, N, D, 1, 1, head.beta, 1, w.row, D, 1, dv, ld);
 }
 
-// The forward line: z = features(A) C. For one panel of lanes q0..: dA's columns; the gradient of C is added to dcoefs.
+// The forward line: z = features(A) C. For one panel of lanes q0..: computes dA's columns, and adds the gradient of C
+// to dcoefs.
 static inline void karat_panel_backward(float* dA, int ld, float* dcoefs, const float* coefs, int q0, KaratWork w,
                                         KaratDims d) {
     int R_padded = round_up(d.R, TILE_ROWS), lanes = karat_lanes(q0, d.N, d);
@@ -532,7 +534,7 @@ static inline void karat_head_z_backward(float* dq, KaratSlot slot, const float*
     }
 }
 
-// Adds the slots' gradients of the inner operator's folded coefficients, of one (h,p), to those of its tensors
+// Adds the slots' gradients of the inner operator's folded coefficients, for one (h,p), to those of its tensors
 static inline void karat_unfold(KaratOperatorGrads grads, KaratOperator params, float* slots, KaratDims d, int h,
                                 int p) {
     for (int m = 0; m < karat_features_count(d); m++) {
@@ -572,7 +574,7 @@ static inline void karat_reduce_projection(KaratGrads grads, float* slots, Karat
     }
 }
 
-// From what stands behind z to out: gives dz (in w.dz) and dV
+// The way from z to out: gives dz (in w.dz) and dV
 static inline void karat_head_behind_z_backward(KaratSlot slot, float* dv, const float* dout, const float* z,
                                                 const float* v, KaratHead head, KaratWork w, KaratDims d) {
     const float* used = karat_used_z(z, w, d);
@@ -613,7 +615,7 @@ static inline void karat_window_backward(KaratSlot slot, float* dqkv, const floa
     window_scatter(dqkv + first * 3 * d.C + h * d.D, w.dqkv, d.windows, n, 3, d.C, 3 * d.C, d.D);
 }
 
-// Of one head; its slots' gradients of the bias are added up in the first
+// For one head: adds up its slots' gradients of the bias in the first.
 static inline void karat_reduce_bias(KaratGrads grads, float* slots, KaratDims d, int h) {
     float* sum = karat_slot(slots, d, h, 0).bias;
     for (int s = 1; s < karat_slots(d); s++) {

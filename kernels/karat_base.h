@@ -1,4 +1,4 @@
-// The base activations b(x) of basis.h on the CPU; a KAN layer's is one of them.
+// The base activations b(x) of basis.h on the CPU, one of which a KAN layer uses as well.
 #pragma once
 #include "activation_values.h"
 #include "basis.h"

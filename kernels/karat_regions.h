@@ -1,8 +1,8 @@
-// Kolmogorov-Arnold attention (karat.h) in a window of several regions, which are not to meet (windows.h); z is given:
+// Kolmogorov-Arnold attention (karat.h) in a window of several regions, which must not meet (windows.h); z is given:
 //     sigma_kn = sum_p W_np z_kp + beta_n where k and n are of one region, else 0        out_k = sum_n sigma_kn V_n
-// Still sigma is not formed. Each region g has a U_g = W_g^T V_g of its own tokens: of z and of W every row's numbers
-// are put in the columns of its region, zeros beside, and out = z U, U = W^T V as in a window without regions. beta is
-// one more column of W, whose z is 1.
+// Here, too, sigma is not formed. Each region g has a U_g = W_g^T V_g of its own tokens: every row of z and of W is put
+// into the columns of its region, with zeros in the others, and out = z U, U = W^T V as in a window without regions.
+// beta is one more column of W, whose z is 1.
 #pragma once
 #include "karat_dims.h"
 #include "matmul.h"

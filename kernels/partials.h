@@ -1,5 +1,5 @@
-// Sums over rows that come out with the same bits for any number of threads. The rows are cut into parts that depend on
-// the shape only; each part writes its own sums, and the parts are then added in order.
+// Sums over rows that have the same bits for any number of threads. The rows are cut into parts that depend on the
+// shape only; each part writes its own sums, and the parts are then added in order.
 #pragma once
 #include "../runtime/inlining.h"
 #include <stddef.h>
