@@ -33,24 +33,19 @@ static BucketTime bucket_time(const Buckets* buckets, int b, Shape s, Net net) {
 
 static double later(double a, double b) { return a > b ? a : b; }
 
-// Of all floats
-static double share_of_bucket(const Buckets* buckets, int b) {
-    return (double)(buckets->first[b + 1] - buckets->first[b]) / (double)buckets->first[buckets->count];
-}
-
-// Messages within nodes and among them each go one after the other. Parameters leave their owners when their bucket is
-// updated, first block first, and a block waits for its bucket; gradients leave when their bucket's first block is done.
+// Messages within nodes and among them each go one after the other. Parameters leave their owners when the update is done,
+// as on GPUs (on CPUs each bucket's leave when that is updated, a little sooner), first block first, and a block waits for
+// its bucket; gradients leave when their bucket's first block is done.
 static StepTime step_model(const ParameterTable* table, const Buckets* buckets, Shape s, Work work, Net net) {
     int L = table->blocks;
     double forward = work.forward / L, backward = work.backward / L, whole = work.forward + work.backward;
-    double time = 0, within = -work.update, among = -work.update, updated = -work.update; // up to 0
+    double time = 0, within = 0, among = 0;
     StepTime t = {.compute = s.micro_batches * whole + work.update};
     for (int l = 0; l < L; l++) {
         int b = buckets->of_segment[l + 1];
         for (int next = l == 0 ? 0 : buckets->of_segment[l] + 1; next <= b; next++) { // first in need of it
             BucketTime gather = bucket_time(buckets, next, s, net);
-            updated += work.update * share_of_bucket(buckets, next);
-            among = later(among, updated) + gather.among;
+            among += gather.among;
             within = later(within, among) + gather.within;
             t.exchange += gather.among + gather.within;
         }
@@ -183,8 +178,10 @@ static void simulated_backward(Model* m, Work work) {
 }
 
 static void simulated_update(Model* m, Work work) {
-    for (int b = 0; b < m->owners.buckets.count; b++) {
-        usleep((useconds_t)(1e6 * work.update * share_of_bucket(&m->owners.buckets, b)));
+    const Buckets* buckets = &m->owners.buckets;
+    for (int b = 0; b < buckets->count; b++) {
+        double share = (double)(buckets->first[b + 1] - buckets->first[b]) / (double)m->table.total;
+        usleep((useconds_t)(1e6 * work.update * share));
         bucket_gather(&m->owners, b, m->params);
     }
 }
