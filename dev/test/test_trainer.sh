@@ -86,13 +86,13 @@ for file in metrics.csv config.txt best.safetensors last.safetensors last.ema.sa
 done
 check "a second run there is refused" says 2 "already holds a run" "${small[@]}" --output "$work/whole"
 
-# ---- the same run, killed again and again, each time a little later
-attempt=0
+# ---- the same run, killed again and again, each time a little later: a machine that is busy gets on, too
+attempt=0 tenths=0
 while ! grep -q '^90,.*,[0-9.]*$' "$work/killed/metrics.csv" 2>/dev/null && [ $attempt -lt 60 ]; do
-    attempt=$((attempt + 1))
+    attempt=$((attempt + 1)) tenths=$((tenths + 1 + tenths / 8))
     start=(--output "$work/killed" --overwrite)
     [ -e "$work/killed/last.resume.safetensors" ] && start=(--resume "$work/killed")
-    { timeout -s KILL "$((attempt / 10)).$((attempt % 10))5" "$train" "${small[@]}" --checkpoint-every 4 "${start[@]}" >"$work/killed.log" 2>&1; } 2>/dev/null # the shell reports each kill
+    { timeout -s KILL "$((tenths / 10)).$((tenths % 10))5" "$train" "${small[@]}" --checkpoint-every 4 "${start[@]}" >"$work/killed.log" 2>&1; } 2>/dev/null # the shell reports each kill
 done
 check "the killed run was killed at least once ($attempt starts)" test $attempt -ge 2
 "$train" "${small[@]}" --resume "$work/killed" >/dev/null 2>&1 # if the kill came after the last step
