@@ -54,7 +54,7 @@ $(shell scripts/version.sh $(CONFIG) $(BUILD)/version.c)
 endif
 
 # Frames stay small: the stack of a thread may be 128 KB.
-CFLAGS = -std=gnu11 $(if $(DEBUG),-Og -g -fno-var-tracking,$(OPTIMIZE)) -march=$(ARCH) -fno-math-errno \
+CFLAGS = -std=gnu11 $(if $(DEBUG),$(DEBUG_FLAGS),$(OPTIMIZE)) -march=$(ARCH) -fno-math-errno \
          -fno-trapping-math -Wall -Wextra -Wframe-larger-than=32768 $(FOUND_FLAGS) $(EXTRA_CFLAGS)
 LDLIBS = $(FOUND_LIBS) -lm -lpthread
 COMPILE = $(CC) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o,$^) $(LDLIBS)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # What this machine can build with, found by compiling small programs:  probe.sh CONFIG.mk
 # Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI, NCCL, NCCL_HOME, CUDA (its folder),
-# PROTOBUF_C and EXTRA_CFLAGS from the environment and writes make variables: OPTIMIZE (flags), FOUND_FLAGS, FOUND_LIBS,
-# OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs that compare with it), ARCHIVE_FLAGS, ARCHIVE_LIBS (for what reads archives),
-# MPI_FLAGS, MPI_LIBS (for the trainer on the CPU), NCCL_FLAGS, NCCL_LIBS (for that on the GPU), PROTOBUF_C_FLAGS, PROTOBUF_C_LIBS
-# (for what writes ONNX files), and for each piece NAME_NOTE, the line that `make` prints. A file in which nothing is missing
-# stays as it is until one of these settings, or this script, changes.
+# PROTOBUF_C and EXTRA_CFLAGS from the environment and writes make variables: OPTIMIZE and DEBUG_FLAGS (of which a build has
+# one), FOUND_FLAGS, FOUND_LIBS, OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs that compare with it), ARCHIVE_FLAGS,
+# ARCHIVE_LIBS (for what reads archives), MPI_FLAGS, MPI_LIBS (for the trainer on the CPU), NCCL_FLAGS, NCCL_LIBS (for that
+# on the GPU), PROTOBUF_C_FLAGS, PROTOBUF_C_LIBS (for what writes ONNX files), and for each piece NAME_NOTE, the line that
+# `make` prints. A file in which nothing is missing stays as it is until one of these settings, or this script, changes.
 set -u
 config=$1
 key="# $(cksum <"$0") CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO JPEG=$JPEG PNG=$PNG ARCHIVE=$ARCHIVE MPI=$MPI NCCL=$NCCL ${NCCL_HOME:-} $CUDA PROTOBUF_C=$PROTOBUF_C $EXTRA_CFLAGS"
@@ -60,11 +60,16 @@ else
 fi
 
 # -O3 of gcc makes copies of what is not hot: three times the code, and no faster. This is what the loops of kernels/ want
-# beyond -O2. Blocks on a stack that is full must not reach beyond its guard page.
+# beyond -O2.
 optimize="-O2 -ftree-vectorize -fvect-cost-model=dynamic -funswitch-loops -fno-gcse -fno-tree-vrp"
 optimize="$optimize --param max-inline-insns-single=20"
 # shellcheck disable=SC2086
 compiles 'int main(void) { return 0; }' -Werror $optimize || optimize=-O3
+# For a debugger. A mark for every statement takes gcc time, and says little where variables are not tracked.
+debug="-Og -g -fno-var-tracking" no_marks=-gno-statement-frontiers
+# shellcheck disable=SC2086
+compiles 'int main(void) { return 0; }' -Werror $debug $no_marks && debug="$debug $no_marks"
+# Blocks on a stack that is full must not reach beyond its guard page.
 stack=-fstack-clash-protection
 compiles 'int main(void) { return 0; }' -Werror $stack || stack=""
 
@@ -211,7 +216,7 @@ fi
 protobuf_flags=${flags#"$before_flags"} protobuf_libs=${libs#"$before_libs"}
 flags=$before_flags libs=$before_libs
 
-printf '%s := %s\n' OPTIMIZE "$optimize" FOUND_FLAGS "$flags $stack" FOUND_LIBS "$libs" \
+printf '%s := %s\n' OPTIMIZE "$optimize" DEBUG_FLAGS "$debug" FOUND_FLAGS "$flags $stack" FOUND_LIBS "$libs" \
     OPENBLAS_FLAGS "$openblas_flags" OPENBLAS_LIBS "$openblas_libs" \
     ARCHIVE_FLAGS "$archive_flags" ARCHIVE_LIBS "$archive_libs" MPI_FLAGS "$mpi_flags" MPI_LIBS "$mpi_libs" \
     NCCL_FLAGS "$nccl_flags" NCCL_LIBS "$nccl_libs" \
