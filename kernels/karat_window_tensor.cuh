@@ -195,7 +195,8 @@ karat_window_backward_tensor(bf16* dqkv, float* dcoefs, float* dW, float* dtable
     KaratWindowTensors* s = (KaratWindowTensors*)shared;
     int slot = blockIdx.x, slots = gridDim.x, h = blockIdx.y, warp = threadIdx.x / WARP, first = warp * 16;
     int tiles = karat_tiles(d.N), windows = windows_of_image(d.windows), offsets = window_offsets(d.windows);
-    size_t ld = 3 * (size_t)d.C, head_slot = (size_t)h * slots + slot;
+    int head_slot = h * slots + slot;
+    size_t ld = 3 * (size_t)d.C;
     float dC[2 * G][8] = {}, dW_sum[8] = {}, table_sum[OFFSETS] = {}, mask = karat_window_mask(d);
     WindowPlaces p = window_places(s->words, WINDOW_ROWS);
     window_load_table(p, table, d.windows, h, w.heads);
