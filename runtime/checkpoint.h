@@ -1,12 +1,12 @@
 // Checkpoints: named views of flat buffers in safetensors files, the configuration as metadata.
 //   last.safetensors          weights, with timm's names
-//   last.ema.safetensors      their running mean, where there is one
-//   best.safetensors          what the test split likes best, of the running mean where there is one
-//   best/                     these under a second name, and what timm has to know to open them (trainer/timm_folder.h)
+//   last.ema.safetensors      their running mean, if there is one
+//   best.safetensors          the best on the test split, of the running mean if there is one
+//   best/                     these under a second name, with what timm needs to open them (trainer/timm_folder.h)
 //   epoch-N.safetensors       the same after epoch N
-//   last.resume.safetensors   all that a resumed run needs, in one file, so that no kill can leave halves of two steps:
+//   last.resume.safetensors   all that a resumed run needs, in one file, so that no kill can leave parts of two steps:
 //                             param.NAME, exp_avg.NAME, exp_avg_sq.NAME, ema.NAME, and the step as metadata
-// Every file is written under a temporary name, synced and renamed: an old one is whole until the new one is.
+// Every file is written under a temporary name, synced and renamed: the old one stays until the new one is complete.
 #pragma once
 #include "memory.h"
 #include "metadata.h"
@@ -24,8 +24,8 @@ typedef struct {
 // A flat buffer whose tensors are stored under prefix + name.
 typedef struct { const char* prefix; float* flat; } TensorBuffer;
 
-// Brings a flat buffer to where this process reads it, when its turn has come; the next one may take the place of the
-// last. fetch NULL: they are there.
+// Brings a flat buffer to where this process can read it, when its turn comes; the next one may overwrite it. fetch
+// NULL: they are there already.
 typedef struct { float* (*fetch)(void* owner, float* flat); void* owner; } FlatReader;
 
 typedef struct {
@@ -44,7 +44,7 @@ static inline const float* checkpoint_tensor(void* context, int i) {
     return source->flat + source->tensors[i % source->count].offset;
 }
 
-// Every tensor of every buffer
+// Saves every tensor of every buffer.
 static inline bool checkpoint_save(const char* path, const NamedTensor* tensors, int count,
                                    const TensorBuffer* buffers, int buffer_count, FlatReader reader,
                                    const Metadata* metadata, Error* err) {
@@ -80,7 +80,7 @@ static inline const char* shape_text(int rank, const int64_t* shape, char text[1
     return text;
 }
 
-// Loads one tensor, which must be there in its shape.
+// Loads one tensor, which must exist with its shape.
 static inline bool checkpoint_load_tensor(const SafeTensors* file, const NamedTensor* own, TensorBuffer buffer,
                                           Error* err) {
     char name[192], stored_shape[128], own_shape[128];

@@ -1,9 +1,9 @@
-// What an option chooses between, as one table: a row for each choice, X(constant, name, note for --list, whatever else
-// its users want to know of it). Enum, names and notes come from it, so that they are in one order:
+// The choices of an option, as one table: a row for each choice, X(constant, name, note for --list, whatever else its
+// users need to know of it). Enum, names and notes come from it, so that their order is the same:
 //     #define COLOURS(X) X(COLOUR_RED, "red", "as blood") X(COLOUR_BLUE, "blue", "as the sky")
 //     enum { COLOURS(CHOICE_CONSTANT) };
 //     static const char* const colour_notes[] = {COLOURS(CHOICE_NOTE)};
-//     CHOICES(COLOURS) is "red|blue", which options.h reads. A table without notes stops at the names.
+//     CHOICES(COLOURS) is "red|blue", as read by options.h. A table without notes ends with the names.
 #pragma once
 
 #define CHOICE_CONSTANT(constant, ...) constant,

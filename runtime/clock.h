@@ -1,4 +1,4 @@
-// Wall-clock time that never jumps back, in seconds.
+// Time in seconds from a clock that never jumps back.
 #pragma once
 #include <time.h>
 

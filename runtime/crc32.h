@@ -1,5 +1,4 @@
-// Checksums of 32 bits: crc32 as zlib, gzip and PNG have it, with zlib or without, and crc32c, as TensorBoard's event
-// files have it.
+// 32-bit checksums: crc32 as in zlib, gzip and PNG, with zlib or without, and crc32c as in TensorBoard's event files.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -7,7 +6,7 @@
 #include <zlib.h>
 #endif
 
-// By the table of half bytes of a reflected polynomial
+// By a reflected polynomial's table of half bytes
 static inline uint32_t crc_by_half_bytes(const uint32_t half_bytes[16], const void* bytes, size_t count) {
     uint32_t crc = 0xFFFFFFFF;
     for (size_t i = 0; i < count; i++) {

@@ -1,7 +1,7 @@
-// How errors travel. A function that can fail on input returns false and writes one sentence into an Error: what is
-// wrong, where, and one thing to do. Only the programs themselves (train_vit.c, data/convert.c) end the process:
-// exit 1 for run time, 2 for usage, 3 for a run that a signal stopped and that can go on, 75 where that signal asked it
-// to come again.
+// How errors are passed on. A function that can fail on input returns false and writes one sentence into an Error: what
+// is wrong, where, and one thing to do. Only the programs themselves (train_vit.c, data/convert.c) end the process:
+// exit 1 for run time, 2 for usage, 3 for a run that a signal stopped and that can be resumed, 75 if that signal asked
+// it to start again.
 #pragma once
 #include <stdarg.h>
 #include <stdbool.h>
@@ -15,7 +15,7 @@ typedef struct {
     char text[1024];
 } Error;
 
-// What comes from a file, the name of a tensor, say, must not steer the terminal.
+// Text from a file, such as a tensor's name, must not control the terminal.
 static inline void hide_control_characters(char* text) {
     for (; *text; text++) {
         if ((*text >= 0 && *text < ' ') || *text == 127) { *text = '?'; }
@@ -32,10 +32,10 @@ static inline bool set_error(Error* err, const char* format, ...) { // always fa
     return false;
 }
 
-static bool output_line_open; // on a terminal: a line without its end, which the next is to overwrite (output.h)
+static bool output_line_open; // on a terminal: an unfinished line, which the next one overwrites (output.h)
 static bool program_failed;
-static char program_rank[128]; // "rank 3 on node2: ", of several processes; else ""
-static int program_patience;   // seconds that this process lets others report first: they may know why, and end all
+static char program_rank[128]; // "rank 3 on node2: " with several processes; else ""
+static int program_patience;   // seconds for others to report first: they may know the cause, and end all
 
 __attribute__((noreturn, format(printf, 2, 3)))
 static inline void fail(int exit_code, const char* format, ...) {

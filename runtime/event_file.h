@@ -5,12 +5,13 @@
 // buffers: fields, a key (number << 3 | type; varint) and a value each; type 0: varint, 1: 8 bytes, 5: 4 bytes, 2: a
 // length (varint), and bytes or a message.
 //
-//     Event           1 wall_time double, 2 step int64, 3 file_version string, 5 summary Summary, 7 session_log SessionLog
+//     Event           1 wall_time double, 2 step int64, 3 file_version string, 5 summary Summary,
+//                     7 session_log SessionLog
 //     Summary         1 value Value, repeated
 //     Value           1 tag string, and one of 2 simple_value float, 4 image Image, 5 histo HistogramProto
 //     Image           1 height, 2 width, 3 colorspace (3: RGB), 4 encoded_image_string bytes
 //     HistogramProto  1 min, 2 max, 3 num, 4 sum, 5 sum_squares; 6 bucket_limit, 7 bucket: packed; all double
-//     SessionLog      1 status (1: START): what another file has from this step on is void
+//     SessionLog      1 status (1: START): another file's events from this step on are void
 #pragma once
 #include "crc32.h"
 #include "files.h"
@@ -96,7 +97,7 @@ static inline void message_text(ProtoMessage* m, int field, const char* text) {
     message_bytes(m, field, text, strlen(text));
 }
 
-// What was made for this field goes
+// Frees what was made for this field.
 static inline void message_inner(ProtoMessage* m, int field, ProtoMessage* inner) {
     message_bytes(m, field, inner->bytes, inner->count);
     message_free(inner);
@@ -104,15 +105,15 @@ static inline void message_inner(ProtoMessage* m, int field, ProtoMessage* inner
 
 // ---- Events
 
-#define EVENT_FILES "events.out.tfevents." // what their names begin with
+#define EVENT_FILES "events.out.tfevents." // the prefix of their names
 
 typedef struct {
     FILE* file;      // NULL: none is written
     char path[PATH_MAX];
-    ProtoMessage summary; // of the event that is to come
+    ProtoMessage summary; // of the next event
 } EventFile;
 
-// One record; it reaches the file at once, so that a TensorBoard that looks on sees it.
+// Writes one record, at once, so that a running TensorBoard sees it.
 static inline bool event_write(EventFile* e, int64_t step, int field, const ProtoMessage* content, Error* err) {
     struct timespec now;
     ProtoMessage event = {0};
@@ -126,7 +127,7 @@ static inline bool event_write(EventFile* e, int64_t step, int field, const Prot
            set_error(err, "cannot write %s: %s; %s", e->path, strerror(errno), write_advice(errno));
 }
 
-// A name that comes behind those of the folder's other event files
+// A name that sorts after those of the folder's other event files
 static inline void event_file_name(EventFile* e, const char* folder) {
     char host[64] = "", pattern[64], found[256];
     long long second = (long long)time(NULL);
@@ -138,7 +139,7 @@ static inline void event_file_name(EventFile* e, const char* folder) {
     snprintf(e->path, sizeof e->path, "%s/%s%s", folder, pattern, host);
 }
 
-// A new file in the folder, of a run that has done so many steps: what others have of later ones is void.
+// Opens a new file in the folder, for a run that has done so many steps: others' events of later steps become void.
 static inline bool events_open(EventFile* e, const char* folder, int64_t step, Error* err) {
     ProtoMessage version = {0}, start = {0};
     *e = (EventFile){0};
@@ -160,7 +161,7 @@ static inline bool events_close(EventFile* e, Error* err) {
            set_error(err, "cannot write %s: %s; %s", e->path, strerror(errno), write_advice(errno));
 }
 
-// A value of the coming event
+// Adds a value to the next event.
 static inline void events_scalar(EventFile* e, const char* tag, double x) {
     ProtoMessage value = {0};
     message_text(&value, 1, tag);
@@ -170,7 +171,7 @@ static inline void events_scalar(EventFile* e, const char* tag, double x) {
 
 enum { HISTOGRAM_BINS = 30 };
 
-// Bins of one width between the smallest and the largest; what is not finite is left out
+// Bins of equal width from the smallest value to the largest; values that are not finite are left out.
 static inline void events_histogram(EventFile* e, const char* tag, const float* x, size_t count) {
     double least = INFINITY, most = -INFINITY, sum = 0, squares = 0, n = 0;
     double limits[HISTOGRAM_BINS], bins[HISTOGRAM_BINS] = {0};
@@ -196,7 +197,7 @@ static inline void events_histogram(EventFile* e, const char* tag, const float* 
     message_inner(&e->summary, 1, &value);
 }
 
-// A file of an image, such as PNG
+// bytes: an image file, such as PNG
 static inline void events_image(EventFile* e, const char* tag, int height, int width, const void* bytes, size_t count) {
     ProtoMessage value = {0}, image = {0};
     message_int(&image, 1, height);
@@ -208,7 +209,7 @@ static inline void events_image(EventFile* e, const char* tag, int height, int w
     message_inner(&e->summary, 1, &value);
 }
 
-// The event of all values since the last one
+// Writes the event of all values since the last one.
 static inline bool events_write(EventFile* e, int64_t step, Error* err) {
     bool ok = event_write(e, step, 5, &e->summary, err);
     e->summary.count = 0;

@@ -1,19 +1,19 @@
-// What ranks tell each other: a list of messages out and a list in, at a time. All that they do together is made of
-// these, in an order that they all know. A library's own sums are not used: they depend on how many ranks there are.
+// What ranks send each other: each time a list of messages out and a list of messages in. All that they do together is
+// made of these, in an order known to all. A library's own sums are not used: they depend on the number of ranks.
 //
-//     exchange(out, outs, in, ins)                    returns when all messages are over
+//     exchange(out, outs, in, ins)                    returns when all messages have arrived
 //     transfer_begin(&t, tag, out, outs, in, ins)     returns at once: they are on their way
-//     transfer_done(&t)                               asked from time to time, moves them on; true when all are over
+//     transfer_done(&t)                               called repeatedly, moves them on; true when all have arrived
 //
-// Waiting is asking with pauses, so that ranks that share a core leave it to who has work. Of transfers under way at a
-// time each has a tag of its own.
+// Waiting is polling with pauses, so that ranks that share a core leave it to those with work. Transfers under way at
+// the same time have different tags.
 #pragma once
 #include "memory.h"
 #include "ranks.h"
 #include "watchdog.h"
 
 typedef struct {
-    int place; // where it goes to, or comes from
+    int place; // that it goes to, or comes from
     void* data;
     size_t bytes;
 } Message;
@@ -38,14 +38,14 @@ static inline uint64_t engine_key(void) { return 0; }
 static inline const char* engine_name(void) { return "none"; }
 typedef struct { int left; } Transfer;
 static inline void transfer_begin(Transfer* t, int tag, const Message* out, int outs, const Message* in, int ins) {
-    (void)tag, (void)out, (void)outs, (void)in, (void)ins; // one rank has nobody to talk to
+    (void)tag, (void)out, (void)outs, (void)in, (void)ins; // one rank has no others to talk to
     t->left = 0;
 }
 static inline bool transfer_done(Transfer* t) { return t->left == 0; }
 #endif
 
-#ifndef HAVE_NCCL // which has one of its own
-// Messages of one list at a time: returns once all are there.
+#ifndef HAVE_NCCL // which brings its own
+// Returns once all messages have arrived.
 static inline void exchange(const Message* out, int outs, const Message* in, int ins) {
     Transfer t;
     wait_begin();
@@ -55,8 +55,8 @@ static inline void exchange(const Message* out, int outs, const Message* in, int
 }
 #endif
 
-// The messages by which everybody at place p tells all others bytes bound[p] ... bound[p+1] - 1 of base. Returns how
-// many they are either way: one for each other rank
+// The messages by which the rank at each place p sends bytes bound[p] ... bound[p+1] - 1 of base to all others. Returns
+// their number in either direction: one for each other rank.
 static inline int range_messages(void* base, const size_t* bound, Message* out, Message* in) {
     int own = ranks.place, count = 0;
     for (int p = 0; p < ranks.size; p++) {
@@ -67,7 +67,7 @@ static inline int range_messages(void* base, const size_t* bound, Message* out, 
     return count;
 }
 
-// All have told theirs
+// Every rank gets the others' ranges.
 static inline void gather_ranges(void* base, const size_t* bound) {
     if (ranks.size == 1) { return; }
     Message *out = alloc_array(Message, 2 * ranks.size, "messages"), *in = out + ranks.size;
@@ -76,7 +76,7 @@ static inline void gather_ranges(void* base, const size_t* bound) {
     free(out);
 }
 
-// all: (R, bytes), where the own ones are already
+// all: (R, bytes), which holds this rank's own already
 static inline void gather_all(void* all, size_t bytes) {
     size_t* bound = alloc_array(size_t, ranks.size + 1, "messages");
     for (int p = 0; p <= ranks.size; p++) { bound[p] = (size_t)p * bytes; }
@@ -84,7 +84,7 @@ static inline void gather_all(void* all, size_t bytes) {
     free(bound);
 }
 
-// What rank 0 has at data comes to all others
+// Copies what rank 0 has at data to all others.
 static inline void lead_tells(void* data, size_t bytes) {
     if (ranks.size == 1) { return; }
     Message* list = alloc_array(Message, ranks.size, "messages");

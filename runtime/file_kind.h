@@ -1,11 +1,11 @@
-// What a file that was given for weights is instead, told from its first bytes, and one thing to do about it.
+// What a file given as weights really is, judged by its first bytes, and one thing to do about it.
 #pragma once
 #include "error.h"
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { FILE_KIND_HEAD = 4096 }; // bytes that are looked at
+enum { FILE_KIND_HEAD = 4096 }; // bytes that are examined
 
 #define CONVERT_TORCH "python3 -c \"import sys, torch; from safetensors.torch import save_file; " \
     "s = torch.load(sys.argv[1], map_location='cpu', weights_only=True); s = s.get('model', s.get('state_dict', s)); " \
@@ -33,7 +33,7 @@ static const FileKind file_kinds[] = {
     {"KATDATA\n", 8, 0, "a data set, not weights", "give it by --data, without .train.kds or .test.kds"},
 };
 
-// Position of text in the head, upper and lower case alike; n where it is not there
+// Position of text in the head, ignoring case; n if it is not there
 static inline size_t head_find(const unsigned char* head, size_t n, const char* text) {
     for (size_t i = 0; i < n; i++) {
         size_t k = 0;
@@ -60,7 +60,7 @@ static inline bool name_zip(const char* path, const unsigned char* head, size_t 
     return name_kind(path, "a zip archive", UNPACK, err);
 }
 
-// {"weight_map": {TENSOR: FILE, ...}}: the tensors lie in other files, the shards
+// {"weight_map": {TENSOR: FILE, ...}}: the tensors are in other files, the shards
 static inline bool name_index(const char* path, const unsigned char* head, size_t n, Error* err) {
     size_t start = head_find(head, n, "\"weight_map\"");
     size_t end = start + head_find(head + start, n - start, ".safetensors\""), begin = end;
@@ -74,7 +74,7 @@ static inline bool name_index(const char* path, const unsigned char* head, size_
     return true;
 }
 
-// No byte that UTF-8 does not have in text
+// Whether the head has only bytes that occur in UTF-8 text
 static inline bool head_is_text(const unsigned char* head, size_t n) {
     for (size_t i = 0; i < n; i++) {
         bool blank = head[i] >= '\t' && head[i] <= '\r';
@@ -101,7 +101,7 @@ static inline bool head_is_safetensors(const unsigned char* head, size_t n) {
     return n > 8 && memcmp(head + 4, "\0\0\0\0", 4) == 0 && head[8] == '{';
 }
 
-// True, and err says what the file is, where its first n bytes tell that it is no safetensors file.
+// True, and err says what the file is, if its first n bytes show that it is not a safetensors file.
 static inline bool name_file_kind(const char* path, const unsigned char* head, size_t n, Error* err) {
     if (n == 0) { return name_kind(path, "empty", "fetch or copy it again", err); }
     if (head_is_safetensors(head, n)) { return false; }
@@ -117,7 +117,7 @@ static inline bool name_file_kind(const char* path, const unsigned char* head, s
     return onnx && name_kind(path, "an ONNX file, most likely", SAVE_AGAIN, err);
 }
 
-// A folder was given: always false
+// Refuses a folder; always false.
 static inline bool refuse_folder(const char* path, Error* err) {
     static const char* const names[] = {"best.safetensors", "last.safetensors", "model.safetensors"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {

@@ -1,5 +1,4 @@
-// Files and folders: folders made with their parents, files that are written whole or not at all, and a lock on a
-// folder.
+// Files and folders: folders made with their parents, files written completely or not at all, and a lock on a folder.
 #pragma once
 #include "error.h"
 #include <dirent.h>
@@ -28,13 +27,13 @@ static inline bool is_folder(const char* path) {
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-// Anything of that name, be it a link to nothing
+// Whether anything has that name, even a broken link
 static inline bool path_exists(const char* path) {
     struct stat status;
     return lstat(path, &status) == 0;
 }
 
-// Two names of one file or folder, however they are spelled
+// Whether two names, however spelled, are of the same file or folder
 static inline bool same_file(const char* a, const char* b) {
     struct stat first, second;
     return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
@@ -46,7 +45,7 @@ static inline bool ends_with(const char* text, const char* end) {
     return length >= rest && strcmp(text + length - rest, end) == 0;
 }
 
-// The first entry of a folder, by name, that a pattern fits; false: none
+// The first entry of a folder, by name, that matches a pattern; false: none
 static inline bool find_entry(const char* folder, const char* pattern, char name[256]) {
     DIR* entries = opendir(folder);
     name[0] = 0;
@@ -58,7 +57,7 @@ static inline bool find_entry(const char* folder, const char* pattern, char name
     return name[0];
 }
 
-// Up to `count` bytes from a place in a file, fewer where it ends before; -1: errno says why not
+// Up to `count` bytes from an offset in a file, fewer at its end; -1: errno says why not
 static inline ssize_t read_at(int descriptor, void* bytes, size_t count, uint64_t offset) {
     size_t done = 0;
     while (done < count) {
@@ -71,10 +70,10 @@ static inline ssize_t read_at(int descriptor, void* bytes, size_t count, uint64_
     return (ssize_t)done;
 }
 
-// A whole file, and a zero behind it; to be freed. NULL: err says why not
+// A whole file, followed by a zero byte; to be freed. NULL: err says why not
 static inline uint8_t* read_whole(const char* path, size_t limit, size_t* count, Error* err) {
     struct stat status;
-    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // a fifo is not waited for
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // O_NONBLOCK: does not wait for a fifo
     bool ok = descriptor >= 0 && fstat(descriptor, &status) == 0;
     uint8_t* bytes = NULL;
     if (!ok) {
@@ -97,7 +96,7 @@ static inline uint8_t* read_whole(const char* path, size_t limit, size_t* count,
     return bytes;
 }
 
-// As mkdir -p
+// Like mkdir -p
 static inline bool make_folders(const char* path, Error* err) {
     char part[PATH_MAX];
     for (size_t n = 1; n <= strlen(path); n++) {
@@ -122,21 +121,21 @@ static inline const char* write_advice(int error) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// A file that is written whole: under a temporary name beside it, synced, then renamed, so that its name stands for a
-// whole file at any time, the old one or the new one. A link is followed to what it names. Devices and pipes cannot be
-// replaced: they are written through.
+// A file that is written completely: under a temporary name beside it, synced, then renamed, so that its name always
+// refers to a complete file, the old one or the new one. A link is followed to its target. Devices and pipes cannot be
+// replaced: they are written to directly.
 //
 //   WholeFile f;
 //   if (!whole_file_begin(&f, path, &err)) { ... }
 //   fwrite(..., f.file);                            // an error stays in the stream
-//   if (!whole_file_end(&f, &err)) { ... }          // what was there before is unchanged
+//   if (!whole_file_end(&f, &err)) { ... }          // what was there before is unchanged then
 
 typedef struct {
     FILE* file;
-    char path[PATH_MAX], temporary[PATH_MAX]; // temporary is empty where the file is written through
+    char path[PATH_MAX], temporary[PATH_MAX]; // temporary is empty if the file is written to directly
 } WholeFile;
 
-// The path behind a link; what is not a link stays as it is. A link to nothing is an error.
+// The target of a link; any other path stays as it is. A broken link is an error.
 static inline bool follow_link(const char* path, char target[PATH_MAX]) {
     struct stat status;
     if (lstat(path, &status) == 0 && S_ISLNK(status.st_mode)) { return realpath(path, target) != NULL; }
@@ -149,13 +148,13 @@ static inline FILE* whole_file_open(WholeFile* f, const char* path) {
     struct stat status;
     f->temporary[0] = 0;
     if (!follow_link(path, f->path)) { return NULL; }
-    bool special = stat(f->path, &status) == 0 && !S_ISREG(status.st_mode); // of a folder, fopen says that it is one
+    bool special = stat(f->path, &status) == 0 && !S_ISREG(status.st_mode); // fopen reports a folder
     if (special) { return fopen(f->path, "wb"); }
     if (snprintf(f->temporary, sizeof f->temporary, "%s.tmp", f->path) >= (int)sizeof f->temporary) {
         errno = ENAMETOOLONG;
         return NULL;
     }
-    // O_NOFOLLOW and O_NONBLOCK: a link or pipe that has the temporary name is not written to
+    // O_NOFOLLOW and O_NONBLOCK: a link or pipe of the temporary name is not written to
     int fd = open(f->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
     return fd < 0 ? NULL : fdopen(fd, "wb");
 }
@@ -173,14 +172,14 @@ static inline bool sync_folder_of(const char* path) {
     char* slash = strrchr(folder, '/');
     if (slash) { slash[slash == folder] = 0; }
     int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL); // EINVAL: a file system without it
+    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL); // EINVAL: a file system without fsync
     int error = errno;
     if (fd >= 0) { close(fd); }
     errno = error;
     return ok;
 }
 
-// Flushed, synced and closed; false: errno says why not
+// Flushes, syncs and closes; false: errno says why it failed
 static inline bool whole_file_close(WholeFile* f) {
     bool ok = !ferror(f->file) && fflush(f->file) == 0;
     bool synced = ok && (!f->temporary[0] || fsync(fileno(f->file)) == 0);
@@ -204,7 +203,7 @@ static inline bool whole_file_end(WholeFile* f, Error* err) {
                      strerror(errno));
 }
 
-// What was written so far is dropped.
+// Drops what was written so far.
 static inline void whole_file_drop(WholeFile* f) {
     fclose(f->file);
     if (f->temporary[0]) { unlink(f->temporary); }
@@ -228,22 +227,21 @@ static inline bool copy_file(const char* from, const char* to, Error* err) {
     return set_error(err, "cannot read %s to its end: check the disk", from);
 }
 
-// Another name for a file, which it keeps when the first gets other contents; a copy where the file system has no such
-// thing. What had that name is replaced at once.
+// Makes another name for a file, which keeps its contents when the first name gets others; a copy if the file system
+// has no links. What had that name is replaced atomically.
 static inline bool link_file(const char* from, const char* to, Error* err) {
     char temporary[PATH_MAX];
     snprintf(temporary, sizeof temporary, "%.4000s.tmp", to);
     unlink(temporary);
     bool linked = linkat(AT_FDCWD, from, AT_FDCWD, temporary, AT_SYMLINK_FOLLOW) == 0 && rename(temporary, to) == 0;
-    unlink(temporary); // rename leaves it where both were names of the same file
+    unlink(temporary); // rename leaves it if both were names of the same file
     if (!linked) { return copy_file(from, to, err); }
     return sync_folder_of(to) ||
            set_error(err, "cannot sync the folder of %s: %s; check the disk", to, strerror(errno));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// A folder that is one process's: the lock lies on the file .lock in it, which says whose it is, and goes with the
-// process.
+// A folder that belongs to one process: the lock is on the file .lock in it, which names the process, and ends with it.
 
 enum { LOCK_NONE = -1, LOCK_HELD_BY_OTHER = -2 };
 
@@ -253,9 +251,9 @@ static inline void lock_describe(int fd) {
     if (ftruncate(fd, 0) == 0) { dprintf(fd, "process %ld on %s\n", (long)getpid(), host); }
 }
 
-#define LOCK_STOPPED "stopped" // what the file begins with once its process has stopped, to be resumed later
+#define LOCK_STOPPED "stopped" // the file's first word once its process has stopped, to be resumed later
 
-// In the place of the process: that it stopped. Nothing depends on it but what is told of the run.
+// Writes, instead of the process, that it stopped. Only reports about the run depend on it.
 static inline void lock_note_stopped(const char* folder, int64_t step) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/.lock", folder);
@@ -265,8 +263,8 @@ static inline void lock_note_stopped(const char* folder, int64_t step) {
     close(fd);
 }
 
-// Takes it; again some times, since who only looks whether it is held (dev/compare_runs/run_state.h) has it for a
-// moment
+// Takes it. Tries several times, because a program that only checks whether it is held (dev/compare_runs/run_state.h)
+// holds it for a moment.
 static inline bool lock_take(int fd) {
     for (int tries = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
         if (errno != EWOULDBLOCK || tries == 3) { return false; }
@@ -275,8 +273,8 @@ static inline bool lock_take(int fd) {
     return true;
 }
 
-// The lock's descriptor, which holds it until it is closed; LOCK_HELD_BY_OTHER; LOCK_NONE where the file system knows
-// no locks or lets nobody write. err says why there is none.
+// The lock's descriptor, which holds it until it is closed; LOCK_HELD_BY_OTHER; LOCK_NONE if the file system has no
+// locks or is read-only. err says why there is none.
 static inline int folder_lock(const char* folder, Error* err) {
     char path[PATH_MAX], owner[300] = "";
     snprintf(path, sizeof path, "%s/.lock", folder);

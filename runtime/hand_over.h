@@ -1,4 +1,4 @@
-// Programs that lie in one folder: how one finds the other, and tries whether it runs.
+// Programs in the same folder: how one finds another, and tests whether it runs.
 #pragma once
 #include <fcntl.h>
 #include <limits.h>
@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// The path of the program `name` in the folder of the running one; false where there is none that can be run
+// The path of the program `name` in the folder of the running one; false if there is none that can be run
 static inline bool program_beside(const char* name, char path[PATH_MAX]) {
     ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 1);
     if (length < 0) { return false; }
@@ -18,7 +18,7 @@ static inline bool program_beside(const char* name, char path[PATH_MAX]) {
     return strlen(name) < left && strcpy(file, name) && access(path, X_OK) == 0;
 }
 
-// Runs a program in silence; whether it exited with 0
+// Runs a program without output; whether it exited with 0
 static inline bool runs_well(const char* path, const char* const arguments[]) {
     pid_t child = fork();
     if (child == 0) {

@@ -1,4 +1,4 @@
-// FNV-1a in 64 bits: tells whether two processes, or two files, hold the same; not against those who mean harm.
+// 64-bit FNV-1a: tells whether two processes, or two files, hold the same data; no protection against tampering.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -11,7 +11,7 @@ static inline uint64_t hash_bytes(uint64_t hash, const void* bytes, size_t count
     return hash;
 }
 
-// A float at a time
+// One float at a time
 static inline uint64_t hash_floats(uint64_t hash, const float* x, size_t n) {
     for (size_t i = 0; i < n; i++) {
         uint32_t bits;

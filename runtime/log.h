@@ -1,4 +1,4 @@
-// What a run tells: a progress line (in place on a terminal, plain lines elsewhere) and metrics.csv.
+// What a run reports: a progress line (in place on a terminal, plain lines elsewhere) and metrics.csv.
 #pragma once
 #include "files.h"
 #include "inlining.h"
@@ -20,10 +20,10 @@ static inline double running_error(const Running* r) {
     return r->count > 1 ? sqrt(r->squares / (r->count - 1) / r->count) : 0;
 }
 
-// Top-1, top-5 and loss of a whole split, in per cent and nats, each with its standard error.
+// Top-1, top-5 (per cent) and loss (nats) of a whole split, each with its standard error.
 typedef struct { double loss, loss_se, top1, top1_se, top5, top5_se; int64_t images; } Evaluation;
 
-// What the steps since the last row amount to.
+// Summary of the steps since the last row.
 typedef struct {
     int64_t step;
     double epoch;
@@ -33,8 +33,8 @@ typedef struct {
 } Progress;
 
 // ---------------------------------------------------------------------------------------------------------------------
-// metrics.csv: a row for what was trained since the last one, and one for each evaluation, with the columns of the
-// other kind empty. A new column is a row of this table; p is the Progress, e the Evaluation.
+// metrics.csv: a row for the training since the last one, and one for each evaluation, with the columns of the other
+// kind empty. A new column is a row of this table; p is the Progress, e the Evaluation.
 
 #define METRICS_TABLE(ANY, TRAIN, TEST) \
 ANY  (step,              "%.0f", (double)step) \
@@ -70,7 +70,7 @@ static inline bool metrics_unwritten(const char* path, Error* err) { // always f
     return set_error(err, "cannot write %s: %s; %s", path, strerror(errno), write_advice(errno));
 }
 
-// p or e is NULL where the row is not about it.
+// p or e is NULL if the row is not about it.
 static inline bool metrics_row(Metrics* m, int64_t step, double epoch, const Progress* p, const Evaluation* e,
                                Error* err) {
     const char* comma = "";
@@ -84,7 +84,7 @@ static inline bool metrics_row(Metrics* m, int64_t step, double epoch, const Pro
     return (fflush(m->file) == 0 && !ferror(m->file)) || metrics_unwritten(m->path, err);
 }
 
-// What was written reaches the disk: before a checkpoint does, whose run goes on behind these rows
+// Syncs what was written to disk: before a checkpoint, whose run continues after these rows.
 static inline bool metrics_sync(Metrics* m, Error* err) {
     return fsync(fileno(m->file)) == 0 || errno == EINVAL || metrics_unwritten(m->path, err);
 }
@@ -94,7 +94,7 @@ static inline bool metrics_close(Metrics* m, Error* err) {
     return (fclose(m->file) == 0 && ok) || metrics_unwritten(m->path, err);
 }
 
-// Whether a line is a row, and of which step
+// Whether a line is a row, and its step
 static inline bool metrics_parse(const char* line, size_t length, long long* step) {
     int columns = 1;
     char* end;
@@ -103,14 +103,14 @@ static inline bool metrics_parse(const char* line, size_t length, long long* ste
     return *end == ',' && strlen(line) == length && columns == METRICS_COLUMNS;
 }
 
-// What a log's lines are: its first, "" where there is none, and whether another is a row, and of which step
+// A log's lines: the first, "" if there is none, and whether another is a row, and its step
 typedef struct {
     const char* header;
     bool (*parse)(const char* line, size_t length, long long* step);
 } LogFormat;
 
-// Copies the rows up to keep_step. A last line without its end is what a killed run leaves: it goes. Anything else that
-// is no row is somebody's, and an error.
+// Copies the rows up to keep_step. An unfinished last line, left by a killed run, is dropped. Anything else that is not
+// a row was written by somebody, and is an error.
 static inline bool log_copy(FILE* in, FILE* out, const LogFormat* f, int64_t keep_step, const char* path, Error* err) {
     char* line = NULL;
     size_t room = 0;
@@ -131,10 +131,10 @@ static inline bool log_copy(FILE* in, FILE* out, const LogFormat* f, int64_t kee
                            "and the run goes on with a new one", path, number);
 }
 
-// The file as it is, to be read; NULL where there is none. false: there is something that cannot be read
+// Opens the file for reading; NULL if there is none. false: there is something that cannot be read
 static inline bool metrics_find(FILE** in, const char* path, Error* err) {
     struct stat status;
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // a pipe is not waited for
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // O_NONBLOCK: does not wait for a pipe
     *in = fd < 0 ? NULL : fdopen(fd, "r");
     if (!*in && errno == ENOENT) { return true; }
     if (!*in) {
@@ -146,7 +146,7 @@ static inline bool metrics_find(FILE** in, const char* path, Error* err) {
     return set_error(err, "%s is not a file that a log can be kept in: move it elsewhere", path);
 }
 
-// Opens a log with only the rows up to keep_step: what a killed run wrote after its last checkpoint comes again.
+// Opens a log with only the rows up to keep_step: those that a killed run wrote after its last checkpoint come again.
 RUNS_ONCE static inline bool log_open(Metrics* m, const char* path, const LogFormat* f, int64_t keep_step, Error* err) {
     FILE* in;
     WholeFile out;
@@ -180,7 +180,7 @@ static inline const char* duration_text(double seconds, char text[32]) {
     return text;
 }
 
-// In the order of the line, each with its rank: where a terminal is too narrow for all, the last in rank are left out.
+// In the order of the line, each with its rank: if a terminal is too narrow for all, the last in rank are left out.
 #define PROGRESS_TABLE(FIELD) \
 FIELD( 1, "step %6lld/%lld", (long long)p->step, (long long)total_steps) \
 FIELD( 7, "epoch %.2f", p->epoch) \
@@ -197,7 +197,7 @@ FIELD( 3, "eta %s", eta)
 #define PROGRESS_COUNT(...) + 1
 enum { PROGRESS_FIELDS = 0 PROGRESS_TABLE(PROGRESS_COUNT), PROGRESS_SIZE = 1024 };
 
-// The end of the line behind what was added at `at`
+// The rest of the line after what was added at `at`
 __attribute__((format(printf, 3, 4)))
 static inline int progress_add(char line[PROGRESS_SIZE], int at, const char* format, ...) {
     va_list args;
@@ -207,7 +207,7 @@ static inline int progress_add(char line[PROGRESS_SIZE], int at, const char* for
     return at + length < PROGRESS_SIZE ? at + length : PROGRESS_SIZE - 1;
 }
 
-// As much of it as fits into so many columns
+// As much of the line as fits into so many columns
 static inline void progress_line(char line[PROGRESS_SIZE], const Progress* p, int64_t total_steps, double eta_seconds,
                                  int columns) {
     char eta[32];
@@ -222,8 +222,8 @@ static inline void progress_line(char line[PROGRESS_SIZE], const Progress* p, in
     text_cut(line, columns);
 }
 
-// On a terminal each line overwrites the last (keep: this one stays); elsewhere only kept lines are printed. A row of a
-// terminal is not filled to its end, where some go on to the next.
+// On a terminal each line overwrites the last (keep: this one stays); elsewhere only kept lines are printed. The last
+// column of a terminal stays free, because some then go on to the next row.
 static inline void print_progress(const Progress* p, int64_t total_steps, double eta_seconds, bool keep) {
     char line[PROGRESS_SIZE];
     bool rewrites = terminal_rewrites();

@@ -1,5 +1,5 @@
-// Memory for tensors: 64-byte aligned (a cache line, an AVX-512 register) and zeroed, so that a vectorised loop meets
-// the same alignment in every run and adds in the same order.
+// Memory for tensors: 64-byte aligned (a cache line, an AVX-512 register) and zeroed, so that a vectorised loop has the
+// same alignment in every run and adds in the same order.
 #pragma once
 #include "error.h"
 #include "inlining.h"
@@ -26,10 +26,10 @@ NEVER_INLINE float* alloc_floats(size_t count, const char* what) {
     return (float*)alloc_bytes(count * sizeof(float), what);
 }
 
-// count elements of any type
+// Allocates count elements of any type.
 #define alloc_array(type, count, what) ((type*)alloc_bytes((size_t)(count) * sizeof(type), what))
 
-// Memory that grows when more is wanted, and then forgets what was in it
+// Memory that grows on demand, and then loses its contents
 typedef struct { uint8_t* bytes; size_t size; } Room;
 
 static inline uint8_t* room_for(Room* room, size_t bytes, const char* what) {
@@ -46,7 +46,7 @@ static inline void room_free(Room* room) {
     *room = (Room){0};
 }
 
-// To be freed
+// A copy, to be freed
 static inline char* copy_text(const char* text, const char* what) {
     char* copy = alloc_array(char, strlen(text) + 1, what);
     return strcpy(copy, text);

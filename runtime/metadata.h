@@ -1,6 +1,6 @@
-// What a checkpoint says of itself: text under keys, in the header of its safetensors file. A file that train_kat or
-// train_katcu wrote carries the key kat.c; from any other file nothing is believed. Of the configuration only what
-// shapes the result is written and read: never a path, and never something to do.
+// What a checkpoint says about itself: text under keys, in the header of its safetensors file. A file that train_kat or
+// train_katcu wrote carries the key kat.c; nothing is trusted from any other file. Only those parts of the
+// configuration are written and read that shape the result: never a path, and never an action.
 #pragma once
 #include "memory.h"
 #include "options.h"
@@ -9,7 +9,7 @@
 #define METADATA_MARK "kat.c"
 
 typedef struct {
-    char* (*pairs)[2]; // (count) key and value
+    char* (*pairs)[2]; // (count) keys and values
     int count, room;
 } Metadata;
 
@@ -48,7 +48,7 @@ static inline void metadata_print(Metadata* m, const char* key, const char* form
     metadata_add(m, key, value);
 }
 
-// Whether an option stands in the metadata
+// Whether the metadata holds an option
 static inline bool metadata_holds(const Option* option) {
     return option->type != OPTION_GROUP && (option->resume == RESUME_SAME || option->resume == RESUME_LENGTH);
 }
@@ -66,7 +66,7 @@ static inline bool metadata_is_ours(const SafeTensors* file) {
     return safetensors_metadata(file, METADATA_MARK) != NULL;
 }
 
-// Sets the options that the file, which is ours, has; the others stay as they are.
+// Sets the options that the file, which is ours, holds; the others stay as they are.
 static inline bool metadata_read_config(const SafeTensors* file, void* config, const Option* table, int count,
                                         Error* err) {
     bool ok = true;

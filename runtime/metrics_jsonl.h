@@ -1,4 +1,4 @@
-// metrics.jsonl: the rows of metrics.csv as JSON, an object a line, without what a row has nothing of.
+// metrics.jsonl: the rows of metrics.csv as JSON, one object per line, without the columns that a row leaves empty.
 #pragma once
 #include "log.h"
 
@@ -16,14 +16,14 @@ RUNS_ONCE static inline bool metrics_jsonl_open(Metrics* m, const char* path, in
     return log_open(m, path, &metrics_as_jsonl, keep_step, err);
 }
 
-// JSON knows no NaN
+// JSON has no NaN.
 static inline void jsonl_number(FILE* out, const char* before, const char* name, const char* format, double value) {
     char text[64] = "null";
     if (isfinite(value)) { snprintf(text, sizeof text, format, value); }
     fprintf(out, "%s\"%s\":%s", before, name, text);
 }
 
-// p or e is NULL where the row is not about it.
+// p or e is NULL if the row is not about it.
 static inline bool metrics_jsonl_row(Metrics* m, int64_t step, double epoch, const Progress* p, const Evaluation* e,
                                      Error* err) {
     const char* before = "{";

@@ -1,13 +1,13 @@
-// Prefixes of tensor names. Programs save a model's tensors under the name that the model has in them: module. of
-// DistributedDataParallel, _orig_mod. of torch.compile, model., backbone., encoder., or several as in
-// module._orig_mod.; our own files to resume from hold param., exp_avg. and others side by side. Which prefix a file
-// has is read off its names: it is the one under which most tensors of the model are found.
+// Prefixes of tensor names. Programs save a model's tensors under the name that the model has in them: module. for
+// DistributedDataParallel, _orig_mod. for torch.compile, model., backbone., encoder., or several as in
+// module._orig_mod.; our own files to resume from hold param., exp_avg. and others side by side. A file's prefix is
+// found from its names: the one under which most of the model's tensors are found.
 #pragma once
 #include "checkpoint.h"
 
-enum { NAME_PREFIX_SIZE = 96, NAME_PREFIXES = 32 }; // more than 32 in one file are not looked at
+enum { NAME_PREFIX_SIZE = 96, NAME_PREFIXES = 32 }; // more than 32 in one file are ignored
 
-// Length of what stands before such a name, up to a dot: 0 where nothing does, -1 where it is another name
+// Length of what precedes such a name, up to a dot: 0 if nothing does, -1 if it is another name
 static inline int length_before(const char* stored, const char* name) {
     size_t all = strlen(stored), end = strlen(name);
     if (all < end || strcmp(stored + all - end, name) != 0) { return -1; }
@@ -15,7 +15,7 @@ static inline int length_before(const char* stored, const char* name) {
     return length < NAME_PREFIX_SIZE && (length == 0 || stored[length - 1] == '.') ? (int)length : -1;
 }
 
-// Whether what stands before a name ends in the number of a stage, "layers.2.", which is of the name
+// Whether what precedes a name ends in the number of a stage, "layers.2.", which belongs to the name
 static inline bool ends_in_stage(const char* stored, int length) {
     int digits = 1;
     while (digits < length && isdigit((unsigned char)stored[length - 1 - digits])) { digits++; }
@@ -23,7 +23,7 @@ static inline bool ends_in_stage(const char* stored, int length) {
     return digits > 1 && length >= words && strncmp(stored + length - words, "layers.", 7) == 0;
 }
 
-// Adds the prefix of a stored name, unless it is there already or has no tensor that only a vision transformer has.
+// Adds the prefix of a stored name, unless it is known already or has no tensor that only a vision transformer has.
 static inline int add_prefix(char prefixes[][NAME_PREFIX_SIZE], int count, const char* stored) {
     static const char* const telling[] = {"patch_embed.proj.weight", "blocks.0.norm1.weight",
                                           "blocks.0.attn.qkv.weight"};
@@ -39,7 +39,7 @@ static inline int add_prefix(char prefixes[][NAME_PREFIX_SIZE], int count, const
     return count + 1;
 }
 
-// Whose names a file has that are not timm's, NULL where they are not known either
+// Whose names a file has, if not timm's; NULL if those are unknown too
 static inline const char* other_names(const SafeTensors* file) {
     static const struct { const char *part, *whose; } known[] = {
         {"embeddings.patch_embeddings.projection.weight", "Hugging Face's transformers"},
@@ -56,7 +56,7 @@ static inline const char* other_names(const SafeTensors* file) {
     return NULL;
 }
 
-// False, and says that the file's names are not timm's
+// Always false; err says that the file's names are not timm's.
 static inline bool refuse_names(const SafeTensors* file, Error* err) {
     const char* whose = other_names(file);
     if (whose) {
@@ -80,13 +80,13 @@ static inline int found_under(const SafeTensors* file, const char* prefix, const
     return found;
 }
 
-// Of equals, no prefix is preferred, then param., which stands beside gradients or moments of the same names.
+// Among equals no prefix is preferred, then param., beside which are gradients or moments of the same names.
 static inline int prefix_rank(const char* prefix) {
     return *prefix == 0 ? 2 : strcmp(prefix, "param.") == 0;
 }
 
-// The prefix of the model's names in the file, "" where they have none or are not there. False where the file holds
-// two models and nothing tells which is meant.
+// The prefix of the model's names in the file, "" if they have none or are missing. False if the file holds two models
+// and nothing tells which is meant.
 static inline bool find_prefix(const SafeTensors* file, const NamedTensor* tensors, int count,
                                char prefix[NAME_PREFIX_SIZE], Error* err) {
     char prefixes[NAME_PREFIXES][NAME_PREFIX_SIZE];

@@ -1,8 +1,8 @@
-// The command line from one table. Each Option says its name, type, place in the configuration struct, default, range
-// and help: the parser, --help, the printed and the saved configuration, and the comparison on resume all read it.
+// The command line from one table. Each Option gives its name, type, place in the configuration struct, default, range
+// and help: the parser, --help, the printed and the saved configuration, and the comparison on resume all use it.
 //
-// Accepted: --flag value, --flag=value, underscores for dashes; a name of one letter as -f too; a switch may stand
-// alone (on); a pair takes two values or "a,b"; numbers are one or several, "2,2,6,2"; a list takes the words up to the
+// Accepted: --flag value, --flag=value, underscores for dashes; a name of one letter as -f too; a switch without a
+// value (on); a pair takes two values or "a,b"; numbers are one or several, "2,2,6,2"; a list takes the words up to the
 // next flag.
 #pragma once
 #include "error.h"
@@ -22,29 +22,29 @@ typedef enum {
     OPTION_TEXT,   // char[OPTION_TEXT_SIZE]
     OPTION_CHOICE, // int, the position in choices
     OPTION_SWITCH, // int, 0 or 1
-    OPTION_WORDS,  // Words, of the command line alone: as a text they are none
+    OPTION_WORDS,  // Words, on the command line only: they have no text
 } OptionType;
 enum { OPTION_TEXT_SIZE = 512, OPTION_INTS_MOST = 4 };
-enum { FOLDER_SIZE = OPTION_TEXT_SIZE, PATH_SIZE = FOLDER_SIZE + 320 }; // a folder that an option names; a file in it
+enum { FOLDER_SIZE = OPTION_TEXT_SIZE, PATH_SIZE = FOLDER_SIZE + 320 }; // a folder given as an option; a file in it
 
-typedef struct { int count, value[OPTION_INTS_MOST]; } Ints; // those behind count are 0
+typedef struct { int count, value[OPTION_INTS_MOST]; } Ints; // those after count are 0
 
 static inline Ints one_int(int value) { return (Ints){1, {value}}; }
 
-// A list in the command line, which it lies in; behind: characters of the first word that are in front of it, "--flag="
+// A list on the command line, within argv; behind: length of what precedes the value in the first word, "--flag="
 typedef struct { char** word; int count, behind; } Words;
 
 static inline const char* words_at(const Words* w, int i) { return w->word[i] + (i == 0 ? w->behind : 0); }
 
-// What becomes of an option when a run is saved and goes on
+// What happens to an option when a run is saved and resumed
 typedef enum {
-    RESUME_SAME,   // shapes the result: checkpoints have it, and a resumed run keeps it
-    RESUME_LENGTH, // how long the run is: checkpoints have it, and a resumed run may be made longer
-    RESUME_PATH,   // where its input lies: config.txt has it, checkpoints never do
-    RESUME_FREE,   // config.txt tells it, a resumed run has its own
+    RESUME_SAME,   // shapes the result: checkpoints hold it, and a resumed run keeps it
+    RESUME_LENGTH, // the length of the run: checkpoints hold it, and a resumed run may be longer
+    RESUME_PATH,   // where its input is: config.txt holds it, checkpoints never do
+    RESUME_FREE,   // config.txt records it, a resumed run has its own
 } OptionResume;
 
-// What a run is: not what its process was to do, on which machine
+// What defines a run, as opposed to what its process was to do, and on which machine
 enum { RESUME_ALL = 1 << RESUME_SAME | 1 << RESUME_LENGTH | 1 << RESUME_PATH };
 
 typedef struct {
@@ -71,7 +71,7 @@ static inline int position_in(const char* list, const char* text) {
     return -1;
 }
 
-// Item of "a|b|c" by position. The text stays until the fourth call from here.
+// Item of "a|b|c" by position. The text is valid until the fourth call after this one.
 static inline const char* choice_name(const char* choices, int position) {
     static char names[4][64];
     static int turn;
@@ -160,7 +160,7 @@ static inline bool option_set(void* config, const Option* option, const char* te
         if (strlen(text) >= OPTION_TEXT_SIZE) {
             return set_error(err, "--%s is longer than %d characters", option_name(option), OPTION_TEXT_SIZE - 1);
         }
-        if (strpbrk(text, "\n\r")) { // config.txt has a line an option
+        if (strpbrk(text, "\n\r")) { // config.txt has one line per option
             return set_error(err, "--%s has a line break in it: rename the file or folder", option_name(option));
         }
         strcpy((char*)field, text);
@@ -188,7 +188,7 @@ static inline void real_text(double number, char text[32]) {
     }
 }
 
-// As a user would type it, in all its digits
+// The value as a user would type it, with all its digits
 static inline const char* option_text(const void* config, const Option* option, char text[OPTION_TEXT_SIZE]) {
     const void* field = (const char*)config + option->offset;
     const double* real = (const double*)field;
@@ -256,18 +256,18 @@ static inline bool unknown_flag(const Option* table, int count, const char* word
     return set_error(err, "unknown option %s: see --help", word);
 }
 
-// Not a value: -1 and -x.png are values
+// Whether a word is a flag: -1 and -x.png are values
 static inline bool is_flag(const char* word) {
     bool letter = word[0] == '-' && isalpha((unsigned char)word[1]) && (!word[2] || word[2] == '=');
     return letter || strncmp(word, "--", 2) == 0;
 }
 
-// --batch_size as --batch-size: no option has an underscore
+// Makes --batch_size --batch-size: no option has an underscore.
 static inline void flag_with_dashes(char* name) {
     for (; *name; name++) { *name = *name == '_' ? '-' : *name; }
 }
 
-// One flag at argv[*at]: finds its option and value, and moves *at behind them.
+// Reads one flag at argv[*at]: finds its option and value, and moves *at past them.
 static inline bool next_flag(const Option* table, int count, int argc, char** argv, int* at,
                              const Option** option, char value[OPTION_TEXT_SIZE], Error* err) {
     const char *word = argv[(*at)++], *equals = strchr(word, '=');
@@ -284,7 +284,7 @@ static inline bool next_flag(const Option* table, int count, int argc, char** ar
     if (!first && more) { first = argv[(*at)++]; }
     if (!first && (*option)->type == OPTION_SWITCH) { first = "on"; }
     if (!first) { return set_error(err, "%s needs a value: see --help", name); }
-    if ((*option)->type == OPTION_WORDS) { // options_parse has them
+    if ((*option)->type == OPTION_WORDS) { // options_parse takes them
         while (*at < argc && !is_flag(argv[*at])) { ++*at; }
         first = "";
     }
@@ -294,7 +294,7 @@ static inline bool next_flag(const Option* table, int count, int argc, char** ar
     return length < OPTION_TEXT_SIZE || set_error(err, "%s is longer than %d characters", name, OPTION_TEXT_SIZE - 1);
 }
 
-// Those of a flag, which lie behind it, or partly in it
+// The words of a flag, which follow it; the first may be within it
 static inline Words words_of(char** flag, int count) {
     const char* equals = strchr(flag[0], '=');
     return equals ? (Words){flag, count, (int)(equals + 1 - flag[0])} : (Words){flag + 1, count - 1, 0};
@@ -313,9 +313,9 @@ static inline bool options_parse(void* config, const Option* table, int count, i
     return true;
 }
 
-// A command line of words and options in any order. The words come first in argv then, *words of them and a NULL, as
-// far as they were read. A switch takes no word after it but on or off: any other is one of the words. given (count),
-// where it is not NULL: which options there were.
+// A command line of words and options in any order. It moves the words to the front of argv, followed by a NULL, and
+// counts them in *words, as far as they were read. Only on or off after a switch is its value: anything else is one of
+// the words. given (count), if not NULL: which options there were.
 static inline bool options_and_words(void* config, const Option* table, int count, int argc, char** argv, int* words,
                                      bool* given, Error* err) {
     bool ok = options_defaults(config, table, count, err);
@@ -338,7 +338,7 @@ static inline bool options_and_words(void* config, const Option* table, int coun
     return ok;
 }
 
-// The value that the command line gives to one flag (the last wins); false when it is not there.
+// The value that the command line gives to one flag (the last wins); false if it is absent.
 static inline bool options_peek(const Option* table, int count, int argc, char** argv, const char* name,
                                 char value[OPTION_TEXT_SIZE]) {
     bool found = false;
@@ -355,7 +355,7 @@ static inline bool options_peek(const Option* table, int count, int argc, char**
     return found;
 }
 
-// What --help puts in the place of the value
+// How --help writes the value
 static inline const char* option_value_name(const Option* o) {
     return o->type == OPTION_INT ? "N" : o->type == OPTION_INTS ? "N[,N...]"
          : o->type == OPTION_REAL ? "X" : o->type == OPTION_PAIR ? "X X"
@@ -407,8 +407,8 @@ static inline bool options_known(FILE* in, const Option* table, int count, char 
     return known;
 }
 
-// Reads "name value" lines, of the options whose OptionResume is in the set `which` of bits. Names that the table
-// lacks, another version's, are passed over.
+// Reads "name value" lines of the options whose OptionResume is in the set `which` of bits. Names that the table lacks,
+// from another version, are skipped.
 static inline bool options_read(FILE* in, void* config, const Option* table, int count, unsigned which, Error* err) {
     char line[OPTION_TEXT_SIZE + 80];
     while (fgets(line, sizeof line, in)) {

@@ -1,5 +1,5 @@
 // Where the time goes: a stopwatch that is read after each part of a step. lap() adds the time since the last lap to a
-// part, forward or backward; off, it costs a branch.
+// part, forward or backward; when off, it costs a branch.
 #pragma once
 #include "clock.h"
 #include "inlining.h"
@@ -10,7 +10,7 @@ enum { PROFILE_PARTS = 32, PROFILE_FORWARD = 0, PROFILE_BACKWARD = 1 };
 
 typedef struct {
     bool on;
-    int direction; // of the parts that follow
+    int direction; // of the following parts
     double last;
     double seconds[PROFILE_PARTS][2];
 } Profile;

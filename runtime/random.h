@@ -1,5 +1,5 @@
-// Random numbers without state. Every draw is a pure function of (seed, stream, step, index), so that a run resumes at
-// any step, and any number of threads draws the same values: nothing to save, nothing to advance.
+// Random numbers without state. Every draw is a pure function of (seed, stream, step, index), so that a run can resume
+// at any step, and any number of threads draws the same values: there is nothing to save or advance.
 // The generator is Philox 4x32-10 (Salmon et al., SC 2011), a keyed bijection of a 128-bit counter.
 #pragma once
 #include <math.h>
@@ -11,7 +11,7 @@
 #define HOST_DEVICE
 #endif
 
-// Who draws. A stream is never shared by two purposes.
+// What a draw is for. No two purposes share a stream.
 typedef enum {
     STREAM_INIT = 1,     // step: hash of the tensor's name, index: element
     STREAM_SHUFFLE,      // step: epoch, index: position
@@ -19,7 +19,7 @@ typedef enum {
     STREAM_MIX,          // step: micro-batch of the run, index: draw (mixup and cutmix)
     STREAM_DROP_PATH,    // step: micro-batch of the run, index: (block, branch, image)
     STREAM_PROCEDURAL,   // step: split, index: image * draws an image
-    STREAM_CHECK,        // which elements a gradient check looks at
+    STREAM_CHECK,        // which elements a gradient check examines
     STREAM_ERASE,        // seed: drawn for each image, step: 0, index: value of the image (random erasing)
     STREAM_OPERATIONS,   // step: epoch, index: image * draws an image (RandAugment, colour jitter, count of erasures)
 } RandomStream;

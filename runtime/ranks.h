@@ -1,9 +1,9 @@
-// Several processes that train one model are ranks. Any launcher's environment says which of how many this one is; no
-// library is asked. A size of 1 is as if there were no launcher.
+// Several processes that train one model are ranks. The environment of any launcher tells this process its rank and the
+// number of ranks; no library is asked. A size of 1 is as if there were no launcher.
 //
-// A launcher numbers the ranks as it likes. Work goes by places: the ranks of one node stand side by side, the node of
-// the lowest rank first. Place p calculates micro-batches share_of(A, R, p) of a step; which of their gradients it adds up
-// is in model/buckets.h.
+// A launcher numbers the ranks as it likes. Work is assigned by place: the ranks of one node are next to each other,
+// the node of the lowest rank first. Place p computes micro-batches share_of(A, R, p) of a step; model/buckets.h has
+// which of their gradients it adds up.
 #pragma once
 #include "error.h"
 #include <errno.h>
@@ -17,25 +17,25 @@ enum { NODE_NAME = 64, PROCESSOR_NAME = 96 };
 typedef struct {
     int rank, size;             // as the launcher numbers them
     int local_rank, local_size; // among those on this node
-    const char* launcher;       // NULL: there is none
+    const char* launcher;       // NULL: none
     char node[NODE_NAME];       // RANKS_NODE, or the host's name
-    int sharers;                // ranks, this one included, that may run on its cores
-    int place, nodes;           // these are known once the ranks have met
-    int per_node;               // ranks on each node; 1 where they are not as many on each
+    int sharers;                // ranks, including this one, that may run on its cores
+    int place, nodes;           // this and the rest are known once the ranks have met
+    int per_node;               // ranks on each node; 1 if nodes differ in that
     int* at_place;              // (size), the rank at each place
     char (*node_of)[NODE_NAME]; // (size), each rank's node; NULL before
 } Ranks;
 
-static Ranks ranks = {.size = 1, .local_size = 1, .sharers = 1, .nodes = 1, .per_node = 1}; // who this process is
+static Ranks ranks = {.size = 1, .local_size = 1, .sharers = 1, .nodes = 1, .per_node = 1}; // this process
 
-static inline bool ranks_lead(void) { return ranks.rank == 0; } // it alone prints, and writes files
+static inline bool ranks_lead(void) { return ranks.rank == 0; } // only rank 0 prints, and writes files
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Who am I
+// This process's rank
 
 typedef struct {
     const char* name;
-    int needed;                  // of these variables, so that it counts: in a batch script Slurm sets some by itself
+    int needed;                  // of these variables, to be present: Slurm sets some in a batch script, too
     const char* variable[4];     // rank, size, local rank, local size
 } Launcher;
 
@@ -47,7 +47,7 @@ static const Launcher launchers[] = {
     {"srun", 3, {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"}},
 };
 
-// A whole number that is not negative, to its end; -1: it is none
+// The whole text as a number that is not negative; -1: it is none
 static inline int count_of_text(const char* text) {
     char* end;
     errno = 0;
@@ -55,7 +55,7 @@ static inline int count_of_text(const char* text) {
     return end == text || *end || errno || number < 0 || number > INT_MAX ? -1 : (int)number;
 }
 
-// Entry `node` of "2(x3),1", that is 2, 2, 2, 1: the tasks that Slurm starts on each node; 0: there is none
+// Entry `node` of "2(x3),1", that is 2, 2, 2, 1: the tasks that Slurm starts on each node; 0: no such entry
 static inline int slurm_tasks_on(const char* list, int node) {
     while (*list) {
         int tasks = 0, repeats = 1, used = 0;
@@ -69,7 +69,7 @@ static inline int slurm_tasks_on(const char* list, int node) {
     return 0;
 }
 
-// The first host of a list as Slurm writes it: of "a[03-07,9]b,c" it is a03b. false: it does not fit, or there is none
+// The first host of a list as Slurm writes it: a03b for "a[03-07,9]b,c". false: it does not fit, or there is none
 static inline bool slurm_first_host(const char* list, char* host, size_t room) {
     size_t before = strcspn(list, "[,"), number = 0;
     const char *inside = list + before, *behind = inside;
@@ -83,7 +83,7 @@ static inline bool slurm_first_host(const char* list, char* host, size_t room) {
     return length > 0 && (size_t)length < room;
 }
 
-// Whether so many of its variables are there as it takes
+// Whether as many of its variables are set as it needs
 static inline bool launcher_is_there(const Launcher* l) {
     for (int i = 0; i < l->needed; i++) {
         if (!getenv(l->variable[i])) { return false; }
@@ -91,7 +91,7 @@ static inline bool launcher_is_there(const Launcher* l) {
     return true;
 }
 
-// One of its variables; *value stays where it is not set.
+// Reads one of its variables; *value stays as it is if that is not set.
 static inline bool launcher_count(const Launcher* l, int i, int* value, Error* err) {
     const char *text = getenv(l->variable[i]), *node = getenv("SLURM_NODEID");
     bool list = strcmp(l->variable[i], "SLURM_STEP_TASKS_PER_NODE") == 0;
@@ -107,7 +107,7 @@ static inline bool launcher_read(const Launcher* l, Ranks* r, Error* err) {
     for (int i = 0; i < 4; i++) {
         if (!launcher_count(l, i, values[i], err)) { return false; }
     }
-    if (local_size == 0) { local_rank = 0, local_size = 1; } // not told
+    if (local_size == 0) { local_rank = 0, local_size = 1; } // unknown
     if (rank >= size || local_rank >= local_size) {
         int at = rank >= size ? 0 : 2;
         return set_error(err, "%s=%d is not below %s=%d: unset them, or start the program by %s", l->variable[at],
@@ -127,7 +127,7 @@ static inline void node_name(char name[NODE_NAME]) {
     name[NODE_NAME - 1] = 0;
 }
 
-// By the first launcher that is there
+// By the first launcher that is present
 static inline bool ranks_from_environment(Ranks* r, Error* err) {
     const Launcher* found = NULL;
     for (size_t i = 0; i < sizeof launchers / sizeof launchers[0] && !found; i++) {
@@ -142,7 +142,7 @@ static inline bool ranks_from_environment(Ranks* r, Error* err) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Who does what
+// The ranks' work
 
 // The rank at each place, from the ranks' nodes; returns the number of nodes
 static inline int ranks_in_places(char (*node)[NODE_NAME], int size, int* at_place) {
@@ -159,7 +159,7 @@ static inline int ranks_in_places(char (*node)[NODE_NAME], int size, int* at_pla
     return nodes;
 }
 
-// Ranks on each node; 1 where they are not as many on each
+// Ranks on each node; 1 if nodes differ in that
 static inline int ranks_on_each(char (*node)[NODE_NAME], int size, int nodes) {
     for (int r = 0; r < size; r++) {
         int there = 0;
@@ -174,7 +174,7 @@ static inline int ranks_nodes(void) { return ranks.size / ranks.per_node; }
 
 typedef struct { int first, count; } Share;
 
-// Of the A micro-batches of a step
+// The share of a place in the A micro-batches of a step
 static inline Share share_of(int A, int R, int place) {
     int first = (int)((long long)A * place / R), end = (int)((long long)A * (place + 1) / R);
     return (Share){first, end - first};
@@ -189,5 +189,5 @@ static inline bool ranks_have_work(int R, int A, Error* err) {
                      "(timm: on each): for %d on each say %d", R, A, A, A, R * A);
 }
 
-// Of the ranks' time, the share in which all have work
+// The share of the ranks' time in which all have work
 static inline double ranks_busy(int R, int A) { return (double)A / (R * ((A + R - 1) / R)); }

@@ -1,13 +1,13 @@
-// Messages between ranks by MPI, whichever it is: point to point alone. To be included by exchange.h.
+// Messages between ranks by any MPI, point to point only. To be included by exchange.h.
 #pragma once
 #include <mpi.h>
 
-enum { MPI_MOST_BYTES = 1 << 30 }; // of one of MPI's messages, which counts in int
+enum { MPI_MOST_BYTES = 1 << 30 }; // in one of MPI's messages, whose counts are int
 
 static bool engine_runs;
 static char engine_text[MPI_MAX_LIBRARY_VERSION_STRING];
 
-// "Open MPI v4.1.4", say
+// Such as "Open MPI v4.1.4"
 static inline const char* engine_name(void) {
     int length;
     MPI_Get_library_version(engine_text, &length);
@@ -16,8 +16,8 @@ static inline const char* engine_name(void) {
     return engine_text;
 }
 
-// Open MPI's transfers by TCP both ways at once have half of a network where answers stand behind data in one connection:
-// two are made, unless the user says how many.
+// Open MPI's simultaneous transfers by TCP in both directions reach half of a network's bandwidth if replies queue
+// behind data in one connection: two are made, unless the user sets their number.
 static inline bool engine_begin(const char* program, Error* err) {
     int level, size = 1, rank = 0;
     setenv("OMPI_MCA_btl_tcp_links", "2", 0);
@@ -51,7 +51,7 @@ static inline int mpi_messages(const Message* list, int count) {
     return (int)messages;
 }
 
-// Those between two ranks come in the order of their lists. Writes the rank of each request, and returns how many there are.
+// Messages between two ranks keep the order of their lists. Writes the rank of each request, and returns their number.
 static inline int mpi_post(const Message* list, int count, bool out, int tag, MPI_Request* request, int* with) {
     int posted = 0;
     for (int i = 0; i < count; i++) {
@@ -73,10 +73,10 @@ static inline int mpi_post(const Message* list, int count, bool out, int tag, MP
 }
 
 typedef struct {
-    bool beside;      // other work; those of exchange() are not
+    bool beside;      // beside other work, unlike those of exchange()
     MPI_Request* request;
-    int *with, *over; // (count) the rank of each request; which are over, when asked
-    int count, left;  // how many there are; and are not over
+    int *with, *over; // (count) the rank of each request; which have completed, when polled
+    int count, left;  // how many there are; and how many have not completed
 } Transfer;
 
 static inline void transfer_begin(Transfer* t, int tag, const Message* out, int outs, const Message* in, int ins) {

@@ -1,11 +1,11 @@
-// Where the ranks of a launch find each other without a library of the launcher's: a host and a port that each of them
-// works out from its environment; and a key, by which they notice that they are of two launches.
+// Where the ranks of a launch find each other without the launcher's library: a host and a port that each of them
+// derives from its environment; and a key, by which ranks of different launches are noticed.
 //
-//     MASTER_ADDR:MASTER_PORT     as torchrun sets them, or mpirun -x; one port further where torchrun's agent has this one
-//     127.0.0.1:port              all ranks are on one node
+//     MASTER_ADDR:MASTER_PORT     as set by torchrun, or mpirun -x; the next port if torchrun's agent has this one
+//     127.0.0.1:port              if all ranks are on one node
 //     first host of the step:port under Slurm
 //
-// Such a port is by the key, below those that systems give out by themselves.
+// Such a port is derived from the key, and below those that systems assign themselves.
 #pragma once
 #include "hash.h"
 #include "ranks.h"
@@ -17,7 +17,7 @@ static inline uint64_t hash_variable(uint64_t hash, const char* name) {
     return value ? hash_bytes(hash, value, strlen(value) + 1) : hash_bytes(hash, "", 1);
 }
 
-// The process that has started this one, and since when it runs: of the other ranks on this node it is the same.
+// Hashes the parent process and its start time, which the ranks of one node have in common.
 static inline uint64_t hash_parent(uint64_t hash) {
     char path[64], text[1024] = "";
     pid_t parent = getppid();
@@ -26,7 +26,7 @@ static inline uint64_t hash_parent(uint64_t hash) {
     FILE* in = fopen(path, "r");
     if (in && !fgets(text, sizeof text, in)) { text[0] = 0; }
     if (in) { fclose(in); }
-    const char* behind_name = strrchr(text, ')'); // which may hold anything; 20 fields on, since when
+    const char* behind_name = strrchr(text, ')'); // which may hold anything; the start time is 20 fields on
     if (behind_name) {
         sscanf(behind_name, ") %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
                &start);
@@ -35,7 +35,7 @@ static inline uint64_t hash_parent(uint64_t hash) {
     return hash_bytes(hash, &start, sizeof start);
 }
 
-// Of this user's launch, the same on all of its ranks
+// The key of this user's launch, the same on all of its ranks
 static inline uint64_t launch_key(void) {
     static const char* const of_launcher[][3] = {
         {"PMIX_NAMESPACE", "PMIX_NAMESPACE", "PMIX_NAMESPACE"},
@@ -52,7 +52,7 @@ static inline uint64_t launch_key(void) {
     return hash_parent(key);
 }
 
-// MASTER_PORT, or what stands for it; -1: it is no port
+// MASTER_PORT, or the port used instead; -1: it is no port
 static inline int master_port(void) {
     const char *given = getenv("MASTER_PORT"), *agent = getenv("TORCHELASTIC_USE_AGENT_STORE");
     int port = given ? count_of_text(given) : -1;

@@ -1,8 +1,9 @@
-// Sums of products where every product must be rounded before it is added. Where the processor can, gcc and clang make
-// one fused operation of a * b + c, which rounds once. A product of the product with a 1 that they cannot know is safe:
+// Sums of products in which every product must be rounded before it is added. If the processor can, gcc and clang
+// compile a * b + c to one fused operation, which rounds once. Multiplying the product by a 1 unknown to them prevents
+// that:
 //     const double one = unknown_one();
 //     y = a * b * one + c;
-// fma(a * b, one, c) is what a * b, rounded, plus c is. It costs nothing where it is fused, is as good on the GPU, and
+// fma(a * b, one, c) equals a * b, rounded, plus c. It costs nothing where it is fused, works on the GPU too, and
 // unlike a flag or an attribute it stays with the sum wherever that is inlined.
 #pragma once
 

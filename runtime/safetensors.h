@@ -5,12 +5,12 @@
 //                        "__metadata__": {"key": "value", ...}}, padded with spaces
 //     the rest     the tensors' elements, little endian, row-major; offsets count from here, and cover it without holes
 //
-// A file may come from anywhere, so that its header is believed only after every number in it has been checked against
-// the file's size: what fails is refused with a sentence, before any memory is taken for it. Reading parses JSON with
-// cJSON; writing needs no library. The machine is taken to be little endian.
+// A file may come from anywhere, so that its header is trusted only after every number in it has been checked against
+// the file's size: what fails is refused with a sentence, before any memory is allocated for it. Reading parses JSON
+// with cJSON; writing needs no library. The machine is assumed to be little endian.
 //
-// What other programs put into a file stops nothing: metadata that are no strings are passed over, and a tensor of a
-// dtype that is not known here (8-bit floats of some kind, 4-bit integers) is refused only when it is read.
+// What other programs put into a file does not matter: metadata other than strings are skipped, and a tensor of an
+// unknown dtype (some 8-bit floats, 4-bit integers) is refused only when it is read.
 #pragma once
 #include "error.h"
 #include "file_kind.h"
@@ -30,12 +30,12 @@ enum {
     SAFETENSORS_MAX_RANK = 8,
     SAFETENSORS_MAX_HEADER = 100 * 1000 * 1000, // bytes, the format's own limit
     SAFETENSORS_MAX_ENTRIES = 1000 * 1000,      // commas and brackets: bounds the memory that its JSON tree takes
-    SAFETENSORS_MAX_DEPTH = 32,                 // { "name": { "shape": [ are 3; metadata of others nest deeper
+    SAFETENSORS_MAX_DEPTH = 32,                 // { "name": { "shape": [ are 3; others' metadata nest deeper
 };
 
 typedef struct {
     char* name;
-    char dtype[24]; // cut where a name not known here is longer
+    char dtype[24]; // an unknown name may be cut
     int rank;
     int64_t shape[SAFETENSORS_MAX_RANK];
     uint64_t begin, end; // bytes, counted from the start of the data
@@ -73,7 +73,7 @@ static inline int safetensors_dtype_bytes(const char* dtype) { // 0: unknown
     return 0;
 }
 
-// Whether safetensors_read takes it. The size of an unknown dtype is not known: its shape is not to be believed.
+// Whether safetensors_read takes it. The size of an unknown dtype is unknown, so that its shape cannot be trusted.
 static inline bool safetensors_readable(const SafeTensor* t) {
     return strcmp(t->dtype, "F32") == 0 || strcmp(t->dtype, "F16") == 0 || strcmp(t->dtype, "BF16") == 0 ||
            strcmp(t->dtype, "F64") == 0;
@@ -85,8 +85,8 @@ static inline int64_t safetensors_elements(const SafeTensor* t) {
     return elements;
 }
 
-// Length of the UTF-8 character that s (n bytes) begins with, 0 where there is none: stray or missing continuation
-// bytes, longer forms than needed, surrogates, code points past U+10FFFF.
+// Length of the UTF-8 character that s (n bytes) begins with, 0 if there is none: stray or missing continuation bytes,
+// overlong forms, surrogates, code points past U+10FFFF.
 static inline int safetensors_utf8_length(const char* s, size_t n) {
     unsigned char lead = (unsigned char)s[0];
     if (lead < 0x80) { return 1; }
@@ -126,7 +126,7 @@ static inline bool safetensors_read_bytes(const SafeTensors* file, uint64_t offs
     return true;
 }
 
-// What the JSON parser would let through or spend too much on. text is n bytes and a final NUL.
+// Refuses what the JSON parser would accept or spend too much on. text is n bytes and a final NUL.
 static inline bool safetensors_check_text(const SafeTensors* file, const char* text, size_t n, Error* err) {
     bool in_string = false;
     int depth = 0, entries = 0, length = 1;
@@ -174,7 +174,7 @@ static inline int safetensors_by_string(const void* left, const void* right) {
     return strcmp(*(char* const*)left, *(char* const*)right);
 }
 
-// Sorts the names, so that none may occur twice, and tensors are found.
+// Sorts the names, to find duplicates, and tensors later.
 static inline bool safetensors_sort_names(SafeTensors* file, Error* err) {
     file->by_name = alloc_array(const SafeTensor*, file->count, "tensor names");
     for (int i = 0; i < file->count; i++) { file->by_name[i] = &file->tensors[i]; }
@@ -305,7 +305,7 @@ static inline bool safetensors_parse_tensor(SafeTensors* file, const cJSON* entr
 }
 
 static inline bool safetensors_parse_metadata(SafeTensors* file, const cJSON* entry, Error* err) {
-    if (!cJSON_IsObject(entry)) { return true; } // null, as some write it
+    if (!cJSON_IsObject(entry)) { return true; } // null, as some programs write it
     if (file->metadata) { return safetensors_refuse(file, err, "it has __metadata__ twice"); }
     file->metadata = alloc_array(char*, 2 * (size_t)cJSON_GetArraySize(entry), "metadata");
     const cJSON* item;
@@ -400,7 +400,7 @@ RUNS_ONCE static inline bool safetensors_read_header(SafeTensors* file, Error* e
 }
 
 static inline bool safetensors_open(SafeTensors* file, const char* path, Error* err) {
-    // O_NONBLOCK: a fifo is refused, not waited for
+    // O_NONBLOCK: a fifo is refused instead of waited for
     *file = (SafeTensors){.path = copy_text(path, "a path"), .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     bool ok = safetensors_read_header(file, err);
     if (!ok) { safetensors_close(file); }
@@ -430,7 +430,7 @@ static inline float safetensors_float_from_bits(uint32_t bits) {
     return x;
 }
 
-// The exponent's bias is 15 in fp16, 127 in fp32: shifted into place the value is 2^112 too small, denormals included.
+// The exponent's bias is 15 in fp16, 127 in fp32: shifted into place, the value is 2^112 too small, also a denormal.
 static inline float safetensors_float_from_f16(uint16_t half) {
     uint32_t sign = (half & 0x8000u) << 16, magnitude = (half & 0x7FFFu) << 13;
     if (magnitude >= 0x0F800000u) { return safetensors_float_from_bits(sign | magnitude | 0x7F800000u); } // inf, NaN
@@ -532,7 +532,7 @@ static inline void safetensors_put_json(FILE* out, const SafeTensorOut* tensors,
     fputs(separator[0] == '{' ? "{}" : "}", out);
 }
 
-// The JSON text, padded to a multiple of 8 bytes so that the data stay aligned; NULL when there is no memory.
+// The JSON text, padded to a multiple of 8 bytes so that the data stay aligned; NULL if there is no memory.
 static inline char* safetensors_header(const SafeTensorOut* tensors, int count, const char* const (*metadata)[2],
                                        int metadata_count, size_t* length) {
     char* header = NULL;
@@ -546,7 +546,7 @@ static inline char* safetensors_header(const SafeTensorOut* tensors, int count, 
     return NULL;
 }
 
-// Where the data of the i-th tensor are when its turn has come; tensor NULL: where SafeTensorOut has them
+// Gives the data of the i-th tensor when its turn comes; tensor NULL: SafeTensorOut has them
 typedef struct { const float* (*tensor)(void* context, int i); void* context; } TensorSource;
 
 static inline void safetensors_put(FILE* out, const char* header, size_t length, const SafeTensorOut* tensors,
@@ -560,8 +560,8 @@ static inline void safetensors_put(FILE* out, const char* header, size_t length,
     }
 }
 
-// PATH is always a whole file, the old one or the new one (files.h). Equal input, equal bytes. Names must differ from
-// one another; data of an empty tensor may be NULL.
+// PATH is always a complete file, the old one or the new one (files.h). Equal input gives equal bytes. Names must be
+// distinct; data of an empty tensor may be NULL.
 RUNS_ONCE static inline bool safetensors_save_from(TensorSource source, const char* path, const SafeTensorOut* tensors,
                                                    int count, const char* const (*metadata)[2], int metadata_count,
                                                    Error* err) {

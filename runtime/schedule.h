@@ -1,5 +1,5 @@
 // The learning rate: linear warm-up, then half a cosine over the whole run (timm's cosine without warm-up prefix: after
-// the warm-up the cosine is where it would be had there been none).
+// the warm-up the cosine is where it would be without one).
 #pragma once
 #include <math.h>
 

@@ -1,8 +1,8 @@
-// Signals that end a run: SIGINT (Ctrl-C), SIGTERM (a batch system), SIGHUP (a terminal that is closed) and SIGUSR1 (a
-// batch system, in good time: it is to come again) ask it to stop after the step or evaluation under way, with a
-// checkpoint; several ranks end the step in which one tells all others of it. One more SIGINT ends it at once, unless
-// it comes within a second: a shell's whole group gets it, and the process itself. Batch systems repeat the others. A
-// signal that was ignored when the program began, as nohup and `&` leave them, stays ignored.
+// Signals that end a run: SIGINT (Ctrl-C), SIGTERM (a batch system), SIGHUP (a closed terminal) and SIGUSR1 (a batch
+// system, in good time: the job is to be started again) ask it to stop after the current step or evaluation, with a
+// checkpoint; several ranks end the step in which one tells all others of the signal. Another SIGINT ends it at once,
+// unless it comes within a second: a shell sends it to the whole group and to the process. Batch systems repeat the
+// other signals. A signal that was ignored when the program began, as under nohup and `&`, stays ignored.
 #pragma once
 #include <signal.h>
 #include <stddef.h>

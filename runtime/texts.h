@@ -1,10 +1,10 @@
-// Many short texts in one block of memory, and a table that knows them again; arrays that grow.
+// Many short texts in one block of memory, and a table to look them up; arrays that grow.
 #pragma once
 #include "error.h"
 #include <stdint.h>
 #include <string.h>
 
-// The array with room for one element more; NULL: no memory, and it stays as it was. room counts elements.
+// The array with space for one more element; NULL: no memory, and it stays as it was. room counts elements.
 static inline void* array_grow(void* array, size_t count, size_t* room, size_t element, Error* err) {
     if (count < *room) { return array; }
     size_t wanted = *room ? 2 * *room : 16;
@@ -17,7 +17,7 @@ static inline void* array_grow(void* array, size_t count, size_t* room, size_t e
     return grown;
 }
 
-// One behind another, each known by where it begins: the block moves when it grows.
+// One after another, each identified by its offset, because the block moves when it grows.
 typedef struct { char* block; size_t used, room; } Texts;
 
 static inline bool texts_add(Texts* t, const char* text, size_t* at, Error* err) {
@@ -38,12 +38,12 @@ static inline void texts_free(Texts* t) {
     *t = (Texts){0};
 }
 
-// ---- Texts with numbers, in the order in which they came
+// ---- Texts with numbers, in the order in which they were added
 
 typedef struct {
     Texts texts;
-    size_t* at;              // (count) of each
-    uint32_t* slots;         // (slot_count) a power of two, at least twice the texts: their numbers + 1; 0: free
+    size_t* at;              // (count) the offset of each
+    uint32_t* slots;         // (slot_count, a power of two, at least twice the texts) their numbers + 1; 0: free
     size_t count, room, slot_count;
 } TextTable;
 
@@ -55,7 +55,7 @@ static inline uint64_t text_hash(const char* text) { // FNV-1a
     return hash ^ hash >> 32;
 }
 
-// The slot of a text, or the free one in which it would be
+// The slot of a text, or the free one that it would take
 static inline size_t table_slot(const TextTable* t, const char* text) {
     size_t slot = text_hash(text) & (t->slot_count - 1);
     while (t->slots[slot] && strcmp(table_text(t, t->slots[slot] - 1), text) != 0) {
@@ -64,7 +64,7 @@ static inline size_t table_slot(const TextTable* t, const char* text) {
     return slot;
 }
 
-// Its number; -1: it is not there
+// A text's number; -1: not there
 static inline int64_t table_find(const TextTable* t, const char* text) {
     return t->count ? (int64_t)t->slots[table_slot(t, text)] - 1 : -1;
 }
@@ -80,7 +80,7 @@ static inline bool table_spread(TextTable* t, Error* err) {
     return true;
 }
 
-// A text that is not there yet: it gets the number t->count.
+// Adds a text that is not there yet, with the number t->count.
 static inline bool table_add(TextTable* t, const char* text, Error* err) {
     if (2 * (t->count + 1) > t->slot_count && !table_spread(t, err)) { return false; }
     size_t* at = (size_t*)array_grow(t->at, t->count, &t->room, sizeof *t->at, err);

@@ -1,5 +1,5 @@
-// Memory that belongs to one thread, from its first use until the thread ends: for what is too large for the stack of a
-// thread, which may be 128 KB (musl's default). No result depends on it.
+// Memory that belongs to one thread, from its first use until the thread ends: for what is too large for a thread's
+// stack, which may be 128 KB (musl's default). No result depends on it.
 //
 //     static ThreadMemory kind;           // one for each use
 //     static _Thread_local Thing* own;    // so that only the first call asks

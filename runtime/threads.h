@@ -1,11 +1,11 @@
-// The machine's cores. Waiting OpenMP threads are to sleep: spinning ones take the core from the loader's thread, and
-// from whoever shares the machine. The OpenMP runtime reads that once, before main; and where its threads are bound to
-// cores (OMP_PROC_BIND, OMP_PLACES, GOMP_CPU_AFFINITY), it binds the main thread there too, whose one core is all that
-// programs and threads which it starts would get.
+// The machine's cores. Waiting OpenMP threads should sleep: spinning ones take the core from the loader's thread, and
+// from other programs. The OpenMP runtime reads that setting once, before main; and if its threads are bound to cores
+// (OMP_PROC_BIND, OMP_PLACES, GOMP_CPU_AFFINITY), it binds the main thread as well, and programs and threads started by
+// it would get only its one core.
 //
 //     start_with_sleeping_threads(argv);      // first
 //     int threads = threads_begin(wanted);    // before the first parallel region; 0: as many as there are cores
-//     threads_unbind();                       // in a thread of one's own, or before execv
+//     threads_unbind();                       // in a thread outside OpenMP, or before execv
 #pragma once
 #include "error.h"
 #include <errno.h>
@@ -28,7 +28,7 @@ static inline void threads_unbind(void) {
     if (threads_allowed.bytes > 0) { syscall(SYS_sched_setaffinity, 0, threads_allowed.bytes, threads_allowed.mask); }
 }
 
-// As bytes: the same in two processes, they may run on the same cores
+// As bytes: if they are the same in two processes, these may run on the same cores
 static inline const void* threads_mask(size_t* bytes) {
     *bytes = sizeof threads_allowed.mask;
     return threads_allowed.mask;
@@ -38,9 +38,9 @@ static inline void threads_unbind(void) {}
 static inline const void* threads_mask(size_t* bytes) { *bytes = 0; return ""; }
 #endif
 
-// glibc runs this before the libraries' own start, that of OpenMP among them.
+// glibc runs this before the libraries' initialisation, including OpenMP's.
 #if defined(_OPENMP) && defined(__linux__) && defined(__GLIBC__)
-__attribute__((no_sanitize_address)) // which has not begun either
+__attribute__((no_sanitize_address)) // which is not initialised either
 static void threads_before_libraries(void) {
     setenv("OMP_WAIT_POLICY", "passive", 0);
     threads_allowed.bytes = syscall(SYS_sched_getaffinity, 0, sizeof threads_allowed.mask, threads_allowed.mask);
@@ -50,7 +50,7 @@ __attribute__((used, section(".preinit_array"))) static void (*const threads_pre
 
 // ---- How they wait
 
-// Where nothing runs before the libraries, the program starts once more; not with bound threads, which then spin.
+// If nothing can run before the libraries, the program starts once more; not with bound threads, which then spin.
 static inline void start_with_sleeping_threads(char** argv) {
 #ifdef _OPENMP
     static const char* const settled[] = {"OMP_WAIT_POLICY", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"};
@@ -58,7 +58,7 @@ static inline void start_with_sleeping_threads(char** argv) {
         if (getenv(settled[i])) { return; }
     }
     setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv); // returns only where it cannot: then this process goes on as it is
+    execv("/proc/self/exe", argv); // returns only if it fails: then this process goes on as it is
 #else
     (void)argv;
 #endif
@@ -75,14 +75,14 @@ static inline int core_count(void) {
 }
 
 #ifdef _OPENMP
-// A thread that waits until the lock is free
+// A thread that waits for the lock
 static inline void* threads_wait(void* lock) {
     pthread_mutex_lock((pthread_mutex_t*)lock);
     pthread_mutex_unlock((pthread_mutex_t*)lock);
     return NULL;
 }
 
-// As many threads as can be had, this one included, up to wanted; *error: why not more
+// How many threads can be created, including this one, up to wanted; *error: why not more
 static inline int threads_to_be_had(int wanted, int* error) {
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     pthread_t* others = (pthread_t*)malloc((size_t)wanted * sizeof *others);
@@ -100,7 +100,7 @@ static inline int threads_to_be_had(int wanted, int* error) {
 }
 #endif
 
-// The OpenMP runtime would end the program where a thread cannot be had. So they are counted first, and then started.
+// The OpenMP runtime ends the program if it cannot create a thread. So they are counted first, and then started.
 static inline int threads_begin(int wanted) {
 #ifdef _OPENMP
     int error, threads = wanted ? wanted : omp_get_max_threads(), had = threads_to_be_had(threads, &error);

@@ -1,12 +1,12 @@
-// Which version a program is, and what it was built with. The build's part is in an object of its own
-// (scripts/version.sh), so that a new commit compiles nothing anew; a program that is linked without it says so.
+// A program's version, and what it was built with. What depends on the build is in a separate object
+// (scripts/version.sh), so that a new commit recompiles nothing; a program linked without that object says so.
 #pragma once
 #include <stdio.h>
 
 #define KAT_VERSION "1.0"
 
 extern const char build_commit[] __attribute__((weak)), build_compiler[] __attribute__((weak));
-extern const char build_libraries[] __attribute__((weak)); // of the program on CPUs: the other needs the toolkit's
+extern const char build_libraries[] __attribute__((weak)); // for the CPU program: the other needs the toolkit's
 
 enum { VERSION_TEXT = 512 };
 

@@ -1,17 +1,17 @@
-// Who waits for other ranks says so, and a thread looks on. It ends this process with a sentence where nothing has come
-// for too long; the launcher then ends the others. A rank that stands still cannot be told from one that is dead.
+// A rank that waits for others records it, and a thread watches. It ends this process with a sentence if nothing has
+// arrived for too long; the launcher then ends the others. A rank that hangs cannot be told from one that is dead.
 //
 //     watchdog_begin(300);                                // seconds; twice as many until the first step is done
 //     watchdog_meet();                                    // the ranks are in touch
-//     wait_on("gradients of bucket", 4);                  // what comes next; -1: it has no number
+//     wait_on("gradients of bucket", 4);                  // what is waited for next; -1: it has no number
 //     wait_for(rank, beside);                             // a message from or to it is on its way
-//     wait_begin(); ... wait_got(rank, beside); ... wait_end();   // it is there
+//     wait_begin(); ... wait_got(rank, beside); ... wait_end();   // it has arrived
 //
-// Of messages that go on their way beside other work nothing is heard while others are waited for: then these alone
-// count.
+// Messages that travel beside other work are not polled while others are waited for: then only the latter count.
 //
-// Seconds are those that this process has seen pass: where all were stopped, and go on, nobody is blamed. After a
-// signal to end they are 10 more than any wait of a step took before, but where rank 0 writes files (watchdog_writes).
+// Seconds are those that this process has seen pass: if all ranks were suspended and continue, none is blamed. After a
+// signal to end, a rank waits 10 s longer than any wait of a step before, except while rank 0 writes files
+// (watchdog_writes).
 #pragma once
 #include "memory.h"
 #include "ranks.h"
@@ -21,44 +21,44 @@
 
 enum {
     LOOKS_A_SECOND = 10,
-    NAMED_RANKS = 8,         // at most, in a sentence
+    NAMED_RANKS = 8,         // at most, in one sentence
 };
 static const double signal_patience = 10; // seconds after a signal to end
-static const double speakers_apart = 5;   // seconds from one rank's sentence to the next, which the first should spare
-static const double missed_apart = 3;     // and from that of who misses one rank to that of who misses two
+static const double speakers_apart = 5;   // seconds between ranks' sentences: the first should make others unnecessary
+static const double missed_apart = 3;     // and between a rank that misses one other and a rank that misses two
 
 typedef struct {
-    pthread_mutex_t lock;    // of all that is here
+    pthread_mutex_t lock;    // of everything here
     int timeout;             // seconds
-    bool settled, writes;    // the first step is done; rank 0 writes files
-    int64_t step;            // the one under way; 0: none yet
-    const char* what;        // is waited for; NULL: not said
-    int number;              // which of them, or -1
+    bool settled, writes;    // the first step is done; rank 0 is writing files
+    int64_t step;            // the current one; 0: none yet
+    const char* what;        // what is waited for; NULL: unknown
+    int number;              // its number, or -1
     int (*on_their_way)[2];  // (size) messages from and to each rank, [1] beside other work; NULL: not in touch yet
-    int exchanged;           // all that are not
+    int exchanged;           // messages that are not beside other work
     bool waits;
-    unsigned news, seen;     // counts what has begun, come or ended; and what of it the thread has seen
-    double silence, longest; // seconds without news in this wait; and in the one that had most of them, and went on
-    double after_signal;     // those of silence since a signal came
+    unsigned news, seen;     // number of events (begun, arrived, ended); and how many of them the thread has seen
+    double silence, longest; // seconds without news in this wait; and the most in any wait that continued
+    double after_signal;     // seconds of silence since a signal
 } Watchdog;
 
 static Watchdog watchdog = {.lock = PTHREAD_MUTEX_INITIALIZER, .number = -1};
 
-// ---- What is said
+// ---- Messages
 
 static inline bool is_missed(int rank) {
     return watchdog.on_their_way && watchdog.on_their_way[rank][watchdog.exchanged == 0] > 0;
 }
 
-// Ranks from first to end - 1 that are missed
+// The number of missed ranks from first to end - 1
 static inline int count_missed(int first, int end) {
     int missed = 0;
     for (int r = first; r < end; r++) { missed += is_missed(r); }
     return missed;
 }
 
-// Seconds that this rank leaves to others. Lower ranks, where they are not missed here, say it first; but who waits for
-// one that waits misses more of them than the one at fault.
+// Seconds by which this rank lets others report first: lower ranks, unless they are missed here. A rank that waits for
+// a waiting one misses more ranks than the one that waits for the culprit.
 static inline double speaks_later(void) {
     int before = ranks.rank - count_missed(0, ranks.rank), missed = count_missed(0, ranks.size);
     return speakers_apart * fmin(before, 6) + missed_apart * fmin(missed > 1 ? missed - 1 : 0, 4);
@@ -75,7 +75,7 @@ static inline void text_add(Error* text, const char* format, ...) {
 
 static inline bool same_node(int a, int b) { return !ranks.node_of || strcmp(ranks.node_of[a], ranks.node_of[b]) == 0; }
 
-// "rank 3 on node2", "ranks 3, 5 on node2", "ranks 3 on node2, 5 on node3"; returns how many they are
+// "rank 3 on node2", "ranks 3, 5 on node2", "ranks 3 on node2, 5 on node3"; returns their number
 static inline int add_missed(Error* text) {
     int missed = count_missed(0, ranks.size), named = 0, before = -1;
     text_add(text, missed == 0 ? "other ranks" : missed == 1 ? "rank" : "ranks");
@@ -126,7 +126,7 @@ static inline void watchdog_sentence(Error* text) {
 
 // ---- The thread
 
-// One look; true: this rank has waited for too long
+// Checks once; true: this rank has waited for too long
 static inline bool watchdog_look(void) {
     if (watchdog.news != watchdog.seen || !watchdog.waits) {
         watchdog.longest = fmax(watchdog.longest, watchdog.silence);
@@ -147,7 +147,7 @@ RUNS_ONCE static inline void* watchdog_loop(void* nothing) {
         usleep(1000000 / LOOKS_A_SECOND);
         pthread_mutex_lock(&watchdog.lock);
         due = watchdog_look();
-        if (!due) { pthread_mutex_unlock(&watchdog.lock); } // else nothing goes on any more
+        if (!due) { pthread_mutex_unlock(&watchdog.lock); } // otherwise everything stops here
     }
     Error text;
     watchdog_sentence(&text);
@@ -156,7 +156,7 @@ RUNS_ONCE static inline void* watchdog_loop(void* nothing) {
     return nothing;
 }
 
-// Signals stay with the thread that begins it.
+// Signals are left to the calling thread.
 static inline void watchdog_begin(int timeout) {
     pthread_t thread;
     sigset_t all, before;
@@ -169,7 +169,7 @@ static inline void watchdog_begin(int timeout) {
     pthread_detach(thread);
 }
 
-// ---- What the others tell it
+// ---- Reports from the rest of the program
 
 static inline void watchdog_meet(void) {
     int(*none)[2] = (int(*)[2])alloc_array(int, 2 * ranks.size, "ranks");
@@ -178,7 +178,7 @@ static inline void watchdog_meet(void) {
     pthread_mutex_unlock(&watchdog.lock);
 }
 
-// Before each step. With the first one done, how long ranks waited at the start is forgotten.
+// Before each step. Once the first is done, the waits at the start are forgotten.
 static inline void watchdog_at(int64_t step) {
     pthread_mutex_lock(&watchdog.lock);
     bool done = watchdog.step > 0;
@@ -188,7 +188,7 @@ static inline void watchdog_at(int64_t step) {
     pthread_mutex_unlock(&watchdog.lock);
 }
 
-// What the others say: while rank 0 writes they wait for its files, which would be lost with it.
+// Called on the other ranks: while rank 0 writes, they wait for its files, which would be lost with it.
 static inline void watchdog_writes(bool writes) {
     pthread_mutex_lock(&watchdog.lock);
     watchdog.writes = writes;
