@@ -1,13 +1,13 @@
-// Attention of every kind (--attn) as ONNX operations, as kernels/attention*.h have it.
+// Attention of every kind (--attn) as ONNX operations, as in kernels/attention*.h.
 #pragma once
 #include "karat.h"
 
-// Queries (B,h,NQ,D), divided by sqrt(D), keys (B,h,D,N) and values (B,h,N,D) of h of the heads, from `first` on. In windows
-// they are (B,windows,h,N,D): the axis of heads is the third from behind.
+// Queries (B,h,NQ,D), divided by sqrt(D), keys (B,h,D,N) and values (B,h,N,D) of h of the heads, from `first` on. In
+// windows they are (B,windows,h,N,D): the heads' axis is the third from last.
 typedef struct { Value q, k, v; int first, count; } HeadValues;
 enum { HEADS_AXIS = -3 };
 
-// ---- Heads apart and together
+// ---- Splitting and joining heads
 
 // (B,N,C) to (B,H,N,D)
 static Value export_heads(Export* e, Value x) {
@@ -38,7 +38,7 @@ static HeadValues export_qkv(Export* e, Value x) {
     Graph* g = &e->graph;
     Dims d = e->d;
     Value part[3];
-    if (d.local) { // values have a weight of their own
+    if (d.local) { // values have a separate weight
         memcpy(part, export_split(g, export_linear(e, x, "blocks.%d.attn.qk"), 2, 2, (int64_t[]){d.C, d.C})->output,
                2 * sizeof *part);
         part[2] = export_linear(e, x, "blocks.%d.attn.v");
@@ -98,7 +98,7 @@ static Value export_polynomial_attention(Export* e, HeadValues x) {
     return export_product(g, export_scale(g, cube, 1 / sqrt(e->d.N)), x.v);
 }
 
-// elu(x) + 1: e^x below 0, where a sum would lose its digits
+// elu(x) + 1: below 0 computed as e^x, since a sum would lose digits
 static Value export_linear_feature(Graph* g, Value x) {
     Value negative = graph_binary(g, "Min", x, graph_number_of(g, 0));
     return export_add(g, export_relu(g, x), export_exp(g, negative));
@@ -124,8 +124,8 @@ static Value export_karat_attention(Export* e, HeadValues x) {
     return export_concat(g, 2, (Value[]){softmax, karat}, HEADS_AXIS);
 }
 
-// ConViT's (kernels/attention_gpsa.h): (1 - g) of the weights by content, g of those by place, which are the softmax of
-// w . (dx, dy, dx^2 + dy^2) + b over the patches
+// ConViT's (kernels/attention_gpsa.h): (1 - g) times the weights by content plus g times those by place, which are the
+// softmax of w . (dx, dy, dx^2 + dy^2) + b over the patches
 static Value export_gpsa(Export* e, HeadValues x) {
     Graph* g = &e->graph;
     int N = e->d.N, H = e->d.H, side = (int)lround(sqrt(N));
@@ -133,7 +133,7 @@ static Value export_gpsa(Export* e, HeadValues x) {
     float* data;
     snprintf(name, sizeof name, "offsets.%d", side);
     Value offsets = graph_new_tensor(g, name, 3, (int64_t[]){N, N, 3}, &data);
-    for (int i = 0; data && i < N * N; i++, data += 3) { // of patch i % N from patch i / N
+    for (int i = 0; data && i < N * N; i++, data += 3) { // patch i % N relative to patch i / N
         float dx = i % N % side - i / N % side, dy = i % N / side - i / N / side;
         data[0] = dx, data[1] = dy, data[2] = dx * dx + dy * dy;
     }
@@ -163,7 +163,7 @@ static Value export_attend(Export* e, HeadValues x) {
 
 // ---- The branch
 
-// mix (B,NQ,C), each head times the sigmoid of a number of x
+// mix (B,NQ,C), each head times the sigmoid of a number from x
 static Value export_gate(Export* e, Value x, Value mix) {
     Graph* g = &e->graph;
     Dims d = e->d;

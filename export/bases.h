@@ -5,7 +5,7 @@
 
 enum { EXPORT_FEATURES = 2 * 64 }; // the largest --grid is 64
 
-// ---- Features e_m(x) of the linear bases. One that is NULL is 1 everywhere.
+// ---- Features e_m(x) of the linear bases. NULL is 1 everywhere.
 
 static inline void export_harmonics(Graph* g, Value* e, Value x, Basis b) {
     for (int m = 1; m <= b.grid; m++) {
@@ -31,14 +31,14 @@ static inline void export_chebyshev(Graph* g, Value* e, Value x, Basis b) {
     }
 }
 
-// 1 where x is c, else 0
+// 1 where x equals c, else 0
 static inline Value export_indicator(Graph* g, Value x, double c) {
     Onnx__NodeProto* node = graph_node(g, "Cast", 1, (Value[]){graph_binary(g, "Equal", x, graph_number_of(g, c))}, 1);
     graph_set_int(g, node, "to", ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT);
     return node->output[0];
 }
 
-// By Cox and de Boor on knots one apart, of which spline m begins at m: with t = x - m, which is from 0 to k+1 there,
+// By Cox and de Boor on knots one apart; spline m begins at m. With t = x - m, which is from 0 to k+1 there,
 //     k B_m = t B'_m + (k+1 - t) B'_(m+1),  B' of order k-1
 static inline void export_splines(Graph* g, Value* e, Value x, Basis b) {
     int G = b.grid, order = b.order;
@@ -82,7 +82,7 @@ static inline Value export_morlet(Graph* g, Value x) {
 
 static inline Value export_dog(Graph* g, Value x) { return export_multiply(g, x, export_bell(g, x)); }
 
-// sin(π|x|) cos(π/2 ν(2|x|-1)), where ν is 0 up to 0 and 1 from 1 on: then the cosine is 0
+// sin(π|x|) cos(π/2 ν(2|x|-1)); ν is 0 up to 0 and 1 from 1 on, where the cosine is 0
 static inline Value export_meyer(Graph* g, Value x) {
     const double pi = 3.14159265358979323846;
     Value a = export_absolute(g, x), t = export_shift(g, export_scale(g, a, 2), -1), c[5];
@@ -94,7 +94,7 @@ static inline Value export_meyer(Graph* g, Value x) {
     return export_multiply(g, graph_unary(g, "Sin", export_scale(g, a, pi)), graph_unary(g, "Cos", window));
 }
 
-// sin(x)/x; near 0, where that is 0/0, 1 - x²/6
+// sin(x)/x; 1 - x²/6 near 0, where that is 0/0
 static inline Value export_shannon(Graph* g, Value x) {
     Value small = graph_binary(g, "Less", export_absolute(g, x), graph_number_of(g, 1e-2));
     Value series = export_minus(g, 1, export_scale(g, export_multiply(g, x, x), 1 / 6.0));

@@ -1,7 +1,7 @@
-// A graph of ONNX operations that grows node by node, in the messages of onnx.proto. A value is the name of a tensor in it.
-// A node is named after the part of the model that it is in and after what it does, "blocks.0.attn/MatMul", the next of the
-// same kind there "blocks.0.attn/MatMul_1", and so is its value. Initialisers, what the model has learned and constants,
-// are there once under a name.
+// A graph of ONNX operations that grows node by node, as messages of onnx.proto. A value is the name of a tensor in it.
+// A node, and so its value, is named after the part of the model it belongs to and its operation,
+// "blocks.0.attn/MatMul"; the next of the same kind there is "blocks.0.attn/MatMul_1". Initialisers, which are learned
+// tensors and constants, occur once under each name.
 //
 //   Graph g;
 //   graph_begin(&g);
@@ -19,16 +19,16 @@ enum { GRAPH_NAME = 192 };
 
 typedef struct {
     Onnx__GraphProto proto;
-    char part[GRAPH_NAME];                // of the model, which nodes are added to
+    char part[GRAPH_NAME];                // of the model, which new nodes belong to
     size_t node_room, initializer_room;
     TextTable kinds, tensors;             // "part/operation"; names of initialisers, in their order
     size_t* kind_count;                   // nodes of each kind
     size_t kind_room;
-    void** memory;                        // all that the messages hold, but for the weights
+    void** memory;                        // all that the messages hold, except the weights
     size_t memory_count, memory_room;
 } Graph;
 
-// ---- Memory that is the graph's
+// ---- Memory owned by the graph
 
 static inline void* graph_grow(void* array, size_t count, size_t* room, size_t element) {
     Error err;
@@ -49,7 +49,7 @@ static inline void* graph_copy(Graph* g, const void* from, size_t bytes) {
 
 static inline char* graph_text(Graph* g, const char* text) { return graph_copy(g, text, strlen(text) + 1); }
 
-// An empty one
+// An empty message
 static inline void* graph_message(Graph* g, const ProtobufCMessageDescriptor* type) {
     void* message = graph_keep(g, alloc_bytes(type->sizeof_message, "an ONNX graph"));
     protobuf_c_message_init(type, message);
@@ -72,7 +72,7 @@ static inline void graph_free(Graph* g) {
     *g = (Graph){0};
 }
 
-// The number of a text in a table; *added: it is new there
+// The number of a text in a table; *added: it is new
 static inline size_t graph_number(TextTable* table, const char* text, bool* added) {
     Error err;
     int64_t found = table_find(table, text);
@@ -105,7 +105,7 @@ static inline char* graph_node_name(Graph* g, const char* operation) {
     return graph_text(g, name);
 }
 
-// Its outputs are named after it, with several .0, .1 and so on
+// Names a node's outputs after it, several with .0, .1 and so on.
 static inline char** graph_outputs(Graph* g, const char* name, int count) {
     char** outputs = graph_keep(g, alloc_array(char*, count, "an ONNX graph"));
     for (int i = 0; i < count; i++) {
@@ -179,7 +179,7 @@ static inline size_t elements_of(int rank, const int64_t* shape) {
     return elements;
 }
 
-// *added: it was not there yet, and its data are still to be set
+// *added: it was not there yet, and its data must still be set
 static inline Onnx__TensorProto* graph_initializer(Graph* g, const char* name, int type, int rank, const int64_t* shape,
                                                    bool* added) {
     Onnx__GraphProto* p = &g->proto;
@@ -197,7 +197,7 @@ static inline Onnx__TensorProto* graph_initializer(Graph* g, const char* name, i
     return p->initializer[number] = t;
 }
 
-// The data must stay as long as the graph does.
+// The data must live as long as the graph.
 static inline Value graph_tensor(Graph* g, const char* name, int rank, const int64_t* shape, const float* data) {
     bool added;
     Onnx__TensorProto* t = graph_initializer(g, name, ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, rank, shape, &added);
@@ -205,7 +205,7 @@ static inline Value graph_tensor(Graph* g, const char* name, int rank, const int
     return t->name;
 }
 
-// One that is to be filled: *data, zeroed; NULL: it is there already
+// A tensor to be filled: *data, zeroed; NULL: it is there already
 static inline Value graph_new_tensor(Graph* g, const char* name, int rank, const int64_t* shape, float** data) {
     bool added;
     Onnx__TensorProto* t = graph_initializer(g, name, ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, rank, shape, &added);
@@ -226,7 +226,7 @@ static inline Value graph_number_of(Graph* g, double number) {
     return value;
 }
 
-// Whole numbers, as shapes and axes are given; rank 0: one by itself
+// Whole numbers, such as shapes and axes; rank 0: a single one
 static inline Value graph_whole_numbers(Graph* g, int rank, int count, const int64_t* numbers) {
     char name[GRAPH_NAME];
     bool added;
@@ -242,7 +242,7 @@ static inline Value graph_integers(Graph* g, int count, const int64_t* numbers) 
 }
 static inline Value graph_integer(Graph* g, int64_t number) { return graph_whole_numbers(g, 0, 1, &number); }
 
-// ---- What goes in and what comes out
+// ---- Inputs and outputs
 
 enum { GRAPH_BATCH = 0 }; // a dimension of any size, called batch
 
@@ -258,7 +258,7 @@ static inline Onnx__TensorShapeProto__Dimension* graph_dimension(Graph* g, int64
     return d;
 }
 
-// In a list of its own
+// A list with this value only
 static inline Onnx__ValueInfoProto** graph_value_info(Graph* g, const char* name, int rank, const int64_t* shape) {
     Onnx__TensorShapeProto* s = graph_message(g, &onnx__tensor_shape_proto__descriptor);
     Onnx__TypeProto__Tensor* tensor = graph_message(g, &onnx__type_proto__tensor__descriptor);

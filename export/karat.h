@@ -1,10 +1,10 @@
-// Kolmogorov-Arnold attention (kernels/karat.h) in its fused form: no tensor has N x N x r elements. Where functions are
-// linear in their coefficients, z is the sum over the features e_m of the products e_m(A) C_m with C_m (H,N,r), the scales
-// folded in; other units are added up one p of the r at a time. sigma is formed only where something is done to it.
-// The folded coefficients are initialisers of their own, the operator's name and
-//     .folded.M     C_m (H,N,r), or (H,r,N) of an outer operator; of a feature that is 1 everywhere, summed over the inputs
+// Kolmogorov-Arnold attention (kernels/karat.h) in its fused form: no tensor has N x N x r elements. If functions are
+// linear in their coefficients, z is the sum over the features e_m of the products e_m(A) C_m, with C_m (H,N,r), into
+// which the scales are folded; other units are added up one p of the r at a time. sigma is formed only if an operation
+// needs it. The folded coefficients are separate initialisers, named after the operator and
+//     .folded.M     C_m (H,N,r), or (H,r,N) of an outer operator; summed over the inputs if the feature is 1 everywhere
 //     .unit.P.M     coefficient M of the functions of p (H,1,N)
-// In windows all tensors have an axis of windows in front of that of heads.
+// In windows all tensors have an axis of windows before that of heads.
 #pragma once
 #include "../kernels/karat_units.h"
 #include "bases.h"
@@ -14,11 +14,11 @@ typedef struct {
     char name[GRAPH_NAME];
     KaratOperator w;
     KaratDims d;
-    bool outer;    // from z to sigma, else from logits to z
-    Value meet;    // windows of several regions: 1 where query and key are of the same (windows,1,N,N), else 0. NULL: all meet
+    bool outer;    // from z to sigma, otherwise from logits to z
+    Value meet;    // in windows of several regions: 1 if query and key are in the same (windows,1,N,N), else 0. NULL: 1
 } ExportedOperator;
 
-// Of every block, of a stage or of a block: where its tensors' names begin
+// The start of its tensors' names, whether it belongs to all blocks, to a stage or to a block
 static const char* export_operator_row(const Export* e) {
     bool block = e->m->config.karat_mode == KARAT_BLOCK;
     return block ? "blocks.%d.attn.karat" : e->m->config.window ? "layers.%d.karat" : "karat";
@@ -37,7 +37,7 @@ static float export_coefficient(const ExportedOperator* o, int h, int m, int fro
     return karat_coefficient(o->w, o->d, h, m, o->outer ? to : from, o->outer ? from : to);
 }
 
-// C_m; all its inputs added up where `summed`
+// C_m; added up over all inputs if `summed`
 static Value export_folded(Export* e, const ExportedOperator* o, int m, bool summed) {
     int H = o->d.H, inputs = o->outer ? o->d.R : o->d.N, outputs = o->outer ? o->d.N : o->d.R;
     char name[2 * GRAPH_NAME];
@@ -59,7 +59,7 @@ static Value export_folded(Export* e, const ExportedOperator* o, int m, bool sum
     return C;
 }
 
-// A feature where query and key may meet, else 0; NULL is 1
+// The feature if query and key may meet, else 0; NULL is 1
 static Value export_met(Export* e, const ExportedOperator* o, Value feature) {
     if (!o->meet) { return feature; }
     return feature ? export_multiply(&e->graph, feature, o->meet) : o->meet;
@@ -104,7 +104,7 @@ static Value export_unit(Export* e, const ExportedOperator* o, Value x, const Va
     return export_multiply(g, export_wavelet(g, shifted, o->d.basis), theta[0]);
 }
 
-// Inner: z_p = Σ_q phi_pq(x_q), one p behind the other. Outer: sigma = Σ_p phi_p(z_p)
+// Inner: z_p = Σ_q phi_pq(x_q), one p after the other. Outer: sigma = Σ_p phi_p(z_p)
 static Value export_units(Export* e, const ExportedOperator* o, Value x) {
     Graph* g = &e->graph;
     int R = o->d.R;
@@ -126,7 +126,7 @@ static Value export_units(Export* e, const ExportedOperator* o, Value x) {
     return all;
 }
 
-// What the operator makes of x, the base activation's part included
+// The operator's values of x, including the base activation's part
 static Value export_operator_values(Export* e, const ExportedOperator* o, Value x) {
     Graph* g = &e->graph;
     Value values = basis_is_linear(o->d.basis) ? export_linear_basis(e, o, x) : export_units(e, o, x);
@@ -136,8 +136,8 @@ static Value export_operator_values(Export* e, const ExportedOperator* o, Value 
     return export_add(g, values, export_product(g, base, C));
 }
 
-// ---- Projections of rows of n numbers (kernels/simplex.h), by sorting: with u the row in falling order, tau is
-// (u_1 + .. + u_k - 1) / k for the largest k with k u_k > u_1 + .. + u_k - 1, and the u that fulfil this come first.
+// ---- Projections of rows of n numbers (kernels/simplex.h), by sorting: with u the row in descending order, tau is
+// (u_1 + .. + u_k - 1) / k for the largest k with k u_k > u_1 + .. + u_k - 1, and the u for which this holds come first.
 
 static Value export_simplex(Graph* g, Value x, int n) {
     Onnx__NodeProto* highest = graph_node(g, "ReduceMax", 1, &x, 1);
@@ -209,7 +209,7 @@ static Value export_fused_values(Export* e, Value z, Value v, Value W, Value bet
     return beta ? export_add(g, out, export_product(g, export_reshape(g, beta, INTEGERS(g, 1, d.N)), v)) : out;
 }
 
-// The same in windows of several regions, each with its own tokens alone
+// The same in windows of several regions, each with its own tokens only
 static Value export_values_by_region(Export* e, Value z, Value v, Value W, Value beta, KaratDims d) {
     Graph* g = &e->graph;
     Value sum = NULL;
@@ -225,7 +225,7 @@ static Value export_operator_weight(Export* e, const char* name) {
     return export_layer_weight(e, export_operator_row(e), name);
 }
 
-// (B,H,NQ,D) of queries (B,H,NQ,D), scaled, keys (B,H,D,N) and values (B,H,N,D), of the block's heads from first_head on
+// (B,H,NQ,D) of queries (B,H,NQ,D), scaled, keys (B,H,D,N) and values (B,H,N,D), for the block's heads from first_head
 static Value export_karat(Export* e, Value q, Value k, Value v, int first_head) {
     KaratDims d = karat_dims(e->m, e->d, 1);
     KaratParams params = karat_params(export_params(e), NULL, d);

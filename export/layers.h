@@ -1,31 +1,31 @@
-// The weights of a model in a graph, under the names and with the bytes that a checkpoint has them with, and the layers that
-// are the same in every model. To be included behind Model (trainer/trainer.h): of it config, dims and table are read.
+// The weights of a model in a graph, with the names and bytes of a checkpoint, and the layers that all models have in
+// common. To be included after Model (trainer/trainer.h), of which config, dims and table are read.
 #pragma once
 #include "operations.h"
 
 typedef struct {
     Graph graph;
     const Model* m;
-    float* flat;                // parameters, as m->table has them
+    float* flat;                // parameters, in the layout of m->table
     const NamedTensor* tensors; // their names (count)
     int count;
-    int block;                  // the block at hand, and its sizes
+    int block;                  // the current block, and its sizes
     Dims d;
 } Export;
 
-// What a name such as "blocks.%d.attn.qkv" is for the block at hand
+// A name such as "blocks.%d.attn.qkv" for the current block
 static const char* export_name(const Export* e, const char* row, char name[NAME_SIZE]) {
     tensor_name(&e->m->table, row, e->block, name);
     return name;
 }
 
-// The nodes to come are of this part of the model.
+// Following nodes belong to this part of the model.
 static void export_part(Export* e, const char* row) {
     char name[NAME_SIZE];
     graph_part(&e->graph, "%s", export_name(e, row, name));
 }
 
-// NULL where the model has no such tensor
+// NULL if the model has no such tensor
 static Value export_weight(Export* e, const char* row) {
     char name[NAME_SIZE];
     export_name(e, row, name);
@@ -43,10 +43,10 @@ static Value export_layer_weight(Export* e, const char* layer, const char* which
     return export_weight(e, row);
 }
 
-// The parameters as the trainer knows them, where more is to be made of them than is stored
+// The parameters as the trainer has them, for what is computed from stored ones
 static Params export_params(const Export* e) { return params_of_block(&e->m->table, e->flat, e->block); }
 
-// x (B,N,C) W^T + b, W (OC,C) as it is stored; there need not be a bias
+// x (B,N,C) W^T + b, W (OC,C) as stored; the bias is optional
 static Value export_linear(Export* e, Value x, const char* layer) {
     Graph* g = &e->graph;
     export_part(e, layer);
@@ -65,7 +65,7 @@ static Value export_norm(Export* e, Value x, const char* layer) {
     return node->output[0];
 }
 
-// Those of the tokens (B,N,C), or of another tensor along its axis, that the block goes on with behind keys and values
+// The part of the tokens (B,N,C), or of another tensor along its axis, that the block keeps after keys and values
 static Value export_queries(Export* e, Value x, int axis) {
     return e->d.NQ < e->d.N ? export_slice(&e->graph, x, axis, 0, e->d.NQ) : x;
 }

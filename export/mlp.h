@@ -5,7 +5,7 @@
 
 // ---- GR-KAN's rational (kernels/rational.h)
 
-// Coefficient j of each channel's group, as the form takes it, (C)
+// Coefficient j of each channel's group, as used by the form, (C)
 static Value export_group_coefficient(Export* e, const char* layer, const float* b, int j, int C) {
     RationalShape s = rational_shape(&e->m->config);
     char part[NAME_SIZE], name[GRAPH_NAME];
@@ -57,7 +57,7 @@ static Value export_prelu(Export* e, Value x) {
     return graph_binary(&e->graph, "PRelu", x, export_weight(e, "blocks.%d.mlp.act.weight"));
 }
 
-// Between the two linear layers
+// The activation between the two linear layers
 static Value export_activation(Export* e, Value x) {
     Graph* g = &e->graph;
     Params p = export_params(e);

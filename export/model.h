@@ -1,10 +1,10 @@
-// The whole model as an ONNX graph: "input" (batch,3,S,S), images prepared as an evaluation prepares them, to "logits"
-// (batch,K). It reads as the forward of train_vit.c does, from patches to the head.
+// The whole model as an ONNX graph: "input" (batch,3,S,S), images prepared as for an evaluation, to "logits" (batch,K).
+// It follows the forward of train_vit.c, from patches to the head.
 #pragma once
 #include "attention.h"
 #include "mlp.h"
 
-// The tokens in front (B,prefix,C), then x (B,N,C)
+// The prefix tokens (B,prefix,C), then x (B,N,C)
 static Value export_with_prefix(Export* e, Value images, Value x) {
     Graph* g = &e->graph;
     Value tokens[] = {export_weight(e, "cls_token"), export_weight(e, "reg_token")}, parts[3];
@@ -20,7 +20,7 @@ static Value export_with_prefix(Export* e, Value images, Value x) {
     return export_concat(g, count, parts, 1);
 }
 
-// (B,3,S,S) to (B,N,C): where class tokens have positions, they are there from the start
+// (B,3,S,S) to (B,N,C): if class tokens have positions, they are there from the start
 static Value export_patch_embed(Export* e, Value images) {
     Graph* g = &e->graph;
     Dims d = e->d;
@@ -36,7 +36,7 @@ static Value export_patch_embed(Export* e, Value images) {
     return positions ? export_add(g, x, positions) : x;
 }
 
-// (B,grid,grid,C) to (B,grid/2,grid/2,4C), as kernels/patch_merge.h has it
+// (B,grid,grid,C) to (B,grid/2,grid/2,4C), as in kernels/patch_merge.h
 static Value export_merged(Export* e, Value x) {
     Graph* g = &e->graph;
     int half = e->d.windows.grid, C = e->d.C / 2;
@@ -46,7 +46,7 @@ static Value export_merged(Export* e, Value x) {
     return export_reshape(g, x, INTEGERS(g, 0, half * half, 4 * C));
 }
 
-// What becomes of the stream before the block
+// The change of the stream before the block
 static Value export_enter_stage(Export* e, Value images, Value x) {
     switch (e->d.entry) {
     case ENTRY_NONE: return x;
@@ -76,7 +76,7 @@ static Value export_block(Export* e, Value x) {
     return export_residual(e, x, export_mlp(e, export_norm(e, x, "blocks.%d.norm2")), "blocks.%d.ls2.gamma");
 }
 
-// The class token's, or the mean over all tokens but those in front: (B,C)
+// The class token, or the mean over all tokens except the prefix: (B,C)
 static Value export_pool(Export* e, Value x) {
     Graph* g = &e->graph;
     bool mean = e->m->config.pool == POOL_AVG;

@@ -1,14 +1,14 @@
-// A graph as an ONNX file, with what an application has to know beside it as text under keys. Weights stand in it, or, where
-// they would make it larger than a message of protobuf can be, in FILE.data beside it.
+// A graph as an ONNX file, with text under keys for what else an application needs to know. Weights are within the file
+// or, if they would make it larger than a protobuf message can be, in FILE.data beside it.
 #pragma once
 #include "../runtime/files.h"
 #include "../runtime/metadata.h"
 #include "graph.h"
 
 enum {
-    ONNX_IR_VERSION = 8, ONNX_OPERATORS = 17, // of ONNX 1.12, 2022: LayerNormalization is there from 17 on
-    ONNX_SMALL_TENSOR = 1024,                 // bytes that stay in the file in any case
-    ONNX_DATA_ALIGN = 4096,                   // of tensors beside it, for those who map them
+    ONNX_IR_VERSION = 8, ONNX_OPERATORS = 17, // of ONNX 1.12, 2022: LayerNormalization exists from 17 on
+    ONNX_SMALL_TENSOR = 1024,                 // bytes that always stay in the file
+    ONNX_DATA_ALIGN = 4096,                   // of tensors beside it, for readers that map them
 };
 #define ONNX_MOST_INSIDE ((size_t)2000 * 1000 * 1000) // a message is less than 2^31 bytes
 
@@ -37,7 +37,7 @@ static inline void onnx_refer(Graph* g, Onnx__TensorProto* t, const char* locati
     t->raw_data = (ProtobufCBinaryData){0, NULL};
 }
 
-// Writes the larger tensors to PATH.data, and leaves references to it in their place
+// Writes the larger tensors to PATH.data, and replaces them by references to it.
 static inline bool onnx_put_beside(Graph* g, const char* path, Error* err) {
     char data_path[PATH_MAX];
     WholeFile out;
@@ -61,7 +61,7 @@ static inline bool onnx_put_beside(Graph* g, const char* path, Error* err) {
 
 typedef struct { ProtobufCBuffer base; FILE* file; } OnnxFile;
 
-static inline void onnx_append(ProtobufCBuffer* buffer, size_t count, const uint8_t* bytes) { // the stream keeps an error
+static inline void onnx_append(ProtobufCBuffer* buffer, size_t count, const uint8_t* bytes) { // the stream keeps errors
     fwrite(bytes, 1, count, ((OnnxFile*)buffer)->file);
 }
 
@@ -79,7 +79,7 @@ static inline size_t onnx_weight_bytes(const Graph* g) {
     return bytes;
 }
 
-// most_inside: bytes of weights that the file itself takes, ONNX_MOST_INSIDE but for tests
+// most_inside: the most bytes of weights in the file itself, ONNX_MOST_INSIDE except in tests
 static inline bool onnx_save(Graph* g, const char* name, const Metadata* metadata, const char* path, size_t most_inside,
                              Error* err) {
     Onnx__ModelProto model;

@@ -1,4 +1,4 @@
-// What layers are made of, as ONNX operations of operator set 17: shapes, products, and functions of every element.
+// The parts of layers, as ONNX operations of operator set 17: shapes, products, and functions of every element.
 #pragma once
 #include "graph.h"
 
@@ -22,7 +22,7 @@ static inline Value export_swap(Graph* g, Value x, int rank) {
     return export_transpose(g, x, rank, order);
 }
 
-// parts along an axis, of `sizes`; they are node->output[0..]
+// parts along an axis, whose lengths are `sizes`; they are node->output[0..]
 static inline Onnx__NodeProto* export_split(Graph* g, Value x, int axis, int parts, const int64_t* sizes) {
     Onnx__NodeProto* node = graph_node(g, "Split", 2, (Value[]){x, graph_integers(g, parts, sizes)}, parts);
     graph_set_int(g, node, "axis", axis);
@@ -57,13 +57,13 @@ static inline Value export_exp(Graph* g, Value x) { return graph_unary(g, "Exp",
 // by - x
 static inline Value export_minus(Graph* g, double by, Value x) { return export_subtract(g, graph_number_of(g, by), x); }
 
-// sum + x; NULL: nothing has been added up yet
+// sum + x; NULL: an empty sum
 static inline Value export_sum(Graph* g, Value sum, Value x) { return sum ? export_add(g, sum, x) : x; }
 
-// Over the last axis, which stays, with one element
+// Over the last axis, which stays with one element
 static inline Value export_row_sum(Graph* g, Value x) { return graph_binary(g, "ReduceSum", x, INTEGERS(g, -1)); }
 
-// c_0 + c_1 x + .. + c_degree x^degree by Horner; the coefficients are values that go with x
+// c_0 + c_1 x + .. + c_degree x^degree by Horner; the coefficients broadcast to x
 static inline Value export_polynomial(Graph* g, Value x, const Value* c, int degree) {
     Value sum = c[degree];
     for (int i = degree - 1; i >= 0; i--) { sum = export_add(g, export_multiply(g, sum, x), c[i]); }
@@ -85,7 +85,7 @@ static inline Value export_sigmoid(Graph* g, Value x) { return graph_unary(g, "S
 static inline Value export_silu(Graph* g, Value x) { return export_multiply(g, x, export_sigmoid(g, x)); }
 static inline Value export_softplus(Graph* g, Value x) { return graph_unary(g, "Softplus", x); }
 
-// x (1 + erf(x/√2)) / 2: the operator Gelu is there from set 20 on
+// x (1 + erf(x/√2)) / 2: the operator Gelu exists only from set 20 on
 static inline Value export_gelu(Graph* g, Value x) {
     Value erf = graph_unary(g, "Erf", export_scale(g, x, 0.70710678118654752));
     return export_multiply(g, export_scale(g, x, 0.5), export_shift(g, erf, 1));

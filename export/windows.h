@@ -1,5 +1,5 @@
-// Windows of a grid of tokens (kernels/windows.h) as ONNX operations: to them and back, and the logits of attention, in them or
-// over all tokens.
+// Windows of a grid of tokens (kernels/windows.h) as ONNX operations: into windows and back, and the logits of
+// attention, in windows or over all tokens.
 #pragma once
 #include "../kernels/window_bias.h"
 #include "layers.h"
@@ -24,7 +24,7 @@ static Value export_to_windows(Export* e, Value x, int width) {
     return export_reshape(g, x, INTEGERS(g, 0, across * across, w.size * w.size, width));
 }
 
-// And back
+// The inverse
 static Value export_from_windows(Export* e, Value x, int width) {
     Graph* g = &e->graph;
     Windows w = e->d.windows;
@@ -44,12 +44,12 @@ static Value export_window_bias(Export* e, int first, int H) {
     float* data;
     snprintf(name, sizeof name, "%s.relative_position_bias.%d", export_name(e, "blocks.%d.attn", layer), first);
     Value bias = graph_new_tensor(&e->graph, name, 3, (int64_t[]){H, N, N}, &data);
-    w.shift = 0; // the mask stands apart
+    w.shift = 0; // the mask is separate
     if (data) { window_bias_forward(data, export_params(e).window_table + first, w, 0, false, e->d.H, H, N, N); }
     return bias;
 }
 
-// For each window and two places in it a value where they are of the same region, and another where not: (windows,1,N,N)
+// For each window and two places in it, `same` if they are in the same region, else `other`: (windows,1,N,N)
 static Value export_window_pairs(Export* e, const char* what, float same, float other) {
     Windows w = e->d.windows;
     int N = window_tokens(w), windows = windows_of_image(w);
@@ -68,8 +68,8 @@ static Value export_window_pairs(Export* e, const char* what, float same, float 
     return pairs;
 }
 
-// Q K^T of queries (B,H,NQ,D), scaled, and keys (B,H,D,N), heads from `first` on; in windows with their bias, and with a mask
-// between regions unless that is 0
+// Q K^T of queries (B,H,NQ,D), scaled, and keys (B,H,D,N), heads from `first` on; in windows with their bias, and with
+// a mask between regions unless that is 0
 static Value export_logits(Export* e, Value q, Value k, int first, int H, float mask) {
     Graph* g = &e->graph;
     Value logits = export_product(g, q, k);
