@@ -1,13 +1,13 @@
 // Dense products, row-major, single precision, and the linear layer made of them.
 //
-// gemm() is one thread's product: own_gemm() below, which is the usual blocked form (Goto and van de Geijn, "Anatomy of
+// gemm() is a single-threaded product: own_gemm() below, in the usual blocked form (Goto and van de Geijn, "Anatomy of
 // high-performance matrix multiplication", 2008): blocks of op(B) are packed into panels in cache, and a register tile
-// walks over the panels and over op(A), which is read where it lies while that costs less than packing it. A build for
-// narrow vectors leaves products to OpenBLAS's sgemm (HAVE_OPENBLAS), which picks its width when the program runs.
+// walks over the panels and over op(A), which is read in place while that costs less than packing it. A build for
+// narrow vectors leaves products to OpenBLAS's sgemm (HAVE_OPENBLAS), which chooses its vector width at run time.
 //
 // linear_gemm() is that product, or the same with both operands rounded to bf16 (--precision bf16).
 //
-// The linear layers split their work by shape alone and run single-threaded products inside a parallel region, so that
+// The linear layers split their work by shape only and run single-threaded products inside a parallel region, so that
 // the bits of every result are the same for any number of threads.
 #pragma once
 #include "../runtime/thread_memory.h"
@@ -29,7 +29,7 @@
 static inline int min_int(int a, int b) { return a < b ? a : b; }
 static inline int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-// ---- Threads, for scratch that each owns: results never depend on either number
+// ---- Threads, for scratch memory of each: results never depend on either number
 static inline int max_threads(void) {
 #ifdef _OPENMP
     return omp_get_max_threads();
@@ -46,8 +46,8 @@ static inline int thread_number(void) {
 #endif
 }
 
-// ---- The register tile: TILE_ROWS x TILE_COLS sums held in vector registers (two vectors wide). clang cuts 512-bit
-// vectors in halves for most processors and would run out of registers, hence the half.
+// ---- The register tile: TILE_ROWS x TILE_COLS sums held in vector registers (two vectors wide). clang splits 512-bit
+// vectors in half for most processors and would run out of registers, hence the half.
 #if !defined(__AVX512F__)
 enum { VEC_LANES = LANES, TILE_ROWS = 6 };
 #elif defined(__clang__)
@@ -58,22 +58,21 @@ enum { VEC_LANES = LANES, TILE_ROWS = 12 };
 enum { TILE_COLS = 2 * VEC_LANES };
 typedef float Vec __attribute__((vector_size(4 * VEC_LANES), aligned(4), may_alias)); // loads from any float address
 
-// How much of a register tile is computed: all of it, or halves of its rows and of its columns where a block ends
+// How much of a register tile is computed: all of it, or halves of its rows and columns at the end of a block
 typedef struct { int rows, vectors; } TileShape;
 #define WHOLE_TILE ((TileShape){TILE_ROWS, 2})
 #define HALF_WIDE_TILE ((TileShape){TILE_ROWS, 1})
 
-// Where x[ahead] is or would be: what is asked for may lie behind the matrix, where it does no harm, but no
-// pointer may point there.
+// The address of x[ahead]. Prefetching behind the matrix does no harm, but no pointer may point there.
 ALWAYS_INLINE uintptr_t address_ahead(const float* x, size_t ahead) { return (uintptr_t)x + ahead * sizeof *x; }
 
-// What tiles to come will read, which the present one asks memory for: a line for each of its k, step bytes apart, and
-// each row of its result `jump` bytes on from where the row before began. NOTHING_COMING costs nothing.
+// What the next tiles read, which this one prefetches: a line for each of its k, step bytes apart, and for each row of
+// its result, `jump` bytes on from the row's start. NOTHING_COMING costs nothing.
 typedef struct { uintptr_t at; size_t step, jump; } Coming;
 #define NOTHING_COMING ((Coming){0, 0, 0})
 
 // sum[r][0] += sum over k < K of a's element (r,k), a[r * a_row + k * a_k], times a vector left[k * TILE_COLS ..];
-// sum[r][1] with right. The two vectors are the halves of a panel's row, or lie in two panels.
+// sum[r][1] with right. The two vectors are the halves of a panel's row, or in two panels.
 ALWAYS_INLINE void register_sums(Vec sum[TILE_ROWS][2], int K, const float* a, size_t a_row, size_t a_k,
                                  const float* left, const float* right, Coming coming, TileShape s) {
     enum { HALF = TILE_ROWS / 2 };
@@ -91,8 +90,8 @@ ALWAYS_INLINE void register_sums(Vec sum[TILE_ROWS][2], int K, const float* a, s
     }
 }
 
-// What is added to a product: scale times the numbers at x, whose rows are ld apart (0: the same row to all of them).
-// With scale = 0 x is not read.
+// The addend of a product: scale times the numbers at x, whose rows are ld apart (0: the same row for all). With scale
+// = 0 x is not read.
 typedef struct { const float* x; int ld; float scale; } Addend;
 
 ALWAYS_INLINE Addend addend_at(Addend add, size_t row, size_t column) {
@@ -126,14 +125,14 @@ ALWAYS_INLINE void register_tile(float* C, size_t ldc, int K, const float* a, si
     store_sums(C, ldc, sum, alpha, (Addend){C, (int)ldc, beta}, s);
 }
 
-// The same with memory asked for in time: C = alpha a b + add
+// The same with prefetching: C = alpha a b + add
 ALWAYS_INLINE void register_tile_from_memory(float* C, size_t ldc, int K, const float* a, size_t a_row, size_t a_k,
                                              const float* b, float alpha, Addend add, Coming coming, TileShape s) {
     Vec sum[TILE_ROWS][2] = {0};
     int step = K / s.rows;
     for (int r = 0; r <= s.rows; r++, a += step * a_k, b += step * TILE_COLS) {
         int count = r < s.rows ? step : K - step * s.rows; // one copy of register_sums, for the rest as well
-        if (r < s.rows) { prefetch_written(C + r * ldc, s); } // all rows at once would keep a and b waiting
+        if (r < s.rows) { prefetch_written(C + r * ldc, s); } // all rows at once would delay a and b
         register_sums(sum, count, a, a_row, a_k, b, b + VEC_LANES, coming, s);
         coming.at += coming.jump;
     }
@@ -162,7 +161,7 @@ ALWAYS_INLINE void transpose_four(float* to, int width, const float* x, size_t s
     *(Four*)(to + 3 * width) = SHUFFLE4(ab, cd, 2, 3, 6, 7);
 }
 
-// The rows that a panel is copied from are short and far apart: ask for later ones in time
+// The rows that a panel is copied from are short and far apart, so that later ones are prefetched.
 enum { PREFETCH_PACKED = 8 };
 ALWAYS_INLINE void prefetch_row(const float* x, size_t ahead) {
     __builtin_prefetch((const void*)address_ahead(x, ahead));
@@ -206,7 +205,7 @@ static inline void store_tile(float* C, int ldc, const float* tile, int ldt, int
     }
 }
 
-// A block of B and one of A share the second cache level. K is cut into equal blocks.
+// A block of B and one of A share the second cache level. K is split into equal blocks.
 enum { BLOCK_M = 96, BLOCK_N = 256, BLOCK_K = 256, PACKING_REPAYS = 128, CACHE_LINE = 64 };
 static_assert(BLOCK_M % TILE_ROWS == 0 && BLOCK_N % TILE_COLS == 0, "blocks are whole tiles");
 
@@ -215,11 +214,11 @@ static inline int block_depth(int K, int most) {
     return blocks ? (K + blocks - 1) / blocks : 1;
 }
 
-// A block of op(A): element (m,k) is x[m * row + k * step]. Panels hold its last rows where those do not fill a tile,
-// and all of it where `packed`: A's transpose, which would be read across its rows, if there are columns enough.
+// A block of op(A): element (m,k) is x[m * row + k * step]. Panels hold its last rows if those do not fill a tile, and
+// all of it if `packed`: A's transpose, which would be read across its rows, if there are enough columns.
 typedef struct { const float* x; size_t row, step; float* panels; bool packed; } LeftBlock;
 
-// A block of op(B): element (k,n) is x[n * column + k * step]; all of it in panels, which are to be filled if `fresh`
+// A block of op(B): element (k,n) is x[n * column + k * step]; all of it in panels, which must be filled if `fresh`
 typedef struct { const float* x; size_t column, step; float* panels; bool fresh; } RightBlock;
 
 // The panel of the rows from m on
@@ -247,12 +246,12 @@ static inline Coming coming_rows(const float* x, size_t ahead, size_t ld) {
     return (Coming){address_ahead(x, ahead), CACHE_LINE, ld * sizeof *x};
 }
 
-// A line of each of depth rows from x[ahead] on, ld apart
+// One line of each of depth rows from x[ahead] on, ld apart
 static inline Coming coming_lines(const float* x, size_t ahead, size_t ld, int depth) {
     return (Coming){address_ahead(x, ahead), ld * sizeof *x, depth / TILE_ROWS * ld * sizeof *x};
 }
 
-// While the tile (m,n) is computed: in the first column the next rows of A, in all of them the columns that are packed
+// Prefetched while the tile (m,n) is computed: in the first column the next rows of A, in all columns the ones packed
 // next, of which each of the first tiles takes a part
 static inline Coming block_coming(LeftBlock a, RightBlock b, int m, int n, int rows, int cols, int depth) {
     int line = m / TILE_ROWS * (CACHE_LINE / (int)sizeof(float)), next = n + TILE_COLS;
@@ -262,13 +261,13 @@ static inline Coming block_coming(LeftBlock a, RightBlock b, int m, int n, int r
         if (b.column == 1 && line < TILE_COLS) { return coming_lines(b.x, next + line, b.step, depth); }
         if (b.step == 1 && m < TILE_COLS) { return coming_rows(b.x, (next + m) * b.column, b.column); }
     }
-    return (Coming){(uintptr_t)b.panels, 0, 0}; // where it is already
+    return (Coming){(uintptr_t)b.panels, 0, 0}; // which is in cache already
 }
 
 // A tile of C, m rows down the block
 ALWAYS_INLINE void block_tile(float* C, int ldc, LeftBlock a, int m, int depth, const float* b, float alpha, Addend add,
                               Coming coming, TileShape s) {
-    if (a.packed || a.row == 1) { // a column of it lies side by side
+    if (a.packed || a.row == 1) { // a column of it is contiguous
         const float* left = a.packed ? a.panels + (size_t)m * depth : a.x + m;
         register_tile_from_memory(C, ldc, depth, left, 1, a.packed ? TILE_ROWS : a.step, b, alpha, add, coming, s);
     } else {
@@ -276,7 +275,7 @@ ALWAYS_INLINE void block_tile(float* C, int ldc, LeftBlock a, int m, int depth, 
     }
 }
 
-// Where a block of C ends, fewer rows or columns than a tile has: from panels that zeros fill. Rare enough for all
+// At the end of a block of C, fewer rows or columns than a tile has: from panels padded with zeros. Rare enough for all
 // layouts of a to share their code.
 NEVER_INLINE void last_tile(float* C, int ldc, LeftBlock a, int m, int rows, int cols, int depth, const float* b,
                             float alpha, Addend add) {
@@ -297,8 +296,8 @@ NEVER_INLINE void last_tile(float* C, int ldc, LeftBlock a, int m, int rows, int
     store_tile(C, ldc, tile, TILE_COLS, rows, cols, alpha, add);
 }
 
-// C (rows, cols) = alpha a b + add. Panels are filled when the first tile wants them: by then the lines that they are
-// made of are on their way.
+// C (rows, cols) = alpha a b + add. Panels are filled when the first tile needs them: by then their lines have been
+// prefetched.
 static inline void block_product(float* C, int ldc, LeftBlock a, RightBlock b, int rows, int cols, int depth,
                                  float alpha, Addend add) {
     for (int n = 0; n < cols; n += TILE_COLS) {
@@ -356,13 +355,13 @@ static inline void own_gemm(bool transpose_a, bool transpose_b, int M, int N, in
     own_gemm_added(transpose_a, transpose_b, M, N, K, alpha, A, lda, B, ldb, (Addend){C, ldc, beta}, C, ldc);
 }
 
-// ---- One thread's product: from the library only where it knows wider vectors than this program was compiled for.
+// ---- The single-threaded product: the library's only if it uses wider vectors than this program was compiled for.
 enum { OWN_PRODUCTS = VEC_LANES >= 8 };
 
 #ifdef HAVE_OPENBLAS
 static inline void library_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A,
                                 int lda, const float* B, int ldb, float beta, float* C, int ldc) {
-#ifdef _OPENMP // outside of a parallel region OpenBLAS takes every thread that OpenMP has, whatever it was told
+#ifdef _OPENMP // outside of a parallel region OpenBLAS takes all of OpenMP's threads, whatever it was told
     int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
     if (threads > 1) { omp_set_num_threads(1); }
 #endif
@@ -385,7 +384,7 @@ static inline void gemm(bool transpose_a, bool transpose_b, int M, int N, int K,
     own_gemm(transpose_a, transpose_b, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
 }
 
-// Before the first product. The OpenMP flavour is held to one thread by library_gemm.
+// Before the first product. OpenBLAS's OpenMP build is kept to one thread by library_gemm.
 static inline void matmul_init(void) {
 #ifdef HAVE_OPENBLAS
     enum { OPENMP_FLAVOUR = 2 };
@@ -400,13 +399,13 @@ static inline const char* matmul_library(void) {
     return "own loops";
 }
 
-// ---- Products of the linear layers. --precision bf16 rounds their operands to 8 significant bits where they are read;
-// fp32 holds the products of such numbers exactly and takes their sums, and what is stored stays fp32. oneDNN computes
-// them where the processor has a bf16 unit; elsewhere the rounded operands go through gemm, no faster than fp32 ones.
+// ---- Products of the linear layers. --precision bf16 rounds their operands to 8 significant bits when they are read;
+// fp32 holds the products of such numbers exactly and accumulates them, and stored results stay fp32. oneDNN computes
+// them if the processor has a bf16 unit; otherwise the rounded operands go through gemm, no faster than fp32 ones.
 typedef uint16_t Bf16;
 static struct { bool on, by_onednn; } bf16_products;
 
-// The nearest, ties to even; a NaN stays one
+// The nearest bf16, ties to even; NaN stays NaN
 ALWAYS_INLINE Bf16 bf16_from_float(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
@@ -421,13 +420,13 @@ ALWAYS_INLINE float float_from_bf16(Bf16 x) {
     return value;
 }
 
-// What storing them as bf16 leaves of n values
+// Rounds n values as storing them as bf16 would.
 static inline void round_to_bf16(float* x, size_t n) {
     #pragma omp parallel for simd schedule(static)
     for (size_t i = 0; i < n; i++) { x[i] = float_from_bf16(bf16_from_float(x[i])); }
 }
 
-// For every linear layer from now on; outside of parallel regions
+// For every linear layer from now on; called outside of parallel regions
 static inline void linear_use_bf16(bool on) {
     bf16_products.on = on;
 #ifdef HAVE_DNNL
@@ -442,7 +441,7 @@ static inline const char* linear_bf16_unit(void) {
 
 enum { BF16_M = 192, BF16_N = 192, BF16_K = 384 };
 
-// to (rows, columns) without gaps, from rows of x that are ld apart
+// to (rows, columns), contiguous, from rows of x that are ld apart
 NEVER_INLINE void bf16_block(Bf16* to, const float* x, int ld, int rows, int columns) {
     for (int r = 0; r < rows; r++, to += columns, x += ld) {
         for (int c = 0; c < columns; c++) { to[c] = bf16_from_float(x[c]); }
@@ -462,7 +461,7 @@ static inline Bf16Blocks* bf16_blocks(void) { // the calling thread's
     return own;
 }
 
-// out (M,N) = op(a) op(b) of the blocks, all without gaps
+// out (M,N) = op(a) op(b) of the blocks, all contiguous
 static inline void bf16_block_product(Bf16Blocks* blocks, bool transpose_a, bool transpose_b, int M, int N, int K) {
 #ifdef HAVE_DNNL
     OnednnShape shape = {transpose_a, transpose_b, M, N, K, dnnl_bf16};
@@ -474,7 +473,7 @@ static inline void bf16_block_product(Bf16Blocks* blocks, bool transpose_a, bool
          0, blocks->out, N);
 }
 
-// gemm of rounded operands: a block of B stays while those of A pass
+// gemm of rounded operands: a block of B is kept for all blocks of A
 NEVER_INLINE void bf16_gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float* A,
                             int lda, const float* B, int ldb, float beta, float* C, int ldc) {
     Bf16Blocks* blocks = bf16_blocks();
@@ -523,15 +522,15 @@ static inline void linear_gemm_biased(int M, int N, int K, const float* A, int l
 }
 
 // ---- The linear layer
-// Rows of a task for whoever splits by rows alone: enough tasks to balance 2 to 16 threads, enough rows for each to
+// Rows per task for callers that split by rows only: enough tasks to balance 2 to 16 threads, enough rows for each to
 // repay packing the weight again.
 static inline int linear_rows(int M) {
     int rows = (M + 31) / 32;
     return rows < 64 ? 64 : (rows + 7) / 8 * 8;
 }
 
-// A task of the linear layer is LINEAR_TILE columns of the result by a part of its rows: about LINEAR_TASKS tasks, at
-// most LINEAR_PARTS parts, since every task packs its columns of the weight again.
+// A task of the linear layer is LINEAR_TILE columns of the result by a part of its rows: about LINEAR_TASKS tasks, but
+// at most LINEAR_PARTS parts, since every task packs its columns of the weight again.
 enum { LINEAR_TILE = 96, LINEAR_PARTS = 8, LINEAR_TASKS = 32 };
 
 static inline int linear_tiles(int columns) { return (columns + LINEAR_TILE - 1) / LINEAR_TILE; }
@@ -588,7 +587,7 @@ static inline int linear_chunks(int M, int OC) {
     return chunks < 1 ? 1 : chunks;
 }
 
-// One partial gradient a chunk beyond the first: (OC,C) for the weight and (OC) for the bias
+// One partial gradient per chunk after the first: (OC,C) for the weight and (OC) for the bias
 static inline size_t linear_backward_scratch(int M, int C, int OC) {
     return (size_t)(linear_chunks(M, OC) - 1) * OC * (C + 1);
 }
@@ -605,8 +604,8 @@ static inline void linear_weight_task(float* dweight, float* dbias, const float*
     }
 }
 
-// The forward line: out = inp weight^T + bias. The first chunk adds straight to the gradient, the others to partial
-// gradients that are then added in order.
+// The forward line: out = inp weight^T + bias. The first chunk adds directly to the gradient, the others to partial
+// gradients, which are then added in order.
 static inline void linear_backward_weight_strided(float* dweight, float* dbias, const float* dout, const float* inp,
                                                   float* scratch, LinearShape s) {
     int M = s.rows, C = s.C, OC = s.OC, tiles = linear_weight_tiles(OC);

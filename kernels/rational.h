@@ -4,14 +4,14 @@
 //     form A      Q(x) = 1 + |b1||x| + ... + |bn||x|^n       what the released models and their kernels compute
 //     form paper  Q(x) = 1 + |b1 x + ... + bn x^n|           equation 12 of the paper
 //
-// The C channels are cut into contiguous groups: one numerator (1, m+1) for all, a denominator (groups, n) for each.
+// The C channels are split into contiguous groups: one numerator (1, m+1) for all, a denominator (groups, n) for each.
 // Both are Q = 1 + |S(y)| with S(y) = β1 y + ... + βn y^n: form A has y = |x|, β = |b|; form paper y = x, β = b.
 //
 // Backward, with t = dout / Q:
 //     dx   = t (P'(x) - F Q'(x)),   Q'(x) = sgn(x) S'(|x|) in form A, sgn(S) S'(x) in form paper
 //     da_i = Σ t x^i                over all rows and channels
 //     db_j = Σ -t F dQ/db_j         over the group's channels; dQ/db_j = sgn(b_j) |x|^j, or sgn(S) x^j
-// |.| has no derivative at 0; sgn(0) = +1 there, so that denominators that start at zero can leave it.
+// |.| has no derivative at 0; sgn(0) = +1 there, so that denominators can move away from a start at zero.
 #pragma once
 #include "lanes.h"
 #include "partials.h"
@@ -55,7 +55,7 @@ ALWAYS_INLINE RationalPoint rational_at(Lanes x, Lanes y, const float* a, const 
 
 ALWAYS_INLINE Lanes rational_argument(Lanes x, RationalForm form) { return form == RATIONAL_FORM_A ? lanes_abs(x) : x; }
 
-// The W channels of one group in some rows, which are C apart
+// The W channels of one group in several rows, which are C apart
 typedef struct {
     const float* a;
     float beta[RATIONAL_MAX_ORDER];
@@ -68,21 +68,21 @@ static inline RationalGroup rational_group(const float* a, const float* b, int r
     return g;
 }
 
-// The orders of the released models are compiled on their own: handed over as literals they unroll every loop.
+// The orders of the released models are compiled separately: as literals they unroll every loop.
 static const RationalShape USUAL_FORM_A = {5, 4, 0, RATIONAL_FORM_A}, USUAL_FORM_PAPER = {5, 4, 0, RATIONAL_FORM_PAPER};
 
 static inline bool rational_is(RationalShape s, RationalShape usual) {
     return s.m == usual.m && s.n == usual.n && s.form == usual.form;
 }
 
-// A group is a narrow column of its rows, too short for the hardware to see the stride: ask for later rows in time.
-// That address may lie behind the buffer, where it does no harm; it is an integer, since no pointer may point there.
+// A group is a narrow column of its rows, too short for the hardware to detect the stride: later rows are prefetched.
+// That address may be past the buffer, which does no harm; it is an integer, since no pointer may point there.
 enum { PREFETCH_ROWS = 4 };
 
 #define PREFETCH(p, C, for_write) \
     __builtin_prefetch((const void*)((uintptr_t)(p) + sizeof(float) * PREFETCH_ROWS * (C)), for_write)
 
-// count lanes of a row. What lies behind them may be read while further rows have numbers enough.
+// count lanes of a row. What follows them may be read if later rows have enough numbers.
 ALWAYS_INLINE Lanes rational_load(const float* x, int count, int row, const RationalGroup* g) {
     bool readable = (g->rows - 1 - row) * g->C >= LANES;
     return count < LANES && readable ? load_first_lanes(x, count) : load_lanes(x, count);

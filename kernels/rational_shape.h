@@ -1,4 +1,4 @@
-// What fixes a group rational (rational.h, rational.cuh) besides its coefficients; C and C++ alike.
+// What defines a group rational (rational.h, rational.cuh) besides its coefficients; C and C++ alike.
 #pragma once
 #include "../runtime/choices.h"
 #include "../runtime/error.h"
@@ -25,5 +25,5 @@ static inline bool rational_check(RationalShape s, int C, Error* err) {
     return true;
 }
 
-// Of one layer: (m+1) of the numerator, then (groups, n) of the denominators
+// Coefficients of one layer: (m+1) of the numerator, then (groups, n) of the denominators
 static inline int rational_coefficients(RationalShape s) { return s.m + 1 + s.groups * s.n; }
