@@ -1,4 +1,4 @@
-// The training loop: steps, the log, evaluations and checkpoints as they fall due.
+// The training loop: steps, the log, evaluations and checkpoints when they are due.
 #pragma once
 #include "../runtime/clock.h"
 #include "../runtime/signals.h"
@@ -11,7 +11,7 @@
 #include "records.h"
 #include "step.h"
 
-typedef struct { double start, waited; int64_t step; } Clock; // of the window since the last row
+typedef struct { double start, waited; int64_t step; } Clock; // for the time since the last row
 
 static Clock clock_start(const Trainer* t) {
     return (Clock){.start = seconds_now(), .waited = loader_wait_seconds(&t->train_loader), .step = t->step};
@@ -66,7 +66,7 @@ static void keep_checkpoint(Trainer* t) {
 // True when what is due every so many units (0: never) is due at the end of this one.
 static bool due(int64_t at, int64_t every) { return every > 0 && at % every == 0; }
 
-// The rows of the log up to this step, then the checkpoint that goes on behind them
+// Saves the log's rows up to this step, then the checkpoint that continues after them.
 static void save_all(Trainer* t, Records* records) {
     compare_parameters(t);
     records_sync(records);
@@ -86,7 +86,7 @@ static void after_step(Trainer* t, Records* records, const StepResult* r, Clock*
     clock->start += seconds_now() - paused; // evaluation and files do not count as training time
 }
 
-// The last line: what came out, and the files that are there
+// The last line: the result, and the files that exist
 static void print_result(const Trainer* t) {
     static const char* const names[] = {"metrics.csv", "config.txt", BEST_FILE, "last.safetensors", BEST_FOLDER "/"};
     printf("best top-1 %.2f %% at step %lld; files in %s:", t->best_top1, (long long)t->best_step, t->output);
@@ -99,7 +99,7 @@ static void print_result(const Trainer* t) {
     printf("\n");
 }
 
-// Between steps: the signal that ends the run; 0: none does. Of several ranks all obey what the last step has told all.
+// Between steps: the signal that ends the run; 0: none. With several ranks all obey what the last step has told all.
 static int signal_to_stop(const StepResult* last) { return ranks.size == 1 ? stop_requested : last->stop; }
 
 static int train(Trainer* t) {
@@ -119,7 +119,7 @@ static int train(Trainer* t) {
     while (t->step < t->total_steps && !signal_to_stop(&r)) {
         watchdog_at(t->step + 1);
         r = train_step(t);
-        watchdog_writes(false); // rank 0 took part: it has come from its files
+        watchdog_writes(false); // rank 0 took part, so it is done with its files
         if (!step_finite(&r)) { stop_not_finite(t, &r); }
         after_step(t, &records, &r, &clock);
     }
