@@ -137,7 +137,7 @@ static Value export_operator_values(Export* e, const ExportedOperator* o, Value 
 }
 
 // ---- Projections of rows of n numbers (kernels/simplex.h), by sorting: with u the row in descending order, tau is
-// (u_1 + .. + u_k - 1) / k for the largest k with k u_k > u_1 + .. + u_k - 1, and the u for which this holds come first.
+// (u_1 + .. + u_k - 1) / k for the largest k with k u_k > u_1 + .. + u_k - 1; these u come first.
 
 static Value export_simplex(Graph* g, Value x, int n) {
     Onnx__NodeProto* highest = graph_node(g, "ReduceMax", 1, &x, 1);

@@ -48,7 +48,7 @@ static inline Value export_add(Graph* g, Value x, Value y) { return graph_binary
 static inline Value export_subtract(Graph* g, Value x, Value y) { return graph_binary(g, "Sub", x, y); }
 static inline Value export_multiply(Graph* g, Value x, Value y) { return graph_binary(g, "Mul", x, y); }
 static inline Value export_divide(Graph* g, Value x, Value y) { return graph_binary(g, "Div", x, y); }
-static inline Value export_product(Graph* g, Value x, Value y) { return graph_binary(g, "MatMul", x, y); } // of matrices
+static inline Value export_product(Graph* g, Value x, Value y) { return graph_binary(g, "MatMul", x, y); } // matrices
 static inline Value export_absolute(Graph* g, Value x) { return graph_unary(g, "Abs", x); }
 static inline Value export_scale(Graph* g, Value x, double by) { return export_multiply(g, x, graph_number_of(g, by)); }
 static inline Value export_shift(Graph* g, Value x, double by) { return export_add(g, x, graph_number_of(g, by)); }
