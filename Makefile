@@ -1,19 +1,19 @@
-# kat.c. `make` alone says what it can build and what it found on this machine.
+# kat.c. `make` without a target lists what it can build and what it found on this machine.
 #
-#   CC=gcc|clang     ARCH=native          -march; x86-64-v3, say, for a program that is to run elsewhere
+#   CC=gcc|clang     ARCH=native          -march; such as x86-64-v3 for a program that has to run elsewhere
 #   BLAS=auto|openblas|none               OPENMP, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI, NCCL, PROTOBUF_C =
 #                    auto|yes|none; MPI=mpich
-#   BUILD=build      where objects go, so that builds with other settings stand side by side
+#   BUILD=build      where objects go, so that builds with different settings can coexist
 #   EXTRA_CFLAGS=    added to the flags
 #   PREFIX=/usr/local   DESTDIR=           of make install and make uninstall
-#   DEBUG=1          compiles in a fraction of the time, for a debugger (-Og -g); objects go to build/debug
+#   DEBUG=1          for a debugger (-Og -g), compiled in a fraction of the time; objects go to build/debug
 #   NVCC=nvcc        CUDA_ARCH=sm_90        the GPU to compile for (dev/cuda_toolkit.mk)
-#   FUZZ_SECONDS=60  of make fuzz, for each target           FUZZ_CC=clang
-#   PYTHON=          of make check-*: one that has the packages; without it each check gets a virtual environment
-#   DATA= WORD=      of make check-onnx and check-timm: on what, and of which models
-#   EMU=plain|asan|race                  what train_katcu_emu looks for beside results (dev/cuda_on_cpu/README.md)
+#   FUZZ_SECONDS=60  for each target of make fuzz            FUZZ_CC=clang
+#   PYTHON=          for make check-*: one that has the packages; without it each check gets a virtual environment
+#   DATA= WORD=      for make check-onnx and check-timm: which data, and which models
+#   EMU=plain|asan|race                  what train_katcu_emu checks besides results (dev/cuda_on_cpu/README.md)
 #
-# -ffast-math (in -Ofast as well) must stay out: it compiles the checks for NaN away.
+# -ffast-math (also part of -Ofast) must not be used: it removes the checks for NaN.
 
 CC = gcc
 ARCH = native
@@ -53,7 +53,7 @@ include $(CONFIG)
 $(shell scripts/version.sh $(CONFIG) $(BUILD)/version.c)
 endif
 
-# Frames stay small: the stack of a thread may be 128 KB.
+# Stack frames stay small: a thread's stack may be only 128 KB.
 CFLAGS = -std=gnu11 $(if $(DEBUG),$(DEBUG_FLAGS),$(OPTIMIZE)) -march=$(ARCH) -fno-math-errno \
          -fno-trapping-math -Wall -Wextra -Wframe-larger-than=32768 $(FOUND_FLAGS) $(EXTRA_CFLAGS)
 LDLIBS = $(FOUND_LIBS) -lm -lpthread
@@ -67,9 +67,9 @@ SHELL_TESTS := $(wildcard dev/test/test_*.sh)
 # C tests that run the trainer, as the shell tests do
 RUN_TRAINER := $(patsubst dev/test/%.c,$(BUILD)/%,$(shell grep -lE "TRAIN_KAT|trainer_process" dev/test/test_*.c))
 
-# Tests that no flag of the processor's and no library of products can tell anything: they copy, count, parse and refuse,
-# or run the trainer, the arithmetic of which test_gpt_style.c goes through from inside. They are not repeated in builds that
-# differ in nothing else.
+# Tests whose results cannot depend on processor flags or a library for products: they copy, count, parse and refuse, or
+# run the trainer, whose arithmetic test_gpt_style.c covers from inside. They are not repeated in builds that differ in
+# nothing else.
 SAME_EVERYWHERE = $(SHELL_TESTS) $(RUN_TRAINER) \
     $(patsubst %,$(BUILD)/test_%,convert convert_folder convert_imagenet convert_index dataset fuzz_corpus log safetensors)
 
@@ -142,11 +142,11 @@ help:
 $(PROGRAMS) $(CUDA_PROGRAMS): %: $(BUILD)/%
 	@cmp -s $< $@ || cp -f $< $@
 
-# What can be one of several processes
+# Programs that can be one of several processes
 $(BUILD)/train_vit.o: FOUND_FLAGS += $(MPI_FLAGS)
 $(BUILD)/train_kat: FOUND_LIBS += $(MPI_LIBS)
 
-# What writes ONNX files, and reads them back, by the schema of export/onnx.proto
+# Programs that write ONNX files, and read them back, by the schema of export/onnx.proto
 WITH_ONNX = $(BUILD)/train_vit.o $(BUILD)/train_kat $(BUILD)/test_onnx
 ifneq ($(PROTOBUF_C_LIBS),)
 $(WITH_ONNX): FOUND_FLAGS += $(PROTOBUF_C_FLAGS) -I'$(BUILD)'
@@ -158,7 +158,7 @@ $(BUILD)/onnx.pb-c.o: export/onnx.proto $(CONFIG)
 	@protoc-c -I export --c_out='$(BUILD)' $<
 	@$(CC) $(CFLAGS) $(PROTOBUF_C_FLAGS) -c -o $@ $(@:.o=.c)
 
-# An object of its own, so that another commit, which version.o knows, compiles nothing else
+# A separate object, so that a new commit, which only version.o knows, recompiles nothing else
 $(BUILD)/train_vit.o: train_vit.c $(CONFIG)
 	$(CC) $(CFLAGS) -MMD -MP -MF $@.d -c -o $@ $<
 
@@ -172,7 +172,7 @@ $(BUILD)/train_kat: $(BUILD)/train_vit.o $(BUILD)/version.o
 $(BUILD)/manual: dev/manual/manual.c $(CONFIG)
 	$(COMPILE)
 
-# What reads archives
+# Programs that read archives
 $(BUILD)/convert_data $(BUILD)/test_convert%: FOUND_FLAGS += $(ARCHIVE_FLAGS)
 $(BUILD)/convert_data $(BUILD)/test_convert%: FOUND_LIBS += $(ARCHIVE_LIBS)
 
@@ -191,7 +191,7 @@ $(BUILD)/inspect: dev/inspect/inspect.c $(CONFIG)
 $(BUILD)/fit_rational: dev/fit_rational/fit_rational.c $(CONFIG)
 	$(COMPILE)
 
-# They compare with OpenBLAS, also where the trainer does without.
+# They compare with OpenBLAS, even if the trainer does not use it.
 $(BUILD)/bench $(BUILD)/layers: FOUND_FLAGS += $(OPENBLAS_FLAGS)
 $(BUILD)/bench $(BUILD)/layers: FOUND_LIBS += $(OPENBLAS_LIBS)
 
@@ -213,7 +213,7 @@ $(BUILD)/test_%: dev/test/test_%.c $(CONFIG)
 $(BUILD)/test_%: test_%.c $(CONFIG)
 	$(COMPILE)
 
-# ---- On the GPU. Host code as for the CPU, but without OpenBLAS and oneDNN, which the device leaves no work for.
+# ---- On the GPU. Host code as for the CPU, but without OpenBLAS and oneDNN, for which the device leaves no work.
 CUDA_WARNINGS = -Wall,-Wextra,-Wno-unknown-pragmas,-Wno-missing-field-initializers
 CUDA_FOUND_FLAGS = $(filter-out -DHAVE_OPENBLAS -DHAVE_DNNL -DHAVE_LIBCRYPTO,$(filter -D% -I%,$(FOUND_FLAGS)))
 CUDA_OPENMP = $(addprefix -Xcompiler ,$(filter -fopenmp,$(FOUND_FLAGS)))
@@ -223,12 +223,12 @@ CUDA_COMPILE = $(NVCC) -std=c++20 -O3 $(CUDA_TARGET) -Xcompiler $(CUDA_WARNINGS)
                -MMD -MP -MF $@.d -o $@ $< $(BUILD)/version.o $(CUDA_LIBS) -lcublasLt -Xlinker -rpath,$(CUDA_FOLDER)/lib64
 NEEDS_NVCC = @command -v $(NVCC) >/dev/null || { echo '$(@F) needs the CUDA toolkit: install it, or set NVCC' >&2; exit 1; }
 
-# The compiler passes no -Wl: it has a flag of its own for the linker
+# nvcc does not pass on -Wl: it has its own flag for the linker
 COMMA = ,
 $(BUILD)/train_katcu: CUDA_FOUND_FLAGS += $(NCCL_FLAGS)
 $(BUILD)/train_katcu: CUDA_LIBS += $(subst -Wl$(COMMA),-Xlinker ,$(NCCL_LIBS))
 
-# Compiling takes minutes: it says the commit at which it was compiled
+# Compiling takes minutes, so it reports the commit at which it was compiled.
 $(BUILD)/train_katcu: train_vit.cu $(CONFIG) | $(BUILD)/version.o
 	$(NEEDS_NVCC)
 	$(CUDA_COMPILE)
@@ -237,7 +237,7 @@ $(BUILD)/bench_cuda: dev/bench/bench_cuda.cu $(CONFIG) | $(BUILD)/version.o
 	$(NEEDS_NVCC)
 	$(CUDA_COMPILE)
 
-# $(call EMULATE,source without .cu[,EMU_NCCL=yes]): emulation.mk knows what it is made of
+# $(call EMULATE,source without .cu[,EMU_NCCL=yes]): emulation.mk has its dependencies
 EMULATE = @$(MAKE) --no-print-directory -f dev/cuda_on_cpu/emulation.mk $(BUILD)/emu/$(EMU)/$(1)_emu EMU=$(EMU) $(2) \
     EMU_BUILD=$(BUILD)/emu EMU_CXXFLAGS='-std=c++20 -Wno-missing-field-initializers -DREDUCED $(CUDA_FOUND_FLAGS)' \
     EMU_LDLIBS='$(CUDA_LIBS)' && { cmp -s $(BUILD)/emu/$(EMU)/$(1)_emu $@ || cp -f $(BUILD)/emu/$(EMU)/$(1)_emu $@; }
@@ -254,7 +254,7 @@ $(BUILD)/step_bytes_emu: FORCE $(CONFIG)
 .PHONY: FORCE
 FORCE:
 
-# Steps on several nodes, that sleep where the trainer calculates
+# Steps on several nodes, with sleeps in place of the trainer's computations
 $(BUILD)/simulate: FOUND_FLAGS += $(MPI_FLAGS)
 $(BUILD)/simulate: FOUND_LIBS += $(MPI_LIBS)
 
@@ -285,7 +285,7 @@ bench-data: $(BUILD)/bench_data $(BUILD)/bench_augment
 bench-cuda: $(BUILD)/bench_cuda
 	@$< tiny && $< small && $< base
 
-# Counts under the emulation, in some minutes; UPDATE=1 makes that the count to compare with
+# Counts under the emulation, which takes some minutes; UPDATE=1 makes the result the reference
 STEP_BYTES = $(BUILD)/emu/$(1)/dev/step_bytes/step_bytes_emu
 step-bytes:
 	@for build in plain bytes; do $(MAKE) --no-print-directory $(BUILD)/step_bytes_emu EMU=$$build || exit 1; done
@@ -304,11 +304,11 @@ stress: $(BUILD)/train_kat
 test-gpu-check:
 	@JSON="$(BUILD)/gpu_check.json" dev/gpu_check/test.sh
 
-# $(call RUN_TESTS,test...). Shell tests are told where the programs are; $(abspath) would split this folder's name at a space.
+# $(call RUN_TESTS,test...). Shell tests are told where the programs are; $(abspath) would split a path at spaces.
 RUN_TESTS = @build="$$(cd $(BUILD) && pwd)" && TRAIN_KAT="$$build/train_kat" CONVERT_DATA="$$build/convert_data" \
     ANALYZE="$$build/analyze" COMPARE_RUNS="$$build/compare_runs" INSPECT="$$build/inspect" MANUAL="$$build/manual" scripts/run_tests.sh $(1)
 
-# The longest come first: they run beside the others. Benchmarks, which no test runs, have to compile.
+# The longest tests come first, to overlap with the others. Benchmarks, which no test runs, have to compile.
 test: $(TESTS) $(PROGRAMS:%=$(BUILD)/%) $(BUILD)/manual
 	@$(CC) $(CFLAGS) $(OPENBLAS_FLAGS) -fsyntax-only dev/bench/bench.c dev/bench/layers.c dev/bench/bench_data.c \
 	    dev/bench/bench_augment.c dev/scaling/simulate.c
@@ -317,7 +317,7 @@ test: $(TESTS) $(PROGRAMS:%=$(BUILD)/%) $(BUILD)/manual
 test-arithmetic: $(filter-out $(SAME_EVERYWHERE),$(TESTS))
 	$(call RUN_TESTS,$^)
 
-# Several processes by MPICH, beside Open MPI
+# Several processes with MPICH, in addition to Open MPI
 test-mpich: $(BUILD)/convert_data
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/mpich MPI=mpich $(BUILD)/mpich/train_kat
 	@build="$$(cd $(BUILD) && pwd)" && MPIRUN=mpirun.mpich TRAIN_KAT="$$build/mpich/train_kat" \
@@ -341,7 +341,7 @@ test-reproduce.sh test-compare_runs.sh: $(BUILD)/compare_runs
 $(SHELL_TESTS:dev/test/test_%=test-%): test-%: dev/test/test_% $(BUILD)/train_kat $(BUILD)/convert_data
 	$(call RUN_TESTS,$<)
 
-# ---- Other programs' view of what the trainer writes: in Python, which nothing else needs. pip fetches each check's packages once.
+# ---- What the trainer writes, read by other programs: in Python, which nothing else needs. pip fetches packages once.
 PACKAGES_onnx = numpy onnx onnxruntime safetensors
 PACKAGES_timm = timm
 PACKAGES_tensorboard = tensorboard 'setuptools<81'
@@ -362,16 +362,16 @@ check-timm: $(call NEEDS_PYTHON,timm)
 check-tensorboard: $(call NEEDS_PYTHON,tensorboard)
 	$(call RUN_PYTHON,tensorboard,dev/tensorboard/check_events.py)
 
-# -g1: lines, which reports name, without types and variables, which cost a third of the compiler's time. What
-# AddressSanitizer shows at the access (null, object-size), UBSan need not look for.
-# float-cast-overflow is not part of undefined. At -O1 clang warns of every loop that `omp simd` asks it to vectorise.
+# -g1: line numbers for reports, without types and variables, which take a third of the compile time. UBSan need not
+# check for what AddressSanitizer detects at the access (null, object-size).
+# float-cast-overflow is not part of undefined. At -O1 clang warns about each loop that `omp simd` asks it to vectorise.
 SANITIZE = -O1 -g1 -DREDUCED -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
            -fno-sanitize=null,object-size -Wno-frame-larger-than -Wno-format-truncation \
            $(if $(findstring clang,$(CC)),-Wno-pass-failed)
 test-asan:
 	@$(MAKE) --no-print-directory test BUILD=$(BUILD)/asan EXTRA_CFLAGS='$(EXTRA_CFLAGS) $(SANITIZE)'
 
-# ---- libFuzzer on what reads files and flags (dev/fuzz/fuzz.h)
+# ---- libFuzzer on the code that reads files and flags (dev/fuzz/fuzz.h)
 FUZZ_TARGETS := $(patsubst dev/fuzz/fuzz_%.c,%,$(wildcard dev/fuzz/fuzz_*.c))
 FUZZ_CFLAGS = -std=gnu11 -O1 -g -DFUZZING -fopenmp-simd -Wall -Wextra -Wno-pass-failed \
               -fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all \
@@ -385,7 +385,7 @@ $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: dev/fuzz/fuzz_%.c $(CONFIG)
 	@mkdir -p '$(@D)'
 	$(NEEDS_FUZZER)
 	@$(FUZZ_CC) $(FUZZ_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(FUZZ_LIBS)
-# Its words come from the option table: three times as fast without a hook at every comparison
+# Its words come from the option table: without a hook at every comparison it is three times as fast
 $(BUILD)/fuzz/options: FUZZ_CFLAGS += -fno-sanitize-coverage=trace-cmp
 
 .PHONY: fuzz $(FUZZ_TARGETS:%=fuzz-%)
@@ -393,7 +393,7 @@ fuzz: $(FUZZ_TARGETS:%=fuzz-%)
 $(FUZZ_TARGETS:%=fuzz-%): fuzz-%: $(BUILD)/fuzz/%
 	@dev/fuzz/run.sh '$<' $* $(FUZZ_SECONDS) '$(BUILD)/fuzz/found'
 
-# what else is to be made in the same command has already read $(CONFIG)
+# Other targets of the same command have already read $(CONFIG)
 clean:
 	rm -rf $(if $(filter-out clean,$(MAKECMDGOALS)),$(filter-out $(CONFIG),$(wildcard $(BUILD)/*)),$(BUILD)) $(PROGRAMS) $(CUDA_PROGRAMS)
 
