@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The sources of the commit that is checked out, as an archive that knows its commit:  dist.sh FOLDER
-# Prints its name. What is not committed is not in it.
+# The sources of the commit that is checked out, as an archive that records the commit:  dist.sh FOLDER
+# Prints its name. It has committed files only.
 set -eu
 to=$(realpath "$1")
 cd "$(dirname "$0")/.."

@@ -2,14 +2,14 @@
 # Figures and numbers of small models on CIFAR-10, as pages: softmax against Fourier-KArAt (vit-tiny, vit-tiny-g3b), and
 # KAT against ViT (kat-tiny, vit-tiny), at 32² with 6 blocks of width 64.
 #
-#     scripts/figures.sh DATA                 trains them for a few epochs first, and goes on where it was stopped
-#     scripts/figures.sh DATA RUN [RUN...]    a page of runs that are there, such as those of scripts/reproduce.sh
+#     scripts/figures.sh DATA                 trains them for a few epochs first; continues if it was stopped
+#     scripts/figures.sh DATA RUN [RUN...]    a page of existing runs, such as those of scripts/reproduce.sh
 #     OUT=runs/figures STEPS=500 ...          the settings below, from the environment
 #
-# DATA is the folder of CIFAR-10's binary version, or the path of cifar10.train.kds without .train.kds. What it costs: a
-# step of 128 images takes 17 GFLOP, so three runs of 500 take 26 TFLOP, five and a half minutes at 80 GFLOP/s, which 2
-# cores give. A page evaluates each run some 650 times on 200 images, 6 TFLOP a run, most of them for the landscape.
-# Epochs are of 12,800 images, so that there is a checkpoint every 100 steps.
+# DATA is the folder of CIFAR-10's binary version, or the path of cifar10.train.kds without .train.kds. The cost: a step
+# of 128 images takes 17 GFLOP, so that three runs of 500 take 26 TFLOP, five and a half minutes at 80 GFLOP/s, the rate
+# of 2 cores. A page evaluates each run some 650 times on 200 images, 6 TFLOP per run, mostly for the landscape. An
+# epoch has 12,800 images, so that there is a checkpoint every 100 steps.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 

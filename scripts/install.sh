@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs what was built, or takes it away again:
+# Installs what was built, or removes it again:
 #
-#     install.sh BUILD PREFIX            DESTDIR=... before it stages the files elsewhere
+#     install.sh BUILD PREFIX            preceded by DESTDIR=..., it stages the files elsewhere
 #     install.sh --remove BUILD PREFIX
 #
-# PREFIX/bin gets the programs, PREFIX/share the man page and completion for bash and zsh, which BUILD/manual makes.
+# PREFIX/bin gets the programs, PREFIX/share the man page and completion for bash and zsh, made by BUILD/manual.
 set -eu
 remove=no
 if [ "${1:-}" = --remove ]; then remove=yes && shift; fi

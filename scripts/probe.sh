@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What this machine can build with, found by compiling small programs:  probe.sh CONFIG.mk
-# Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI, NCCL, NCCL_HOME, CUDA (its folder),
-# PROTOBUF_C and EXTRA_CFLAGS from the environment and writes make variables: OPTIMIZE and DEBUG_FLAGS (of which a build has
-# one), FOUND_FLAGS, FOUND_LIBS, OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs that compare with it), ARCHIVE_FLAGS,
-# ARCHIVE_LIBS (for what reads archives), MPI_FLAGS, MPI_LIBS (for the trainer on the CPU), NCCL_FLAGS, NCCL_LIBS (for that
-# on the GPU), PROTOBUF_C_FLAGS, PROTOBUF_C_LIBS (for what writes ONNX files), and for each piece NAME_NOTE, the line that
-# `make` prints. A file in which nothing is missing stays as it is until one of these settings, or this script, changes.
+# Finds what this machine can build with, by compiling small programs:  probe.sh CONFIG.mk
+# Reads CC, ARCH, OPENMP, BLAS, DNNL, CJSON, ZLIB, LIBCRYPTO, JPEG, PNG, ARCHIVE, MPI, NCCL, NCCL_HOME, CUDA (its
+# folder), PROTOBUF_C and EXTRA_CFLAGS from the environment and writes make variables: OPTIMIZE and DEBUG_FLAGS (a build
+# uses one of them), FOUND_FLAGS, FOUND_LIBS, OPENBLAS_FLAGS, OPENBLAS_LIBS (for programs that compare with it),
+# ARCHIVE_FLAGS, ARCHIVE_LIBS (to read archives), MPI_FLAGS, MPI_LIBS (for the CPU trainer), NCCL_FLAGS, NCCL_LIBS (for
+# the GPU trainer), PROTOBUF_C_FLAGS, PROTOBUF_C_LIBS (to write ONNX files), and for each piece NAME_NOTE, the line that
+# `make` prints. A file in which nothing is missing is kept until one of these settings, or this script, changes.
 set -u
 config=$1
 key="# $(cksum <"$0") CC=$CC ARCH=$ARCH OPENMP=$OPENMP BLAS=$BLAS DNNL=$DNNL CJSON=$CJSON ZLIB=$ZLIB LIBCRYPTO=$LIBCRYPTO JPEG=$JPEG PNG=$PNG ARCHIVE=$ARCHIVE MPI=$MPI NCCL=$NCCL ${NCCL_HOME:-} $CUDA PROTOBUF_C=$PROTOBUF_C $EXTRA_CFLAGS"
@@ -26,7 +26,7 @@ compiles() {
 
 note() { printf '%s_NOTE := %s\n' "$1" "$2" >>"$work/config.mk"; }
 
-# missing NAME SETTING HINT: an error where the setting asks for this piece, a line with ✗ where it says auto
+# missing NAME SETTING HINT: an error if the setting asks for this piece, a line with ✗ if it is auto
 missing() {
     note "$1" "✗ $3"
     # shellcheck disable=SC2016
@@ -59,8 +59,8 @@ else
     note COMPILER "✗ $CC builds nothing with -march=$ARCH: install gcc, or give CC= and ARCH="
 fi
 
-# -O3 of gcc makes copies of what is not hot: three times the code, and no faster. This is what the loops of kernels/ want
-# beyond -O2.
+# gcc's -O3 duplicates code that is not hot: three times the size, and no faster. These are the optimisations beyond -O2
+# that the loops of kernels/ need.
 optimize="-O2 -ftree-vectorize -fvect-cost-model=dynamic -funswitch-loops -fno-gcse -fno-tree-vrp"
 optimize="$optimize --param max-inline-insns-single=20"
 # shellcheck disable=SC2086
@@ -153,7 +153,7 @@ library ARCHIVE "$ARCHIVE" libarchive -larchive HAVE_ARCHIVE "no reading of arch
 archive_flags=${flags#"$before_flags"} archive_libs=${libs#"$before_libs"}
 flags=$before_flags libs=$before_libs
 
-# Whichever MPI there is: that of pkg-config, Open MPI before MPICH, else what mpicc adds; MPI=mpich: that one
+# Any MPI: the one of pkg-config, Open MPI before MPICH, else what mpicc adds; MPI=mpich: only that one
 mpi_package=ompi-c mpi_plain=$(mpicc --showme 2>/dev/null | cut -d ' ' -f 2-)
 if ! pkg-config --exists ompi-c 2>/dev/null; then mpi_package=mpich; fi
 if [ "$MPI" = mpich ]; then mpi_package=mpich mpi_plain=; fi
@@ -173,7 +173,7 @@ library MPI "$MPI" $mpi_package "$mpi_plain" HAVE_MPI \
 mpi_flags=${flags#"$before_flags"} mpi_libs=${libs#"$before_libs"}
 flags=$before_flags libs=$before_libs
 
-# Messages between GPUs: of NCCL_HOME, or what lies beside CUDA or where the system has libraries. PyPI's package has no
+# Messages between GPUs: from NCCL_HOME, or beside CUDA, or where the system has libraries. PyPI's package has no
 # libnccl.so.
 nccl_folder=${NCCL_HOME:-$CUDA}
 nccl_libs="${NCCL_HOME:+-I$NCCL_HOME/include }-I$CUDA/include"

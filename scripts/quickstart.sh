@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # From a fresh machine to two trained models: a small KAT with Fourier-KArAt attention, and the ViT of the same size, on
-# Fashion-MNIST (from the Debian package, no download of its own), then their accuracies side by side.
+# Fashion-MNIST (from the Debian package, without another download), then their accuracies side by side.
 #
-# What it costs. A 28x28 image in 7x7 patches is N = 4*4 + 1 = 17 tokens. With C = 64, H = 2, L = 3 the ViT's forward
-# pass is L (12 N C^2 + 2 N^2 C) + 16 * 147 C = 2.8 M multiply-adds, 5.5 MFLOP, and three times that with the backward
-# pass; KArAt (r = 12, G = 3) adds 4 %. Each run takes 1,500 steps of 64 images, 1.6 passes over the 60,000, and evaluates
-# twice on 10,000:
+# The cost: a 28x28 image in 7x7 patches is N = 4*4 + 1 = 17 tokens. With C = 64, H = 2, L = 3 the ViT's forward pass is
+# L (12 N C^2 + 2 N^2 C) + 16 * 147 C = 2.8 M multiply-adds, 5.5 MFLOP, and three times that with the backward pass;
+# KArAt (r = 12, G = 3) adds 4 %. Each run takes 1,500 steps of 64 images, 1.6 passes over the 60,000, and evaluates twice
+# on 10,000:
 #     2 * (96,000 * 17 MFLOP + 20,000 * 5.6 MFLOP) = 3.5 TFLOP,
 # a minute and a half at 40 GFLOP/s (2 cores, small matrices); packages and the build take another minute.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/setup.sh
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # waiting threads sleep: other programs may want the core
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # waiting threads sleep: other programs may need the core
 
 size_flags="--dim 64 --depth 3 --heads 2"
 steps=1500
@@ -41,7 +41,7 @@ train() {
     ./train_kat "$@" $size_flags $image_flags $train_flags --data "$data" --overwrite --output "runs/quickstart-$name" || exit 1
 }
 
-# column NAME RUN: lines "step value" of metrics.csv where that column has a value; columns are found by their names
+# column NAME RUN: lines "step value" of metrics.csv for which that column has a value; columns are found by name
 column() {
     awk -F, -v name="$1" '
         NR == 1 { for (i = 1; i <= NF; i++) { place[$i] = i } next }

@@ -1,33 +1,33 @@
 #!/usr/bin/env bash
-# The tables of the papers on KAT and KArAt, a command a row: runs what is missing of it, some seeds each, goes on with
-# what was interrupted, and prints our accuracies beside the paper's.
+# The tables of the papers on KAT and KArAt, one command per row: runs what is missing of it, several seeds each,
+# continues what was interrupted, and prints our accuracies beside the paper's.
 #
-#     scripts/reproduce.sh                      every table and row, with what is there of ours
+#     scripts/reproduce.sh                      every table and row, with our results so far
 #     scripts/reproduce.sh TABLE [ROW...]       runs it, and leaves TABLE.md and TABLE.csv
-#     scripts/reproduce.sh --check [TABLE]      that every row is a command, with its parameters beside the paper's
+#     scripts/reproduce.sh --check [TABLE]      whether every row is a command, with its parameters beside the paper's
 #
 #     --scale paper|small      the paper's setting, or the reduced one below, which 2 cores finish
 #     --seeds 3                seeds 1 to 3
 #     --jobs 1                 runs at a time, each with its share of the cores, or one of the GPUs
-#     --data-root datasets     where the data sets are (what is missing, and how to make it, is said)
+#     --data-root datasets     where the data sets are (it says what is missing, and how to make it)
 #     --output runs/reproduce  where runs and tables go
-#     -- FLAGS                 flags of ./train_kat over the row's, such as -- --epochs 2: kept apart from its own runs
+#     -- FLAGS                 flags of ./train_kat over the row's, such as -- --epochs 2: kept apart from its runs
 #
-# After Ctrl-C and kill the same command goes on where it was, after a power cut up to an epoch before. Rows of the same
-# flags share their runs. Each row begins with what it costs: FLOPs, steps, images a second as measured here, hours.
-# ImageNet at 300 epochs is 384 million images: 2.7 EFLOP for Tiny, 38 EFLOP for Base; CIFAR-10 at 224² and 100 epochs
-# is 5 million, 35 PFLOP for Tiny. Accuracies are those after the last step, on the whole test split, of the running
-# mean where a recipe has one. The papers' are of one run each.
+# After Ctrl-C or kill the same command continues where it was, after a power cut from up to an epoch before. Rows with
+# the same flags share their runs. Each row begins with its cost: FLOPs, steps, images per second as measured here,
+# hours. ImageNet for 300 epochs is 384 million images: 2.7 EFLOP for Tiny, 38 EFLOP for Base; CIFAR-10 at 224² for 100
+# epochs is 5 million, 35 PFLOP for Tiny. Accuracies are those after the last step, on the whole test split, of the
+# running mean if a recipe has one. The papers' are from one run each.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 # ----------------------------------------------------------------------------------------------------------------------
-# --scale small: every run to the end of its schedule, with the recipe's augmentation, in minutes. The flags stand behind
-# a row's, whose model then decides on attention and MLP alone. A family of tables each: its set and its flags.
+# --scale small: every run to the end of its schedule, with the recipe's augmentation, in minutes. These flags follow a
+# row's, whose model then only determines attention and MLP. One line per family of tables: its set and its flags.
 #
-# KArAt's rows are run on the procedural set, whose shapes lie anywhere in the image: there softmax is ahead of mixing
-# by place alone, which small models on CIFAR-10 cannot tell from attention. Without mixup and cutmix: with them it is a
-# matter of the seed when such small models begin to learn (dev/RESULTS.md).
+# KArAt's rows are run on the procedural set, whose shapes are anywhere in the image: there softmax is ahead of mixing
+# by place only, which small models on CIFAR-10 cannot tell from attention. Without mixup and cutmix: with them it
+# depends on the seed when such small models begin to learn (dev/RESULTS.md).
 
 small_set_kat=cifar10
 small_kat="--image-size 32 --patch 4 --dim 48 --depth 2 --heads 3
@@ -47,7 +47,7 @@ small_swin="--image-size 32 --patch 2 --dim 24 --depth 2,2,2 --heads 2,4,8 --win
 # row NAME "flags" "the paper's top-1, or top-1 / top-5" "its parameters" "remark"
 #
 # At the small scale only rows of Tiny models from scratch are run. --init-from @TABLE starts from the best weights of
-# that table's row of this name and seed, @/FILE from DATA-ROOT/weights/FILE.
+# that table's row with this name and seed, @/FILE from DATA-ROOT/weights/FILE.
 
 timm() { echo "vit_$1_patch16_224.augreg_in21k${2:-}.safetensors"; }
 
@@ -108,7 +108,7 @@ list_tables() {
         karat_rows $d
     done
 
-    # What the paper trains its other backbones with beside its recipe
+    # What the paper adds to its recipe for its other backbones
     local other="--opt-eps 1e-8 --model-ema-decay 0 --aa rand-m9-mstd0.5-inc1"
     local swin="$other --color-jitter 0.3"
     for d in cifar10:1:cifar imagenet:2:imagenet; do
@@ -234,7 +234,7 @@ tiny-g3u  5.59M  75.56/98.48 46.75/76.81 57.97/81.03
 ROWS
 }
 
-# name, training images, classes; then how to make it, of the files in FOLDER
+# name, training images, classes; then how to make it from the files in FOLDER
 sets="\
 cifar10    50000   10   cifar10 FOLDER DATA-ROOT: data_batch_1.bin to test_batch.bin (the binary version)
 cifar100   50000   100  cifar100 FOLDER DATA-ROOT: train.bin and test.bin (the binary version)
@@ -247,7 +247,7 @@ procedural 8000    10   -"
 set_field() { awk -v name="$1" -v k="$2" '$1 == name { print $k }' <<<"$sets"; }
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Rows, by their number
+# Rows, by number
 
 table_names=() row_table=() row_name=() row_flags=() row_paper=() row_params=() row_note=() row_recipe=() row_set=()
 declare -A table_scales table_title
@@ -276,8 +276,8 @@ at_scale() { # at_scale ROW
 in_table() { [ "${row_table[$1]}" = "$2" ] && at_scale "$1"; } # in_table ROW TABLE
 
 # look_at ROW: at this $scale, its data set, $data, and where it is, $at; what the small scale adds, $reduced; its flags
-# but for data, seed and what was added to the command, $flags; where its runs are, $folder/s1, s2..., by what is run, so
-# that rows of the same flags share them; those that are done, $finished, and how many were begun, $begun
+# except data, seed and what was added to the command, $flags; where its runs are, $folder/s1, s2..., named after what
+# is run, so that rows with the same flags share them; those that are done, $finished, and how many were begun, $begun
 look_at() {
     local recipe=${row_recipe[$1]} list run
     data=${row_set[$1]} reduced=""
@@ -306,7 +306,7 @@ file_name() {
     [ ${#file} -le 200 ] || file=${file:0:180}-$(cksum <<<"$1" | cut -d' ' -f1)
 }
 
-is_missing() { # a run of the row looked at
+is_missing() { # a run of the current row
     local seed
     for ((seed = 1; seed <= seeds; seed++)); do is_done "$folder/s$seed" || return 0; done
     return 1
@@ -315,16 +315,16 @@ is_missing() { # a run of the row looked at
 is_done() { [ -e "$1/metrics.csv" ] && grep -qs '^best top-1' "$1.log"; } # is_done FOLDER/s1
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What runs have left
+# Results of runs
 
-# summary RUN...: of runs of one row, as far as they are: n|top-1|sd|top-5|sd|loss|sd|top-1 of each|seeds|steps|PFLOP|images
-# a second|hours, the last four of a run and without its evaluations
+# summary RUN...: of runs of one row, so far as they exist: n|top-1|sd|top-5|sd|loss|sd|top-1 of each|seeds|steps|PFLOP|
+# images a second|hours, the last four of one run and without its evaluations
 summary() {
     [ $# -gt 0 ] || { echo "0||||||||||||"; return; }
     "$compare" table --format csv --unfinished "$@" | sed -n '2{s/^"[^"]*",//;s/^[^,"]*,//;s/,/|/g;p}' | cut -d'|' -f1-13
 }
 
-# "76.12 ± 0.31 (n = 3)" of the row looked at
+# "76.12 ± 0.31 (n = 3)" for the current row
 ours() {
     local n mean sd rest text=–
     if [ ${#finished[@]} -gt 0 ]; then
@@ -356,7 +356,7 @@ list_all() {
     done
 }
 
-# One line a row: parameters|GFLOP to train on an image|epochs or steps|which of the two|micro-batches|images in each
+# One line per row: parameters|GFLOP to train on an image|epochs or steps|which of the two|micro-batches|images in each
 plan() { # plan DATA FLAGS...
     local classes
     classes=$(set_field "$1" 3)
@@ -372,7 +372,7 @@ plan() { # plan DATA FLAGS...
         }'
 }
 
-# Rows at each of their scales: is it a command, and has it the paper's parameters, to half of the last digit printed?
+# Rows at each of their scales: is it a valid command, with the paper's parameters, to half of the last printed digit?
 check_rows() { # check_rows [TABLE]
     local i scale line parameters verdict failed=0
     for scale in paper small; do
@@ -402,14 +402,14 @@ complain() { echo "error: $*" >&2; return 1; }
 fail() { echo "error: $*" >&2; exit "${status:-1}"; }
 usage() { status=2 fail "$* (scripts/reproduce.sh without anything lists all tables; its head tells the options)"; }
 
-# The data of the row looked at are there, unless the command names others
+# Whether the current row's data are there, unless the command names others
 need_data() {
     [[ $at = procedural || " $added" == *" --data"* ]] || [ -e "$at.train.kds" ] || [ -e "$at/train.index" ] ||
         fail "$at is not there. It is made by ./convert_data $(awk -v name="$data" -v root="$data_root" '$1 == name {
             sub(/^[^ ]+ +[^ ]+ +[^ ]+ +/, ""); gsub(/DATA-ROOT/, root); sub(":", ", FOLDER with"); print }' <<<"$sets")"
 }
 
-# find_start ROW SEED: the file that its --init-from stands for, in $start; "": none
+# find_start ROW SEED: the file that its --init-from refers to, in $start; "": none
 find_start() {
     local name=${flags#*--init-from @} i others="-- --init-from FILE takes others"
     start=""
@@ -428,7 +428,7 @@ find_start() {
         complain "$start is not there: scripts/reproduce.sh $name ${row_name[$1]} makes it. $others"
 }
 
-# Images a second and training images: of runs that are there, else of a short --profile
+# Images per second and training images: from existing runs, else from a short --profile
 measure() { # measure BATCH
     local metrics=("$folder"/s*/metrics.csv) logs=("$folder"/s*.log) rate="" batch=$1
     if [ -e "${metrics[0]}" ]; then rate=$(summary "${metrics[@]%/metrics.csv}" | cut -d'|' -f12); fi
@@ -442,7 +442,7 @@ measure() { # measure BATCH
     echo "${rate:-0} $(awk '$1 == "data" && !n { n = $3 } END { print n }' "${logs[@]}" 2>/dev/null)"
 }
 
-announce() { # announce ROW: what it costs here
+announce() { # announce ROW: its cost here
     local parameters gflop length unit accum batch rate images
     IFS='|' read -r parameters gflop length unit accum batch <<<"$(plan "$data" $flags "${extra[@]}")"
     [ -n "$parameters" ] || fail "${row_table[$1]} ${row_name[$1]} is no command: ./train_kat $flags $added"
@@ -479,7 +479,7 @@ choose() { # choose TABLE ROW...
     [ ${#chosen[@]} -gt 0 ] || usage "$table has no rows at --scale $scale"
 }
 
-# The GPUs there are, or that CUDA_VISIBLE_DEVICES leaves; on them runs are in bf16, as the papers' are in 16 bits
+# The available GPUs, or those in CUDA_VISIBLE_DEVICES; on them runs are in bf16, since the papers' are in 16 bits
 find_gpus() {
     local count
     count=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
@@ -488,7 +488,7 @@ find_gpus() {
     machine_flags="--precision bf16"
 }
 
-# What sums up runs
+# The programs that summarise runs
 build_compare() {
     compare=${COMPARE_RUNS:-./compare_runs}
     [ -n "${COMPARE_RUNS:-}" ] || make -s compare_runs || exit 1
@@ -533,10 +533,10 @@ start_run() {
         --threads "$threads" $machine_flags ${start:+--init-from "$start"} "${extra[@]}" \
         --output "$run" --continue >>"$run.log" 2>&1 &
     running[$!]=$run on_gpu[$!]=$gpu
-    [ -z "$stopping" ] || stop # a signal may have come in between
+    [ -z "$stopping" ] || stop # a signal may have arrived in between
 }
 
-# Of every run that has ended
+# For every run that has ended
 collect() {
     local pid run
     for pid in "${!running[@]}"; do
@@ -555,10 +555,10 @@ collect() {
 
 stop() {
     stopping=yes
-    [ ${#running[@]} = 0 ] || kill -TERM "${!running[@]}" 2>/dev/null # each saves, and ends
+    [ ${#running[@]} = 0 ] || kill -TERM "${!running[@]}" 2>/dev/null # each saves and ends
 }
 
-# Of the chosen rows, what is not done: first seed 1 of all
+# What is not done of the chosen rows: first seed 1 of all
 run_chosen() {
     local seed i
     local -A seen=()
@@ -578,9 +578,9 @@ run_chosen() {
 }
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The table of what there is
+# The table of results so far
 
-write_table() { # write_table TABLE: whole, whichever rows were chosen
+write_table() { # write_table TABLE: all of it, whichever rows were chosen
     local i n top1 sd1 top5 sd5 loss sdl each seeds_run steps flop rate hours ours paper file
     file_name "$scale-$1${added:+ $added}"
     local to=$output/$file
@@ -658,7 +658,7 @@ read_arguments() {
     [ "$threads" -gt 0 ] || threads=1
 }
 
-# In a function, so that bash has read all of this file before: it may be edited while runs go on.
+# In a function, so that bash has read all of this file first: it may be edited during runs.
 main() {
     local i
     read_arguments "$@"

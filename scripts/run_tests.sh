@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs test programs and sums them:  run_tests.sh TEST...
-# Each prints "N passed, N failed" as its last line. One that does not, that dies, or that reports failure with its exit
-# status alone counts as one more failure. JOBS of them run at a time (unless told, as many as there are cores); they
-# begin in the order in which they are named, and what they print keeps that order. The last line is the sum.
-# RUNNER is what runs a test that is no shell script, if that is no program by itself.
+# Each prints "N passed, N failed" as its last line. One that does not, that dies, or that reports failure only by its
+# exit status counts as one more failure. JOBS of them run at a time (by default, the number of cores); they start in
+# the given order, and their output keeps that order. The last line is the sum. RUNNER runs tests that are no shell
+# scripts, if they are not programs themselves.
 set -u
 limit=600 # seconds that one test may take
 
-# The test in a process of its own, started by xargs, whose children find Ctrl-C as it was (those of & ignore it).
+# The test in a separate process, started by xargs, so that Ctrl-C reaches it (children started by & ignore it).
 # Leaves SCRATCH/NUMBER.output, .status and .seconds (of a core), and prints the number.
 if [ "${1:-}" = --one ]; then
     scratch=$2 number=$3 test=$4 runner=(${RUNNER:-})
@@ -24,8 +24,8 @@ if [ "${1:-}" = --one ]; then
     exit
 fi
 
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # waiting threads sleep: other programs may want the core
-scratch=$(mktemp -d) && chmod 755 "$scratch" # for tests that go on as another user
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # waiting threads sleep: other programs may need the core
+scratch=$(mktemp -d) && chmod 755 "$scratch" # for tests that continue as another user
 trap 'rm -rf "$scratch"' EXIT
 tests=("$@") passed=0 failed=0
 

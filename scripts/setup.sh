@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# install_missing PACKAGE...: installs the Debian or Ubuntu packages that are not there yet. Never asks anything, never
-# fails: where it cannot install (another system, no root, no network) it says so, and the build does without.
-# To be sourced; run as a program it installs everything that kat.c can use.
+# install_missing PACKAGE...: installs the Debian or Ubuntu packages that are missing. Never asks anything, never fails:
+# if it cannot install (another system, no root, no network) it says so, and the build does without.
+# To be sourced; run as a program, it installs everything that kat.c can use.
 
 build_packages=(gcc make pkg-config libopenblas-openmp-dev libcjson-dev zlib1g-dev libssl-dev
     libjpeg-dev libpng-dev libarchive-dev)
-if grep -qwsE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then build_packages+=(libdnnl-dev); fi # of use to no other processor
+if grep -qwsE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then build_packages+=(libdnnl-dev); fi # useless on other processors
 rank_packages=(libopenmpi-dev openmpi-bin) # for several processes that train one model
 export_packages=(libprotobuf-c-dev protobuf-c-compiler) # for ONNX files
 data_packages=(dataset-fashion-mnist gnuplot-nox)
 
 is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-# Fetching has a time limit, unpacking none: apt-get ended half way leaves a system that installs nothing more.
+# Fetching has a time limit, unpacking has none: apt-get ended midway leaves a system that installs nothing more.
 apt_install() {
     "${as_root[@]}" timeout 600 "${apt[@]}" install --download-only "$@" &&
         "${as_root[@]}" "${apt[@]}" install --no-download "$@"
@@ -42,7 +42,7 @@ install_missing() {
     as_root+=(env DEBIAN_FRONTEND=noninteractive)
     "${as_root[@]}" timeout 180 "${apt[@]}" update >/dev/null 2>&1
     if ! apt_install "${missing[@]}"; then
-        # one that this release lacks must not keep the others out
+        # a package that this release lacks must not prevent the others
         for package in "${missing[@]}"; do apt_install "$package"; done
     fi
     for package in "${missing[@]}"; do
@@ -50,8 +50,8 @@ install_missing() {
     done
 }
 
-# find_cuobjdump: sets CUOBJDUMP, which dev/test_cuda/resources.sh counts instructions with, to the toolkit's or, where pip
-# can get that, to PyPI's in build/cuobjdump; only where nvcc is. Without it that check is skipped.
+# find_cuobjdump: sets CUOBJDUMP, with which dev/test_cuda/resources.sh counts instructions, to the toolkit's or, if pip
+# can get it, to PyPI's in build/cuobjdump; only if there is nvcc. Without it that check is skipped.
 find_cuobjdump() {
     command -v nvcc >/dev/null && ! command -v cuobjdump >/dev/null && command -v python3 >/dev/null || return 0
     local folder=build/cuobjdump packages=(nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm)

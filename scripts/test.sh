@@ -5,12 +5,12 @@
 #   3. the tests of arithmetic with less work in each, for any x86-64 with AVX2, without OpenBLAS,
 #   4. the same for any x86-64, with OpenBLAS,
 #   5. a build in a folder whose name has a space and an apostrophe,
-#   6. the CUDA kernels and trainer, on the CPU, where the CUDA toolkit's headers are (dev/cuda_on_cpu): in several orders
-#      of their threads, under AddressSanitizer, and for races where clang++ is; what nvcc makes of them, where it is.
-# The last line, "N passed, N failed", sums them; the exit status is 1 if anything failed. On a machine that is no
+#   6. the CUDA kernels and trainer, on the CPU, given the CUDA toolkit's headers (dev/cuda_on_cpu): in several orders
+#      of their threads, under AddressSanitizer, and for races, given clang++; what nvcc makes of them, if it is there.
+# The last line, "N passed, N failed", sums them; the exit status is 1 if anything failed. On a machine that is not
 # x86-64, 3 is run for this machine's own processor and 4 is left out.
 #
-#     scripts/test.sh --quick     between an edit and the next: 1, and of 6 each kernel in one order of threads
+#     scripts/test.sh --quick     between edits: 1, and from 6 each kernel in one order of threads
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/setup.sh
@@ -26,7 +26,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0 failed=0
 
-read_core() { # the seconds of a core that what this shell ran took until here, to $core
+read_core() { # stores in $core the core seconds that this shell's commands have taken so far
     times >"$log"
     core=$(awk -F'[ms ]' 'NR == 2 { gsub(",", "."); printf "%.0f", 60 * $1 + $2 + 60 * $4 + $5 }' "$log")
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What a program says of its build, as C:  version.sh CONFIG.mk VERSION.c
-# The commit is that of the file COMMIT, which `make dist` leaves, else git's; compiler and libraries are those that
-# scripts/probe.sh found. A file that would be the same stays as it is.
+# What a program reports about its build, as C:  version.sh CONFIG.mk VERSION.c
+# The commit is that of the file COMMIT, written by `make dist`, else git's; compiler and libraries are those found by
+# scripts/probe.sh. A file that would not change is not rewritten.
 set -u
 config=$1 to=$2
 cd "$(dirname "$0")/.." || exit 1
@@ -10,7 +10,7 @@ commit=$(cat COMMIT 2>/dev/null || git describe --always --dirty --abbrev=10 --e
 flags=$(sed -n 's/^\(FOUND\|MPI\|PROTOBUF_C\)_FLAGS := //p' "$config" 2>/dev/null)
 note() { sed -n "s/^$1_NOTE := ✓ *//p" "$config" 2>/dev/null; }
 
-# name, what says that it is there, how many words of its note, what stands before them
+# name, what shows that it is there, the number of words of its note, and the words before them
 libraries=""
 while read -r name flag words label; do
     [[ " $(echo $flags) " == *" $flag "* ]] || continue
