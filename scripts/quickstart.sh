@@ -4,8 +4,8 @@
 #
 # The cost: a 28x28 image in 7x7 patches is N = 4*4 + 1 = 17 tokens. With C = 64, H = 2, L = 3 the ViT's forward pass is
 # L (12 N C^2 + 2 N^2 C) + 16 * 147 C = 2.8 M multiply-adds, 5.5 MFLOP, and three times that with the backward pass;
-# KArAt (r = 12, G = 3) adds 4 %. Each run takes 1,500 steps of 64 images, 1.6 passes over the 60,000, and evaluates twice
-# on 10,000:
+# KArAt (r = 12, G = 3) adds 4 %. Each run takes 1,500 steps of 64 images, 1.6 passes over the 60,000, and evaluates
+# twice on 10,000:
 #     2 * (96,000 * 17 MFLOP + 20,000 * 5.6 MFLOP) = 3.5 TFLOP,
 # a minute and a half at 40 GFLOP/s (2 cores, small matrices); packages and the build take another minute.
 set -u

@@ -1,10 +1,10 @@
-// What an analysis is given, and what the table of analyze.c says of it.
+// The input of an analysis, and its entry in the table of analyze.c.
 #pragma once
 #include "figure.h"
 #include "../../data/progress.h"
 
 typedef struct Analyzer Analyzer;
-typedef enum { REPORT_NOT, REPORT_RUNS, REPORT_EACH } ReportPart; // in a report: not, of all its runs, of each
+typedef enum { REPORT_NOT, REPORT_RUNS, REPORT_EACH } ReportPart; // in a report: not, once for all its runs, for each
 
 typedef struct {
     Run* runs;
@@ -12,21 +12,21 @@ typedef struct {
     AnalyzeOptions options;
     bool given[ANALYZE_OPTIONS];
     Results results;
-    const Analyzer* analyzers; // (analyzer_count) all that there are
+    const Analyzer* analyzers; // (analyzer_count) all of them
     int analyzer_count;
-    bool absent;               // what failed did so because the model has nothing of its kind
+    bool absent;               // it failed because the model has nothing of the kind
 } Analysis;
 
 struct Analyzer {
     const char* name;
     const char* words;   // that follow it: "RUN", "RUN [RUN...]"
-    const char* options; // of analyze_options, those that it takes: "output|checkpoint"
+    const char* options; // the analyze_options that it takes: "output|checkpoint"
     ReportPart part;
     bool (*run)(Analysis* a, Error* err);
-    const char* help;    // lines indented by 6
+    const char* help;    // lines are indented by 6
 };
 
-// Always false: a report goes on with the next analysis
+// Always false: a report continues with the next analysis
 __attribute__((format(printf, 3, 4)))
 static inline bool nothing_to_analyze(Analysis* a, Error* err, const char* format, ...) {
     char text[sizeof err->text];
@@ -38,14 +38,14 @@ static inline bool nothing_to_analyze(Analysis* a, Error* err, const char* forma
     return set_error(err, "%s", text);
 }
 
-// What looks at the weights of all tokens for all tokens finds none where attention is in windows.
+// Analyses of the weights of all tokens for all tokens find none if attention is in windows.
 static bool attends_to_all(Analysis* a, const Run* r, Error* err) {
     return !r->config.window ||
            nothing_to_analyze(a, err, "%s attends in windows: no token has weights for all tokens, which this "
                               "analysis is of", r->folder);
 }
 
-// Of --blocks, those that have softmax or KArAt over all tokens; the last if none is named
+// Those of --blocks that have softmax or KArAt over all tokens; the last if none is named
 static bool block_list(const Run* r, const char* which, int* blocks, int* count, Error* err) {
     int first = r->config.local_blocks;
     if (!number_list(*which ? which : "last", r->t.model.dims.L, "block", blocks, count, err)) { return false; }
@@ -58,7 +58,7 @@ static bool block_list(const Run* r, const char* which, int* blocks, int* count,
     return true;
 }
 
-// What a caption says of a run: "runs/first (kat-mini-g3b, seed 1), checkpoint best of step 500"; checkpoint: "": none
+// A run in a caption: "runs/first (kat-mini-g3b, seed 1), checkpoint best of step 500"; checkpoint: "": none
 static void subject_of(const Run* r, const char* checkpoint, int64_t step, char* text, size_t size) {
     int used = snprintf(text, size, "%s (%s, seed %d)", r->folder, r->config.model, r->config.seed);
     if (!*checkpoint || used < 0 || (size_t)used >= size) { return; }
@@ -67,12 +67,12 @@ static void subject_of(const Run* r, const char* checkpoint, int64_t step, char*
              (long long)step);
 }
 
-// Behind what was used of a text so far; what does not fit is left out
+// Appends to the used part of a text; what does not fit is left out.
 static size_t add_text(char* text, size_t size, size_t used, const char* more) {
     return used + strlen(strncat(text + used, more, size - 1 - used));
 }
 
-// A space, and a word as a shell takes it for one
+// Appends a space, and a word quoted for a shell.
 static size_t add_word(char* text, size_t size, size_t used, const char* word) {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+:=@%,-";
     bool quoted = !*word || word[strspn(word, plain)];
@@ -82,7 +82,7 @@ static size_t add_word(char* text, size_t size, size_t used, const char* word) {
     return quoted ? add_text(text, size, used, "'") : used;
 }
 
-// As it can be typed again. Where the results go, and how many cores made them, changes none of them.
+// The command, to be typed again, without the options that do not change results: the output's place, number of cores
 static void command_text(Analysis* a, const Analyzer* analyzer) {
     char *text = a->results.command, value[OPTION_TEXT_SIZE];
     size_t size = sizeof a->results.command, used = (size_t)snprintf(text, size, "./analyze %s", analyzer->name);

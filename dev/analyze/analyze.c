@@ -1,10 +1,10 @@
-// Analyses of finished runs: one command a question, each in a file of its own beside this one. Numbers go to csv
+// Analyses of finished runs: one command per question, each in a separate file beside this one. Numbers go to csv
 // files, pictures to PNG and SVG (through gnuplot), tables to the standard output.
 //
-//   ./analyze curves runs/first                 ./analyze --help tells all
+//   ./analyze curves runs/first                 ./analyze --help lists all
 //
-// The model, its weights and its evaluation are the trainer's: this program includes it.
-#pragma GCC diagnostic ignored "-Wunused-function" // what only the trainer's main calls
+// The model, its weights and its evaluation are the trainer's: this program includes the trainer.
+#pragma GCC diagnostic ignored "-Wunused-function" // functions that only the trainer's main calls
 #define TESTING
 #include "../../train_vit.c"
 #include "analysis.h"
@@ -69,7 +69,7 @@ static void print_analyzer(FILE* out, const char* before, const Analyzer* a) {
     fputc('\n', out);
 }
 
-// Of one analysis, or of all
+// The usage of one analysis, or of all
 static void print_usage(FILE* out, const Analyzer* a) {
     if (a) {
         print_analyzer(out, "usage: ./analyze ", a);

@@ -1,10 +1,10 @@
-// ./analyze attention: what the class token looks at, its row of the logits A and of the weights sigma (in a model that
-// has none, the mean of all rows), for each head of a block, over test images or image files: maps of the first ones on
-// a contact sheet, and numbers (map_numbers.h) of all:
+// ./analyze attention: what the class token attends to, its row of the logits A and of the weights sigma (without class
+// token, the mean of all rows), for each head of a block, over test images or image files: maps of the first ones on a
+// contact sheet, and numbers (map_numbers.h) of all:
 //     entropy     in nats, of the row's masses |w| / sum |w|
-//     negative    share of the mass that negative entries hold
-//     inside      share of the positive entries' sum, over patches, that lies in a box or mask of the image
-//     position    share of what varies in the map that is the same for all images: of the row, and of the matrix (N,N)
+//     negative    share of the mass in negative entries
+//     inside      share of the positive entries' sum, over patches, inside a box or mask of the image
+//     position    share of the map's variation that is the same for all images: of the row, and of the matrix (N,N)
 #pragma once
 #include "analysis.h"
 #include "attention_maps.h"
@@ -21,12 +21,12 @@ typedef struct {
 typedef struct {
     Run* run;
     const AnalyzeOptions* options;
-    LoaderConfig evaluation;  // what is made of images
+    LoaderConfig evaluation;  // how images are prepared
     int block, head_count, *heads;
-    int images, seen;         // test images; images that are done
+    int images, seen;         // test images; images done
     int N, H, side;
     float *maps[2], *row;     // A and sigma of a batch, (B,H,N,N); a row (N)
-    float* inside;            // (side, side): the part of each patch that is in the region; NULL: there is none
+    float* inside;            // (side, side): the part of each patch that is in the region; NULL: no region
     HeadNumbers* numbers[2];  // (H)
     MapSheet sheet;
     Csv rows, positions;
@@ -54,7 +54,7 @@ static bool region_of_box(float* inside, const char* text, int side, int S, Erro
     return true;
 }
 
-// Where an image file, taken as the model takes images, is brighter than half
+// The region where an image file, prepared like the model's images, is brighter than half
 static bool region_of_file(float* inside, const char* path, const LoaderConfig* evaluation, int side, Error* err) {
     PhotoReader reader;
     LoaderConfig c = *evaluation;
@@ -73,7 +73,7 @@ static bool region_of_file(float* inside, const char* path, const LoaderConfig* 
 
 // ---- One image
 
-// What the class token looks at, of a map (N,N)
+// The class token's row of a map (N,N), or the mean row
 static void looking_row(float* row, const float* map, int N, bool token) {
     for (int n = 0; n < N; n++) {
         double sum = 0;
@@ -97,7 +97,7 @@ static void add_row(AttentionMaps* s, int matrix, int head, const float* map, co
             negative, inside);
 }
 
-// The maps of one head, of A without its negative entries, as the paper shows it
+// Shows the maps of one head; A without its negative entries, as in the paper.
 static void show_head(AttentionMaps* s, int head, const float* A, const float* sigma) {
     bool token = s->run->t.model.config.pool == POOL_TOKEN, *mask = alloc_array(bool, s->side * s->side, "a mask");
     char caption[MAP_CAPTION];
@@ -117,7 +117,7 @@ static void show_head(AttentionMaps* s, int head, const float* A, const float* s
     free(mask);
 }
 
-// image (3,S,S) and its maps at index b of the batch
+// Adds image (3,S,S) and its maps at index b of the batch.
 static void add_image(AttentionMaps* s, const float* image, int b, const char* name, const char* caption) {
     size_t size = (size_t)s->N * s->N;
     bool shown = s->seen++ < s->sheet.rows;
@@ -129,7 +129,7 @@ static void add_image(AttentionMaps* s, const float* image, int b, const char* n
     }
 }
 
-// Of a batch of images, up to B of it
+// Computes maps of a batch of images, up to B.
 static void make_maps(AttentionMaps* s, const float* images, int B) {
     Model* m = &s->run->t.model;
     model_forward(m, m->params, images, B, NULL);
@@ -215,8 +215,8 @@ static bool page_sheet(FILE* page, const char* path, const char* title, const ch
     Bytes png;
     Error reason;
     if (!read_image_file(path, &png.bytes, &png.count, &reason)) { return set_error(err, "%s %s", path, reason.text); }
-    const uint8_t *w = png.bytes + 16, *h = w + 4; // where PNG has its size, of four bytes each
-    fputs("<figure>\n<h3>Attention maps</h3>\n<div class=\"table\">", page); // which scrolls, as wide tables do
+    const uint8_t *w = png.bytes + 16, *h = w + 4; // PNG's width and height, four bytes each
+    fputs("<figure>\n<h3>Attention maps</h3>\n<div class=\"table\">", page); // which scrolls like wide tables
     page_png(page, &png, w[2] << 8 | w[3], h[2] << 8 | h[3], title);
     fprintf(page, "</div>\n<figcaption>%s. ", title);
     html_text(page, caption);
@@ -225,7 +225,7 @@ static bool page_sheet(FILE* page, const char* path, const char* title, const ch
     return true;
 }
 
-// The sheet's file, and its place in a page. It goes with attention.csv: where that is missing it is somebody's.
+// The sheet's file, and its part of a page. It goes with attention.csv: without that, it is not ours.
 static bool write_sheet(const AttentionMaps* s, Results* out, const char* subject, Error* err) {
     char name[64], path[PATH_SIZE], csv[PATH_SIZE], title[256], caption[4096];
     bool token = s->run->t.model.config.pool == POOL_TOKEN;
@@ -278,7 +278,7 @@ static bool attention_of_block(AttentionMaps* s, int block, Results* out, const 
 
 // ---- The analysis
 
-// How an evaluation takes images: it takes no data set to know where the checkpoint tells the normalisation.
+// How an evaluation prepares images: needs no data set if the checkpoint stores the normalisation.
 static bool read_evaluation(AttentionMaps* s, Error* err) {
     Trainer* t = &s->run->t;
     Config* c = &t->model.config;

@@ -1,8 +1,8 @@
-// What the trainer's kernels never form: the logits A and the weights sigma of attention, each (B,H,N,N), row k the
-// token that looks, of one block, from the activations that model_forward has left.
+// What the trainer's kernels never form: the logits A and the weights sigma of attention, each (B,H,N,N) with one row k
+// per query, for one block, from the activations left by model_forward.
 //     A = Q K^T / sqrt(D)          out_k = sum_n sigma_kn V_n
-// Every kind of attention is linear in its values: with unit vectors in their place its own kernel gives sigma, D
-// columns at a time. So sigma is what the model computes with, whatever the attention.
+// Every kind of attention is linear in its values: given unit vectors instead, its own kernel returns sigma, D columns
+// at a time. So sigma is what the model computes with, for any attention.
 #pragma once
 #include "../../kernels/matmul.h"
 
@@ -14,7 +14,7 @@ static void attention_logits(float* A, const Model* m, Acts a, int B) {
     }
 }
 
-// The values of every head: row n of V is a unit vector where first <= n < first + D, else 0
+// Sets the values of every head: row n of V is a unit vector if first <= n < first + D, else 0.
 static void set_unit_values(float* qkv, const Model* m, int first, int B) {
     int N = m->dims.N, C = m->dims.C, D = m->dims.D;
     for (int i = 0; i < B * N; i++) {

@@ -1,15 +1,15 @@
-// The largest eigenvalue of the Hessian H of a loss, by power iteration on products H v that are never more than
+// The largest eigenvalue of the Hessian H of a loss, by power iteration on products H v that are computed only as
 // differences of gradients:
 //     H v ~ (g(theta + h v) - g(theta - h v)) / 2h
-// Parameters are fp32, and theta + h v is rounded. The step that was really made, d = theta+ - theta-, is exact in
-// double: eigenvalues are Rayleigh quotients d.(g+ - g-) / d.d along it.
+// Parameters are fp32, and theta + h v is rounded. The actual step, d = theta+ - theta-, is exact in double:
+// eigenvalues are Rayleigh quotients d.(g+ - g-) / d.d along it.
 //
-// Power iteration finds the eigenvalue of largest magnitude. Where that one is negative, a second round on H - lambda,
-// whose eigenvalues are all >= 0, finds the largest.
+// Power iteration finds the eigenvalue of largest magnitude. If that is negative, a second round on H - lambda, whose
+// eigenvalues are all >= 0, finds the largest.
 //
-// What is known of the error, for the estimate and its unit vector v:
-//     residual     |H v - lambda v|: H has an eigenvalue so near to lambda (H is symmetric)
-//     difference   of v.Hv at step h from that at 2h: three times the error of the step, or what fp32 gradients leave
+// What is known about the error of the estimate and its unit vector v:
+//     residual     |H v - lambda v|: H has an eigenvalue at most that far from lambda (H is symmetric)
+//     difference   between v.Hv at steps h and 2h: three times the error of the step, or fp32 gradients' rounding
 #pragma once
 #include "../../runtime/memory.h"
 #include "../../runtime/random.h"
@@ -22,7 +22,7 @@ typedef struct {
 
 // grad (count), mean gradient at theta (count)
 typedef void (*GradientAt)(void* context, float* grad, const float* theta);
-typedef void (*CurvatureSaid)(void* context, const Curvature* now); // how far it is
+typedef void (*CurvatureSaid)(void* context, const Curvature* now); // progress
 
 typedef struct {
     GradientAt gradient;
@@ -31,8 +31,8 @@ typedef struct {
     void* said_context;
     const float* theta;
     size_t count;
-    double step, shift, tolerance; // h; of H - shift; relative residual that is enough
-    int most;                      // products
+    double step, shift, tolerance; // h; of H - shift; sufficient relative residual
+    int most;                      // at most so many products
     float *ahead, *behind, *grad_ahead, *grad_behind;
     double *v, *Hv;
 } PowerIteration;
@@ -91,7 +91,7 @@ static inline void start_vector(PowerIteration* p, uint32_t which) {
     make_unit(p->v, p->count);
 }
 
-// p: what stands before `ahead`, but for the shift
+// p: set up to `ahead`, except the shift
 static inline Curvature largest_curvature(PowerIteration* p) {
     float* floats = alloc_floats(4 * p->count, "gradients");
     double* doubles = alloc_array(double, 2 * p->count, "a Hessian product");

@@ -1,11 +1,11 @@
-// ./analyze curves: what the logs of runs tell, over each other. Runs that differ by their seed alone are one curve:
-// their mean m = Σ x_i / n over the rows that all of them have, with a band of m ± s, s² = Σ (x_i - m)² / (n - 1).
+// ./analyze curves: the logs of runs, in common plots. Runs that differ only by their seed are one curve: their mean m
+// = Σ x_i / n over the rows that all of them have, with a band of m ± s, s² = Σ (x_i - m)² / (n - 1).
 #pragma once
 #include "analysis.h"
 #include "../compare_runs/metrics_table.h"
 
 typedef struct {
-    int first, count;          // a run of it; how many
+    int first, count;          // its first run; number of runs
     const char* label;
     double *x, *mean, *low, *high, *sd;  // of one column: (rows)
     int rows;
@@ -27,7 +27,7 @@ enum { CURVE_PANELS = sizeof curve_panels / sizeof curve_panels[0] };
 typedef struct {
     const Run* runs;
     MetricsTable* logs;  // (count)
-    int* curve_of;       // (count) of each run
+    int* curve_of;       // (count) the curve of each run
     Curve* curves;
     int count, curve_count;
 } Curves;
@@ -42,7 +42,7 @@ static void group_runs(Curves* c) {
         c->curves[k].count++;
         c->curve_of[i] = k;
     }
-    for (int k = 0; k < c->curve_count; k++) { // by the model, where that tells them apart
+    for (int k = 0; k < c->curve_count; k++) { // by the model, if that distinguishes them
         const Run* r = &c->runs[c->curves[k].first];
         int same = 0;
         for (int j = 0; j < c->curve_count; j++) {
@@ -52,7 +52,7 @@ static void group_runs(Curves* c) {
     }
 }
 
-// The row of this step in which a column has a value; -1: there is none
+// The row of this step in which a column has a value; -1: none
 static int row_of_step(const MetricsTable* t, int column, double step) {
     for (int i = 0; i < t->rows; i++) {
         if (t->column[METRIC_step][i] == step && !isnan(t->column[column][i])) { return i; }

@@ -1,9 +1,9 @@
-// From a figure (plot.h) to its files, and to its part of a page.
+// Writes a figure (plot.h) to its files, and to its part of a page.
 #pragma once
 #include "page.h"
 #include "plot.h"
 
-// A caption in lines of at most so many characters
+// A caption in lines of limited length
 static void put_caption(FILE* out, const char* text, int columns) {
     int used = 0;
     fputs("\"", out);
@@ -20,9 +20,9 @@ static void put_caption(FILE* out, const char* text, int columns) {
     fputs("\"", out);
 }
 
-typedef struct { int width, height, head, foot, caption_columns; } FigureSize; // pixels; characters a line
+typedef struct { int width, height, head, foot, caption_columns; } FigureSize; // pixels; characters per line
 
-// What comes before the panels. Sizes are pixels of SVG; PNG has twice as many.
+// The script before the panels. Sizes are pixels of SVG; PNG has twice as many.
 static void put_head(FILE* out, const Figure* f, const char* caption, const FigureSize* s) {
     fprintf(out, RESULTS_MARK "%s\n# gnuplot FILE.gp >FILE.png; gnuplot -e \"format='svg'\" FILE.gp >FILE.svg\n",
             f->results->command);
@@ -52,7 +52,7 @@ static FigureSize figure_size(const Figure* f, const char* caption) {
     return s;
 }
 
-// Where each panel stands, and around them title and caption, which the first brings
+// The place of each panel, and around them title and caption, which come with the first
 static void put_places(FILE* out, const Figure* f, const FigureSize* s) {
     fprintf(out, "left(k) = ((k - 1) %% %d) / %d.; bottom(k) = 1 - (%d + %d * (1 + (k - 1) / %d)) / %d.\n", f->columns,
             f->columns, s->head, PANEL_HEIGHT, f->columns, s->height);
@@ -75,7 +75,7 @@ static bool figure_script(Figure* f, const char* path, Error* err) {
     return whole_file_end(&out, err);
 }
 
-// NAME.png and NAME.svg go with NAME.gp: where that is missing they are somebody's.
+// NAME.png and NAME.svg go with NAME.gp: without that, they are not ours.
 static bool picture_is_ours(const char* script, const char* picture, Error* err) {
     return path_exists(script) || !path_exists(picture) || results_may_replace(picture, RESULTS_MARK, err);
 }
@@ -95,7 +95,7 @@ static bool figure_draw(const char* script, char* settings, const char* path, Er
     return ok;
 }
 
-// The figure's files; without gnuplot the script alone, which draws it once gnuplot is there
+// The figure's files; without gnuplot only the script, to draw it once gnuplot is there
 static bool figure_write(Figure* f, const char* script, Error* err) {
     char name[80], png[PATH_SIZE], svg[PATH_SIZE];
     snprintf(name, sizeof name, "%s.png", f->name);

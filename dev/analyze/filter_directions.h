@@ -1,9 +1,9 @@
 // A random direction in the space of the parameters, normalised filter by filter (Li et al., 2018, arXiv 1712.09913): a
-// Gaussian one in which each filter has the length that it has in the weights, so that models whose weights differ in
-// scale can be compared. A filter makes one output:
+// Gaussian one in which each filter has the same length as in the weights, so that models whose weights differ in scale
+// can be compared. A filter produces one output:
 //     (OC, C) and (C, 3, P, P), splines (F, C, M)     a row of all but the first dimension
 //     with heads, (H, R, M, N), (H, N, R), (H, N, N)  and (1, N, C): of all but the first two
-// Biases, norms and LayerScale, of one dimension, stay as they are.
+// One-dimensional parameters (biases, norms, LayerScale) stay as they are.
 #pragma once
 #include "../../model/parameters.h"
 
@@ -22,10 +22,10 @@ static inline void scale_filter(float* d, const float* theta, size_t n) {
     for (size_t i = 0; i < n; i++) { d[i] *= (float)sqrt(wanted / own); }
 }
 
-// direction, theta: flat. which: two of one seed are drawn apart
+// direction, theta: flat. which: distinguishes two draws of one seed
 static inline void filter_direction(float* direction, const float* theta, const NamedTensor* tensors, int count,
                                     uint64_t seed, uint32_t which) {
-    size_t before = 0; // elements of the tensors in front of t, wherever they lie
+    size_t before = 0; // elements of the tensors before t, wherever they are stored
     for (int k = 0; k < count; before += tensors[k++].size) {
         const NamedTensor* t = &tensors[k];
         float* d = direction + t->offset;

@@ -1,8 +1,9 @@
-// ./analyze functions: what the learned functions have become, over the inputs that the test images give them.
+// ./analyze functions: the learned functions, over their inputs from the test images.
 //     KArAt       phi_pq of chosen heads, of logits A_kq (in the order Φ(W A) of z_kp) over images and rows k
-//     rationals   F of each block and group, of what stands before it, over images, tokens and channels
-// Inputs are those of the last checkpoint, of one batch; curves go over their range without the outer 0.5 % at each
-// end, with their density beneath. Of a head's units those are shown whose outputs spread most, and in the middle.
+//     rationals   F of each block and group, of its inputs, over images, tokens and channels
+// Inputs are those of the last checkpoint, from one batch; curves cover their range without the outer 0.5 % at each
+// end, with their density beneath. Of a head's units, those with the widest and with medium spread of outputs are
+// shown.
 #pragma once
 #include "analysis.h"
 #include "attention_maps.h"
@@ -11,13 +12,13 @@
 
 enum { CURVE_POINTS = 161, UNIT_INPUTS = 4096 };
 
-// What a curve is of, where its inputs lie, and how densely
+// The function of a curve, the range of its inputs, and their density
 typedef struct {
     int block, head, p, q;        // KArAt: head among those with KArAt
     int which;                    // a rational: 1 before fc1, 2 before fc2; 0: KArAt
     float x[CURVE_POINTS];
     double density[CURVE_POINTS]; // of inputs at x
-    double spread;                // KArAt: the deviation of its outputs
+    double spread;                // KArAt: the standard deviation of its outputs
 } FunctionPlace;
 
 typedef struct {
@@ -27,7 +28,7 @@ typedef struct {
     FunctionPlace* places;
     size_t place_count, room;
     float* values;                // (count, place_count, groups, CURVE_POINTS)
-    int groups;                   // values a place has room for
+    int groups;                   // curves per place, at most
     int blocks[1024], block_count, heads[1024], head_count;
 } FunctionStudy;
 
@@ -63,13 +64,13 @@ static void unit_values(float* out, const float* x, int n, KaratOperator w, cons
     free(e);
 }
 
-// The operator that is fed by logits, or, where W comes first, by z
+// The operator whose inputs are logits or, if W comes first, z
 static KaratOperator first_operator(const Model* m, const float* flat, int l, KaratDims d) {
     KaratParams params = karat_params(params_of_block(&m->table, (float*)flat, l), NULL, d);
     return karat_has_inner(d) ? params.inner : params.outer;
 }
 
-// What a head's functions are evaluated by where the basis is not linear in its coefficients, else NULL; to be freed
+// What a head's functions are evaluated with if the basis is not linear in its coefficients, else NULL; to be freed
 static float* folded_units(KaratOperator w, KaratDims d, int h) {
     if (basis_is_linear(d.basis)) { return NULL; }
     float* theta = alloc_floats(karat_units_coefs(d), "a head's functions");
@@ -84,7 +85,7 @@ static int by_value(const void* left, const void* right) {
     return a < b ? -1 : a > b;
 }
 
-// The range of inputs (n), which are sorted by this, and how dense they are there: a triangular kernel a twentieth wide
+// The range of inputs (n), which this sorts, and their density: a triangular kernel, a twentieth wide
 static void place_inputs(FunctionPlace* place, float* inputs, int n) {
     qsort(inputs, (size_t)n, sizeof *inputs, by_value);
     double low = inputs[n / 200], high = inputs[n - 1 - n / 200], least = 1e-6 * (1 + fabs(low));
@@ -98,7 +99,7 @@ static void place_inputs(FunctionPlace* place, float* inputs, int n) {
     }
 }
 
-// Every so many of `count` values, so that at most `most` are taken
+// Takes values at regular intervals from `count`, `most` at most.
 static int thin_out(float* to, const float* from, size_t count, int most) {
     size_t stride = (count + (size_t)most - 1) / (size_t)most;
     int n = 0;
@@ -107,7 +108,7 @@ static int thin_out(float* to, const float* from, size_t count, int most) {
     return n;
 }
 
-// What the units (., q) of a head are given: a column of logits (B,H,N,N), or of z (B,HK,N,R)
+// The inputs of units (., q) of a head: a column of logits (B,H,N,N), or of z (B,HK,N,R)
 typedef struct { const float* values; int B, heads, head, rows, columns; } UnitInputs;
 
 static int unit_inputs(float* to, const UnitInputs* in, int column, int most) {
@@ -137,7 +138,7 @@ static int by_spread(const void* left, const void* right) {
     return a->p != b->p ? a->p - b->p : a->q - b->q;
 }
 
-// The deviation of phi_pq over the inputs of every unit (p, q) of a head: widest first
+// Sorts the units (p, q) of a head by the deviation of phi_pq over their inputs, widest first
 static void rank_units(Unit* units, const UnitInputs* in, KaratOperator w, KaratDims d, int h) {
     enum { SOME = 256 };
     float* theta = folded_units(w, d, h);
@@ -154,7 +155,7 @@ static void rank_units(Unit* units, const UnitInputs* in, KaratOperator w, Karat
     qsort(units, (size_t)d.R * d.N, sizeof *units, by_spread);
 }
 
-// Adds the units of a head that are shown, and rows of the csv of all of them
+// Adds the units of a head that are shown, and csv rows for all of them
 static bool add_units(FunctionStudy* s, int block, int h, const UnitInputs* in, KaratOperator w, KaratDims d, Csv* csv,
                       Error* err) {
     int count = d.R * d.N, shown[] = {0, count / 2};
@@ -181,7 +182,7 @@ static bool add_units(FunctionStudy* s, int block, int h, const UnitInputs* in, 
     return ok;
 }
 
-// Of a block, whose activations model_forward has left
+// Adds a block's operator, from the activations left by model_forward
 static bool add_operator(FunctionStudy* s, int block, int B, Csv* csv, Error* err) {
     Model* m = &s->run->t.model;
     KaratDims d = karat_dims(m, m->dims, B);
@@ -226,7 +227,7 @@ static bool add_rationals(FunctionStudy* s, int block, int B, Error* err) {
 
 static bool has_rationals(const Config* c) { return c->mlp == MLP_GR_KAN || c->mlp == MLP_RATIONAL; }
 
-// All places, from the last checkpoint's forward of one batch
+// Finds all places, by the last checkpoint's forward of one batch.
 static bool find_places(FunctionStudy* s, const Results* results, Error* err) {
     enum { ENOUGH_IMAGES = 32 };
     Trainer* t = &s->run->t;
@@ -243,7 +244,7 @@ static bool find_places(FunctionStudy* s, const Results* results, Error* err) {
     bool begun = karat && ok;
     for (int i = 0; ok && karat && i < s->block_count; i++) { ok = add_operator(s, s->blocks[i], B, &csv, err); }
     if (begun && ok) { ok = csv_end(&csv, err); } else if (begun) { whole_file_drop(&csv.out); }
-    bool chosen = *s->run->options->blocks; // else every block's: there are few
+    bool chosen = *s->run->options->blocks; // else those of every block: there are few
     for (int i = 0; ok && has_rationals(&m->config) && i < (chosen ? s->block_count : m->dims.L); i++) {
         ok = add_rationals(s, chosen ? s->blocks[i] : i, B, err);
     }
@@ -296,7 +297,7 @@ static bool evaluate_places(FunctionStudy* s, Error* err) {
 
 // ---- What is written
 
-// The heads' numbers count those with softmax too.
+// A head's number counts heads with softmax too.
 static int head_number(const FunctionStudy* s, const FunctionPlace* p) {
     return p->head + s->run->t.model.config.softmax_heads;
 }
@@ -326,7 +327,7 @@ static bool functions_csv(const FunctionStudy* s, bool rationals, const Results*
     return csv_end(&csv, err);
 }
 
-// Curves of a place; beneath them, a quarter as high, the density of inputs
+// Curves of a place; beneath them, at a quarter of the height, the density of inputs
 static void plot_place(Figure* f, const FunctionStudy* s, size_t k) {
     const FunctionPlace* place = &s->places[k];
     double x[CURVE_POINTS], y[CURVE_POINTS], floor[CURVE_POINTS], low = INFINITY, high = -INFINITY, densest = 0;
@@ -391,7 +392,7 @@ static bool functions_figure(const FunctionStudy* s, bool rationals, Results* re
     return figure_end(&f, err);
 }
 
-// How far a function has gone from what it was at the first checkpoint: the largest distance over its inputs
+// The change of a function since the first checkpoint: the largest distance over its inputs
 static double change_of(const FunctionStudy* s, size_t k) {
     double change = 0;
     for (int i = 0; i < groups_of(s, &s->places[k]) * CURVE_POINTS; i++) {

@@ -1,4 +1,4 @@
-// gnuplot as a process: a script in, a picture out, over pipes, so that the file of the picture is written whole.
+// gnuplot as a process: a script in, a picture out, over pipes, so that the picture's file is written atomically.
 #pragma once
 #include "../../runtime/files.h"
 #include "../../runtime/texts.h"
@@ -9,7 +9,7 @@ extern char** environ;
 
 typedef struct { uint8_t* bytes; size_t count; } Bytes;
 
-// All that comes out of a pipe, and a zero behind it
+// All output from a pipe, followed by a zero byte
 static bool read_pipe(int fd, Bytes* out, Error* err) {
     size_t room = 0;
     *out = (Bytes){0};
@@ -26,7 +26,7 @@ static bool read_pipe(int fd, Bytes* out, Error* err) {
     return true;
 }
 
-// Starts a program with its standard output in a pipe and its errors in `complaints`; -1: it is not there.
+// Starts a program with its standard output in a pipe and its errors in `complaints`; -1: it does not exist.
 static pid_t start_program(char* const arguments[], int* from, FILE* complaints) {
     int ends[2];
     pid_t child = -1;
@@ -45,7 +45,7 @@ static pid_t start_program(char* const arguments[], int* from, FILE* complaints)
     return child;
 }
 
-// What a program prints, to be freed; false: it is not there, or fails
+// A program's output, to be freed; false: it does not exist, or fails
 static bool program_output(char* const arguments[], Bytes* out, Error* err) {
     int from, status = -1;
     FILE* complaints = tmpfile();
@@ -81,7 +81,7 @@ static bool gnuplot_is_there(void) {
     return known;
 }
 
-// The picture that a script of plot.h draws; settings: of its variables
+// The picture drawn by a script of plot.h; settings: of its variables
 static bool gnuplot_draw(const char* script, char* settings, Bytes* picture, Error* err) {
     char path[PATH_MAX + 2];
     snprintf(path, sizeof path, "%s%s", script[0] == '-' ? "./" : "", script);

@@ -1,36 +1,37 @@
-// A model that is trained with another's attention in the place of its own (attention copy: Li et al., 2024, arXiv
-// 2411.09702). In every block and head its values are weighted by the sigma that a trained model, the teacher, has for
-// the same image, or has on average. Its own queries and keys are not looked at; all else learns as usual.
+// A model trained with another's attention instead of its own (attention copy: Li et al., 2024, arXiv 2411.09702). In
+// every block and head its values are weighted by the sigma of a trained model, the teacher, for the same image or on
+// average. Its own queries and keys are ignored; everything else learns as usual.
 //
-// The student is a model with --attn mixing, whose weights (N,N) of a head are set before a forward and do not learn.
-// With a map for each image it goes image by image: the kernels of --attn mixing have one for all of a batch.
+// The student is a model with --attn mixing, whose weights (N,N) of a head are set before a forward and are not
+// trained. With a map for each image it works image by image: the kernels of --attn mixing use the same one for a whole
+// batch.
 #pragma once
 #include "attention_maps.h"
 
 typedef struct {
     Model* teacher;   // params: its weights
     Trainer student;
-    float* mean;      // (L,H,N,N), maps that are the same for all images; NULL: those of each image
+    float* mean;      // (L,H,N,N), the same maps for all images; NULL: each image's own
 } Imposed;
 
 static size_t map_size(const Model* m) { return (size_t)m->dims.H * m->dims.N * m->dims.N; } // of a block
 static size_t imposed_size(const Model* m) { return (size_t)m->dims.L * map_size(m); }
 
-// Where the student has what is imposed on block l, (H,N,N)
+// Where the student holds the map imposed on block l, (H,N,N)
 static float* imposed_map(const Model* student, float* flat, int l) {
     return params_of_block(&student->table, flat, l).mixing;
 }
 
-// Images that have one map: of a batch of so many
+// How many of a batch's images share a map
 static int imposed_chunk(const Imposed* s, int count) { return s->mean ? count : 1; }
 
-// The weights of block l's attention for the one image of the last forward: map (H,N,N)
+// The attention weights of block l for the one image of the last forward: map (H,N,N)
 static void teacher_map(Model* teacher, float* map, int l) {
     attention_weights(map, teacher, params_of_block(&teacher->table, teacher->params, l),
                       acts_of_block(&teacher->acts_table, teacher->acts, l), 1);
 }
 
-// Before a forward of the student with the weights `flat`
+// Sets the maps before a forward of the student with the weights `flat`
 static void impose(Imposed* s, float* flat, const float* image) {
     const Model* m = &s->student.model;
     size_t size = map_size(m);
@@ -56,7 +57,7 @@ static int imposed_forward(Imposed* s, float* flat, const Batch* batch, int firs
     return B;
 }
 
-// As model_gradients; drop path is drawn for the images of a batch as in any run.
+// Like model_gradients; drop path is drawn for the images of a batch as in any run.
 static void imposed_gradients(Imposed* s, const Batch* batch, float dloss) {
     Model* m = &s->student.model;
     int K = m->dims.K;
@@ -71,7 +72,7 @@ static void imposed_gradients(Imposed* s, const Batch* batch, float dloss) {
     }
 }
 
-// As train_step; what is imposed has no gradient.
+// Like train_step; imposed maps have no gradient.
 static StepResult imposed_step(Imposed* s) {
     Trainer* t = &s->student;
     Model* m = &t->model;
@@ -88,7 +89,7 @@ static StepResult imposed_step(Imposed* s) {
     return step_counted(t, result);
 }
 
-// As evaluate
+// Like evaluate
 static Evaluation imposed_evaluation(Imposed* s, float* flat) {
     Trainer* t = &s->student;
     int K = t->model.dims.K;

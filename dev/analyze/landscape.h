@@ -1,7 +1,7 @@
-// ./analyze landscape: loss and accuracy over test images on planes through the weights that a run ended with:
+// ./analyze landscape: loss and accuracy over test images on planes through the final weights of a run:
 //     components    of the trajectory (trajectory.h; KArAt's paper), 1.2 times as wide as it
 //     random        two directions, normalised filter by filter (filter_directions.h; Li et al., 2018), from -1 to 1
-// The end itself is a point of each grid, where the loss is that of an evaluation.
+// The end itself is a point of each grid, with the loss of an evaluation.
 //
 // Numbers: the variance that the components explain, the largest eigenvalue of the Hessian of that same loss at the end
 // (curvature.h), and the share of a grid's points that are local minima.
@@ -15,7 +15,7 @@ enum { LANDSCAPE_IMAGES = 1000, LANDSCAPE_NUMBERS = 16 };
 
 typedef struct {
     Run* run;
-    Trajectory trajectory;  // where there is one
+    Trajectory trajectory;  // if there is one
     float* weights;         // (3, total): the end, two directions
     double* values;         // (grid, grid), to be drawn
     int64_t end_step;
@@ -35,7 +35,7 @@ static inline void add_number(Landscape* s, double value, const char* name, ...)
 
 // ---- Curvature
 
-// Of the mean loss over the test images
+// Gradient of the mean loss over the test images
 static void landscape_gradient(void* context, float* grad, const float* theta) {
     Trainer* t = &((Landscape*)context)->run->t;
     Model* m = &t->model;
@@ -60,8 +60,8 @@ static void say_curvature(void* context, const Curvature* c) {
     work_progress_say((WorkProgress*)context, "curvature", rate);
 }
 
-// The step is a part of the weights' length: of a small KArAt, five times as much showed third derivatives in the third
-// digit, and half of it no rounding. Products are in fp32: bf16 would round the differences away.
+// The step is a fraction of the weights' length: for a small KArAt, five times as much showed third derivatives in the
+// third digit, and half of it no rounding. Products are in fp32: bf16 would round the differences away.
 static Curvature landscape_curvature(Landscape* s, int most) {
     size_t count = s->run->t.model.table.total;
     WorkProgress progress = work_progress(most);
@@ -83,7 +83,7 @@ static Plane empty_plane(const Landscape* s, int size) {
     return (Plane){.size = size, .theta = s->weights, .directions = {s->weights + total, s->weights + 2 * total}};
 }
 
-// Its other points are those of the trajectory.
+// The other points are those of the trajectory.
 static Plane plane_of_components(Landscape* s, int size) {
     const Trajectory* w = &s->trajectory;
     Plane p = empty_plane(s, size);
@@ -135,7 +135,7 @@ static bool write_points(const Plane* p, const PlaneText* text, Results* out, Er
     return csv_end(&csv, err);
 }
 
-// off_plane: how far a checkpoint's weights lie from it
+// off_plane: the distance of a checkpoint's weights from the plane
 static bool write_trajectory(const Landscape* s, const Plane* p, Results* out, Error* err) {
     const Trajectory* w = &s->trajectory;
     Csv csv;
@@ -158,7 +158,7 @@ static PlotMap plane_map(const Plane* p, const double* values, const char* label
                      .y = {plane_at(p, 1, 0), plane_at(p, 1, last)}, .values = values, .label = label};
 }
 
-// By the logarithm where losses differ by more than a factor of 20; a loss that is no number leaves a hole.
+// On a logarithmic scale if losses differ by more than a factor of 20; a loss that is NaN leaves a hole.
 static PlotMap loss_map(const Landscape* s, const Plane* p) {
     double low = INFINITY, high = 0;
     for (int i = 0; i < p->size * p->size; i++) {
@@ -195,7 +195,7 @@ static bool draw_plane(const Landscape* s, const Plane* p, const PlaneText* text
     return figure_end(&f, err);
 }
 
-// The points of a plane, its files and picture. What is known of one that was stopped goes when all is written.
+// The points of a plane, its files and picture. Points saved by an interrupted run are removed when all is written.
 static bool plane_results(Landscape* s, Plane* p, const PlaneText* text, Results* out, Error* err) {
     char name[64], part[PATH_SIZE];
     double lowest = INFINITY;
@@ -217,7 +217,7 @@ static bool plane_results(Landscape* s, Plane* p, const PlaneText* text, Results
 
 static const char* end_of(const Run* r) { return has_checkpoint(r, "last.ema") ? "last.ema" : "last"; }
 
-// Where nothing was kept on the way, there is no plane of components; it is an error where no other was asked for.
+// Without checkpoints on the way there is no plane of components; an error if no other was asked for.
 static bool open_landscape(Landscape* s, Analysis* a, Error* err) {
     Run* r = s->run = &a->runs[0];
     int* directions = &a->options.directions;

@@ -1,11 +1,11 @@
-// Numbers of attention maps. A row w (N) has negative entries where attention is no softmax; its mass is sum |w_n|.
+// Numbers of attention maps. A row w (N) may have negative entries if attention is not softmax; its mass is sum |w_n|.
 #pragma once
 #include "../../runtime/memory.h"
 #include <float.h>
 #include <math.h>
 #include <stdbool.h>
 
-// -sum p ln p of p = |w| / sum |w|, in nats: ln N where all tokens have the same mass, 0 where one has all of it
+// -sum p ln p of p = |w| / sum |w|, in nats: ln N if all tokens have the same mass, 0 if one has all of it
 static inline double map_entropy(const float* w, int n) {
     double mass = 0, entropy = 0;
     for (int i = 0; i < n; i++) { mass += fabs(w[i]); }
@@ -16,7 +16,7 @@ static inline double map_entropy(const float* w, int n) {
     return entropy;
 }
 
-// The share of the mass that negative entries hold
+// The share of the mass in negative entries
 static inline double map_negative_share(const float* w, int n) {
     double mass = 0, negative = 0;
     for (int i = 0; i < n; i++) {
@@ -26,8 +26,8 @@ static inline double map_negative_share(const float* w, int n) {
     return mass > 0 ? negative / mass : 0;
 }
 
-// The share of the positive entries' sum that lies in a region, NaN where nothing is positive; inside (n): the part of
-// each patch that is in the region
+// The share of the positive entries' sum that is inside a region, NaN if none is positive; inside (n): the part of each
+// patch that is in the region
 static inline double map_inside_share(const float* w, const float* inside, int n) {
     double sum = 0, within = 0;
     for (int i = 0; i < n; i++) {
@@ -38,8 +38,8 @@ static inline double map_inside_share(const float* w, const float* inside, int n
     return sum > 0 ? within / sum : NAN;
 }
 
-// The fewest patches whose positive entries hold this share of the positive entries' sum: mask (n) of 0 and 1. Of equal
-// ones the earlier come first.
+// The fewest patches whose positive entries have this share of the positive entries' sum: mask (n) of 0 and 1. Among
+// equal entries the earlier come first.
 static inline void map_mass_mask(bool* mask, const float* w, double share, int n) {
     double sum = 0, held = 0;
     for (int i = 0; i < n; i++) {
@@ -81,8 +81,8 @@ static inline void map_upsample(float* out, const float* map, int side, int S) {
 //     position  = sum_i (w_i - m)^2 / E - content / n           how much the mean map varies from entry to entry, less
 //                                                               what n images leave of content in it; at least 0
 //     share of position = position / (position + content)
-// 1: all images have the same map; 0: no entry is, on average, more looked at than another. The level m is neither: a
-// map that is constant to the precision of fp32 has no share (NaN).
+// 1: all images have the same map; 0: on average, no entry is larger than another. The level m counts as neither: a map
+// that is constant to the precision of fp32 has no share (NaN).
 typedef struct {
     size_t entries;
     double images;

@@ -1,5 +1,5 @@
-// A contact sheet of attention maps: a row for each image, which stands first, and behind it maps of each head, and
-// masks, over it.
+// A contact sheet of attention maps: a row for each image, with the image first, then maps of each head, and masks,
+// over it.
 #pragma once
 #include "../../data/contact_sheet.h"
 #include "map_numbers.h"
@@ -12,7 +12,7 @@ typedef struct {
     float* cells;                     // (rows * columns, 3, S * zoom, S * zoom), from 0 to 1
     char (*text)[MAP_CAPTION];
     const char** captions;
-    float *map, *picture;             // of one cell: (side, side) is painted as (S zoom, S zoom); (3, S, S) from 0 to 1
+    float *map, *picture;             // of one cell: (side, side), painted as (S zoom, S zoom); (3, S, S) from 0 to 1
 } MapSheet;
 
 static inline MapSheet map_sheet_create(int rows, int columns, int S, int side) {
@@ -36,7 +36,7 @@ static inline void map_sheet_free(MapSheet* m) {
     free(m->captions);
 }
 
-// The next cell, and its caption
+// The next cell, which gets this caption
 static inline float* next_cell_of(MapSheet* m, const char* caption) {
     size_t Z = (size_t)m->S * m->zoom;
     snprintf(m->text[m->used], MAP_CAPTION, "%s", caption);
@@ -47,7 +47,7 @@ static inline float pixel_of(const MapSheet* m, int c, int y, int x) {
     return m->picture[((size_t)c * m->S + y / m->zoom) * m->S + x / m->zoom];
 }
 
-// The image of the row that begins: (3,S,S), normalised
+// Begins a row with its image: (3,S,S), normalised
 static inline void sheet_image(MapSheet* m, const float* image, const double mean[3], const double std[3],
                                const char* caption) {
     int Z = m->S * m->zoom, plane = m->S * m->S;
@@ -56,8 +56,8 @@ static inline void sheet_image(MapSheet* m, const float* image, const double mea
     for (int i = 0; i < 3 * Z * Z; i++) { cell[i] = pixel_of(m, i / (Z * Z), i / Z % Z, i % Z); }
 }
 
-// Over the image in grey: vermilion where the map (side,side) is positive, blue where it is negative (the colour-blind
-// tell them apart), the largest magnitude opaque
+// Over the image in grey: vermilion where the map (side,side) is positive, blue where it is negative (distinguishable
+// by the colour-blind), the largest magnitude opaque
 static inline void sheet_map(MapSheet* m, const float* map, const char* caption) {
     static const float colors[2][3] = {{0.835f, 0.369f, 0}, {0, 0.447f, 0.698f}};
     int Z = m->S * m->zoom;

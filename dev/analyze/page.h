@@ -1,5 +1,5 @@
-// Pictures within a page, which needs nothing else. SVG stands in the markup and takes the page's inks, and so its dark
-// mode; what has too many points for that is a PNG in base64.
+// Pictures within a self-contained page. SVG is in the markup and takes the page's colours, including its dark mode;
+// what has too many points for that is a PNG in base64.
 #pragma once
 #include "plot.h"
 
@@ -16,7 +16,7 @@ static void put_base64(FILE* out, const uint8_t* bytes, size_t count) {
     }
 }
 
-// An image file that is PNG; its size as it is to be seen
+// A PNG file's contents; the size at which it is shown
 static void page_png(FILE* page, const Bytes* png, int width, int height, const char* alt) {
     fprintf(page, "<img width=\"%d\" height=\"%d\" alt=\"", width, height);
     html_text(page, alt);
@@ -25,7 +25,7 @@ static void page_png(FILE* page, const Bytes* png, int width, int height, const 
     fputs("\">\n", page);
 }
 
-// What gnuplot's SVG has, and what stands for it in a page; %d: the picture's number, so that no id is there twice
+// Text of gnuplot's SVG, and its replacement in a page; %d: the picture's number, to make ids unique
 typedef struct { const char *from, *to; } Replacement;
 static const Replacement svg_replacements[] = {
     {" id='", " id='p%d-"}, {" id=\"", " id=\"p%d-"},
@@ -33,7 +33,7 @@ static const Replacement svg_replacements[] = {
     {"url(#", "url(#p%d-"}, {"fill=\"#ffffff\"/>", "fill=\"none\"/>"},
 };
 
-// Colours of plot.h, as "rgb(  0, 114, 178)" or "rgb(0,114,178)" has them, and the page's names for them
+// Colours of plot.h, written "rgb(  0, 114, 178)" or "rgb(0,114,178)", and the page's names for them
 static const char* page_color(const char* at, int* length) {
     static const struct { const char *color, *name; } named[] = {
         {PLOT_INK, "var(--ink)"}, {PLOT_MUTED, "var(--muted)"}, {PLOT_GRID, "var(--grid)"}, {"#0072b2", "var(--c0)"},
@@ -53,7 +53,7 @@ static const char* page_color(const char* at, int* length) {
     return NULL;
 }
 
-// Elements <TAG>...</TAG> that say nothing of the picture
+// Skips elements <TAG>...</TAG> that are not part of the picture
 static const char* behind_titles(const char* at) {
     static const char* const tags[][2] = {{"<title>", "</title>"}, {"<desc>", "</desc>"}};
     for (int i = 0; i < 2; i++) {
@@ -63,7 +63,7 @@ static const char* behind_titles(const char* at) {
     return at;
 }
 
-// What stands next, as the page has it; returns what is behind it
+// Writes the next part in the page's form; returns what follows it
 static const char* put_svg_part(FILE* page, const char* at, int number) {
     const char* behind = behind_titles(at);
     if (behind != at) { return behind; }
@@ -85,7 +85,7 @@ static const char* put_svg_part(FILE* page, const char* at, int number) {
     return at + 1;
 }
 
-// One panel as gnuplot gives it: what stands between <svg ...> and </svg>
+// One panel from gnuplot: what is between <svg ...> and </svg>
 static bool page_svg(FILE* page, const char* svg, const char* alt, int number, Error* err) {
     const char* at = strstr(svg, "<svg");
     at = at ? strchr(at, '>') : NULL;
@@ -116,7 +116,7 @@ static bool page_panel(FILE* page, const Figure* f, const char* script, int pane
     return ok;
 }
 
-// All panels, side by side as there is room
+// All panels, side by side if they fit
 static bool page_figure(const Figure* f, const char* script, Error* err) {
     FILE* page = f->results->page;
     char caption[4096];

@@ -1,18 +1,18 @@
 // ./analyze path: the path of the weights over the saved checkpoints θ_0 (the start), θ_1, ..., θ_T:
 //     distances from start and end   |θ_t - θ_0|, |θ_T - θ_t|
-//     steps                          s_t = θ_t - θ_(t-1), their length, and that a step of the optimiser
+//     steps                          s_t = θ_t - θ_(t-1), their length, and that per step of the optimiser
 //     turns                          cos(s_t, s_(t-1)): 1 straight on, 0 at right angles, -1 back
-//     the straight line              the loss at θ_0 + α (θ_T - θ_0), and that of θ_t where it stands along it,
+//     the straight line              the loss at θ_0 + α (θ_T - θ_0), and that of θ_t at its projection on the line,
 //                                    α_t = (θ_t - θ_0)·(θ_T - θ_0) / |θ_T - θ_0|²
 // Lengths are over all parameters, in double precision.
 #pragma once
 #include "analysis.h"
 
-enum { LINE_POINTS = 25, PATH_IMAGES = 1000 }; // of the test split, unless --images says otherwise
+enum { LINE_POINTS = 25, PATH_IMAGES = 1000 }; // of the test split, unless --images is given
 
 typedef struct {
     int64_t step;
-    double from_start, to_end, length, cosine, along; // cosine: NaN of the first
+    double from_start, to_end, length, cosine, along; // cosine: NaN for the first
     Evaluation test;
 } PathPoint;
 
@@ -41,7 +41,7 @@ static double product_from(const float* origin, const float* a, const float* b, 
     return sum;
 }
 
-// The step from `before` to `now` (n) takes the place of the last one in `turn`; returns their cosine
+// Replaces the last step in `turn` by the one from `before` to `now` (n); returns their cosine.
 static double turn_by(double* turn, const float* before, const float* now, size_t n) {
     double last = 0, this = 0, product = 0;
     for (size_t i = 0; i < n; i++) {
@@ -82,7 +82,7 @@ static bool path_points(PathStudy* s, Error* err) {
     return true;
 }
 
-// From a quarter before the start to a quarter behind the end
+// From a quarter before the start to a quarter past the end
 static void path_line(PathStudy* s) {
     size_t n = s->run->t.model.table.total;
     for (int k = 0; k < LINE_POINTS; k++) {
@@ -111,7 +111,7 @@ static bool path_csv(const PathStudy* s, const Results* results, Error* err) {
     return csv_end(&csv, err);
 }
 
-// The points' numbers as columns: step, from start, to end, length a step, cosine, along, loss, top-1
+// The points' numbers as columns: step, from start, to end, length per step, cosine, along, loss, top-1
 enum { PATH_STEP, PATH_FROM, PATH_TO, PATH_LENGTH, PATH_COSINE, PATH_ALONG, PATH_LOSS, PATH_TOP1, PATH_COLUMNS };
 
 static void path_columns(const PathStudy* s, double* column[PATH_COLUMNS]) {

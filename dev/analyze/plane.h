@@ -1,18 +1,18 @@
-// The loss at points theta + x d_1 + y d_2 of a plane in the space of the parameters: those of a grid, theta among
-// them, and others. What is known goes to a file point by point, so that a plane that was stopped goes on.
+// The loss at points theta + x d_1 + y d_2 of a plane in the space of the parameters: those of a grid, which includes
+// theta, and others. Results are saved point by point, so that an interrupted plane can be continued.
 #pragma once
 #include "analysis.h"
 #include "../../runtime/crc32.h"
 
 typedef struct {
-    int size, origin[2];                // points a side; row and column of theta
+    int size, origin[2];                // points per side; row and column of theta
     double step[2];
     const float *theta, *directions[2]; // (total)
     int count;                          // points: (size, size), x along a row, then others
     double *x, *y, *loss, *top1;        // (count)
 } Plane;
 
-// An axis over low..high, which hold 0, and `wider` times as long; 0 is one of its points
+// An axis `wider` times as long as low..high, which contains 0; 0 is one of its points
 static inline void plane_axis(Plane* p, int axis, double low, double high, double wider) {
     double length = high > low ? wider * (high - low) : 1, begin = (low + high) / 2 - length / 2;
     p->step[axis] = length / (p->size - 1);
@@ -21,7 +21,7 @@ static inline void plane_axis(Plane* p, int axis, double low, double high, doubl
 
 static inline double plane_at(const Plane* p, int axis, int i) { return (i - p->origin[axis]) * p->step[axis]; }
 
-// Behind its axes: the points of the grid, and room for others
+// After the axes: the points of the grid, and space for others
 static inline void plane_points(Plane* p, int others) {
     int n = p->size * p->size;
     p->count = n + others;
@@ -37,7 +37,7 @@ static inline void plane_points(Plane* p, int others) {
 
 static inline void plane_free(Plane* p) { free(p->x); }
 
-// theta itself, to the bit, at the origin
+// Exactly theta at the origin
 static inline void plane_weights(float* to, const Plane* p, int i, size_t total) {
     double x = p->x[i], y = p->y[i];
     #pragma omp parallel for schedule(static)
@@ -46,7 +46,7 @@ static inline void plane_weights(float* to, const Plane* p, int i, size_t total)
     }
 }
 
-// ---- The file of a plane that is not done: a first line that tells which it is, then "point,loss,top1"
+// ---- The file of an unfinished plane: a first line that identifies it, then "point,loss,top1"
 
 #define PLANE_MARK "# of a landscape that is not done"
 
@@ -57,7 +57,7 @@ static void plane_key(const Plane* p, int64_t images, size_t total, char key[256
              crc32_of(p->x, 2 * (size_t)p->count * sizeof(double)));
 }
 
-// The points that are known; *end: where the file goes on behind them. A last line that was cut is not one of them.
+// The known points; *end: where the file continues after them. A truncated last line does not count.
 static int plane_known(Plane* p, const char* path, const char* key, long* end) {
     char line[256];
     int known = 0, point;
@@ -82,7 +82,7 @@ static FILE* plane_file(const char* path, const char* key, long end) {
     return NULL;
 }
 
-// Loss and accuracy at all points that `path` does not know; it is removed by who has written the results.
+// Loss and accuracy at all points that `path` lacks; the caller removes it once the results are written.
 static bool plane_evaluate(Plane* p, Run* r, const char* path, const char* what, Error* err) {
     Trainer* t = &r->t;
     char key[256];
@@ -108,7 +108,7 @@ static bool plane_evaluate(Plane* p, Run* r, const char* path, const char* what,
     return ok || set_error(err, "cannot write %s: %s; %s", path, strerror(error), write_advice(error));
 }
 
-// ---- Points lower than all of their eight neighbours: their share of those that have so many
+// ---- Points lower than all of their eight neighbours: their share of the points that have eight
 
 static inline bool is_lowest(const double* loss, int size, int i) {
     for (int n = 0; n < 9; n++) {

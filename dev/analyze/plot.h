@@ -1,5 +1,5 @@
-// Pictures, drawn by gnuplot from a script that holds its data: NAME.gp, NAME.png, NAME.svg. A figure is a grid of
-// panels, each of lines with bands, histograms, points, maps with contours, or one surface:
+// Pictures drawn by gnuplot from a script that contains its data: NAME.gp, NAME.png, NAME.svg. A figure is a grid of
+// panels, each with lines with bands, histograms, points, maps with contours, or one surface:
 //
 //     Figure f;
 //     figure_begin(&f, results, "curves", 2, "Loss and accuracy", "what it shows, for who cannot see it", "RUN, seed");
@@ -9,13 +9,13 @@
 //     panel_end(&f);
 //     figure_end(&f, &err)
 //
-// figure_end is in figure.h. The whole has a title, and a caption that ends with the command. A report takes panel by
-// panel instead (page.h), so that a phone can stack them, without either, and in the page's own ink.
+// figure_end is in figure.h. The whole has a title, and a caption that ends with the command. A report takes the panels
+// one by one instead (page.h), without either, and in the page's own colours, so that they can be stacked on a phone.
 #pragma once
 #include "gnuplot.h"
 #include "results.h"
 
-// Okabe and Ito's colours, which the colour-blind tell apart, in an order that is seen on white and on black
+// Okabe and Ito's colours, distinguishable by the colour-blind, in an order that is visible on white and on black
 static const char* const plot_colors[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"};
 enum { COLOR_FIRST, COLORS = sizeof plot_colors / sizeof plot_colors[0], COLOR_INK = -1, COLOR_MUTED = -2 };
 #define PLOT_INK "#1a1b1c"   // a page replaces these three
@@ -27,7 +27,7 @@ enum { PANEL_WIDTH = 480, PANEL_HEIGHT = 340, PLOT_MAX_PANELS = 64, PLOT_TEXT = 
 typedef struct {
     const char* label;  // with its unit
     bool log;
-    double low, high;   // equal: by the data
+    double low, high;   // equal: from the data
     bool downwards;     // y: the first row of a map is on top
 } Axis;
 
@@ -43,8 +43,8 @@ typedef struct {
     double x[2], y[2];    // of the centres of its first and last column, and row
     const double* values; // (rows, columns)
     const char* label;    // of the scale, with its unit
-    bool log, diverging;  // colours: by the logarithm; about 0, both ways alike
-    double low, high;     // the scale; equal: by the data
+    bool log, diverging;  // colours: logarithmic; symmetric about 0
+    double low, high;     // the scale; equal: from the data
 } PlotMap;
 
 typedef struct { FILE* out; char* text; size_t size; } TextBuffer;
@@ -53,13 +53,13 @@ typedef struct {
     Results* results;
     char name[64];
     const char *title, *alt, *subject;
-    int columns, panels, blocks; // data blocks of the whole
+    int columns, panels, blocks; // blocks of data in the whole figure
     int plots, longest_label;    // of the panel
-    Axis y;                      // its range takes in what is plotted
-    double x_middle;             // where words go to the left of their marks from; NAN: they do not
+    Axis y;                      // its range covers what is plotted
+    double x_middle;             // beyond it labels go to the left of their marks; NAN: they never do
     TextBuffer data, body, plot;
     char panel_title[PLOT_MAX_PANELS][PLOT_TEXT];
-    bool as_pixels[PLOT_MAX_PANELS];    // a page takes it as PNG
+    bool as_pixels[PLOT_MAX_PANELS];    // a page uses PNG for it
 } Figure;
 
 static void text_begin(TextBuffer* t) {
@@ -82,7 +82,7 @@ static void figure_begin(Figure* f, Results* r, const char* name, int columns, c
     text_begin(&f->body);
 }
 
-// In single quotes, as gnuplot takes all but a single quote as it is
+// In single quotes, within which gnuplot interprets only single quotes
 static void put_quoted(FILE* out, const char* text) {
     fputc('\'', out);
     for (; text && *text; text++) {
@@ -98,7 +98,7 @@ static const char* plot_color(int color) {
 
 // ---- Panels
 
-// A round distance, of which three or four fit into a range
+// A round distance that fits three or four times into a range
 static double tic_step(const double range[2]) {
     double third = fabs(range[1] - range[0]) / 3, unit = pow(10, floor(log10(third)));
     if (!(third > 0)) { return 1; }
@@ -156,7 +156,7 @@ static void panel_begin(Figure* f, const char* title, Axis x, Axis y) {
     f->y = y.low < y.high ? y : (Axis){.log = y.log, .low = INFINITY, .high = -INFINITY};
 }
 
-// The command so far, to which another plot is added, of the data $d7 or the contours $c7
+// The plot command so far, to which a plot of the data $d7 or the contours $c7 is added
 static FILE* panel_add_of(Figure* f, char kind, int block) {
     fprintf(f->plot.out, "%s$%c%d ", f->plots++ ? ", \\\n        " : "", kind, block);
     return f->plot.out;
@@ -167,7 +167,7 @@ static void panel_end_as(Figure* f, const char* command) {
     fclose(f->plot.out);
     f->plot.out = NULL;
     if (f->y.low < f->y.high && !f->y.log) { put_tics(f->body.out, "y", f->y); }
-    int entries = 46 / (f->longest_label + 5); // that the key has room for side by side
+    int entries = 46 / (f->longest_label + 5); // that fit side by side into the key
     fprintf(f->body.out, "    set key maxcols %d\n", entries < 1 ? 1 : entries);
     if (f->plots) { fprintf(f->body.out, "    %s %s\n", command, f->plot.text); }
     fputs("}\n", f->body.out);
@@ -175,7 +175,7 @@ static void panel_end_as(Figure* f, const char* command) {
 }
 static void panel_end(Figure* f) { panel_end_as(f, "plot"); }
 
-// Its number, of up to four columns; not finite: a gap
+// Returns its number; up to four columns; what is not finite is a gap
 static int put_data(Figure* f, const double* const columns[], int column_count, int count) {
     fprintf(f->data.out, "$d%d << EOD\n", ++f->blocks);
     for (int i = 0; i < count; i++) {
@@ -227,7 +227,7 @@ static inline void plot_line_points(Figure* f, const double* x, const double* y,
 static inline void plot_histogram(Figure* f, const double* x, const double* y, int count, Style s) {
     plot_as(f, "histeps", x, y, count, s);
 }
-// What lies between two curves, without a line of its own
+// The area between two curves, without an outline
 static inline void plot_area(Figure* f, const double* x, const double* low, const double* high, int count, Style s) {
     const double* columns[] = {x, low, high};
     FILE* out = panel_add(f, put_data(f, columns, 3, count));
@@ -253,7 +253,7 @@ static inline void plot_mark(Figure* f, double x, double y, const char* word, in
 
 // ---- Maps
 
-// Triples, a blank line between rows: as both maps and surfaces read them
+// Triples, with a blank line between rows: the format for maps and surfaces
 static int put_map(Figure* f, const PlotMap* m) {
     double dx = m->columns > 1 ? (m->x[1] - m->x[0]) / (m->columns - 1) : 0;
     double dy = m->rows > 1 ? (m->y[1] - m->y[0]) / (m->rows - 1) : 0;
@@ -274,7 +274,7 @@ static void put_palette(FILE* out, const PlotMap* m, const char* box) {
     size_t count = (size_t)m->rows * m->columns;
     if (m->diverging && !(low < high)) {
         high = 0;
-        for (size_t i = 0; i < count; i++) { high = fmax(high, fabs(m->values[i])); } // fmax passes over NaN
+        for (size_t i = 0; i < count; i++) { high = fmax(high, fabs(m->values[i])); } // fmax ignores NaN
         high = high > 0 ? high : 1;
         low = -high;
     }
@@ -289,7 +289,7 @@ static void put_palette(FILE* out, const PlotMap* m, const char* box) {
     if (low < high) { fprintf(out, "    set cbrange [%.9g:%.9g]\n", low, high); }
 }
 
-// Of contours > 0 so many levels are drawn over it. Lines and points may follow.
+// contours: levels drawn over it, 0 for none. Lines and points may follow.
 static inline void plot_map(Figure* f, const PlotMap* m, int contours) {
     FILE* out = f->body.out;
     int block = put_map(f, m);
@@ -310,7 +310,7 @@ static inline void plot_map(Figure* f, const PlotMap* m, int contours) {
     }
 }
 
-// The panel's only picture, seen from above at an angle; a line over it in space may follow by plot_line_3d.
+// The panel's only picture, seen obliquely from above; a line over it may follow by plot_line_3d.
 static inline void plot_surface(Figure* f, const PlotMap* m, const char* z_label) {
     FILE* out = f->body.out;
     int block = put_map(f, m);
@@ -338,7 +338,7 @@ static inline void plot_line_3d(Figure* f, const double* x, const double* y, con
 
 static inline void surface_end(Figure* f) { panel_end_as(f, "splot"); }
 
-// What is seen, of which run and checkpoint, and how it can be had again
+// What is shown, of which run and checkpoint, and the command that makes it again
 static void figure_caption(const Figure* f, char* text, size_t size) {
     snprintf(text, size, "%s. By %s", f->subject, f->results->command);
 }

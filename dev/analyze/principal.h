@@ -1,8 +1,8 @@
-// Principal components of a few long vectors x_t (P), t = 1..T, through their products G_st = x_s . x_t alone, so that
-// the vectors can be read a piece at a time. With Gc the products of what is centred on the mean, Gc u = lambda u:
-//     v = sum_t u_t x_t / sqrt(lambda)      a unit vector (sum_t u_t = 0: the mean falls out)
+// Principal components of a few long vectors x_t (P), t = 1..T, using only their products G_st = x_s . x_t, so that the
+// vectors can be read in pieces. With Gc the products after centring on the mean, Gc u = lambda u:
+//     v = sum_t u_t x_t / sqrt(lambda)      a unit vector (sum_t u_t = 0: the mean cancels)
 //     x_s . v = sum_t u_t G_st / sqrt(lambda)
-//     lambda / trace Gc                     the share of the variance that it explains
+//     lambda / trace Gc                     the share of the variance explained
 #pragma once
 #include "../../model/eigen.h"
 
@@ -35,7 +35,7 @@ static inline void centre_products(double* centred, const double* G, int T) {
     free(mean);
 }
 
-// The first two; weights of 0 where the vectors have no such component. Signs make the first vector's coordinates
+// The first two; weights are 0 if the vectors have no such component. Signs make the first vector's coordinates
 // negative, so that they do not depend on the machine.
 static inline void principal_components(Principal* p, const double* G, int T) {
     double* centred = alloc_array(double, (size_t)T * (2 * T + 1), "principal components");
@@ -60,7 +60,7 @@ static inline void principal_components(Principal* p, const double* G, int T) {
     free(centred);
 }
 
-// Of vector s, in component k
+// The coordinate of vector s in component k
 static inline double principal_coordinate(const Principal* p, const double* G, int T, int s, int k) {
     double sum = 0;
     for (int t = 0; t < T; t++) { sum += p->weights[k][t] * G[s * T + t]; }

@@ -1,5 +1,5 @@
-// ./analyze report: every analysis of the table that has a part in it, of all runs or of each, on one page. What a
-// model has nothing of, or what fails, is said in its place; what failed is also said at the end, as an error.
+// ./analyze report: every analysis that the table includes in it, of all runs or of each, on one page. What a model has
+// nothing of, or what fails, is reported in its place; failures also at the end, as an error.
 #pragma once
 #include "web_page.h"
 
@@ -10,7 +10,7 @@ typedef struct {
     Error first;   // failure
 } Report;
 
-// One analysis of some of the runs, into the page
+// Adds one analysis of some of the runs to the page.
 static void report_part(Report* r, const Analyzer* analyzer, Run* runs, int count, const char* suffix) {
     Analysis one = *r->a;
     Error err;
@@ -45,7 +45,7 @@ static void report_contents(FILE* page, const Run* runs, int count) {
     fputs("</ul></nav>\n", page);
 }
 
-// Files of each run are named by it, and by its number where two have one name.
+// Each run's files are named after it, and by its number if two have the same name.
 static void report_suffix(const Run* runs, int count, int i, char suffix[132]) {
     bool twice = false;
     for (int k = 0; k < count; k++) { twice = twice || (k != i && strcmp(runs[k].name, runs[i].name) == 0); }

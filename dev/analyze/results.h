@@ -1,6 +1,6 @@
-// Where an analysis leaves what it found: numbers as csv, tables on the standard output, pictures (plot.h), and, for a
-// report, all of them once more as parts of a page. Every file is written whole, and none is replaced that this program
-// has not made: of a csv its first line tells, of a picture the script that drew it.
+// Where an analysis puts its results: numbers as csv, tables on the standard output, pictures (plot.h), and, for a
+// report, all of them again as parts of a page. Every file is written atomically, and only files made by this program
+// are replaced: a csv is recognised by its first line, a picture by the script that drew it.
 #pragma once
 #include "../compare_runs/text_table.h"
 #include "run.h"
@@ -9,11 +9,11 @@
 
 typedef struct {
     char folder[FOLDER_SIZE];
-    char command[2048];  // by which this can be had again
-    char suffix[132];    // of the names of files: "", or "-RUN" where one analysis is made of several runs in turn
-    FILE* page;          // where a report grows, or NULL
+    char command[2048];  // that makes this again
+    char suffix[132];    // of file names: "", or "-RUN" if an analysis is made for several runs in turn
+    FILE* page;          // of a report, or NULL
     int lock;            // of the folder
-    int undrawn;         // pictures that gnuplot was missing for
+    int undrawn;         // pictures not drawn for want of gnuplot
     bool quiet;          // nothing on the standard output
 } Results;
 
@@ -31,14 +31,14 @@ static void results_close(Results* r) {
     if (r->lock >= 0) { close(r->lock); }
 }
 
-// Of a file called NAME, such as "curves.csv"; the suffix comes before its ending.
+// The path of a file called NAME, such as "curves.csv"; the suffix comes before its extension.
 static void results_path(const Results* r, const char* name, char path[PATH_SIZE]) {
     const char* ending = strrchr(name, '.');
     int stem = (int)(ending ? ending - name : (long)strlen(name));
     snprintf(path, PATH_SIZE, "%s/%.*s%s%s", r->folder, stem, name, r->suffix, ending ? ending : "");
 }
 
-// Whether the file is not there, or begins so
+// Whether the file does not exist, or begins with this
 static bool results_may_replace(const char* path, const char* beginning, Error* err) {
     char line[4096] = "";
     if (!path_exists(path)) { return true; }

@@ -1,13 +1,13 @@
-// A run that is analysed: its folder, configuration, model, checkpoints and test images, each when it is first asked
-// for. The model and its evaluation are the trainer's own.
+// A run to be analysed: its folder, configuration, model, checkpoints and test images, each opened when it is first
+// needed. The model and its evaluation are the trainer's own.
 #pragma once
 #include "../compare_runs/run_folder.h"
 #include "options.h"
 
 typedef struct {
     char folder[FOLDER_SIZE];
-    char name[RUN_NAME];   // the last part of its path: in keys of pictures, and in names of files
-    Config config;         // of config.txt
+    char name[RUN_NAME];   // the last part of its path, for keys of pictures and names of files
+    Config config;         // from config.txt
     Trainer t;             // model, after run_model; test and test_loader after run_data
     const AnalyzeOptions* options;
     bool has_model, has_data;
@@ -74,7 +74,7 @@ static bool any_checkpoint(const Run* r, char name[256], Error* err) {
     return refuse_without_checkpoint(r, err);
 }
 
-// A checkpoint, if it is one of this run; its step
+// Opens a checkpoint, if it is one of this run; its step
 static bool checkpoint_open(const Run* r, const char* name, SafeTensors* file, int64_t* step, Error* err) {
     char path[PATH_SIZE];
     Origin origin = {.config = r->config};
@@ -118,8 +118,8 @@ static bool add_checkpoint(const Run* r, const char* name, Checkpoint** list, si
     return true;
 }
 
-// The way that the weights took, in the order of steps: start, every epoch-N, and the last, of the running mean where
-// the run has one (epoch-N holds it too). To be freed.
+// The path of the weights, in the order of steps: start, every epoch-N, and the last, of the running mean if the run
+// has one (epoch-N contains it too). To be freed.
 static bool run_trajectory(const Run* r, Checkpoint** list, size_t* count, Error* err) {
     size_t room = 0;
     *list = NULL;
@@ -148,7 +148,7 @@ static bool run_trajectory(const Run* r, Checkpoint** list, size_t* count, Error
     return ok ? refuse_without_checkpoint(r, err) : false;
 }
 
-// Those that "all", "start,epoch-5,last", or "" (start, halfway, end) names, in this order. To be freed.
+// Those named by "all", "start,epoch-5,last", or "" (start, halfway, end), in this order. To be freed.
 static bool run_checkpoints(const Run* r, const char* which, Checkpoint** list, size_t* count, Error* err) {
     if (!*which || strcmp(which, "all") == 0) {
         if (!run_trajectory(r, list, count, err)) { return false; }
@@ -179,7 +179,7 @@ static bool run_checkpoints(const Run* r, const char* which, Checkpoint** list, 
 
 // ---- The model, and weights for it
 
-// recompute is not among what is read: the activations of every block are there.
+// recompute is not read: the activations of every block are kept.
 static Config model_config(const Run* r, int classes) {
     Config c = r->config;
     int most = r->options->batch_size ? r->options->batch_size : 128;
@@ -190,7 +190,7 @@ static Config model_config(const Run* r, int classes) {
     return c;
 }
 
-// All tokens of the last block are looked at, also those that the head does not read.
+// All tokens of the last block are used, also those that the head does not read.
 static bool plan_whole_model(Model* m, const Config* c, Error* err) {
     if (!model_plan(m, c, c->classes, c->batch_size, err)) { return false; }
     m->dims.NQ = m->dims.N;
@@ -198,7 +198,7 @@ static bool plan_whole_model(Model* m, const Config* c, Error* err) {
     return true;
 }
 
-// Planned and allocated, with the weights of the start
+// The model, planned and allocated, with the starting weights
 static bool run_model(Run* r, Error* err) {
     SafeTensors file;
     char name[256];
@@ -215,7 +215,7 @@ static bool run_model(Run* r, Error* err) {
     return r->has_model = true;
 }
 
-// What training began with
+// The weights that training began with
 static bool run_start(Run* r, float* flat, Error* err) {
     Model* m = &r->t.model;
     const Config* c = &r->config;
@@ -224,12 +224,12 @@ static bool run_start(Run* r, float* flat, Error* err) {
     attention_start(c, &m->table, m->dims, flat);
     if (!*c->init_from) { return true; }
     if (!safetensors_open(&file, c->init_from, err)) { return false; }
-    bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, flat, false, true, err); // the run took them
+    bool ok = load_foreign_weights(&file, m->tensors, m->tensor_count, flat, false, true, err); // the run accepted them
     safetensors_close(&file);
     return ok;
 }
 
-// Weights (table.total) of "start", or of a checkpoint; their step. After run_model.
+// Weights (table.total) of "start" or of a checkpoint, and their step. After run_model.
 static bool run_weights(Run* r, const char* name, float* flat, int64_t* step, Error* err) {
     Model* m = &r->t.model;
     SafeTensors file;
@@ -266,7 +266,7 @@ static bool run_data(Run* r, Error* err) {
         return false;
     }
     r->has_data = true;
-    snprintf(c->eval, sizeof c->eval, "%s", r->folder); // normalised as the model was trained
+    snprintf(c->eval, sizeof c->eval, "%s", r->folder); // normalised as in training
     check_data(t);
     open_loaders(t, LOAD_IMAGES);
     c->eval[0] = 0;
@@ -275,7 +275,7 @@ static bool run_data(Run* r, Error* err) {
 
 // ---- Several runs
 
-// Whether the runs are of one model: alike in all that shapes the parameters
+// Whether the runs have the same model: alike in all that determines the parameters
 static inline bool runs_same_model(const Run* runs, int count, Error* err) {
     for (int i = 1; i < count; i++) {
         Error reason;

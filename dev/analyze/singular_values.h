@@ -1,13 +1,13 @@
 // The singular values of a square matrix in double, by one-sided Jacobi rotations (Hestenes, 1958): pairs of rows are
-// rotated until all are orthogonal, and their lengths are then the singular values. Small ones come out as exactly as
-// large ones, which from M^T M they would not. Serial, so that many matrices can be done at once.
+// rotated until all are orthogonal; then their lengths are the singular values. Small ones are as exact as large ones,
+// unlike those from M^T M. Serial, so that many matrices can be processed at once.
 #pragma once
 #include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
-// Rows p and q (n) become orthogonal; false: they were, or one of them is nothing beside `scale`, the matrix's norm
+// Makes rows p and q (n) orthogonal; false: they were, or one is negligible compared with `scale`, the matrix's norm
 static inline bool rotate_rows(double* p, double* q, int n, double scale) {
     double pp = 0, qq = 0, pq = 0, nothing = DBL_EPSILON * scale;
     #pragma omp simd reduction(+:pp, qq, pq)
@@ -39,7 +39,7 @@ static inline int larger_first(const void* a, const void* b) {
     return (x < y) - (x > y);
 }
 
-// values (n), the largest first, of M (n,n), which is spent
+// values (n), the largest first, of M (n,n), which is overwritten
 static inline void singular_values(double* values, double* M, int n) {
     double scale = row_length(M, (size_t)n * n);
     bool rotated = true;
@@ -56,14 +56,14 @@ static inline void singular_values(double* values, double* M, int n) {
     qsort(values, (size_t)n, sizeof *values, larger_first);
 }
 
-// Singular values that are more than what rounding a matrix to fp32 makes of a zero: above n eps s_1
+// The number of singular values above what rounding a matrix to fp32 makes of a zero: n eps s_1
 static inline int numerical_rank(const double* values, int n) {
     int rank = 0;
     while (rank < n && values[rank] > n * (double)FLT_EPSILON * values[0]) { rank++; }
     return rank;
 }
 
-// exp of the entropy of s_i / sum s (Roy & Vetterli, 2007): r where r of them are equal and the others 0
+// exp of the entropy of s_i / sum s (Roy & Vetterli, 2007): r if r of them are equal and the others 0
 static inline double effective_rank(const double* values, int n) {
     double sum = 0, entropy = 0;
     for (int i = 0; i < n; i++) { sum += values[i]; }

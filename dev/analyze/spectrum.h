@@ -1,6 +1,6 @@
 // ./analyze spectrum: singular values of attention's logits A and weights sigma, (N,N) each, over images and heads (by
-// default of the last block, and of five test images, as in KArAt's paper). Numbers: the largest, the numerical rank,
-// the effective rank, and whether the rank keeps to what the attention allows:
+// default of the last block and five test images, as in KArAt's paper). Numbers: the largest, the numerical rank, the
+// effective rank, and whether the rank respects the attention's bound:
 //     A        D, the width of a head: it is a product of (N,D) and (D,N)
 //     sigma    KArAt in the order W Phi(A): r, and one more for a bias; softmax-rank: r; linear: D; others: N
 #pragma once
@@ -13,12 +13,12 @@ enum { SPECTRUM_IMAGES = 5 };
 typedef struct {
     Run* run;
     int images, N, H;
-    double* values[2];      // of A and sigma, (images, H, N), of the block at hand
-    int head_count, *heads; // those that are looked at
+    double* values[2];      // of A and sigma, (images, H, N), for the current block
+    int head_count, *heads; // those analysed
     Csv spreads, ranks;
     Table table;
     Figure figure;
-    bool exceeded;          // some rank is higher than allowed
+    bool exceeded;          // some rank exceeds its bound
 } Spectrum;
 
 static int rank_limit(const Model* m, int head, int matrix) {
@@ -38,7 +38,7 @@ static int rank_limit(const Model* m, int head, int matrix) {
 
 // ---- Singular values
 
-// Of maps (B,H,N,N), of images first.. on; each matrix by one thread
+// For maps (B,H,N,N) of images first..; each matrix by one thread
 static void spectrum_of_maps(Spectrum* s, int matrix, const float* maps, int first, int B) {
     int N = s->N;
     #pragma omp parallel for schedule(dynamic)
@@ -71,13 +71,13 @@ static void spectrum_of_block(Spectrum* s, int l, WorkProgress* progress) {
     free(maps);
 }
 
-// The matrices that are looked at, k-th of images * head_count
+// The k-th of images * head_count analysed matrices
 static const double* values_of(const Spectrum* s, int matrix, int k) {
     size_t image = (size_t)(k / s->head_count);
     return s->values[matrix] + (image * s->H + s->heads[k % s->head_count]) * s->N;
 }
 
-// Singular value i over them
+// Singular value i over these matrices
 typedef struct { double low, mean, high; } Spread;
 static Spread spread_of(const Spectrum* s, int matrix, int i) {
     Spread spread = {INFINITY, 0, 0};
@@ -124,7 +124,7 @@ static void write_ranks(Spectrum* s, int block, int matrix) {
     s->exceeded = s->exceeded || exceeded;
 }
 
-static double on_log_scale(double x) { return x > 0 ? x : NAN; } // 0 has no place there
+static double on_log_scale(double x) { return x > 0 ? x : NAN; } // 0 cannot be shown there
 
 static void draw_spectrum(Spectrum* s, int block, int matrix) {
     Figure* f = &s->figure;
@@ -186,7 +186,7 @@ static bool begin_files(Spectrum* s, Results* out, Error* err) {
     return true;
 }
 
-// With what KArAt's paper has to compare
+// Adds the values of KArAt's paper.
 static void note_spectrum(const Spectrum* s, Results* out) {
     char text[256];
     snprintf(text, sizeof text, "Of %d images and %d heads. Ranks count values above N ε σ₁, ε = 2⁻²³ of fp32; %s what "

@@ -1,5 +1,6 @@
 // The plane in which a run's weights moved most: the two principal components of theta_t - theta_end over its
-// checkpoints t, which are read a tensor at a time: of whole models only the end and the two directions are in memory.
+// checkpoints t, which are read one tensor at a time: only the end and the two directions are in memory as whole
+// models.
 #pragma once
 #include "analysis.h"
 #include "principal.h"
@@ -8,9 +9,9 @@ typedef struct {
     Run* run;
     Checkpoint* list;      // the last one is the end
     int count;
-    SafeTensors* files;    // (count); not of "start"
+    SafeTensors* files;    // (count); none for "start"
     bool* open;            // (count)
-    float *start, *end;    // (total), weights; start NULL where no checkpoint is
+    float *start, *end;    // (total), weights; start is NULL unless it is a checkpoint
     double* G;             // (count, count), products of theta_t - theta_end
     Principal principal;
 } Trajectory;
@@ -31,7 +32,7 @@ static bool trajectory_open_files(Trajectory* w, Error* err) {
     return true;
 }
 
-// One tensor of one checkpoint, less that of the end; difference: (size)
+// One tensor of a checkpoint minus that of the end; difference: (size)
 static bool read_difference(const Trajectory* w, int t, const NamedTensor* tensor, float* difference, Error* err) {
     Error reason;
     NamedTensor own = *tensor;
@@ -52,7 +53,7 @@ static bool read_difference(const Trajectory* w, int t, const NamedTensor* tenso
 // rows: (count) pointers to the differences of one tensor
 typedef void (*WithDifferences)(Trajectory* w, const float* const* rows, const NamedTensor* tensor, float* const* to);
 
-// Goes over the tensors with the differences of all checkpoints
+// Visits the tensors with the differences of all checkpoints
 static bool for_differences(Trajectory* w, WithDifferences use, float* const* to, Error* err) {
     const Model* m = &w->run->t.model;
     size_t largest = 0;
@@ -105,7 +106,7 @@ static void trajectory_free(Trajectory* w) {
     *w = (Trajectory){0};
 }
 
-// weights (3, total) = those of the last checkpoint, of step *step, and the two components; *lacking: whether there are
+// weights (3, total) = those of the last checkpoint, at step *step, and the two components; *lacking: whether there are
 // too few checkpoints. After run_model.
 static bool trajectory_read(Trajectory* w, Run* r, float* weights, int64_t* step, bool* lacking, Error* err) {
     size_t count;

@@ -1,10 +1,9 @@
 // ./analyze transfer TEACHER [STUDENT]: what a model's attention is worth to another. A fresh model of the run STUDENT
-// (or of TEACHER, if no other is given) is trained by that run's recipe with the attention of TEACHER's weights in the
-// place of its own (impose.h), and compared with both runs. --maps mean imposes the teacher's mean map: what it owes to
-// position alone.
+// (TEACHER by default) is trained by that run's recipe with the attention of TEACHER's weights instead of its own
+// (impose.h), and compared with both runs. --maps mean imposes the teacher's mean map: what is due to position only.
 //
-// The training is a run like any other, in OUTPUT/transfer: metrics.csv, checkpoints, and one that was stopped goes on.
-// Its weights are of use only with the teacher's.
+// The training is a run like any other, in OUTPUT/transfer: metrics.csv, checkpoints, and it resumes if it was stopped.
+// Its weights are useful only with the teacher's.
 #pragma once
 #include "analysis.h"
 #include "impose.h"
@@ -24,7 +23,7 @@ static Config student_config(const Run* r, const AnalyzeOptions* o) {
     return c;
 }
 
-// The teacher must have a map for every block, head and pair of tokens of the student, and see the same images.
+// The teacher must have a map for every block, head and pair of tokens of the student, and use the same images.
 static bool check_student(const Imposed* s, const Run* teacher, const Run* student, Error* err) {
     const Dims a = s->teacher->dims, b = s->student.model.dims;
     const LoaderConfig* c = &s->student.train_loader.plan.config;
@@ -67,7 +66,7 @@ static void close_student(Imposed* s) {
     free(s->mean);
 }
 
-// ---- Its folder: transfer.txt tells whose attention it has
+// ---- Its folder: transfer.txt records whose attention it has
 
 static void transfer_key(const Imposed* s, const Run* teacher, const AnalyzeOptions* o, int64_t step, char key[1024]) {
     const float* source = s->mean ? s->mean : s->teacher->params;
@@ -83,7 +82,7 @@ static bool write_key(const char* path, const char* key, Error* err) {
     return whole_file_end(&out, err);
 }
 
-// Goes on with what is there, if it is the same; the folder is made if there is none.
+// Continues an existing folder, if it is for the same; makes it if there is none.
 NEVER_INLINE bool enter_folder(Imposed* s, const Results* out, const char* key, Error* err) {
     Trainer* t = &s->student;
     char path[PATH_SIZE], there[1024] = "";
@@ -136,7 +135,7 @@ static void after_imposed_step(Imposed* s, Records* records, const StepResult* r
     clock->start += seconds_now() - paused;
 }
 
-// To the end, and the evaluation there
+// Trains to the end, and evaluates.
 NEVER_INLINE bool train_student(Imposed* s, Evaluation* e, Error* err) {
     Trainer* t = &s->student;
     static Records records; // too large for a small stack
@@ -160,7 +159,7 @@ NEVER_INLINE bool train_student(Imposed* s, Evaluation* e, Error* err) {
     return ended || set_error(err, "stopped at step %lld: the same command goes on", (long long)t->step);
 }
 
-// ---- What comes of it
+// ---- Results
 
 typedef struct { const char *what, *folder; double top1, top1_se, loss; } TransferRow;
 
@@ -199,7 +198,7 @@ static bool plot_log(Figure* f, const Run* r, const char* label, int color, Erro
 
 static bool draw_transfer(const Imposed* s, Analysis* a, const char* subject, Error* err) {
     Figure f;
-    Run* imposed = alloc_array(Run, 1, "a run"); // of which its folder alone is asked for
+    Run* imposed = alloc_array(Run, 1, "a run"); // of which only the folder is used
     const Run *teacher = &a->runs[0], *student = &a->runs[a->count - 1];
     strcpy(imposed->folder, s->student.output);
     figure_begin(&f, &a->results, "transfer", 1, "Attention transfer",

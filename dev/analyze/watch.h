@@ -1,9 +1,9 @@
-// ./analyze watch: the curves of runs that go on, in the terminal and on a page, watch.html, which reloads itself.
+// ./analyze watch: the curves of unfinished runs, in the terminal and on a page, watch.html, which reloads itself.
 #pragma once
 #include "curves.h"
 #include "web_page.h"
 
-// Where a run stands, in one line; whether it is done
+// The progress of a run, in one line; whether it is done
 static bool watch_line(const Run* r, const MetricsTable* log, char* line, size_t size) {
     char eta[32];
     double step = metrics_last(log, METRIC_step), total = steps_to_come(&r->config, log);
@@ -16,7 +16,7 @@ static bool watch_line(const Run* r, const MetricsTable* log, char* line, size_t
     return done;
 }
 
-// A panel of the curves in characters
+// A panel of the curves drawn with characters
 static bool watch_panel(const Results* results, int panel, Error* err) {
     char script[PATH_SIZE], settings[96];
     Bytes picture;
@@ -33,7 +33,7 @@ static bool watch_page(Analysis* a, char* text, size_t size, Error* err) {
     return page_save(&a->results, "watch.html", text, size, err);
 }
 
-// One look: page, pictures, terminal. done: every run is at its end
+// One update: page, pictures, terminal. done: every run has ended
 static bool watch_look(Analysis* a, bool* done, Error* err) {
     char *text = NULL, line[512];
     size_t size;
@@ -68,7 +68,7 @@ static bool watch_look(Analysis* a, bool* done, Error* err) {
     return ok;
 }
 
-// Whether every run has come to the first row of its log
+// Whether every run's log has its first row
 static bool watch_has_rows(const Analysis* a) {
     for (int i = 0; i < a->count; i++) {
         char path[PATH_SIZE];

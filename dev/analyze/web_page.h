@@ -1,11 +1,11 @@
-// A page around its parts: one file, no script, nothing from elsewhere; light or dark as the reader has it, and for a
-// phone's width as for a desk's.
+// A page around its parts: one file without scripts or external resources; light or dark by the reader's setting, and
+// for the width of a phone as well as a desktop.
 #pragma once
 #include "analysis.h"
 
 #define PAGE_MARK "<!doctype html><!-- kat.c report -->"
 
-// A series has colours that are seen on dark as well; a picture of pixels keeps its white ground.
+// Series have colours that are visible on dark as well; a raster picture keeps its white background.
 static const char page_style[] =
     ":root{color-scheme:light dark;--ink:#1a1b1c;--muted:#606468;--grid:#d9dadb;--paper:#fff;--card:#f5f6f7;\n"
     "--c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#cc79a7;--c4:#e69f00;--c5:#56b4e9}\n"
@@ -27,7 +27,7 @@ static const char page_style[] =
     "th:first-child,td:first-child{text-align:left}th{font-weight:600}th[scope=row]{font-weight:400}\n"
     "details{margin:1rem 0}summary{cursor:pointer}.missing{color:var(--muted)}\n";
 
-// refresh: seconds after which it reloads itself; 0: it does not
+// refresh: seconds after which it reloads itself; 0: never
 static void page_begin(FILE* page, const char* title, int refresh) {
     fputs(PAGE_MARK "\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
           "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n", page);
@@ -47,12 +47,12 @@ static void page_heading(FILE* page, const char* id, int number, const char* tit
     fputs("</h2>\n", page);
 }
 
-// Whether an option is told at all: not where it is of one machine, or says what to do
+// Whether an option is listed: not if it depends on the machine, or is an action
 static bool is_told(const Option* o) {
     return o->type != OPTION_GROUP && o->resume != RESUME_FREE;
 }
 
-// The options in which the runs differ, or all of them: a row an option, a column a run
+// The options in which the runs differ, or all of them: one row per option, one column per run
 static void page_options(FILE* page, const Run* runs, int count, bool all) {
     char* text = NULL;
     size_t size;
@@ -89,7 +89,7 @@ static void page_runs(FILE* page, const Run* runs, int count) {
     fputs("</details>\n", page);
 }
 
-// The whole page, under its name in the results
+// Saves the whole page, under its name in the results.
 static bool page_save(const Results* r, const char* name, const char* text, size_t size, Error* err) {
     char path[PATH_SIZE];
     Bytes bytes = {(uint8_t*)text, size};

@@ -1,6 +1,6 @@
-// ./analyze weights: how the weights are distributed, at several checkpoints: all of them, those of each kind of
-// tensor, and, of KArAt, the coefficients and W of each head. For n weights w of mean m and s² = Σ (w - m)² / n:
-//     kurtosis   Σ (w - m)^4 / (n s^4)                 3 for a normal distribution, more where tails are heavy
+// ./analyze weights: the distribution of the weights at several checkpoints: all of them, those of each kind of tensor,
+// and, for KArAt, the coefficients and W of each head. For n weights w of mean m and s² = Σ (w - m)² / n:
+//     kurtosis   Σ (w - m)^4 / (n s^4)                 3 for a normal distribution, more for heavy tails
 //     beyond     the share with |w - m| > 3 s          0.27 % for a normal distribution
 #pragma once
 #include "analysis.h"
@@ -8,7 +8,7 @@
 
 typedef struct { size_t count; double mean, sd, kurtosis, beyond, low, high; } Moments;
 
-// Of parts that lie apart
+// Of non-contiguous parts
 typedef struct { const float* values; size_t count; } Part;
 enum { MOST_BINS = 81 };
 
@@ -42,13 +42,13 @@ static Moments moments_of(const Part* parts, int part_count) {
     return m;
 }
 
-// Fewer for few weights; an odd number, so that 0 is in the middle of one
+// Fewer bins for few weights; an odd number, so that 0 is in the middle of one
 static int bins_for(size_t count) {
     double bins = 2 * cbrt((double)count);
     return bins > MOST_BINS ? MOST_BINS : bins < 11 ? 11 : (int)bins / 2 * 2 + 1;
 }
 
-// Shares of the weights a unit of width, in bins_for(count) bins that go from -reach to reach
+// Shares of the weights per unit of width, in bins_for(count) bins from -reach to reach
 static void density_of(const Part* parts, int part_count, size_t count, double reach, double* density) {
     int bins = bins_for(count);
     double width = 2 * reach / bins;
@@ -102,13 +102,13 @@ static void row_label(const Parameter* p, char label[64]) {
     snprintf(label, 64, "%.*s", (int)(strlen(name) - (ends_with(name, ".weight") ? 7 : 0)), name);
 }
 
-// Whether the outermost dimension of a block's tensor is of heads, each of which learned its own
+// Whether the outermost dimension of a block's tensor is heads, each with its own weights
 static bool row_has_heads(int row) {
     return row == ROW_karat_coef || row == ROW_outer_coef || row == ROW_karat_weight || row == ROW_mixing ||
            row == ROW_rank_down || row == ROW_rank_up;
 }
 
-// Chosen blocks, of a tensor that each block has; the one that they share, else
+// Adds chosen blocks of a tensor that each block has, or the one that they share.
 static bool add_heads(WeightStudy* s, int row, const char* label, Error* err) {
     const ParameterTable* table = &s->run->t.model.table;
     bool per_block = table->row[0][row].per_block, ok = true;
@@ -128,7 +128,7 @@ static size_t row_elements(const ParameterTable* table, int row) {
     return elements;
 }
 
-// All, each kind of tensor large enough for a histogram, and the heads of those that have them
+// Chooses all, each kind of tensor large enough for a histogram, and the heads of tensors that have them.
 static bool choose_groups(WeightStudy* s, Error* err) {
     const ParameterTable* table = &s->run->t.model.table;
     enum { ENOUGH = 100 };
@@ -151,7 +151,7 @@ static Part head_of(const float* flat, const Parameter* p, int head) {
     return (Part){flat + p->offset + (size_t)head * size, size};
 }
 
-// parts: room for all tensors; returns how many there are
+// parts: space for all tensors; returns their number
 static int parts_of(Part* parts, const Model* m, const float* flat, const WeightGroup* g) {
     const ParameterTable* table = &m->table;
     int count = 0;
@@ -168,7 +168,7 @@ static int parts_of(Part* parts, const Model* m, const float* flat, const Weight
     return count;
 }
 
-// ---- Two passes over the checkpoints: moments, then, in bins that all of them share, densities
+// ---- Two passes over the checkpoints: moments, then densities, in bins common to all
 
 static bool study_moments(WeightStudy* s, float* flat, Error* err) {
     Model* m = &s->run->t.model;
@@ -204,7 +204,7 @@ static const char* number_or_all(int number, char text[16]) {
     return text;
 }
 
-// The first cells of a row: which weights, when
+// The first cells of a row: which weights, and when
 static void put_group(const Csv* csv, const WeightStudy* s, size_t c, const WeightGroup* g) {
     char block[16], head[16];
     fprintf(csv->out.file, "%s,%lld,%s,%s,%s,", csv_text(s->list[c].name), (long long)s->list[c].step, g->label,
@@ -274,14 +274,14 @@ static void weights_panel(Figure* f, const WeightStudy* s, size_t g) {
     panel_end(f);
 }
 
-// Whether it is of one value at every checkpoint, which has no histogram
+// Whether it has a single value at every checkpoint, and so no histogram
 static bool is_constant(const WeightStudy* s, size_t g) {
     bool constant = true;
     for (size_t c = 0; c < s->count; c++) { constant = constant && !(s->moments[c * s->group_count + g].sd > 0); }
     return constant;
 }
 
-// Of the groups with heads, or without
+// For the groups with heads, or those without
 static bool weights_figure(const WeightStudy* s, bool of_heads, Results* results, Error* err) {
     char subject[1024];
     Figure f;
@@ -308,7 +308,7 @@ static void weights_table(const WeightStudy* s, Results* results) {
         const WeightGroup* group = &s->groups[g];
         for (size_t c = 0; c < s->count; c++) {
             const Moments* m = &s->moments[c * s->group_count + g];
-            if (c > 0 && c + 1 < s->count) { continue; } // csv has those between
+            if (c > 0 && c + 1 < s->count) { continue; } // the csv has those in between
             table_row(&t, "%s\t%s\t%s\t%s\t%zu\t%.3g\t%.3g\t%.2f\t%.2f", group->label,
                       number_or_all(group->block, block), number_or_all(group->head, head), s->list[c].name, m->count,
                       m->mean, m->sd, m->kurtosis, 100 * m->beyond);
