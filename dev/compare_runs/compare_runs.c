@@ -1,7 +1,7 @@
-// Runs as a set: which there are and how they stand, what comes out of those that differ by their seed alone, and which
-// options two of them differ in.
+// Runs as a set: which there are and how they stand, results over those that differ only by their seed, and the options
+// in which two of them differ.
 //
-//     ./compare_runs                         those under runs/; --help tells all
+//     ./compare_runs                         those under runs/; --help lists all
 //     ./compare_runs table runs/a-s1 runs/a-s2 runs/b-s1 runs/b-s2
 //     ./compare_runs diff runs/a-s1 runs/b-s1
 #define _GNU_SOURCE // versionsort

@@ -9,7 +9,7 @@ enum { METRICS_TABLE(METRIC_CONSTANT, METRIC_CONSTANT, METRIC_CONSTANT) };
 
 typedef struct {
     int rows;
-    double* column[METRICS_COLUMNS]; // (rows) NaN where there is nothing
+    double* column[METRICS_COLUMNS]; // (rows) NaN where a cell is empty
 } MetricsTable;
 
 static inline void metrics_table_free(MetricsTable* t) {
@@ -32,7 +32,7 @@ static inline bool metrics_add_row(MetricsTable* t, size_t room[METRICS_COLUMNS]
     return true;
 }
 
-// Of a run that goes on too: a last line without its end is not there yet.
+// Also reads an unfinished run's: an incomplete last line does not count yet.
 static inline bool metrics_read(MetricsTable* t, const char* folder, Error* err) {
     char path[PATH_SIZE], *line = NULL;
     size_t room = 0, rooms[METRICS_COLUMNS] = {0};
@@ -64,11 +64,11 @@ static inline double metrics_last(const MetricsTable* t, int column) {
 
 static inline double metrics_largest(const MetricsTable* t, int column) {
     double value = NAN;
-    for (int i = 0; i < t->rows; i++) { value = fmax(value, t->column[column][i]); } // passes over NaN
+    for (int i = 0; i < t->rows; i++) { value = fmax(value, t->column[column][i]); } // ignores NaN
     return value;
 }
 
-// Steps that the run is to have, by its configuration and log; 0: not known yet
+// The run's planned steps, by its configuration and log; 0: not known yet
 static inline double steps_to_come(const Config* c, const MetricsTable* log) {
     double step = metrics_last(log, METRIC_step), epoch = metrics_last(log, METRIC_epoch);
     if (c->steps) { return c->steps; }

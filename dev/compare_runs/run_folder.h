@@ -1,4 +1,4 @@
-// The folder of a run, as other programs read it: what its config.txt says, and what makes runs one experiment.
+// A run's folder, for other programs: the contents of its config.txt, and what makes runs one experiment.
 #pragma once
 #include "../../model/settings.h"
 #include "../../runtime/files.h"
@@ -7,7 +7,7 @@ enum { RUN_NAME = 128 };
 
 static inline const char* last_part(const char* path) { return strrchr(path, '/') ? strrchr(path, '/') + 1 : path; }
 
-// What the run is: the defaults where config.txt, an earlier version's, say, is silent
+// The run's configuration: the defaults if config.txt, such as an earlier version's, lacks an option
 static inline bool run_folder_config(const char* folder, Config* c, Error* err) {
     char path[PATH_SIZE];
     snprintf(path, sizeof path, "%s/config.txt", folder);
@@ -24,7 +24,7 @@ static inline bool run_folder_config(const char* folder, Config* c, Error* err) 
     return set_error(err, "%s: %s", path, reason.text);
 }
 
-// The folder, without slashes at its end; its name is the last part of its whole path
+// The folder, without trailing slashes; its name is the last part of its full path
 static inline bool run_folder_open(const char* given, char folder[FOLDER_SIZE], char name[RUN_NAME], Error* err) {
     char path[PATH_MAX];
     if (strlen(given) >= FOLDER_SIZE) { return set_error(err, "the path %.100s... is too long", given); }
@@ -39,8 +39,8 @@ static inline bool run_folder_open(const char* given, char folder[FOLDER_SIZE], 
     return true;
 }
 
-// Whether they are one experiment, but for the seed. Of data the name counts, not where they lie; of a start that there
-// is one: each seed may have its own.
+// Whether they are one experiment, except for the seed. Only the name of data counts, not its location; of a start,
+// only that there is one: each seed may have its own.
 static inline bool configs_are_seeds(const Config* a, const Config* b) {
     Error ignored;
     Config other = *b;

@@ -18,7 +18,7 @@ static inline void run_list_free(RunList* l) {
     *l = (RunList){0};
 }
 
-// It may not have come to its first row yet.
+// It may not have its first row yet.
 static inline bool listed_run_read(ListedRun* r, Error* err) {
     MetricsTable log = {0};
     Error none;
@@ -30,7 +30,7 @@ static inline bool listed_run_read(ListedRun* r, Error* err) {
     return true;
 }
 
-// Epochs that it is to have
+// Its planned epochs
 static inline double epochs_of_run(const ListedRun* r) {
     const RunSummary* s = &r->summary;
     return s->step > 0 ? s->total_steps * s->epoch / s->step : r->config.epochs;
@@ -56,7 +56,7 @@ static inline bool run_list_walk_into(RunList* l, const char* folder, int depth,
     return ok;
 }
 
-// A folder that is no run's may have some beneath it. A configuration that cannot be read is told, and passed over.
+// A folder that is not a run may contain some. A configuration that cannot be read is reported and skipped.
 static inline bool run_list_walk(RunList* l, const char* folder, int depth, Error* err) {
     char path[PATH_SIZE];
     Error reason;
@@ -80,7 +80,7 @@ static inline bool run_list_add(RunList* l, const char* folder, Error* err) {
            set_error(err, "there is no run in or under %s: give what ./train_kat had as --output", folder);
 }
 
-// How many were not
+// Returns how many were not finished.
 static inline size_t run_list_keep_finished(RunList* l) {
     size_t kept = 0, count = l->count;
     for (size_t i = 0; i < count; i++) {

@@ -1,4 +1,4 @@
-// What the log of a run amounts to, and whether the run goes on.
+// The summary of a run's log, and whether the run is still going on.
 #pragma once
 #include "metrics_table.h"
 #include <sys/file.h>
@@ -9,7 +9,7 @@
 typedef enum { RUN_STATES(CHOICE_CONSTANT) } RunState;
 static const char* const run_state_names[] = {RUN_STATES(CHOICE_NAME)};
 
-// At the end of the log; NaN: not there yet. Training alone counts in seconds, images and gflop.
+// At the end of the log; NaN: not there yet. Seconds, images and gflop are of training only.
 typedef struct {
     double step, epoch, total_steps; // total_steps 0: not known yet
     double top1, top1_se, top5, loss;
@@ -24,7 +24,7 @@ static inline RunSummary summary_of_log(const Config* c, const MetricsTable* log
         .loss = metrics_last(log, METRIC_test_loss),
     };
     double before = 0;
-    for (int i = 0; i < log->rows; i++) { // a row of training is the mean of the steps since the one before
+    for (int i = 0; i < log->rows; i++) { // a row of training is the mean over the steps since the previous one
         double step = log->column[METRIC_step][i], ms = log->column[METRIC_ms_per_step][i];
         if (isnan(ms)) { continue; }
         double seconds = 1e-3 * ms * (step - before);
@@ -36,7 +36,7 @@ static inline RunSummary summary_of_log(const Config* c, const MetricsTable* log
     return s;
 }
 
-// Whether the process is there that writes into the folder; what it was, or has left there at its end, in text
+// Whether a process writes into the folder; text: which process, or what it left there at its end
 static inline bool folder_in_use(const char* folder, char text[300]) {
     char path[PATH_SIZE];
     snprintf(path, sizeof path, "%s/.lock", folder);
@@ -45,13 +45,13 @@ static inline bool folder_in_use(const char* folder, char text[300]) {
     if (fd < 0) { return false; }
     ssize_t length = read(fd, text, 299);
     text[length > 0 ? length : 0] = 0;
-    bool used = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK; // else it is given back at once
+    bool used = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK; // otherwise it is released at once
     close(fd);
     return used;
 }
 
-// A run that was stopped says so in the place of its process; one that neither did, nor came to its end, has failed, or
-// was killed.
+// A stopped run has recorded that instead of its process; one that neither recorded it nor reached its end has failed,
+// or was killed.
 static inline RunState state_of_run(const char* folder, const RunSummary* s) {
     char text[300];
     if (folder_in_use(folder, text)) { return RUN_GOES_ON; }

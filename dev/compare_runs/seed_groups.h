@@ -1,4 +1,4 @@
-// Runs that differ by their seed alone, as one row: mean and standard deviation, and tests against a baseline.
+// Runs that differ only by their seed, as one row: mean and standard deviation, and tests against a baseline.
 #pragma once
 #include "run_list.h"
 #include "t_test.h"
@@ -8,7 +8,7 @@ typedef struct {
     size_t count;
     Running top1, top5, loss;
     double steps, seconds, images, gflop; // sums
-    char label[512];        // its model, and what it was given besides that others were not
+    char label[512];        // its model, and the options that others do not share
     Unasked unasked;
     TTest test;             // of top-1, against the baseline's
     bool paired;
@@ -38,7 +38,7 @@ static inline void group_add(SeedGroup* g, const ListedRun* r) {
 
 static inline double deviation(const Running* r) { return r->count > 1 ? sqrt(r->squares / (r->count - 1)) : NAN; }
 
-// Whether some two of the groups have it otherwise
+// Whether any two groups differ in the option
 static inline bool groups_differ_in(const SeedGroups* g, const Option* o) {
     for (size_t k = 1; k < g->count; k++) {
         if (!same_setting(&g->groups[0].runs[0]->config, &g->groups[k].runs[0]->config, o)) { return true; }
@@ -46,7 +46,7 @@ static inline bool groups_differ_in(const SeedGroups* g, const Option* o) {
     return false;
 }
 
-// "vit-tiny --lr 0.5": what model and recipe bring with them is not said
+// "vit-tiny --lr 0.5": options set by model and recipe are not listed
 static inline void group_label(const SeedGroups* g, SeedGroup* group) {
     const Config* c = &group->runs[0]->config;
     size_t used = (size_t)snprintf(group->label, sizeof group->label, "%.100s", c->model);
@@ -69,7 +69,7 @@ static inline const ListedRun* run_of_seed(const SeedGroup* g, int seed) {
     return NULL;
 }
 
-// Each seed of the one in the other: as many as there are in both
+// Whether both have the same seeds
 static inline bool same_seeds(const SeedGroup* a, const SeedGroup* b) {
     bool same = a->count == b->count;
     for (size_t i = 0; same && i < a->count; i++) { same = run_of_seed(b, a->runs[i]->config.seed) != NULL; }
@@ -87,7 +87,7 @@ static inline void group_test(SeedGroup* g, const SeedGroup* baseline) {
     g->test = g->paired ? t_test_paired(&differences) : t_test_welch(&g->top1, &baseline->top1);
 }
 
-// Of the group that the run in this folder is in
+// Finds the group that the run in this folder is in.
 static inline bool find_baseline(SeedGroups* g, const char* folder, Error* err) {
     if (!*folder) { return true; }
     for (size_t k = 0; k < g->count; k++) {
@@ -100,7 +100,7 @@ static inline bool find_baseline(SeedGroups* g, const char* folder, Error* err) 
     return set_error(err, "--baseline %s is none of the runs of the table: give the folder of one of them", folder);
 }
 
-// In the order of their first runs. The runs stay where they are.
+// In the order of their first runs, which stay in place.
 static inline bool group_by_seed(SeedGroups* g, const RunList* l, const char* baseline, Error* err) {
     g->groups = alloc_array(SeedGroup, l->count, "groups");
     for (size_t i = 0; i < l->count; i++) {
@@ -117,7 +117,7 @@ static inline bool group_by_seed(SeedGroups* g, const RunList* l, const char* ba
 
 // ---- Written
 
-// In a ring, as choice_name has them; "": there is none
+// A text in a ring buffer, as in choice_name; "": none
 __attribute__((format(printf, 1, 0)))
 static inline const char* number_or_nothing(const char* format, double value) {
     static char texts[16][32];
@@ -163,7 +163,7 @@ static inline void groups_markdown(const SeedGroups* g) {
     free(t.text);
 }
 
-// Steps, PFLOP, hours: of a run, without its evaluations
+// Steps, PFLOP, hours: per run, without its evaluations
 static inline void group_csv(const SeedGroup* g) {
     double n = (double)g->count;
     printf("%s,%zu,", csv_text(g->label), g->count);

@@ -1,14 +1,14 @@
-// Student's t: whether two groups of runs differ in their mean.
+// Student's t-test: whether two groups of runs differ in their mean.
 //
-// Welch: groups of their own, n and m values with means a, b and variances s², u²
+// Welch: independent groups, n and m values with means a, b and variances s², u²
 //     t = (a - b) / sqrt(s²/n + u²/m)      degrees of freedom (s²/n + u²/m)² / ((s²/n)²/(n-1) + (u²/m)²/(m-1))
-// Paired: n differences of runs of one seed, their mean d and variance s²
+// Paired: n differences of runs with the same seed, with mean d and variance s²
 //     t = d / sqrt(s²/n)                   degrees of freedom n - 1
-// p is the probability of a |t| at least as large where there is no difference: I_x(f/2, 1/2), x = f / (f + t²).
+// p is the probability of a |t| at least as large if there is no difference: I_x(f/2, 1/2), x = f / (f + t²).
 #pragma once
 #include "../../runtime/log.h"
 
-typedef struct { double difference, t, freedom, p; } TTest; // t, p NaN: too few values, or no spread in them
+typedef struct { double difference, t, freedom, p; } TTest; // t, p NaN: too few values, or no spread
 
 // The regularized incomplete beta function I_x(a, b), by its continued fraction (Lentz's method), which converges
 // quickly for x below (a + 1) / (a + b + 2); above that I_x(a, b) = 1 - I_{1-x}(b, a)

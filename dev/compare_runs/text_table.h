@@ -1,4 +1,4 @@
-// Tables as text: cells with tabs between them, the first row the names of the columns.
+// Tables as text: cells separated by tabs, with the names of the columns as the first row.
 #pragma once
 #include "../../runtime/memory.h"
 #include "../../runtime/output.h"
@@ -22,7 +22,7 @@ static inline void table_row(Table* t, const char* format, ...) {
     fputc('\n', t->out);
 }
 
-// Goes on behind this cell; false: it was the last of its row. The cell ends where a tab or line break was.
+// Moves past this cell; false: it was the last of its row. The tab or line break after it becomes a 0.
 static inline bool next_cell(char** at, char** cell) {
     char* end = *at + strcspn(*at, "\t\n");
     bool more = *end == '\t';
@@ -34,7 +34,7 @@ static inline bool next_cell(char** at, char** cell) {
 
 typedef struct { int width[TABLE_COLUMNS], columns; } TableShape;
 
-// How wide each column is; no table has more than TABLE_COLUMNS
+// The width of each column; no table has more than TABLE_COLUMNS
 static inline TableShape table_shape(const char* text) {
     TableShape shape = {0};
     char* copy = copy_text(text, "a table");
@@ -52,8 +52,7 @@ static inline TableShape table_shape(const char* text) {
     return shape;
 }
 
-// The first column to the left, numbers to the right. before, between: what stands in front of the first cell and the
-// others
+// Aligns the first column left, numbers right. before, between: what precedes the first cell and the others
 static inline void table_put(const char* text, const TableShape* shape, const char* before, const char* between,
                              const char* end, const char* under_names) {
     char* copy = copy_text(text, "a table");
@@ -71,7 +70,7 @@ static inline void table_put(const char* text, const TableShape* shape, const ch
     free(copy);
 }
 
-// title: NULL: none
+// title: or NULL
 static inline void table_print(const char* title, const char* text) {
     TableShape shape = table_shape(text);
     if (title) { printf("\n%s\n", title); }
@@ -88,7 +87,7 @@ static inline void table_markdown(const char* text) {
 
 // ---- csv
 
-// Text in a cell, in quotes where it needs them. It stays until the fourth call from here.
+// Text in a cell, quoted if necessary. It is valid until the fourth call after this one.
 static inline const char* csv_text(const char* text) {
     static char quoted[4][1024];
     static int turn;
