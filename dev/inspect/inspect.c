@@ -1,4 +1,4 @@
-// What is in a safetensors file, or what differs between two.
+// Shows what is in a safetensors file, or the differences between two.
 //
 //     ./inspect runs/first/best.safetensors
 //     ./inspect runs/first/best.safetensors runs/second/best.safetensors --only 'blocks.3.*'
@@ -32,7 +32,7 @@ static void print_usage(FILE* out) {
 
 typedef struct { double norm, mean, deviation, least, largest; int64_t not_finite; } Statistics;
 
-// Of what is finite; least and largest 0 where nothing is
+// Of the finite values; least and largest are 0 if there are none
 static Statistics statistics_of(const float* x, int64_t count) {
     Statistics s = {0};
     double squares = 0, sum = 0, about_mean = 0;
@@ -101,7 +101,7 @@ static void print_tensors(const SafeTensors* file, const InspectOptions* o) {
 
 // ---- Configuration and metadata
 
-// The options that a checkpoint of ours has, over the defaults; false: it is another program's
+// The options stored in a checkpoint of ours, over the defaults; false: it is another program's
 static bool config_of_file(const SafeTensors* file, Config* c) {
     Error err;
     if (!metadata_is_ours(file)) { return false; }
@@ -111,7 +111,7 @@ static bool config_of_file(const SafeTensors* file, Config* c) {
     return true;
 }
 
-// Whether a key stands for an option, which the configuration has
+// Whether a key is that of an option, which the configuration holds
 static bool is_option_key(const char* key) {
     bool found = strcmp(key, METADATA_MARK) == 0;
     for (int i = 0; !found && i < CONFIG_OPTIONS; i++) {
@@ -123,7 +123,7 @@ static bool is_option_key(const char* key) {
     return found;
 }
 
-// In one line, cut where it is longer: lists, such as names of classes, have a line an entry
+// In one line, truncated if it is longer: lists, such as names of classes, have one line per entry
 static const char* value_text(const char* value, char text[128]) {
     size_t used = 0;
     for (; *value && used < 120; value++) {
@@ -169,7 +169,7 @@ static bool same_shapes(const SafeTensor* a, const SafeTensor* b) {
     return same;
 }
 
-// Of the same shape; a row where a value differs, by its bits as float
+// For tensors of the same shape; adds a row if a value differs, by its bits as float.
 static void compare_values(Comparison* c, Table* table, const SafeTensors* A, const SafeTensor* a, const SafeTensors* B,
                            const SafeTensor* b) {
     int64_t count = safetensors_elements(a);
@@ -202,7 +202,7 @@ static uint8_t* bytes_of(const SafeTensors* file, const SafeTensor* t) {
     return bytes;
 }
 
-// Of a type that is not read as numbers
+// For a type that is not read as numbers
 static bool same_bytes(const SafeTensors* A, const SafeTensor* a, const SafeTensors* B, const SafeTensor* b) {
     if (strcmp(a->dtype, b->dtype) != 0 || a->end - a->begin != b->end - b->begin) { return false; }
     uint8_t *x = bytes_of(A, a), *y = bytes_of(B, b);
