@@ -1,26 +1,26 @@
-// How long a training step takes on several ranks: the exchange of gradients and parameters is the trainer's own
-// (model/owners.h), and in the place of kernels there are sleeps. Sleeping ranks leave the cores to each other, so that
-// a few cores stand for as many machines as their network allows, and for machines of any speed. Beside what was
-// measured stands what step_model() below says, which then can tell of more nodes than there are.
+// The duration of a training step on several ranks: the exchange of gradients and parameters is the trainer's own
+// (model/owners.h), with sleeps in place of kernels. Sleeping ranks leave the cores to each other, so that a few cores
+// can stand for as many machines as their network allows, and for machines of any speed. Beside the measurement it
+// prints the prediction of step_model() below, which then extends to more nodes than there are.
 //
 //     mpirun -n R simulate run FORWARD BACKWARD UPDATE STEPS one|two [--model vit-tiny] [trainer's flags]
 //     simulate table FORWARD BACKWARD UPDATE RANKS AMONG WITHIN LATENCY [trainer's flags]
 //
-// FORWARD, BACKWARD: ms of a micro-batch, spread over the blocks; UPDATE: ms. one, two: levels of the exchange. Of a
+// FORWARD, BACKWARD: ms per micro-batch, spread over the blocks; UPDATE: ms. one, two: levels of the exchange. For a
 // table: RANKS on each node, GB/s out of a node and out of a rank within its node, and µs of the shortest exchange.
 #include "../../model/owners.h"
 #include "../../model/settings.h"
 #include "../../runtime/clock.h"
 
 typedef struct { double forward, backward, update; } Work;   // seconds
-typedef struct { double among, within, latency; } Net;       // bytes a second out of a node, out of a rank; seconds
+typedef struct { double among, within, latency; } Net;       // bytes per second out of a node, out of a rank; seconds
 typedef struct { int nodes, per_node, levels, micro_batches; } Shape; // micro_batches: of each rank
-typedef struct { double step, compute, exchange; } StepTime; // seconds: all, without other ranks, of messages
+typedef struct { double step, compute, exchange; } StepTime; // seconds: in all, without other ranks, in messages
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The model
 
-// Seconds of a bucket's messages within a node and among nodes, one way, where every rank has one piece of it
+// Seconds for a bucket's messages within a node and among nodes, one way, if every rank has one piece of it
 typedef struct { double within, among; } BucketTime;
 
 static BucketTime bucket_time(const Buckets* buckets, int b, Shape s, Net net) {
@@ -33,9 +33,9 @@ static BucketTime bucket_time(const Buckets* buckets, int b, Shape s, Net net) {
 
 static double later(double a, double b) { return a > b ? a : b; }
 
-// Messages within nodes and among them each go one after the other. Parameters leave their owners when the update is done,
-// as on GPUs (on CPUs each bucket's leave when that is updated, a little sooner), first block first, and a block waits for
-// its bucket; gradients leave when their bucket's first block is done.
+// Messages within nodes and among them are sequential. Parameters leave their owners when the update is done, as on GPUs
+// (on CPUs each bucket's leave when it is updated, a little sooner), first block first, and a block waits for its bucket;
+// gradients leave when their bucket's first block is done.
 static StepTime step_model(const ParameterTable* table, const Buckets* buckets, Shape s, Work work, Net net) {
     int L = table->blocks;
     double forward = work.forward / L, backward = work.backward / L, whole = work.forward + work.backward;
@@ -43,7 +43,7 @@ static StepTime step_model(const ParameterTable* table, const Buckets* buckets, 
     StepTime t = {.compute = s.micro_batches * whole + work.update};
     for (int l = 0; l < L; l++) {
         int b = buckets->of_segment[l + 1];
-        for (int next = l == 0 ? 0 : buckets->of_segment[l] + 1; next <= b; next++) { // first in need of it
+        for (int next = l == 0 ? 0 : buckets->of_segment[l] + 1; next <= b; next++) { // the first to need it
             BucketTime gather = bucket_time(buckets, next, s, net);
             among += gather.among;
             within = later(within, among) + gather.within;
@@ -56,7 +56,7 @@ static StepTime step_model(const ParameterTable* table, const Buckets* buckets, 
     for (int l = L - 1; l >= 0; l--) {
         int b = buckets->of_segment[l + 1], below = l > 0 ? buckets->of_segment[l] : -1;
         time += backward;
-        for (; b > below; b--) { // the last one has the front in it, or is the front
+        for (; b > below; b--) { // the last one contains the front, or is the front
             BucketTime sum = bucket_time(buckets, b, s, net);
             within = later(within, time) + sum.within;
             among = later(among, within) + sum.among;
@@ -93,7 +93,7 @@ static void meet(void) {
     free(node);
 }
 
-// The longest that any rank took; all wait for the last to say it
+// The maximum over the ranks, known to all
 static double slowest(double seconds) {
     double* all = alloc_array(double, ranks.size, "times");
     all[ranks.place] = seconds;
@@ -103,7 +103,7 @@ static double slowest(double seconds) {
     return seconds;
 }
 
-// Seconds in which every rank sends so many bytes to the rank so many places on, and gets as many
+// Seconds for every rank to send so many bytes to the rank so many places on, and to receive as many
 static double shift_time(char* room, size_t bytes, int on) {
     Message out = {(ranks.place + on) % ranks.size, room, bytes};
     Message in = {(ranks.place + ranks.size - on) % ranks.size, room + bytes, bytes};
@@ -113,7 +113,7 @@ static double shift_time(char* room, size_t bytes, int on) {
     return slowest(seconds_now() - start);
 }
 
-// What this network does with plain transfers, all nodes, or all ranks of each node, at once
+// Measures the network with plain transfers, of all nodes, or all ranks of each node, at once.
 static Net measure_net(void) {
     enum { BYTES = 4 << 20, ROUNDS = 20 };
     int g = ranks.per_node;
@@ -140,7 +140,7 @@ static Net measure_net(void) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// A step: what train_vit.c calls, when it does
+// A step: the calls of train_vit.c, in its order
 
 typedef struct {
     ParameterTable table;
@@ -149,7 +149,7 @@ typedef struct {
     float *params, *grads;
 } Model;
 
-// A block's kernels, behind each of which messages that are under way go on
+// Stands for a block's kernels, after each of which transfers under way are moved on.
 static void sleep_a_block(Model* m, double seconds) {
     enum { KERNELS = 10 };
     double end = seconds_now() + seconds;
@@ -253,7 +253,7 @@ static void run(Work work, int steps, int levels, int argc, char** argv) {
     engine_end();
 }
 
-// By the model alone: the share of one rank's rate that each has on 1, 2, 4 ... 64 nodes, in per cent
+// By the model only: the share of one rank's rate that each rank reaches on 1, 2, 4 ... 64 nodes, in per cent
 static void table(Work work, int per_node, Net net, int argc, char** argv) {
     Config c;
     Error err;
@@ -276,7 +276,7 @@ int main(int argc, char** argv) {
     int numbers = runs ? 4 : 7, flags = runs ? 6 : 8;
     for (int i = 0; i < numbers; i++) { number[i] = atof(argv[2 + i]); }
     Work work = {1e-3 * number[0], 1e-3 * number[1], 1e-3 * number[2]};
-    if (runs) { // of argv + flags the first word is none
+    if (runs) { // the first word of argv + flags is ignored
         run(work, (int)number[3], strcmp(argv[6], "one") == 0 ? 1 : 2, argc - flags, argv + flags);
     } else {
         Net net = {1e9 * number[4], 1e9 * number[5], 1e-6 * number[6]};
