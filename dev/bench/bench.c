@@ -1,13 +1,14 @@
-// make bench: whole training steps and their parts against the machine's own matrix rate, all measured in this one run.
+// make bench: whole training steps and their parts, compared with the machine's own matrix rate, all measured in one
+// run.
 //
-// Each round times one step (forward, backward, update) of every model and a plain sgemm before each, so that a machine
-// that slows down slows all of them; the tables show the medians over the rounds, and each step's arithmetic rate as a
-// share of the sgemm rate. A step's FLOPs are its products alone (3 x forward); everything else counts as overhead.
+// Each round times one step (forward, backward, update) of every model and a plain sgemm before each, so that a
+// slowdown of the machine affects all of them; the tables show medians over the rounds, and each step's arithmetic rate
+// as a share of the sgemm rate. A step's FLOPs are its products only (3 x forward); everything else counts as overhead.
 //
 //     ./bench [--rounds N] [--models NAME,NAME..] [more flags of train_kat, such as --batch-size 4]
 //
-// A name may have flags of its own behind it. "vit-tiny --pool avg" needs all tokens to the end: against it vit-tiny
-// shows what is saved in the last block, where the head reads the class token alone.
+// A name may be followed by its own flags. "vit-tiny --pool avg" needs all tokens to the end: compared with it,
+// vit-tiny shows what the last block saves because the head reads only the class token.
 #pragma GCC diagnostic ignored "-Wunused-function" // the trainer's command line is not used here
 #define TESTING
 #include "../../train_vit.c"
@@ -15,7 +16,7 @@
 
 enum { MAX_ROUNDS = 101, MAX_MODELS = 8, MAX_WORDS = 64 };
 
-typedef struct { // of one model, over the rounds
+typedef struct { // one model, over the rounds
     const char* name; // with its own flags
     Model model;
     double step[MAX_ROUNDS], part[PARTS][2][MAX_ROUNDS]; // milliseconds
@@ -24,12 +25,12 @@ typedef struct { // of one model, over the rounds
 typedef struct {
     int rounds, models;
     char names[OPTION_TEXT_SIZE];
-    char* words[MAX_WORDS]; // what train_kat's parser gets, "--model NAME" last
+    char* words[MAX_WORDS]; // for train_kat's parser, "--model NAME" last
     int count;
     double sgemm[MAX_ROUNDS]; // GFLOP/s
 } Bench;
 
-// GFLOP/s of a large product on all threads: the library's own threading where there is one, else our linear layer.
+// GFLOP/s of a large product on all threads: with the library's own threading if there is one, else our linear layer.
 static double sgemm_rate(void) {
     enum { SIZE = 1536 };
     static float *a, *b, *c;
@@ -66,7 +67,7 @@ static void read_arguments(Bench* b, int argc, char** argv) {
     if (b->rounds < 1 || b->rounds > MAX_ROUNDS) { fail(EXIT_USAGE, "--rounds is 1 to %d", MAX_ROUNDS); }
 }
 
-// A preset sets the image size too, so the flags come after it
+// A preset also sets the image size, so the flags come after it.
 static void build(Timed* timed, const Bench* b, char* name) {
     static char own[OPTION_TEXT_SIZE];
     char *words[2 * MAX_WORDS] = {b->words[0], "--model"}, *rest = NULL;
@@ -86,7 +87,7 @@ static void build(Timed* timed, const Bench* b, char* name) {
     }
 }
 
-// One step on a batch of noise, into this round's place
+// Times one step on a batch of noise, for this round.
 static void time_step(Timed* timed, const float* images, const float* targets, int round, int64_t t) {
     Model* m = &timed->model;
     profile_start(&m->profile);

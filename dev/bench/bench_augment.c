@@ -1,5 +1,5 @@
-// Milliseconds of a core for each operation of RandAugment, and for whole policies as they are drawn, on images of
-// S x S (224). Medians over the rounds, in each of which everything is timed once.
+// Milliseconds of a core for each operation of RandAugment, and for whole policies as they are drawn, on S x S (224)
+// images. Medians over the rounds, in each of which everything is timed once.
 //
 //     ./bench_augment [rounds] [S]
 #include "../../data/apply_operation.h"
@@ -18,7 +18,7 @@ typedef struct {
 
 static const uint8_t fill[3] = {124, 116, 104};
 
-// Smooth, with noise: what a photograph is to a histogram
+// Smooth with noise, like a photograph for a histogram
 static void make_originals(Bench* b) {
     for (int i = 0; i < IMAGES * 3 * b->S * b->S; i++) {
         int x = i % b->S, y = i / b->S % b->S, noise = (int)(random_bits(1, STREAM_CHECK, 0, (uint64_t)i).word[0] % 8);
@@ -26,13 +26,13 @@ static void make_originals(Bench* b) {
     }
 }
 
-static double core_seconds(void) { // of this thread's work: what else runs on the machine does not count
+static double core_seconds(void) { // of this thread only, whatever else runs on the machine
     struct timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// Milliseconds an image, of the operations that stand in lists (IMAGES)
+// Milliseconds per image for the operations in lists (IMAGES)
 static double time_lists(Bench* b, const OperationList* lists) {
     size_t bytes = (size_t)3 * b->S * b->S;
     memcpy(b->pixels, b->original, IMAGES * bytes);
@@ -85,7 +85,7 @@ static int make_rows(Row* rows) {
     return count;
 }
 
-// The mean of the fifteen, either filter as often, times the one operation that an image gets on average
+// The mean of the fifteen, with either filter equally often, times the average number of operations per image, one
 static double expected_ms(const Row* rows, int rounds) {
     double sum = 0;
     for (int k = 0, row = 0; k < RAND_OPERATION_KINDS; k++) {

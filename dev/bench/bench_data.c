@@ -1,14 +1,14 @@
-// make bench-data: what one core makes of encoded images, stage by stage, beside libjpeg-turbo's own decoding of the
-// same files, all in this one run. Each round takes all images through one stage after the other (a processor remembers
-// the branches of an image that it has just decoded); the tables show the medians over the rounds: of a core's
-// milliseconds an image, and of their ratio to libjpeg's own loop in the same round.
+// make bench-data: the speed of one core on encoded images, stage by stage, beside libjpeg-turbo's own decoding of the
+// same files, all in one run. Each round takes all images through one stage after the other (a processor remembers the
+// branches of an image that it has just decoded); the tables show medians over the rounds: of a core's milliseconds per
+// image, and of their ratio to libjpeg's own loop in the same round.
 //
 //     ./bench_data [--data FOLDER] [--images N] [--rounds N] [--size S]
 //
-// FOLDER has a train.index, as ./convert_data writes it: N of its JPEGs, evenly from all of it. Without one the images
-// are made here, as ImageNet's are (500 x 375, quality 96, 4:4:4, about 100 KB) and as its shards with a shorter side
-// of 256 are (quality 90, 4:2:0, 28 KB). Boxes are those of RandomResizedCrop, other ones in each round.
-#pragma GCC diagnostic ignored "-Wunused-function" // all but the making of images
+// FOLDER has a train.index, as written by ./convert_data: N of its JPEGs are used, evenly spaced. Without one, images
+// are made here, like ImageNet's (500 x 375, quality 96, 4:4:4, about 100 KB) and like its shards with a shorter side
+// of 256 (quality 90, 4:2:0, 28 KB). Boxes are those of RandomResizedCrop, different ones in each round.
+#pragma GCC diagnostic ignored "-Wunused-function" // all but those that make images
 #include "../../data/batch.h"
 #include "median.h"
 #include "photos.h"
@@ -17,10 +17,10 @@
 #ifdef HAVE_JPEG
 enum { MOST_IMAGES = 1024, SHORTER_SIDE = 256, PHOTO_LONG = 500, PHOTO_SHORT = 375 };
 
-typedef struct { // one set of images, and what the stages work with
+typedef struct { // one set of images, and the stages' buffers
     Dataset data;
     int count;
-    int image[MOST_IMAGES];              // its place in the data set
+    int image[MOST_IMAGES];              // its index in the data set
     uint8_t* file[MOST_IMAGES];
     size_t bytes[MOST_IMAGES];
     ImageInfo info[MOST_IMAGES];
@@ -30,7 +30,7 @@ typedef struct { // one set of images, and what the stages work with
     struct jpeg_decompress_struct jpeg;  // of libjpeg's own loops
     struct jpeg_error_mgr errors;
     uint8_t *pixels, *rows;              // (3, height, width) of the largest; interleaved
-    uint8_t* levels;                     // (3, S, S), and what becomes of them
+    uint8_t* levels;                     // (3, S, S), the result
     float* out;                          // (3, S, S)
 } Bench;
 
@@ -54,7 +54,7 @@ static void libjpeg_coefficients(Bench* b, int i) {
     jpeg_abort_decompress(&b->jpeg);
 }
 
-// As a program without needs of its own calls libjpeg: pixels interleaved, one object for all files
+// As a plain program calls libjpeg: pixels interleaved, one object for all files
 static void libjpeg_rows(Bench* b, int height) {
     size_t row_bytes = (size_t)b->jpeg.output_width * b->jpeg.output_components;
     for (int y = 0; y < height;) {
@@ -143,7 +143,7 @@ static const Stage stages[STAGES] = {
 
 // ---- images made here
 
-// Brings a photo to a shorter side, as shards are prepared
+// Resizes a photo to a shorter side, as for shards.
 static ImageView smaller(ImageView in, Room* pixels, Room* tables) {
     Crop size = shorter_side(in.height, in.width, SHORTER_SIDE);
     uint8_t* out = room_for(pixels, (size_t)3 * size.height * size.width, "an image");
@@ -196,7 +196,7 @@ static void make_photos(const char* folder, int count, bool small) {
 
 // ---- a run
 
-// N of the set's JPEGs that can be decoded, evenly from all of it
+// Chooses N decodable JPEGs, evenly spaced in the set.
 static void choose(Bench* b, int wanted) {
     size_t largest = 0;
     Error err;
@@ -256,7 +256,7 @@ static void draw(Bench* b, uint32_t round) {
     }
 }
 
-static double core_seconds(void) { // that this thread has had: others may want the core
+static double core_seconds(void) { // used by this thread: others may share the core
     struct timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;

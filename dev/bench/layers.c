@@ -1,20 +1,20 @@
-// make bench-layers: where a training step's time goes. Every operation of one model, forward and backward, at its own
-// shapes and on its own buffers, block after block as in a step; beside each dense product OpenBLAS's own rate at that
-// shape, on the same threads. Medians over the rounds.
+// make bench-layers: where a training step's time goes. Every operation of one model, forward and backward, with its
+// own shapes and buffers, block after block as in a step; beside each dense product OpenBLAS's own rate at that shape,
+// on the same threads. Medians over the rounds.
 //
 //     ./layers [rounds] [batch size] [more flags of train_kat, such as --model kat-tiny --image-size 224 --patch 16]
 #pragma GCC diagnostic ignored "-Wunused-function" // the trainer's command line is not used here
 #define TESTING
 #include "../../train_vit.c"
 
-typedef struct { // one block of the model, and what its operations are called with
+typedef struct { // one block of the model, and its operations' arguments
     Model* m;
     Params p, d;
     Acts a;
     Dims sizes;
     RationalShape shape;
     const float* images;
-    int B, N, C, F, S, P, T, rows; // T patches an image, rows = B N
+    int B, N, C, F, S, P, T, rows; // T patches per image, rows = B N
 } Block;
 
 // ---- The operations: the lines of train_vit.c, one by one
@@ -87,7 +87,7 @@ typedef enum { OTHER, FORWARD, INPUT, WEIGHT } Product; // which of a linear lay
 typedef struct {
     const char* name;
     void (*run)(Block);
-    int blocks, times; // how many blocks have it, how often each
+    int blocks, times; // how many blocks have it, how often in each
     Product product;
     double M, N, K;    // of the product: (M,K) by (K,N)
     double flops;      // of attention, by the model's own count
@@ -114,7 +114,7 @@ static void add_pass(const char* name, void (*run)(Block), int blocks, int times
 }
 
 static void list_operations(const Model* m, Block s) {
-    int L = m->dims.L - (m->dims.NQ < m->dims.N); // without a last block that is calculated for the class token alone
+    int L = m->dims.L - (m->dims.NQ < m->dims.N); // without a last block computed for the class token only
     int C = s.C, F = s.F, gr_kan = s.a.act1 ? L : 0;
     double width = (double)s.rows * C, hidden = (double)s.rows * F;
     double heads = 2 * s.B * attention_macs(&m->config, s.sizes);
@@ -155,7 +155,7 @@ static Block block_of(Model* m, const float* images, int l) {
                    .T = (d.S / d.P) * (d.S / d.P), .rows = m->B * d.N};
 }
 
-// Milliseconds a step, all blocks
+// Milliseconds per step, over all blocks
 static double time_operation(const Operation* o, Model* m, const float* images) {
     double start = seconds_now();
     for (int l = 0; l < o->blocks; l++) { o->run(block_of(m, images, l)); }
@@ -188,7 +188,7 @@ static double median(double* values, int count) {
     return values[count / 2];
 }
 
-static void print_cell(int width, double value) { // blank where there is nothing to tell
+static void print_cell(int width, double value) { // blank if it is zero
     if (value > 0) { printf(" %*.1f", width, value); } else { printf(" %*s", width, ""); }
 }
 

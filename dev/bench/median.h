@@ -10,7 +10,7 @@ static int compare_doubles(const void* a, const void* b) {
     return (x > y) - (x < y);
 }
 
-// Of at most MEDIAN_VALUES values, which stay in their order
+// At most MEDIAN_VALUES values, whose order is kept
 static double median(const double* values, int count) {
     double sorted[MEDIAN_VALUES];
     memcpy(sorted, values, sizeof *values * (size_t)count);

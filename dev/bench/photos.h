@@ -1,5 +1,5 @@
-// Pictures that take as many bytes and as long to decode as photographs: smooth colours, brightness with structure of
-// every size, the finest in some places only, and edges of a few shapes.
+// Pictures that take as many bytes and as long to decode as photographs: smooth colours, brightness with structure at
+// every scale, the finest only in some places, and edges of a few shapes.
 #pragma once
 #include "../../runtime/random.h"
 #include <stdint.h>
@@ -7,7 +7,7 @@
 
 typedef struct { float* values; int height, width; } Plane;
 
-// Noise with a structure of `cell` pixels is added: random values at the corners of cells, linear between them.
+// Adds noise with a structure of `cell` pixels: random values at the corners of cells, linear in between.
 static void add_noise(Plane plane, int cell, float amplitude, uint64_t seed) {
     int across = plane.width / cell + 2;
     float* corners = malloc(sizeof(float) * 2 * (size_t)across); // of the rows above and below
