@@ -1,4 +1,4 @@
-// The trainer's man page, and completion of its flags for bash and zsh, from its option table:
+// The trainer's man page, and completion of its flags for bash and zsh, made from its option table:
 //
 //     manual man | bash | zsh
 #include "../../model/list.h"
@@ -6,7 +6,7 @@
 
 // ---- Words of an option
 
-// Those that a choice, a switch or --model takes, with spaces between them; false: it takes others
+// The words that a choice, a switch or --model accepts, separated by spaces; false: it takes others
 static bool values_of(const Option* o, char text[2048]) {
     text[0] = 0;
     if (o->type == OPTION_CHOICE || o->type == OPTION_SWITCH) {
@@ -34,7 +34,7 @@ static const char* flag_text(const Option* o, int k, char text[80]) {
     return text;
 }
 
-// ---- man: what roff takes for something else is escaped
+// ---- man: what roff would interpret is escaped
 
 static void put_roff(const char* text) {
     for (; *text; text++) {
