@@ -1,5 +1,5 @@
-// One official file of a data set that is converted, idx or CIFAR's, packed or not. The first byte says which:
-//   bits 0-1 the layout (idx, CIFAR-10's, CIFAR-100's), 2-3 the file, 4 named .gz; the others are as they should be.
+// One official file of a data set to be converted, idx or CIFAR's, packed or not. The first byte selects
+//   bits 0-1 the layout (idx, CIFAR-10's, CIFAR-100's), 2-3 the file, 4 named .gz; the other files are valid.
 #include "../../data/convert_official.h"
 #include "fuzz.h"
 
@@ -32,7 +32,7 @@ static void write_good_file(const Source* s, int file) {
     write_file(in_folder(s->files[file].name), bytes, (size_t)count);
 }
 
-// What was converted can be read.
+// The result can be read.
 static void check_converted(const Source* s) {
     const char* const splits[] = {"train", "test"};
     for (int i = 0; i < 2; i++) {

@@ -1,5 +1,5 @@
-// The file of one image, through data/decode.h: whole, and a box that the bytes choose. Where both are read the box is
-// a part of the whole; a file that is read whole is read in part too.
+// One image file, through data/decode.h: whole, and a box that the bytes choose. If both can be read, the box is a part
+// of the whole; a file that can be read whole can be read in part too.
 #pragma once
 #include "fuzz.h"
 #include "../../data/decode.h"

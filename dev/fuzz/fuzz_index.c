@@ -1,4 +1,4 @@
-// An index of shards (data/shards.h), with shards of the sizes that it tells where these are small, from opening it to
+// An index of shards (data/shards.h), with shards of the sizes that it states if these are small, from opening it to
 // the bytes of all its images.
 #include "fuzz.h"
 #include "../../data/shards.h"
@@ -47,7 +47,7 @@ static void fuzz_index(const uint8_t* bytes, size_t size) {
 FUZZ_TARGET(fuzz_index)
 
 #ifdef FUZZING
-// The checksum is corrected, mostly: what else would be refused at once.
+// The checksum is mostly corrected; otherwise the file would be refused at once.
 size_t LLVMFuzzerCustomMutator(uint8_t* bytes, size_t size, size_t room, unsigned seed) {
     size = LLVMFuzzerMutate(bytes, size, room);
     if (seed % 16 == 0 || size < sizeof(ShardIndexHeader)) { return size; }

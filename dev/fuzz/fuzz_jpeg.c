@@ -1,4 +1,4 @@
-// A JPEG of anybody's (fuzz_image.h).
+// An arbitrary JPEG (fuzz_image.h).
 #include "fuzz_image.h"
 
 static void fuzz_jpeg(const uint8_t* bytes, size_t size) { fuzz_image(bytes, size); }

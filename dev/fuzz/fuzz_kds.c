@@ -1,5 +1,5 @@
-// The two files of a data set, one behind the other (the second starts at the second magic; without one both are the
-// same), from opening them to batches of training and evaluation.
+// The two files of a data set, one after the other (the second starts at the second magic; without one both are the
+// same), from opening them to batches for training and evaluation.
 #include "fuzz.h"
 #include "../../data/loader.h"
 #include "../../data/open.h"
@@ -72,7 +72,7 @@ static void correct_checksum(uint8_t* file, size_t size) {
     memcpy(file + 8, &checksum, sizeof checksum);
 }
 
-// The checksums are corrected, mostly: what else would be refused at once.
+// The checksums are mostly corrected; otherwise the files would be refused at once.
 size_t LLVMFuzzerCustomMutator(uint8_t* bytes, size_t size, size_t room, unsigned seed) {
     size = LLVMFuzzerMutate(bytes, size, room);
     if (seed % 16 == 0) { return size; }

@@ -1,4 +1,4 @@
-// A MATLAB 5 file: everything that data/mat5.h can give of it, and its synsets.
+// A MATLAB 5 file: everything that data/mat5.h can read from it, and its synsets.
 #include "../../data/synsets.h"
 #include "fuzz.h"
 

@@ -1,4 +1,4 @@
-// A model that a fuzz target's input asks for: its table, and room for its parameters.
+// A model requested by a fuzz target's input: its table, and memory for its parameters.
 #pragma once
 #include "../../model/parameters.h"
 #include "../../model/settings.h"

@@ -1,4 +1,4 @@
-// A command line, an argument a line, which may be timm's, and a run's config.txt, "name value" a line. What is
+// A command line, one argument per line, which may be timm's, and a run's config.txt, "name value" lines. What is
 // accepted can be written and read again, and its parameters counted.
 #include "fuzz.h"
 #include "../../model/parameters.h"
@@ -19,7 +19,7 @@ static int split_lines(char* text, char* argv[FUZZ_ARGUMENTS]) {
     return argc;
 }
 
-// The value to the last bit, which options_same need not see
+// Whether the value is the same to the last bit, which options_same does not require
 static bool same_value(const Config* a, const Config* b, const Option* o) {
     char text_a[OPTION_TEXT_SIZE], text_b[OPTION_TEXT_SIZE];
     size_t reals = o->type == OPTION_REAL ? 1 : o->type == OPTION_PAIR ? 2 : 0;
@@ -27,7 +27,7 @@ static bool same_value(const Config* a, const Config* b, const Option* o) {
         strcmp(option_text(a, o, text_a), option_text(b, o, text_b)) == 0;
 }
 
-// As a resumed run reads what the run before it saved
+// As a resumed run reads what the previous one saved
 static void check_written(const Config* c) {
     Config again, resumed;
     Error err;
@@ -93,7 +93,7 @@ static void fuzz_options(const uint8_t* bytes, size_t size) {
 FUZZ_TARGET(fuzz_options)
 
 #ifdef FUZZING
-// An option of the table now and then, with its default or one of its choices.
+// Sometimes inserts an option of the table, with its default or one of its choices.
 size_t LLVMFuzzerCustomMutator(uint8_t* bytes, size_t size, size_t room, unsigned seed) {
     const Option* o = &config_table[seed / 4 % CONFIG_OPTIONS];
     char line[OPTION_TEXT_SIZE];

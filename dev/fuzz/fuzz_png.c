@@ -1,14 +1,14 @@
-// A PNG of anybody's (fuzz_image.h).
+// An arbitrary PNG (fuzz_image.h).
 #include "fuzz_image.h"
 #ifdef HAVE_PNG
-#include <zlib.h> // which libpng is built on
+#include <zlib.h> // on which libpng is built
 #endif
 
 static void fuzz_png(const uint8_t* bytes, size_t size) { fuzz_image(bytes, size); }
 FUZZ_TARGET(fuzz_png)
 
 #if defined FUZZING && defined HAVE_PNG
-// The checksum behind each chunk is corrected, mostly: what else would be refused at once.
+// The checksum after each chunk is mostly corrected; otherwise the file would be refused at once.
 size_t LLVMFuzzerCustomMutator(uint8_t* bytes, size_t size, size_t room, unsigned seed) {
     size = LLVMFuzzerMutate(bytes, size, room);
     for (size_t at = 8; seed % 16 != 0 && at + 12 <= size;) {

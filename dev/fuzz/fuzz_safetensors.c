@@ -1,6 +1,5 @@
-// A safetensors file of anybody's, from opening it to the parameters: as --eval reads it, into the model that its
-// metadata or its tensors describe, and as --init-from does, into a model of our own. What --eval takes can be saved
-// and read again.
+// An arbitrary safetensors file, from opening it to the parameters: as read by --eval, into the model that its metadata
+// or tensors describe, and by --init-from, into a model of our own. What --eval accepts can be saved and read again.
 #include "fuzz.h"
 #include "fuzz_model.h"
 #include "../../model/foreign_weights.h"
@@ -87,7 +86,7 @@ static void fuzz_safetensors(const uint8_t* bytes, size_t size) {
 FUZZ_TARGET(fuzz_safetensors)
 
 #ifdef FUZZING
-// Of the header alone, mostly, with the length in front corrected: what else would be refused at once.
+// Mostly mutates the header only, and corrects its length; otherwise the file would be refused at once.
 size_t LLVMFuzzerCustomMutator(uint8_t* bytes, size_t size, size_t room, unsigned seed) {
     uint64_t length = 0;
     if (size >= 8) { memcpy(&length, bytes, 8); }

@@ -1,5 +1,5 @@
-// A tar of anybody's, of which ./convert_data index makes an index: from its name and labels over every member to the
-// index that is read again.
+// An arbitrary tar, of which ./convert_data index makes an index: from its name and labels over every member to the
+// index, which is read again.
 #include "fuzz.h"
 #include "../../data/convert_index.h"
 
@@ -42,7 +42,7 @@ static bool fuzz_tar_images(const Plan* p, const Job* job, size_t size, Part* pa
     return found >= 0;
 }
 
-// What was made can be read.
+// The result can be read.
 static void fuzz_tar_index(Plan* p, Part* part, Error* err) {
     SetSummary s = {0};
     Dataset d;
@@ -77,7 +77,7 @@ static void fuzz_tar(const uint8_t* bytes, size_t size) {
 FUZZ_TARGET(fuzz_tar)
 
 #ifdef FUZZING
-// The sums of what may be headers are corrected, mostly: what else would be refused at once.
+// The checksums of possible headers are mostly corrected; otherwise the file would be refused at once.
 size_t LLVMFuzzerCustomMutator(uint8_t* bytes, size_t size, size_t room, unsigned seed) {
     size = LLVMFuzzerMutate(bytes, size, room);
     for (size_t at = 0; seed % 16 && at + TAR_BLOCK <= size; at += TAR_BLOCK) {

@@ -1,5 +1,6 @@
-// The config.json of anybody's folder beside weights that are not ours, from the file to the model and the preparation
-// of its images: as --init-from and --eval read it. What it says of classes and images can be written and read again.
+// The config.json of an arbitrary folder with weights that are not ours, from the file to the model and the preparation
+// of its images: as read by --init-from and --eval. What it says about classes and images can be written and read
+// again.
 #include "fuzz.h"
 #include "fuzz_model.h"
 #include "../../model/timm_config.h"
@@ -30,14 +31,14 @@ static void check_timm_again(const TimmConfig* t, const Config* c) {
     FUZZ_CHECK(once.normalizes && once.crop_pct == c->crop_pct, "what is written says how images are prepared");
     FUZZ_CHECK(memcmp(once.mean, t->mean, sizeof t->mean) == 0 || !t->normalizes, "the mean is the same");
     FUZZ_CHECK(memcmp(once.std, t->std, sizeof t->std) == 0 || !t->normalizes, "the deviation is the same");
-    timm_again(&once, c, &twice); // by now each of the classes has a name
+    timm_again(&once, c, &twice); // now every class has a name
     FUZZ_CHECK(same_lines(once.class_names, twice.class_names) && same_lines(once.class_ids, twice.class_ids),
                "classes keep their names");
     timm_config_free(&once);
     timm_config_free(&twice);
 }
 
-// What a run of it writes to its config.txt is what --config takes.
+// What a run of it writes to its config.txt is accepted by --config.
 static void check_timm_options(const Config* c) {
     Config again = *c;
     Error err;
@@ -48,7 +49,7 @@ static void check_timm_options(const Config* c) {
     }
 }
 
-// base: what the tensors beside it have shown
+// base: what its tensors have shown
 static void fuzz_timm_model(const TimmConfig* t, const Config* base) {
     char* argv[] = {"train_kat", "--init-from", "theirs"};
     Config taken = *base, c;
