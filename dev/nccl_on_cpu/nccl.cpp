@@ -1,6 +1,6 @@
 // The calls of include/nccl.h. What a group sends and receives is one operation of its stream; when its turn comes, all
-// its messages go on side by side, those between two ranks in their order, and it ends once the peers have taken what
-// was sent: no room that NCCL may have is counted on.
+// its messages proceed concurrently, those between two ranks in order, and it ends once the peers have taken what was
+// sent: it does not rely on buffers that NCCL may have.
 #include "include/nccl.h"
 #include "../cuda_on_cpu/runtime/internal.h"
 #include "segment.h"
@@ -16,15 +16,15 @@ using namespace emu_nccl;
 struct NcclCommunicator {
     Segment* segment;
     int rank, size, groups;             // groups: that have run
-    bool used;                          // on a stream, and on no other from then on
+    bool used;                          // on a stream, and only on that from then on
     cudaStream_t stream;
-    std::atomic<bool> asked;            // somebody wants to know of errors
+    std::atomic<bool> asked;            // the program asks for errors
     std::atomic<ncclResult_t> error;
 };
 
 namespace emu_nccl {
 
-// What stands in front of a message
+// What precedes a message
 struct Envelope { uint64_t bytes; int type, captured; };
 
 struct Message {
@@ -32,15 +32,15 @@ struct Message {
     int peer;
     char* data;
     Envelope envelope;
-    size_t done;        // bytes of the envelope and of the data that were put or taken
-    uint64_t end;       // of one that is sent: where it ends in its mailbox, once it was put as a whole
+    size_t done;        // bytes of the envelope and the data that were put or taken
+    uint64_t end;       // when sending: its end in the mailbox, once it was put completely
     bool over;
 };
 
 static std::string last_error;
-static int depth;                    // of groups that have begun and not ended
+static int depth;                    // of nested groups
 static ncclComm_t group_of;
-static std::vector<Message> group;   // that is being made
+static std::vector<Message> group;   // that is being built
 
 __attribute__((format(printf, 2, 3))) static ncclResult_t refuse(ncclResult_t result, const char* format, ...) {
     char text[512];
@@ -69,7 +69,7 @@ static void say(ncclComm_t c, const Message& m) {
               presence[other->presence], *other->doing ? other->doing : "nothing sent or received yet");
 }
 
-// ---- A group runs
+// ---- Running a group
 
 static void check_envelope(ncclComm_t c, const Message& m, const Envelope& sent) {
     const Envelope& own = m.envelope;
@@ -108,7 +108,7 @@ static bool take_more(ncclComm_t c, Message& m) {
     return m.done > before;
 }
 
-// Of each peer, and each direction, the first message that is not over
+// Moves, for each peer and direction, the first message that is not complete
 static bool move_some(ncclComm_t c, std::vector<Message>& list) {
     bool busy[2][MOST_RANKS] = {}, moved = false;
     for (Message& m : list) {
@@ -126,7 +126,7 @@ static const Message* first_open(const std::vector<Message>& list) {
     return nullptr;
 }
 
-// One that somebody asks for errors is told of a peer that is gone, and has the rest of the patience to act on it.
+// If the program asks for errors, it is told of a peer that is gone, and has the rest of the patience to act on it.
 static void look_after_peers(ncclComm_t c, const std::vector<Message>& list, double waited) {
     const Message* open = first_open(list);
     say(c, *open);
@@ -160,7 +160,7 @@ static void run(ncclComm_t c, std::vector<Message> list) {
     snprintf(c->segment->rank[c->rank].doing, sizeof c->segment->rank[0].doing, "group %d is over", c->groups);
 }
 
-// ---- A group is made
+// ---- Building a group
 
 static ncclResult_t add(ncclComm_t c, bool out, const void* data, size_t count, ncclDataType_t type, int peer,
                         cudaStream_t stream) {

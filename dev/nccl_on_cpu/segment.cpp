@@ -1,5 +1,5 @@
-// POSIX shared memory. Each process holds a lock on a byte of the file, which goes with it: so the others see that it
-// has ended, and a segment that was left behind is told from one in use.
+// POSIX shared memory. Each process holds a lock on a byte of the file, which ends with it: so the others see that it
+// has ended, and a segment left behind can be told from one in use.
 #include "segment.h"
 #include <algorithm>
 #include <errno.h>
@@ -13,7 +13,7 @@
 
 namespace emu_nccl {
 
-static int file = -1; // of the segment: a process has one
+static int file = -1; // of the segment, one per process
 
 double seconds_now() {
     timespec t;
@@ -52,7 +52,7 @@ static void close_file() {
     file = -1;
 }
 
-// By rank 0. One that is there and in use belongs to another run.
+// By rank 0. An existing one that is in use belongs to another run.
 static Segment* make(const char* name, int size, std::string* error) {
     file = shm_open(name, O_RDWR, 0600);
     if (file >= 0 && is_locked(0)) {
@@ -68,7 +68,7 @@ static Segment* make(const char* name, int size, std::string* error) {
     return s;
 }
 
-// By the others: rank 0's, once it is there and of its full size
+// By the others: rank 0's, once it exists with its full size
 static Segment* find(const char* name, int rank, int size) {
     struct stat status;
     file = shm_open(name, O_RDWR, 0600);
@@ -84,7 +84,7 @@ static int present(const Segment* s, int size) {
     return count;
 }
 
-// What presence says is written last of a rank's state, and read first.
+// Presence is written last of a rank's state, and read first.
 static bool all_come(Segment* s, Member m, double until, std::string* error) {
     int size = m.size;
     s->rank[m.rank].device = m.device, s->rank[m.rank].devices = m.devices;

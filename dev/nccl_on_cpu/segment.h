@@ -1,4 +1,4 @@
-// The memory that the processes of a communicator share: who is there, what each does, and a mailbox from each to each.
+// The shared memory of a communicator's processes: which are present, what each does, and a mailbox for each pair.
 #pragma once
 #include <atomic>
 #include <stddef.h>
@@ -14,11 +14,11 @@ enum Presence { ABSENT, PRESENT, LEFT };
 
 struct RankState {
     std::atomic<int> presence; // a Presence
-    int device, devices;       // which of how many of this process's is used
+    int device, devices;       // the device used, and the number of this process's devices
     char doing[160];           // for reports
 };
 
-// What the sender has written goes round; both count bytes from the start.
+// A ring buffer; both count bytes from the start.
 struct Mailbox {
     std::atomic<uint64_t> written, taken;
     char ring[MAILBOX_BYTES];
@@ -30,20 +30,20 @@ struct Segment {
     Mailbox mailbox[];      // (size, size), from, to
 };
 
-// Which of how many ranks this is, and of how many devices it uses
+// This rank of how many, and its device of how many
 struct Member { int rank, size, device, devices; };
 
-// The segment of this name, once all ranks are there; nullptr: they are not, *error says why
+// The segment of this name, once all ranks have joined; nullptr: they have not, *error says why
 Segment* join(const char* name, Member member, std::string* error);
 void leave(Segment* segment, int rank);
 bool has_ended(const Segment* segment, int rank); // without leaving
 
 Mailbox* mailbox_between(Segment* segment, int from, int to);
-size_t put(Mailbox* box, const void* data, size_t most);  // how much of it there was room for
-size_t take(Mailbox* box, void* data, size_t most);       // how much of it was there
+size_t put(Mailbox* box, const void* data, size_t most);  // returns how much fitted
+size_t take(Mailbox* box, void* data, size_t most);       // returns how much was there
 
 double seconds_now();
-double patience(); // seconds without progress that are too many: EMU_NCCL_SECONDS, or 30
+double patience(); // seconds allowed without progress: EMU_NCCL_SECONDS, or 30
 void sleep_briefly();
 
 }

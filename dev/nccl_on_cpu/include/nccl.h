@@ -1,5 +1,5 @@
-// What this project calls of NCCL, for programs that run in the emulation (../README.md): messages between processes,
-// and nothing that adds them.
+// The part of NCCL that this project calls, for programs that run in the emulation (../README.md): messages between
+// processes, and no sums of them.
 #pragma once
 #include <cuda_runtime.h>
 #include <stddef.h>
