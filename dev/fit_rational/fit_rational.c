@@ -1,12 +1,12 @@
-// Fits starting coefficients of the group rational: any orders, either denominator, any function of the list below, any
+// Fits starting coefficients of the group rational: for any orders, either denominator, any function listed below, any
 // interval. Least squares by kernels/rational_fit.h; the same result in every run.
 //
 //     fit_rational --function tanh --form paper --interval -4,4
 //     tanh  a0 a1 ... am | b1 ... bn
 //           form paper, (5,4) on [-4,4]: largest error 1.15e-05, root mean square 7.76e-06
 //
-// --check measures the coefficients that kernels/rational_start.h stores, among them those that the released code takes
-// from the paper form to form A.
+// --check measures the coefficients stored in kernels/rational_start.h, including those that the released code uses in
+// form A but that are the paper form's.
 #include "../../kernels/rational_start.h"
 #include "../../runtime/options.h"
 
@@ -59,7 +59,7 @@ static bool fit_parse(FitConfig* c, int argc, char** argv, Error* err) {
 
 typedef struct { double largest, root_mean_square; } FitError;
 
-// Of c = a0..am, b1..bn against function, on evenly spaced points
+// The error of c = a0..am, b1..bn against function, on evenly spaced points
 static FitError measure(const double* c, RationalShape s, RealFunction function, const double* interval) {
     enum { PANELS = 10000 };
     FitError e = {0, 0};
@@ -91,7 +91,7 @@ static FitError fit_and_print(const FitConfig* c, const FitFunction* f) {
     return print_fit(f->name, coefficients, s, f->function, c->interval);
 }
 
-// The stored set under this name and form, as a model would start with it
+// The stored set of this name and form, as a model would start with it
 static FitError check_stored(const char* name, RationalForm form, RealFunction function, const double* interval) {
     RationalShape s = {5, 4, 1, form};
     float a[RATIONAL_MAX_ORDER + 1], b[RATIONAL_MAX_ORDER];
