@@ -1,4 +1,4 @@
-// In place of the toolkit's: thread_block, tiled_partition<N> for N = 1, 2, ... 32, and reduce.
+// Replaces the toolkit's: thread_block, tiled_partition<N> for N = 1, 2, ... 32, and reduce.
 #pragma once
 #include "cuda_emu.h"
 

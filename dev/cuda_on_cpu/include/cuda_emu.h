@@ -1,9 +1,9 @@
-// CUDA on the CPU: what a rewritten .cu sees. The build includes this file in front of each (-include), with the
-// toolkit's own headers for types, enums and the prototypes of the host functions. Device functions are the headers
-// below; host functions are in ../runtime.
+// CUDA on the CPU: what a rewritten .cu sees. The build includes this file before each (-include), with the toolkit's
+// own headers for types, enums and the prototypes of host functions. Device functions are in the headers below; host
+// functions in ../runtime.
 #pragma once
 
-// Each kernel is a function with an address of its own: the runtime tells them apart by that
+// Each kernel is a function with a distinct address, by which the runtime tells them apart
 #ifdef __clang__
 #define __global__ __attribute__((noinline))
 #else

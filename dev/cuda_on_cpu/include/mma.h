@@ -1,5 +1,6 @@
-// In place of the toolkit's mma.h: nvcuda::wmma. A fragment is spread over the 32 lanes as on the device (an
-// accumulator has M·N/32 elements a lane), in an order of our own: what relies on the device's unspecified one fails.
+// Replaces the toolkit's mma.h: nvcuda::wmma. A fragment is distributed over the 32 lanes as on the device (an
+// accumulator has M·N/32 elements per lane), in an order of our own: code that relies on the device's unspecified order
+// fails.
 #pragma once
 #include "cuda_emu.h"
 
@@ -35,13 +36,13 @@ template <class Use, int M, int N, int K, class T, class Layout = void> struct f
     enum { num_elements = rows * columns / 32, num_storage_elements = num_elements };
     typedef typename Storage<T>::type element_type;
     element_type x[num_elements];
-    // where element e of a lane stands in the matrix; 7 is odd, so the lanes are only permuted
+    // the place of a lane's element e in the matrix; 7 is odd, so the lanes are only permuted
     static int position(int e, int lane) { return e * 32 + lane * 7 % 32; }
     static int row(int e, int lane) { return position(e, lane) / columns; }
     static int column(int e, int lane) { return position(e, lane) % columns; }
 };
 
-inline float __float_to_tf32(float x) { // to 10 bits of mantissa, ties away from zero as cvt.rna
+inline float __float_to_tf32(float x) { // to 10 bits of mantissa, ties away from zero like cvt.rna
     return emu::bits_as<float>((emu::bits_as<uint32_t>(x) + 0x1000) & ~0x1fffu);
 }
 
@@ -87,7 +88,7 @@ void store_matrix_sync(T* p, const fragment<accumulator, M, N, K, T>& f, unsigne
     emu::warp_op(emu::FULL_WARP, emu::nothing_together, nullptr, "wmma::store_matrix_sync", place);
 }
 
-// The tile is put together from all lanes' fragments, multiplied once, and taken apart again.
+// The tile is assembled from all lanes' fragments, multiplied once, and split again.
 template <class D, class A, class B, class C> struct Mma {
     D* d;
     const A* a;

@@ -24,7 +24,7 @@ struct Thread {
     int number; // linear
     State state;
     unsigned priority;
-    // while it waits: at what, and for a warp operation with whom and with what data
+    // while it waits: at which operation and, for a warp operation, with which lanes and data
     const char* operation;
     Place place;
     unsigned mask;
@@ -33,7 +33,7 @@ struct Thread {
     int groups;
 };
 
-// Lanes of a warp that have arrived at one operation with one mask. Groups with different masks may wait side by side.
+// Lanes of a warp that have arrived at one operation with one mask. Groups with different masks may wait concurrently.
 struct Meeting {
     unsigned mask, arrived;
     Together together;
@@ -51,7 +51,7 @@ static Thread* current;
 static Fiber host;
 static Call* body;
 static int thread_count, exited_count, waiting_count; // waiting: at the barrier
-static int votes[3], voted[3];                        // by Vote: of the barrier that fills, of the last one
+static int votes[3], voted[3];                        // by Vote: of the current barrier, of the last one
 static Place barrier_place;
 
 // ---- reports -------------------------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ static std::string where_it_stands(const Thread& t) {
     }
 }
 
-// Stops with the threads grouped by where they stand: "threads 0-15,48: wait at __syncthreads, x.cu:12".
+// Stops, listing the threads by where they are: "threads 0-15,48: wait at __syncthreads, x.cu:12".
 [[noreturn]] static void fail_with_threads(const char* what) {
     std::map<std::string, std::string> groups;
     for (int first = 0, last; first < thread_count; first = last + 1) {
@@ -88,7 +88,7 @@ static std::string where_it_stands(const Thread& t) {
     stop();
 }
 
-// ---- scheduler: a stack of threads that can run, or under Order::priority a heap -----------------------------------
+// ---- scheduler: a stack of runnable threads, or under Order::priority a heap -----------------------------------
 
 static Thread* ready[MAX_THREADS];
 static int ready_count;
@@ -100,7 +100,7 @@ static void make_ready(Thread* t) {
     if (settings.order == Order::priority) { std::push_heap(ready, ready + ready_count, has_lower_priority); }
 }
 
-// The last that was made ready runs first: those that release several threads push them in reverse.
+// The thread made ready last runs first, so that several are pushed in reverse.
 static void make_ready_in_order(int begin, int end, State state, unsigned mask = FULL_WARP) {
     bool reverse = settings.order == Order::reverse;
     for (int k = 0; k < end - begin; k++) {
@@ -205,7 +205,7 @@ static void complete(Warp& warp, int which, int first_thread) {
         }
         line = t.place.line;
     }
-    running.unwatched = true; // it reads and writes the other lanes' locals
+    running.unwatched = true; // it accesses the other lanes' locals
     meeting.together(lanes, meeting.arrived);
     running.unwatched = false;
     if (meeting.memory == Memory::ordered) { running.warp_epoch[first_thread / 32]++; }
@@ -253,7 +253,7 @@ bool finish_copy(AsyncCopy* copy, int groups) {
 
 // ---- the life of a thread ------------------------------------------------------------------------------------------
 
-// Others may have waited for this thread alone.
+// Others may have waited only for this thread.
 static void leave_kernel(Thread* t) {
     t->state = State::exited;
     exited_count++;
@@ -274,7 +274,7 @@ static void thread_main() {
         leave_kernel(me);
         Thread* next = take_ready();
         if (!next && exited_count < thread_count) { fail_with_threads("deadlock: no thread of the block can run"); }
-        if (next && next->state == State::fresh) { // it takes this stack over: no switch at all
+        if (next && next->state == State::fresh) { // it takes over this stack, without a switch
             next->fiber.stack = me->fiber.stack;
             next->state = State::ready;
             set_current(next);
@@ -296,7 +296,7 @@ static void set_up_threads() {
         t.groups = 0;
         if (settings.order != Order::priority) { continue; }
         unsigned of_warp = i % 32 ? threads[i & ~31].priority & ~1023u : (unsigned)random_number() << 10;
-        t.priority = of_warp | (random_number() & 1023); // the warp's decides, then the lane's
+        t.priority = of_warp | (random_number() & 1023); // the warp's priority decides, then the lane's
     }
     for (int w = 0; w * 32 < thread_count; w++) {
         int lanes = thread_count - w * 32;

@@ -1,6 +1,5 @@
-// In the place of race.cpp, in the build that counts: the bytes of device memory that each launch reads and writes. A
-// byte counts once a launch however often it is read, and once however often it is written, as if no cache ever lost
-// it.
+// Replaces race.cpp in the build that counts: the bytes of device memory that each launch reads and writes. A byte
+// counts once per launch however often it is read, and once however often it is written, as if caches were unlimited.
 #include "internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +9,7 @@ namespace emu {
 struct Line { uint32_t launch, read, written; }; // 32 bytes: the last launch that touched them, and which of them
 constexpr uintptr_t LINE = 32;
 
-// What was found for the 256 bytes that an address lies in: every allocation begins with such a granule
+// The allocation of the 256 bytes around an address: every allocation begins with such a granule
 struct Granule { uintptr_t number; Allocation* allocation; };
 constexpr uintptr_t GRANULE = 256, GRANULES = 1 << 12;
 static Granule granules[GRANULES];

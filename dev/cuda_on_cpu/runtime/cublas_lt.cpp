@@ -1,5 +1,5 @@
 // cublasLt's interface for matmul: fp32, tf32 and bf16 with fp32 sums, strided batches, and the epilogues of a ViT.
-// What is not emulated stops the program, as does what a GPU would refuse: shapes that do not fit, misaligned pointers.
+// What is not emulated stops the program, as does what a GPU would refuse: mismatched shapes, misaligned pointers.
 #include "internal.h"
 #include "matmul.h"
 #include <initializer_list>
@@ -8,7 +8,7 @@
 
 using namespace emu;
 
-// The toolkit's header names the handles' types and their size, and leaves what they point to to us.
+// The toolkit's header declares the handles' types and sizes, but not what they point to.
 struct Description {
     cublasComputeType_t compute;
     int32_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
@@ -34,7 +34,7 @@ static void check_type(int type) {
     if (type != CUDA_R_32F && type != CUDA_R_16BF) { fail("cublasLt: data type %d is not emulated", type); }
 }
 
-// What an algorithm may expect of its pointers, in bytes; the bias is to be aligned as D is.
+// The alignment that an algorithm may expect of its pointers, in bytes; the bias must be aligned like D.
 struct Alignment { uint32_t a = 16, b = 16, c = 16, d = 16; };
 
 struct Preference {
@@ -43,17 +43,17 @@ struct Preference {
     uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_MASK;
 };
 
-// It takes pointers as little aligned as the preference says that it was found by.
+// It accepts pointers with the alignment in the preference by which it was found.
 struct Algorithm {
-    int32_t parts;      // that the sums over k are cut into
+    int32_t parts;      // into which the sums over k are split
     uint32_t scheme;    // how these are added
-    bool wide;          // the columns of all matrices begin at multiples of 16 bytes
-    float seconds;      // that a run takes by the clock of events
+    bool wide;          // needs columns of all matrices to begin at multiples of 16 bytes
+    float seconds;      // a run's duration by the clock of events
     Alignment alignment;
 };
 
-// In the order in which the heuristic has them, with what a program has to expect of cublasLt: sums in bf16 unless the
-// preference forbids them, one that does not run though it was found, and the quickest last.
+// In the order of the heuristic, with what a program has to expect from cublasLt: sums in bf16 unless the preference
+// forbids them, one that fails although it was found, and the fastest last.
 static const Algorithm algorithms[] = {
     {4, CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE, false, 1, {}},
     {1, CUBLASLT_REDUCTION_SCHEME_NONE, true, 4, {}},

@@ -1,5 +1,5 @@
-// The device that the emulation says it is: one of compute capability 9.0 with the limits of an H100, and unless told
-// otherwise few multiprocessors. Of several devices, which are alike, a process uses one, and asks about no other.
+// The emulated device: compute capability 9.0 with the limits of an H100 and, by default, few multiprocessors. Of
+// several identical devices, a process uses one, and queries no other.
 #include "internal.h"
 #include <stdlib.h>
 #include <string.h>

@@ -9,7 +9,7 @@ namespace emu {
 
 static size_t waits; // of the running launch
 
-// "void f<A<B>, C>(int)" -> "(f<A<B>, C>)", in parentheses as the rewritten launches have names
+// "void f<A<B>, C>(int)" -> "(f<A<B>, C>)", in parentheses like the names in rewritten launches
 static std::string bare_name(std::string name) {
     if (name.rfind("void ", 0) == 0) { name.erase(0, 5); }
     int depth = 0;

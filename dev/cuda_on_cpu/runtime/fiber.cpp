@@ -1,4 +1,4 @@
-// Stacks, the switch itself, and what AddressSanitizer wants to know of it.
+// Stacks, the switch itself, and what AddressSanitizer needs to know about it.
 #include "fiber.h"
 #include "internal.h"
 #include <string.h>
@@ -14,7 +14,7 @@ asm(".text\n.globl emu_switch\n.type emu_switch,@function\n"
     "    popq %r15\n    popq %r14\n    popq %r13\n    popq %r12\n    popq %rbx\n    popq %rbp\n"
     "    ret\n"
     ".size emu_switch, .-emu_switch\n");
-enum { FRAME_WORDS = 8, FRAME_RETURN = 6 }; // index of the return address; one word more keeps 16-byte alignment
+enum { FRAME_WORDS = 8, FRAME_RETURN = 6 }; // index of the return address; one more word keeps 16-byte alignment
 #elif defined(__aarch64__)
 asm(".text\n.globl emu_switch\n.type emu_switch,%function\n"
     "emu_switch:\n"
@@ -35,7 +35,7 @@ enum { FRAME_WORDS = 20, FRAME_RETURN = 11 };
 #error "cuda_on_cpu knows how to switch stacks on x86-64 and on AArch64"
 #endif
 
-// AddressSanitizer must be told of every switch. The symbols are there only where the program is linked with it.
+// AddressSanitizer must be told of every switch. The symbols exist only if the program is linked with it.
 extern "C" {
 void __sanitizer_start_switch_fiber(void** save, const void* stack, size_t size) __attribute__((weak));
 void __sanitizer_finish_switch_fiber(void* saved, const void** old_stack, size_t* old_size) __attribute__((weak));
@@ -58,13 +58,13 @@ static char* take_stack() {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     char* stack = (char*)mmap(nullptr, STACK_SIZE, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (stack == MAP_FAILED) { fail("no memory for the stack of a thread"); }
-    mprotect(stack, 4096, PROT_NONE); // an overflow is a fault, not a neighbour's locals
+    mprotect(stack, 4096, PROT_NONE); // an overflow faults instead of overwriting another stack
     return stack;
 }
 
 void fiber_create(Fiber* fiber, void (*entry)()) {
     fiber->stack = take_stack();
-    // Stacks that all end at a multiple of their size would share a few sets of the cache: shift each by its own bytes.
+    // Stacks that all end at a multiple of their size would share a few cache sets, so each is shifted differently.
     size_t shift = (uintptr_t)fiber->stack / STACK_SIZE * 832 % 12288 / 64 * 64;
     void** frame = (void**)(fiber->stack + STACK_SIZE - shift) - FRAME_WORDS;
     memset(frame, 0, FRAME_WORDS * sizeof(void*));

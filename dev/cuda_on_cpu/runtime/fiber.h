@@ -1,15 +1,15 @@
-// Fibers: threads of control that give way to each other only where they say so. Switching stores and loads the
-// registers that a function call must keep, 4 to 9 ns; the library's ucontext also makes a system call, about 230 ns.
+// Fibers: threads of control that yield only explicitly. Switching saves and restores the registers that a function
+// call must preserve, 4 to 9 ns; the library's ucontext also makes a system call, about 230 ns.
 #pragma once
 #include <stddef.h>
 
-// emu_switch(&save, load): pushes the registers that a callee must keep, stores the stack pointer in *save, takes
-// `load` as the stack pointer and pops the registers that lie there. A new fiber's stack is made to look the same.
+// emu_switch(&save, load): pushes the registers that a callee must preserve, stores the stack pointer in *save, loads
+// the stack pointer from `load` and pops the registers there. A new fiber's stack is prepared to look the same.
 extern "C" void emu_switch(void** save, void* load);
 
 namespace emu {
 
-constexpr size_t STACK_SIZE = 256 << 10; // the system gives pages as they are touched
+constexpr size_t STACK_SIZE = 256 << 10; // the system allocates pages when they are touched
 
 struct Fiber {
     void* stack_pointer;

@@ -1,4 +1,4 @@
-// What the files of the runtime share.
+// Declarations shared by the files of the runtime.
 #pragma once
 #include <cuda_runtime.h>
 #include <functional>
@@ -16,18 +16,18 @@ namespace emu {
 // ---- settings.cpp --------------------------------------------------------------------------------------------------
 // The order in which threads run between two barriers, and blocks within a launch. Uniformly random threads all advance
 // at about the same pace, which hides a reused buffer: `priority` gives each warp a random priority for the block, so
-// that one runs as far ahead of another as the barriers let it.
+// that one runs as far ahead of another as the barriers allow.
 enum class Order { forward, reverse, random, priority };
 struct Settings {
     Order order;
     size_t shared; // bytes of shared memory that a block can have
-    bool late;     // stream work runs only when something that must wait for it asks for it
+    bool late;     // stream work runs only when something has to wait for it
     bool separate; // for emu_separate_tensors()
-    bool trace;    // a line a launch
+    bool trace;    // one line per launch
     bool graphs;   // streams can be captured
     bool skips;    // nothing runs: emu_skip()
-    bool dry;      // nor is device memory there: the host's part alone, in any size
-    bool products; // false: they are zeros, for who asks what kernels do and not what comes out
+    bool dry;      // nor is there device memory: only the host's part, in any size
+    bool products; // false: they are zeros, if only the kernels' activity matters and not their results
     int multiprocessors;
     int devices;
 };
@@ -52,13 +52,13 @@ void run_grid(const Launch& launch, Call* call);
 cudaError_t allow_dynamic_shared(const void* kernel, int size);
 
 // ---- registers.cpp -------------------------------------------------------------------------------------------------
-// Of a thread of the kernel with this symbol, as EMU_REGISTERS says; 0: it says nothing
+// Registers per thread of the kernel with this symbol, from EMU_REGISTERS; 0: unknown
 int registers_of(const char* symbol);
 bool registers_suffice(int registers, size_t threads); // for one block, on a multiprocessor
 
 // ---- early.cpp -----------------------------------------------------------------------------------------------------
 void begin_waits();
-void check_waits(const Launch& launch); // stops if a thread of a launch that is early did not wait
+void check_waits(const Launch& launch); // stops if a thread of an early launch did not wait
 
 // ---- memory.cpp ----------------------------------------------------------------------------------------------------
 struct Allocation {
@@ -76,7 +76,7 @@ cudaError_t remember_error(cudaError_t error);
 
 // ---- record.cpp ----------------------------------------------------------------------------------------------------
 struct Traffic { size_t read, written; };  // bytes of device memory
-const Traffic* launch_traffic();           // of the running launch; nullptr where they are not counted
+const Traffic* launch_traffic();           // of the running launch; nullptr if they are not counted
 void record_launch(const Launch& launch);
 void record_copy(size_t bytes);
 void record_memset(size_t bytes);
@@ -87,26 +87,26 @@ bool is_capturing(cudaStream_t stream);
 void finish_stream(cudaStream_t stream);
 void finish_everything();
 void refuse_in_capture(const char* what, bool even_if_relaxed = false); // stops if any stream is captured
-void pass_seconds(double seconds); // on the clock of events: what takes long on a GPU, and need not here
+void pass_seconds(double seconds); // advances the clock of events: for what takes long on a GPU, but not here
 void require_one_host_thread();
-bool on_cuda_thread(); // false on other host threads, a data loader's say: their loads and stores are not a kernel's
+bool on_cuda_thread(); // false on other host threads, such as a data loader's: their accesses are not a kernel's
 
 // ---- race.cpp; bytes.cpp, which counts; or race_none.cpp where nothing is watched ----------------------------------
-// The running thread, as the detector needs it; block.cpp and launch.cpp keep it up to date.
+// The running thread, for the detector; updated by block.cpp and launch.cpp.
 struct Running {
     unsigned epoch;                     // counts the block's barriers, and blocks
     unsigned warp_epoch[MAX_THREADS / 32]; // counts each warp's __syncwarps
     unsigned thread, block;
     uintptr_t stack, stack_size;
     uintptr_t parameters, parameters_size;
-    bool unwatched;                     // the runtime works on other threads' locals
+    bool unwatched;                     // the runtime accesses other threads' locals
 };
 extern Running running;
 void race_allocated(Allocation* allocation);
 void race_freed(Allocation* allocation);
 void race_launch();
 void race_block();
-void race_waited(); // the running thread, for the kernel in front
+void race_waited(); // the running thread has waited for the previous kernel
 void race_shared(void* array, size_t size);
 void race_shared_end();
 void race_range(const void* p, size_t size, Direction direction);

@@ -39,7 +39,7 @@ static void check_shared() {
     }
 }
 
-// By the address that it returns to the runtime knows in which kernel it is.
+// The runtime identifies the kernel by its return address.
 void enter_kernel() {
     Dl_info kernel;
     if (entered || !current_launch) { return; }
@@ -53,7 +53,7 @@ void enter_kernel() {
     check_shared();
 }
 
-// The first thread of a block to pass the array's declaration poisons it: NaNs, whatever the block before left there.
+// The first thread of a block to pass the array's declaration poisons it with NaNs.
 void enter_shared(void* array, size_t size, unsigned* last_block) {
     if (*last_block == block_count) { return; }
     *last_block = block_count;
@@ -63,7 +63,7 @@ void enter_shared(void* array, size_t size, unsigned* last_block) {
     race_shared(array, size);
 }
 
-// Its own allocation for each block: AddressSanitizer and the race detector know where it ends.
+// A separate allocation for each block, so that AddressSanitizer and the race detector know its end.
 static void begin_dynamic_shared(size_t size) {
     void* p = nullptr;
     if (posix_memalign(&p, 128, size ? size : 1)) { fail("no memory for shared memory"); }

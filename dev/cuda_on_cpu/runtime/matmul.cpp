@@ -1,4 +1,4 @@
-// The arithmetic of cublasLt's matmul. Every operand is checked to lie inside one allocation of the device.
+// The arithmetic of cublasLt's matmul. Every operand is checked to be within one allocation of the device.
 #include "matmul.h"
 #include "internal.h"
 #include <cuda_bf16.h>
@@ -21,7 +21,7 @@ static void store(const Matrix& x, int64_t i, float value) {
     }
 }
 
-static float round_to_tf32(float x) { // to nearest, ties away from zero, as cvt.rna
+static float round_to_tf32(float x) { // to nearest, ties away from zero, like cvt.rna
     uint32_t bits;
     memcpy(&bits, &x, 4);
     bits = (bits + 0x1000) & ~0x1fffu;
@@ -89,7 +89,7 @@ static std::vector<float> unpack(const Matrix& x, int64_t rows, int64_t columns,
     return plain;
 }
 
-// One element's way through the epilogue; `at` is its place in aux.
+// Passes one element through the epilogue; `at` is its place in aux.
 static float finish(const Epilogue& e, float value, int64_t row, int64_t at) {
     if (adds_bias(e.kind)) { value += load(e.bias, row); }
     if (writes_aux(e.kind)) { store(e.aux, at, value); }

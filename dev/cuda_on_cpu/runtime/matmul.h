@@ -23,7 +23,7 @@ struct Matmul {
     int batch;
     float alpha, beta;
     bool tf32; // inputs rounded to tf32
-    int parts; // that the sums over k are cut into
+    int parts; // into which the sums over k are split
     bool parts_in_type_d; // added in D's type, not in fp32
     Matrix a, b, c, d;
     Epilogue epilogue;
@@ -33,7 +33,7 @@ void run_matmul(const Matmul& matmul);
 void record_product(const Matmul& matmul); // record.cpp
 size_t element_size(cudaDataType_t type);
 
-// What an epilogue reads and writes beside A, B, C and D.
+// What an epilogue reads and writes besides A, B, C and D.
 bool adds_bias(cublasLtEpilogue_t kind);
 bool writes_bias(cublasLtEpilogue_t kind);
 bool reads_aux(cublasLtEpilogue_t kind);

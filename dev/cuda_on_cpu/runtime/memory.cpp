@@ -1,5 +1,5 @@
-// Device and pinned memory, copies and memsets. Device memory is the host's, starts as NaN (all bytes 0xff), and every
-// allocation is one of malloc's, so that AddressSanitizer puts its red zones around it.
+// Device and pinned memory, copies and memsets. Device memory is host memory, starts as NaN (all bytes 0xff), and every
+// allocation is a malloc, so that AddressSanitizer puts red zones around it.
 #include "internal.h"
 #include <map>
 #include <stdlib.h>
@@ -47,7 +47,7 @@ void check_range(const void* p, size_t size, const char* what, Direction directi
     race_range(p, size, direction);
 }
 
-// Where nothing runs, addresses that nothing may touch
+// If nothing runs, addresses that must not be accessed
 static void* device_memory(size_t size) {
     void* p = nullptr;
     if (settings.dry) {
@@ -125,7 +125,7 @@ cudaError_t cudaMallocHost(void** p, size_t size) {
 }
 cudaError_t cudaHostAlloc(void** p, size_t size, unsigned) { return cudaMallocHost(p, size); }
 
-// Whole pages are pinned: what shares one with another registered block is refused.
+// Whole pages are pinned: a block that shares one with another registered block is refused.
 cudaError_t cudaHostRegister(void* p, size_t size, unsigned) {
     const uintptr_t PAGE = 4096;
     refuse_in_capture("cudaHostRegister");

@@ -1,14 +1,14 @@
-// The race detector. clang's -fsanitize=thread puts a call at every load and store of the program; race_calls.cpp hands
-// them to watch() here. No particular interleaving is needed: two accesses race where nothing orders them, whichever
-// came first this time. What orders two accesses of one launch to one place:
+// The race detector. clang's -fsanitize=thread inserts a call at every load and store of the program; race_calls.cpp
+// passes them to watch() here. No particular interleaving is needed: two accesses race if nothing orders them,
+// whichever came first this time. Two accesses of one launch to one place are ordered by
 //   - the same thread
 //   - in a block: a __syncthreads between them, or for lanes of one warp a __syncwarp
 //   - between blocks: atomics, or the writer's __threadfence followed by an atomic in the reader's block (a ticket)
-// Beside races it finds accesses outside of every array, host pointers in kernels, device pointers on the host and
+// Besides races it finds accesses outside of every array, host pointers in kernels, device pointers on the host and
 // reads of memory that was never written.
 //
-// Memory is watched in cells of 2 bytes, one bf16. Single bytes are checked for their place and mark their cell as
-// written, no more. Not watched: locals of a thread, parameters, __device__ and __constant__ variables.
+// Memory is watched in cells of 2 bytes, one bf16. Accesses to single bytes are checked for their address and mark
+// their cell as written, no more. Not watched: a thread's locals, parameters, __device__ and __constant__ variables.
 #include "internal.h"
 #include <string.h>
 #include <string>
@@ -22,7 +22,7 @@ struct Access {
     uint32_t pc; // the program is linked at a fixed low address
     uint16_t thread;
     bool atomic;
-    uint8_t spread; // of reads that nothing orders among themselves: how far apart the readers were
+    uint8_t spread; // for unordered reads: how far apart the readers were
 };
 enum Spread { ONE_THREAD, ONE_WARP, ONE_BLOCK, SEVERAL_BLOCKS };
 struct Cell {
@@ -37,11 +37,11 @@ struct SharedArray {
 };
 
 static std::vector<SharedArray> shared_arrays; // of the running block
-static Allocation* last_found;                 // most accesses go where the last one went
+static Allocation* last_found;                 // most accesses are to the same as the last one
 static uint32_t launch_number;
 static bool in_atomic;
-static std::vector<bool> waited; // of the block's threads, those that may touch device memory in a launch that is early
-// Counts fences and atomics. By block of the running launch: when it last fenced, when it last had an atomic.
+static std::vector<bool> waited; // the block's threads that may touch device memory in an early launch
+// Counts fences and atomics. Per block of the running launch: its last fence, its last atomic.
 static uint32_t tick = 1;
 static std::vector<uint32_t> fence_tick, atomic_tick;
 
@@ -117,7 +117,7 @@ static inline bool ordered(const Access& a, const Access& now) {
     return same_warp && a.warp_epoch != now.warp_epoch;
 }
 
-static inline bool conflicts(const Access& earlier, const Access& now) { // one that never was has launch 0
+static inline bool conflicts(const Access& earlier, const Access& now) { // a missing one has launch 0
     return !ordered(earlier, now) && !(now.atomic && earlier.atomic);
 }
 
@@ -126,15 +126,14 @@ static Access this_access(void* pc) {
             (uint32_t)(uintptr_t)pc, (uint16_t)running.thread, in_atomic, ONE_THREAD};
 }
 
-// Field by field: copied whole, `now` would have to lie in memory, where a wide load waits for the narrow stores before
-// it
+// Field by field: copied as a whole, `now` would be in memory, where a wide load waits for the preceding narrow stores
 static inline void record(Access& place, const Access& now, uint8_t spread) {
     place.launch = now.launch, place.block = now.block, place.epoch = now.epoch, place.warp_epoch = now.warp_epoch;
     place.pc = now.pc, place.thread = now.thread, place.atomic = now.atomic, place.spread = spread;
 }
 
-// One record stands for all reads of a cell. One that is ordered before this read may be forgotten: what is ordered
-// after this one is after that one too. Of the others it keeps how far apart they were.
+// One record represents all reads of a cell. One that is ordered before this read may be forgotten: what is ordered
+// after this one is after that one too. For the others it keeps how far apart they were.
 static inline void record_read(Cell& cell, const Access& now) {
     uint8_t spread = ONE_THREAD;
     const Access& before = cell.read;
@@ -181,7 +180,7 @@ static bool is_private(uintptr_t p) { // on the stack apart
 // nullptr: not watched
 static Cell* find_cells(const void* p, size_t size, void* pc) {
     uintptr_t address = (uintptr_t)p;
-    for (SharedArray& array : shared_arrays) { // before is_private: static arrays lie in the program
+    for (SharedArray& array : shared_arrays) { // before is_private: static arrays are in the program
         if (!inside(address, array.base, array.size)) { continue; }
         if (address + size > array.base + array.size) { report("out of bounds of a shared array", p, size, pc); }
         return array.cells + (address - array.base) / 2;
@@ -206,7 +205,7 @@ static void watch_host(const void* p, size_t size, Direction direction, void* pc
 
 void watch(const void* p, size_t size, Direction direction, void* pc) {
     if (running.unwatched || !size) { return; }
-    if (current_launch && inside((uintptr_t)p, running.stack, running.stack_size)) { return; } // most are of locals
+    if (current_launch && inside((uintptr_t)p, running.stack, running.stack_size)) { return; } // most are to locals
     if (!on_cuda_thread()) { return; }
     if (!current_launch) { return watch_host(p, size, direction, pc); }
     Cell* cells = find_cells(p, size, pc);
@@ -232,7 +231,7 @@ void note_atomic(void* p, size_t size) {
     in_atomic = false;
 }
 
-// A copy, memset or matmul: in its place in the stream, so nothing to order, but what it reads must have been written.
+// A copy, memset or matmul: ordered by the stream, but what it reads must have been written.
 void race_range(const void* p, size_t size, Direction direction) {
     Allocation* a = find_allocation(p);
     Cell* cells = (Cell*)a->shadow + ((uintptr_t)p - a->base) / 2;

@@ -1,4 +1,4 @@
-// The functions that clang's -fsanitize=thread calls, in place of its own runtime's.
+// The functions called by clang's -fsanitize=thread, replacing its own runtime's.
 #include "internal.h"
 #include <string.h>
 

@@ -1,4 +1,4 @@
-// In place of race.cpp, in the builds that do not watch loads and stores.
+// Replaces race.cpp in the builds that do not watch loads and stores.
 #include "internal.h"
 
 namespace emu {

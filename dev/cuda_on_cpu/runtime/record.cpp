@@ -1,10 +1,10 @@
-// EMU_RECORD=FILE: a line there for everything that the device does, in order, fields apart by tabs:
+// EMU_RECORD=FILE: one line for everything that the device does, in order, with fields separated by tabs:
 //   launch   kernel  file:line  blocks  threads of a block  shared bytes  bytes read  bytes written  mma.m16n8k16
 //            1 if launched early (include/emu/early.h)
 //   product  m  n  k  batch  bytes of an element of A and B, of D  1 if D is added to  bytes read  bytes written
 //   copy     bytes              memset   bytes
-//   note     what the program told emu_note()
-// Bytes of a kernel are counted in the bytes build, and are - elsewhere; under EMU_DRY=1 they are 0, as mma is.
+//   note     the text passed to emu_note()
+// A kernel's bytes are counted in the bytes build, and are - in others; under EMU_DRY=1 they are 0, as is mma.
 #include "internal.h"
 #include "matmul.h"
 #include <stdarg.h>
@@ -42,7 +42,7 @@ void record_launch(const Launch& l) {
     mma_count = 0;
 }
 
-// Each operand once, as if nothing were read again
+// Counts each operand once, as if nothing were read again.
 void record_product(const Matmul& p) {
     if (!file) { return; }
     size_t inputs = element_size(p.a.type), output = element_size(p.d.type), results = (size_t)p.m * p.n * p.batch;

@@ -1,5 +1,5 @@
-// Registers of kernels: the compiler knows them, and EMU_REGISTERS names a file of what it said, a line a kernel:
-//   64 kernel<8, __nv_bfloat16>      registers of a thread, the name as it is demangled, without its arguments
+// Registers of kernels, as reported by the compiler, from the file EMU_REGISTERS, one line per kernel:
+//   64 kernel<8, __nv_bfloat16>      registers per thread, the demangled name without arguments
 #include "internal.h"
 #include <cxxabi.h>
 #include <map>
@@ -49,7 +49,7 @@ int registers_of(const char* symbol) {
     return found == table.end() ? 0 : found->second;
 }
 
-// Each of the four schedulers of a multiprocessor has 16,384 registers, and gives them to whole warps, 256 at a time.
+// Each of a multiprocessor's four schedulers has 16,384 registers, allocated to whole warps in units of 256.
 bool registers_suffice(int registers, size_t threads) {
     const size_t SCHEDULERS = 4, OF_SCHEDULER = 16384, UNIT = 256;
     size_t of_warp = ((size_t)registers * warpSize + UNIT - 1) / UNIT * UNIT;

@@ -10,7 +10,7 @@ namespace emu {
 
 const Launch* current_launch;
 
-// Launches come as "(name)": the parentheses hold commas of template arguments together.
+// Launches come as "(name)": the parentheses protect commas of template arguments.
 std::string kernel_name(const Launch& launch) { return std::string(launch.kernel + 1, strlen(launch.kernel) - 2); }
 
 void print_place(FILE* out) {
@@ -44,7 +44,7 @@ static void on_signal(int signal) {
     stop();
 }
 
-// On a stack of its own: the fault may be that a fiber's is full. AddressSanitizer reports faults better itself.
+// On a separate stack: the fault may be that a fiber's is full. AddressSanitizer itself reports faults better.
 extern "C" void __asan_init() __attribute__((weak));
 __attribute__((constructor)) static void catch_signals() {
     static char signal_stack[64 << 10];

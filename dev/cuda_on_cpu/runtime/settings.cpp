@@ -1,15 +1,15 @@
-// What the environment asks for:
+// Settings from the environment:
 //   EMU_ORDER=forward | reverse | random:SEED | priority:SEED
-//   EMU_SHARED=KB   shared memory that a block can have: 227 unless told
+//   EMU_SHARED=KB   shared memory that a block can have, 227 by default
 //   EMU_LATE=1      run work on streams as late as its dependencies allow
-//   EMU_SEPARATE=1  emu_separate_tensors() says yes: an allocation a tensor
+//   EMU_SEPARATE=1  emu_separate_tensors() is true: one allocation per tensor
 //   EMU_TRACE=1     a line on stderr for every launch
 //   EMU_REGISTERS=FILE  registers of kernels (registers.cpp)
-//   EMU_GRAPHS=0    the capture of a graph fails, as with a driver that has none
-//   EMU_DRY=1       nothing runs, and device memory is address space alone: for a record of what would run, in any size
-//   EMU_PRODUCTS=0  cublasLt's products are zeros, and those of tensor cores
-//   EMU_MULTIPROCESSORS=N   of the device: 4 unless told
-//   EMU_DEVICES=N   that there are: 1 unless told
+//   EMU_GRAPHS=0    graph capture fails, as with a driver without it
+//   EMU_DRY=1       nothing runs, and device memory is only address space: to record what would run, in any size
+//   EMU_PRODUCTS=0  products of cublasLt and of tensor cores are zeros
+//   EMU_MULTIPROCESSORS=N   of the device, 4 by default
+//   EMU_DEVICES=N   number of devices, 1 by default
 #include "internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,7 @@
 
 namespace emu {
 
-constexpr int FEW_MULTIPROCESSORS = 4; // what sizes a grid by them stays quick
+constexpr int FEW_MULTIPROCESSORS = 4; // grids sized by them stay fast
 
 static uint64_t random_state = 88172645463325252ull;
 

@@ -1,5 +1,5 @@
-// Streams, events and graphs: a graph of operations, each with those it comes after. They run as they are enqueued, or
-// under EMU_LATE=1 only when something waits for them: what lacks an event or a synchronisation then reads poison.
+// Streams, events and graphs: a graph of operations, each with its predecessors. They run when they are enqueued, or
+// under EMU_LATE=1 only when something waits for them: if an event or a synchronisation is missing, poison is read.
 #include "internal.h"
 #include <algorithm>
 #include <pthread.h>
@@ -15,11 +15,11 @@ struct Operation {
 };
 typedef std::shared_ptr<Operation> OperationPtr;
 
-// The toolkit's headers name these types and leave their contents to us.
+// The toolkit's headers declare these types without contents.
 struct CUgraph_st {
-    std::vector<OperationPtr> operations; // in the order of their capture, which is one in which they can run
+    std::vector<OperationPtr> operations; // in the order of their capture, in which they can run
     cudaStream_t origin = nullptr;        // where the capture began
-    bool relaxed = false;                 // calls that are not put on a stream are allowed meanwhile
+    bool relaxed = false;                 // calls outside streams are allowed meanwhile
 };
 struct CUgraphExec_st {
     std::vector<OperationPtr> operations;
@@ -41,7 +41,7 @@ static CUstream_st default_stream;
 static std::vector<CUstream_st*> streams;
 static std::vector<OperationPtr> pending; // in the order in which they were enqueued
 
-// nullptr, cudaStreamLegacy and cudaStreamPerThread are one default stream here.
+// nullptr, cudaStreamLegacy and cudaStreamPerThread are the same default stream here.
 static CUstream_st* stream_of(cudaStream_t stream) { return (uintptr_t)stream <= 2 ? &default_stream : stream; }
 
 static bool cuda_thread_known;
@@ -71,7 +71,7 @@ static bool can_run(const OperationPtr& operation) {
     return true;
 }
 
-// Runs `todo` in an order that its dependencies allow: the first that can, or in a random order one of those that can.
+// Runs `todo` in an order that its dependencies allow: always the first that can run, or a random one of these.
 static void run_all(std::vector<OperationPtr> todo) {
     while (!todo.empty()) {
         std::vector<size_t> candidates;
@@ -85,7 +85,7 @@ static void run_all(std::vector<OperationPtr> todo) {
     }
 }
 
-// What `target` comes after, at any distance, and itself, as far as it has not run
+// All direct and indirect predecessors of `target`, and itself, that have not run
 static std::unordered_set<const Operation*> needed_by(const OperationPtr& target) {
     std::vector<OperationPtr> visit{target};
     std::unordered_set<const Operation*> needed;
@@ -98,7 +98,7 @@ static std::unordered_set<const Operation*> needed_by(const OperationPtr& target
     return needed;
 }
 
-// Runs what `target` needs, itself included, and nothing else.
+// Runs `target` and what it needs, nothing else.
 static void finish(const OperationPtr& target) {
     std::unordered_set<const Operation*> needed = needed_by(target);
     std::vector<OperationPtr> todo, rest;
@@ -132,7 +132,7 @@ void finish_stream(cudaStream_t stream) {
     if (last && !last->done) { finish(last); }
 }
 
-// What the next operation of a stream comes after. The default stream waits for the blocking ones, and they for it.
+// The predecessors of a stream's next operation. The default stream waits for the blocking ones, and they for it.
 static std::vector<OperationPtr> predecessors(CUstream_st* stream) {
     std::vector<OperationPtr> after;
     if (stream->last) { after.push_back(stream->last); }
@@ -173,8 +173,8 @@ static void enqueue_after(CUstream_st* stream, std::function<void()> work, const
 
 void enqueue(cudaStream_t stream, std::function<void()> work) { enqueue_after(stream_of(stream), work, nullptr); }
 
-// A launch of a graph: copies of its operations with the dependencies among them; the first ones come after what the
-// stream holds, and what the stream gets next comes after them all.
+// A launch of a graph: copies of its operations with the dependencies among them; the first ones come after the
+// stream's previous work, and the stream's next work comes after all of them.
 static void launch_graph(const std::vector<OperationPtr>& operations, CUstream_st* stream) {
     if (stream->capture) { fail("the launch of a graph into the capture of another is not emulated"); }
     if (settings.trace) { fprintf(stderr, "EMU GRAPH of %zu operations\n", operations.size()); }
@@ -196,7 +196,7 @@ static void launch_graph(const std::vector<OperationPtr>& operations, CUstream_s
     stream->last = end;
 }
 
-// A query finds late work unfinished once, and then finished: a loop that polls must come to its end.
+// A query finds late work unfinished once, and then finished, so that a polling loop ends.
 static cudaError_t query(const OperationPtr& operation, bool captured) {
     require_one_host_thread();
     if (captured) { fail("a query during the capture of a graph, of what is captured"); }
@@ -205,7 +205,7 @@ static cudaError_t query(const OperationPtr& operation, bool captured) {
     return cudaErrorNotReady;
 }
 
-// All streams that the capture has drawn in must have been waited for, directly or not, by the one that it began on.
+// The origin of a capture must have waited, directly or not, for all streams drawn into it.
 static void check_joined(const CUgraph_st* graph) {
     std::unordered_set<const Operation*> joined;
     if (graph->origin->last) { joined = needed_by(graph->origin->last); }
@@ -216,7 +216,7 @@ static void check_joined(const CUgraph_st* graph) {
     }
 }
 
-static double passed; // seconds that only the clock of events has seen
+static double passed; // seconds that passed only on the clock of events
 
 void pass_seconds(double seconds) { passed += seconds; }
 
@@ -312,7 +312,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
     CUstream_st* s = stream_of(stream);
     if (!settings.graphs) { return remember_error(cudaErrorNotSupported); }
     if (s == &default_stream || s->capture) { return remember_error(cudaErrorStreamCaptureUnsupported); }
-    finish_stream(stream); // what is pending there would have to be remembered beside the capture
+    finish_stream(stream); // else pending work would have to be kept beside the capture
     s->capture = new CUgraph_st;
     s->capture->origin = stream;
     s->capture->relaxed = mode == cudaStreamCaptureModeRelaxed;

@@ -1,5 +1,5 @@
-// Device functions of arithmetic that no host header has. The fast-math names are exact here: what they lose on a GPU
-// (about 2 ulp plus 2^-21 absolute for __sinf, say) is for a test on a GPU to bound.
+// Arithmetic device functions that no host header has. The fast-math names are exact here: their error on a GPU (about
+// 2 ulp plus 2^-21 absolute for __sinf) must be bounded by a test on a GPU.
 #pragma once
 
 inline float __expf(float x) { return expf(x); }
@@ -26,7 +26,7 @@ inline void sincospif(float x, float* s, float* c) {
     *c = cospif(x);
 }
 
-// Volatile: the compiler may not contract them with a neighbour into an fma, which is what they are for.
+// Volatile: the compiler may not contract them with a neighbour into an fma, which is their purpose.
 inline float __fadd_rn(float x, float y) { volatile float r = x + y; return r; }
 inline float __fsub_rn(float x, float y) { volatile float r = x - y; return r; }
 inline float __fmul_rn(float x, float y) { volatile float r = x * y; return r; }
@@ -66,7 +66,7 @@ inline unsigned __brev(unsigned x) {
     return reversed;
 }
 
-// min and max as CUDA overloads them: equal types, and those mixtures that occur between ints, sizes and floats
+// min and max with CUDA's overloads: equal types, and the mixtures of ints, sizes and floats that occur
 #define EMU_MIN_MAX(T) \
     inline T min(T a, T b) { return a < b ? a : b; } \
     inline T max(T a, T b) { return a > b ? a : b; }
@@ -90,7 +90,7 @@ EMU_MIN_MAX_MIXED(unsigned long, unsigned long, long)
 EMU_MIN_MAX_MIXED(double, float, double)
 EMU_MIN_MAX_MIXED(double, double, float)
 
-// The toolkit gives host code every other operation of bf16 and half.
+// The toolkit has every other operation of bf16 and half for host code.
 inline __nv_bfloat16 __hfma(__nv_bfloat16 a, __nv_bfloat16 b, __nv_bfloat16 c) {
     return __float2bfloat16(fmaf(__bfloat162float(a), __bfloat162float(b), __bfloat162float(c)));
 }

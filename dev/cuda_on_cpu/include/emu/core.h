@@ -1,4 +1,5 @@
-// What device code asks of the emulation's runtime. Everything else under emu/ is templates above these few functions.
+// What device code needs from the emulation's runtime. Everything else under emu/ is templates on top of these
+// functions.
 #pragma once
 
 // Set at every switch from one thread to the next. Not thread-local: one thread of one block runs at a time.
@@ -11,26 +12,26 @@ constexpr int warpSize = 32;
 #endif
 #if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
 // Code of the emulation itself, whose loads and stores the race detector must not take for the kernel's. Not inlined:
-// inside an instrumented caller it would be instrumented with it.
+// within an instrumented caller it would be instrumented too.
 #define EMU_UNWATCHED __attribute__((no_sanitize("thread"), noinline))
 #else
 #define EMU_UNWATCHED
 #endif
 
-// EMU_SEPARATE=1 asks for it: a program that puts its tensors into one allocation then makes one each, because inside
-// an arena no sanitizer sees an overflow into the next tensor.
+// Set by EMU_SEPARATE=1: a program that puts its tensors into one allocation then makes one for each, because inside an
+// arena no sanitizer detects an overflow into the next tensor.
 bool emu_separate_tensors();
 
-// From here on nothing runs on the device, or all does again, unless EMU_DRY=1: what a program does once, it may get
-// over with so. Returns what was so before.
+// From here on nothing runs on the device, or everything does again, unless EMU_DRY=1: skips what a program does once.
+// Returns the previous state.
 bool emu_skip(bool on);
 
-// A line of EMU_RECORD's file, between what ran before and what runs after
+// Writes a line to EMU_RECORD's file, between what ran before and what runs after
 void emu_note(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 namespace emu {
 
-// Where a barrier or warp operation stands in the source. As a default argument it takes the caller's file and line.
+// The place of a barrier or warp operation in the source. As a default argument it takes the caller's file and line.
 struct Place {
     const char* file;
     int line;
@@ -39,24 +40,24 @@ struct Place {
 
 constexpr unsigned FULL_WARP = 0xffffffffu;
 extern int lane;               // of the running thread in its warp
-extern unsigned block_count;   // blocks started so far: tells a shared array that it belongs to an earlier block
+extern unsigned block_count;   // blocks started so far: shows whether a shared array is from an earlier block
 
 void barrier(Place place);     // __syncthreads
 enum class Vote { count, all, any };
 int barrier_vote(bool vote, Vote kind, Place place);
 
-// Every cooperation inside a warp is this one primitive: the lanes of `mask` meet, and the last to arrive runs
-// `together` once for all of them. lanes[i] is what lane i passed as `mine` (nullptr where it takes no part), `present`
-// the mask of those that came: named lanes that have left the kernel are missing from it.
-// Of all operations only __syncwarp orders memory between the lanes; the race detector goes by `orders_memory`.
+// Every cooperation within a warp is this one primitive: the lanes of `mask` meet, and the last to arrive runs
+// `together` once for all of them. lanes[i] is what lane i passed as `mine` (nullptr if it does not take part),
+// `present` the mask of those that came: named lanes that have left the kernel are missing from it. Only __syncwarp
+// orders memory between the lanes; the race detector uses `orders_memory`.
 typedef void (*Together)(void** lanes, unsigned present);
 enum class Memory { unordered, ordered };
 void warp_op(unsigned mask, Together together, void* mine, const char* name, Place place,
              Memory memory = Memory::unordered);
 
 void enter_kernel();   // the first thing in every kernel
-// Copies that the running thread has started (cp.async), group by group. finish_copy gives the next that a wait for all
-// groups but the last `groups` is to copy, or returns false.
+// Copies that the running thread has started (cp.async), group by group. finish_copy gives the next one to be copied by
+// a wait for all groups but the last `groups`, or returns false.
 struct AsyncCopy {
     void* shared;
     const void* global; // NULL: zeros
@@ -70,11 +71,11 @@ bool finish_copy(AsyncCopy* copy, int groups);
 void* dynamic_shared();
 void enter_shared(void* array, size_t size, unsigned* last_block);
 
-// For the race detector; nothing in the other builds.
+// For the race detector; no effect in the other builds.
 void note_fence();
 void note_atomic(void* address, size_t size);
 
-bool note_mma(); // a warp's, for EMU_RECORD; false: its result is to be zero
+bool note_mma(); // a warp's, for EMU_RECORD; false: its result must be zero
 
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -1,14 +1,13 @@
-// Launches with cudaLaunchAttributeProgrammaticStreamSerialization: on a GPU such a kernel may begin while the one in
-// front of it runs. Here it runs behind that as every kernel does, and is held to the rule: each thread calls
-// emu_grid_wait() (cudaGridDependencySynchronize), and not after it has touched device memory, which the race build
-// sees.
+// Launches with cudaLaunchAttributeProgrammaticStreamSerialization: on a GPU such a kernel may begin while the previous
+// one runs. Here it runs after that, as every kernel does, but the rule is enforced: each thread calls emu_grid_wait()
+// (cudaGridDependencySynchronize), and before it touches device memory, which the race build checks.
 #pragma once
 
 void emu_grid_wait();
 
 namespace emu {
 
-const char* kernel_at(const void* kernel); // its name, as launches have it
+const char* kernel_at(const void* kernel); // its name, as in launches
 
 }
 

@@ -19,10 +19,10 @@ struct Launch {
     bool early = false; // emu/early.h
 };
 
-// A kernel with its arguments, as they were at the launch: a stream may run it later.
+// A kernel with its arguments at the time of the launch: a stream may run it later.
 struct Call {
-    size_t size;               // of the whole object: kernels may read it, it is their parameter space
-    virtual void run() = 0;    // one thread's pass through the kernel
+    size_t size;               // of the whole object, which kernels may read as their parameter space
+    virtual void run() = 0;    // runs the kernel in one thread
     virtual ~Call() {}
 };
 

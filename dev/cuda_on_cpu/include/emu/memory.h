@@ -17,7 +17,7 @@ inline void __threadfence_block() {}
 
 namespace emu {
 
-// No thread is interrupted between two instructions, so reading, changing and writing back is atomic as it stands.
+// No thread is interrupted between two instructions, so a plain read-modify-write is atomic.
 template <class T, class Op> EMU_UNWATCHED T read_modify_write(T* p, Op op) {
     note_atomic(p, sizeof(T));
     T old = *p;

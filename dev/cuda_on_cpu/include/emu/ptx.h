@@ -5,10 +5,10 @@
 
 namespace emu {
 
-// Each 8×8 matrix of 16-bit elements has its row r in the registers of lanes 4r to 4r+3, two elements a lane. Lane
-// 8m + r gives the address of row r of matrix m.
+// Each 8×8 matrix of 16-bit elements has its row r in the registers of lanes 4r to 4r+3, two elements per lane. Lane 8m
+// + r gives the address of row r of matrix m.
 struct LoadMatrix {
-    uint16_t row[8]; // what lies at the address this lane gave
+    uint16_t row[8]; // the data at the address given by this lane
     uint32_t result[4];
 };
 template <int COUNT, bool TRANSPOSED> void ldmatrix_together(void** lanes, unsigned) {
@@ -78,8 +78,8 @@ inline void emu_mma_m16n8k16_bf16(float* d, const uint32_t* a, const uint32_t* b
     emu::warp_op(emu::FULL_WARP, emu::mma_bf16_together, &mine, "mma.m16n8k16", place);
 }
 
-// cp.async, of 4, 8 or 16 bytes, zeros unless inside: they are there once the thread has waited. Until then NaNs lie
-// there, so that both what is copied too early, over what others still read, and what is read too early shows.
+// cp.async of 4, 8 or 16 bytes, zeros unless inside: they arrive once the thread has waited. Until then the destination
+// is NaN, which exposes copies started too early, over what others still read, as well as reads that are too early.
 inline void emu_copy_async(void* shared, const void* global, size_t bytes, bool inside, emu::Place place = {}) {
     if ((uintptr_t)shared % bytes || (inside && (uintptr_t)global % bytes)) {
         emu::fail("cp.async: not %zu-byte aligned, %s:%d", bytes, place.file, place.line);

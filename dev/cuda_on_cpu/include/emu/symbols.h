@@ -1,4 +1,4 @@
-// Host templates that cuda_runtime.h declares for nvcc alone.
+// Host templates that cuda_runtime.h declares only for nvcc.
 #pragma once
 
 

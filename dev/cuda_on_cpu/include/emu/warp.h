@@ -81,7 +81,7 @@ EMU_UNWATCHED inline unsigned ballot(unsigned mask, bool vote, const char* name,
     return mine.result;
 }
 
-// The lane to read from, for a warp cut into segments of `width`: outside its own segment a lane reads itself.
+// The lane to read from, for a warp split into segments of `width`: outside its own segment a lane reads itself.
 inline int segment_start(int width) { return lane & ~(width - 1); }
 inline int segment_end(int width) { return lane | (width - 1); }
 
