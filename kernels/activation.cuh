@@ -2,16 +2,15 @@
 //     prelu(x) = x > 0 ? x : w x
 // activation.h and activation_values.h have the maths.
 //
-// n counts elements, rows of C where the backward sums: every backward sets dinp, which may be dout, and adds its
-// column sums to dbias (C), the gradient of the bias of the linear layer in front. These and PReLU's dw are summed a
-// block at a time over a fixed set of elements, then by partials.cuh. Bytes moved an element: forward 2 sizeof(T),
-// backward 3 sizeof(T).
+// n counts elements; the backward sums over rows of C: every backward sets dinp, which may be dout, and adds its column
+// sums to dbias (C), the gradient of the preceding linear layer's bias. These and PReLU's dw are summed by block over a
+// fixed set of elements, then by partials.cuh. Bytes moved per element: forward 2 sizeof(T), backward 3 sizeof(T).
 #pragma once
 #include "activation_kind.h"
 #include "activation_values.h"
 #include "partials.cuh"
 
-enum { ACTIVATION_BLOCKS = 6 }; // of a backward, on a multiprocessor: a thread may have 40 registers
+enum { ACTIVATION_BLOCKS = 6 }; // of a backward per multiprocessor: a thread may use 40 registers
 
 // gelu_activation, ...: a type for each row of ACTIVATIONS
 #define ACTIVATION_TYPE(constant, name, note, function, ...) \
@@ -21,7 +20,7 @@ enum { ACTIVATION_BLOCKS = 6 }; // of a backward, on a multiprocessor: a thread 
     };
 ACTIVATIONS(ACTIVATION_TYPE)
 
-// call(of that type)
+// call(a value of that type)
 template <class Call> inline void with_activation(ActivationKind kind, Call call) {
 #define ACTIVATION_CASE(constant, name, note, function, ...) case constant: call(function##_activation()); break;
     switch (kind) {
@@ -72,7 +71,7 @@ inline void activation_forward(T* out, const T* inp, ActivationKind kind, size_t
     });
 }
 
-// Partial sums of dinp's columns, and for PReLU one of dweight a block
+// Partial sums of dinp's columns, and for PReLU one of dweight per block
 static inline size_t activation_scratch(int rows, int C) {
     return column_scratch(rows, C, ACTIVATION_BLOCKS, 1);
 }

@@ -1,14 +1,14 @@
-// What happens to the flat buffers of parameters and gradients once a step, on the GPU; adamw.h has the maths.
+// What is done with the flat buffers of parameters and gradients once per step, on the GPU; adamw.h has the maths.
 //
 //     granule_squares   Σ grads² of each granule
-//     norm_and_scale    from these, √Σ grads², and the factor that clips it: both stay on the device, so that the host need
-//                       not wait
+//     norm_and_scale    from these, √Σ grads², and the factor that clips it: both stay on the device, so that the
+//                       host need not wait
 //     adamw_update      AdamW on parameters, their moving average, the bf16 copy that the matrix products read, and the
-//                       gradients back to zero: one pass; nothing, where the norm is not finite
+//                       gradients back to zero: in one pass; nothing if the norm is not finite
 //
-// Of several ranks each does that for what it owns.
+// Each of several ranks does that for what it owns.
 //
-// All but that copy is fp32. Bytes moved a parameter: norm 4; update 32, with the average 8 more, with the copy 2.
+// All is fp32 except that copy. Bytes moved per parameter: norm 4; update 32, 8 more with the average, 2 with the copy.
 #pragma once
 #include "adamw_step.h"
 #include "cuda_common.cuh"
@@ -29,7 +29,7 @@ __global__ void granule_squares_kernel(double* squares, const float* grads, cons
     if (threadIdx.x == 0) { squares[blockIdx.x] = sum; }
 }
 
-// squares (count) = Σ grads² of so many granules
+// squares (count) = Σ grads² of the granules
 static inline void granule_squares(double* squares, const float* grads, const Slice* granules, int count, cudaStream_t stream) {
     if (count == 0) { return; }
     granule_squares_kernel<<<count, BLOCK, 0, stream>>>(squares, grads, granules);
@@ -48,8 +48,8 @@ __global__ void norm_and_scale_kernel(double* norm, float* grad_scale, const dou
     }
 }
 
-// norm (1) = √Σ squares (count), added in this order (count), or as they lie where it is NULL; grad_scale (1) = what brings it
-// down to clip; 1 if it is below, or if clip is 0; NaN if the norm is not finite.
+// norm (1) = √Σ squares (count), added in this order (count), or in memory order if it is NULL; grad_scale (1) = the
+// factor that reduces it to clip; 1 if it is below, or if clip is 0; NaN if the norm is not finite.
 static inline void norm_and_scale(double* norm, float* grad_scale, const double* squares, const int* order, int count,
                                   double clip, cudaStream_t stream) {
     norm_and_scale_kernel<<<1, BLOCK, 0, stream>>>(norm, grad_scale, squares, order, count, clip);
@@ -81,9 +81,9 @@ __global__ void adamw_kernel(float* params, float* m, float* v, float* ema, bf16
 //     p = p (1 - lr wd) - lr / (1-β1^t) m / (√v / √(1-β2^t) + eps)
 //     ema = ema_decay ema + (1 - ema_decay) p,  low = p in bf16;  either may be NULL
 //     grads = 0
-// groups: which of steps, with its lr and wd, is for each BLOCK elements. place (n / BLOCK, rounded up): which BLOCK elements of
-// params, grads, low and groups it is that those of m, v and ema (n) belong to; NULL: those at the same place. All and, from
-// norm_and_scale, grad_scale (1) are on the device.
+// groups: the index into steps, which have lr and wd, of each BLOCK elements. place (n / BLOCK, rounded up): which
+// BLOCK elements of params, grads, low and groups correspond to those of m, v and ema (n); NULL: those at the same
+// place. All and, from norm_and_scale, grad_scale (1) are on the device.
 static inline void adamw_update(float* params, float* m, float* v, float* ema, bf16* low, float* grads,
                                 const uint8_t* groups, const uint32_t* place, size_t n, AdamW c, const AdamWStep* steps,
                                 const float* grad_scale, cudaStream_t stream) {
@@ -98,7 +98,7 @@ __global__ void bf16_copy_kernel(bf16* low, const float* params, size_t n) {
     if (i < n) { low[i] = __float2bfloat16(params[i]); }
 }
 
-// low (n) = params (n) in bf16, where no update has written it
+// low (n) = params (n) in bf16, for when no update has written it
 static inline void bf16_copy(bf16* low, const float* params, size_t n, cudaStream_t stream) {
     bf16_copy_kernel<<<ceil_div(n, (size_t)BLOCK), BLOCK, 0, stream>>>(low, params, n);
     CUDA_CHECK_LAUNCH();

@@ -1,6 +1,6 @@
-// Copies from global to shared memory that a thread starts and does not wait for (cp.async, sm_80 and above), past the
-// registers. Those started since the last commit are a group. What it has waited for a thread may read; what others have
-// copied, behind a barrier. The emulation copies when a thread waits, and until then has NaNs there (dev/cuda_on_cpu).
+// Copies from global to shared memory that a thread starts without waiting (cp.async, sm_80 and above), bypassing
+// registers. Those started since the last commit form a group. A thread may read what it has waited for; what others
+// have copied, after a barrier. The emulation copies when a thread waits, and shows NaNs until then (dev/cuda_on_cpu).
 #pragma once
 #include "cuda_common.cuh"
 
@@ -32,7 +32,7 @@ __device__ inline void copy_async_commit() {
 #endif
 }
 
-// For all groups but the last GROUPS
+// For all groups except the last GROUPS
 template <int GROUPS> __device__ inline void copy_async_wait() {
 #ifdef CUDA_EMU
     emu_copy_async_wait(GROUPS);

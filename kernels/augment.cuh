@@ -1,23 +1,23 @@
-// Boxes of images (uint8, on the device) into a batch of normalised tensors on the GPU: what data/batch.h makes of the same
-// draws, to the bit; noise, whose logarithm and cosine are the device's own, to 1 ulp.
+// Boxes of images (uint8, on the device) to a batch of normalised tensors on the GPU: bit for bit what data/batch.h
+// makes of the same draws; except noise, whose logarithm and cosine are the device's own, to 1 ulp.
 //
-//     level_{y,x}  the pixel of the box, black beyond the image, mirrored or not; resampled where boxes are not of their new
+//     level_{y,x}  the pixel of the box, black beyond the image, mirrored or not; resampled if boxes lack their new
 //                  size:    rows_{y,x}  = clip(Σ_k across_{x,k} pixel_{y,first_x+k})
 //                           level_{y,x} = clip(Σ_k down_{y,k} rows_{first_y+k,x})
 //     then         mixup: of i and B-1-i, λ own + (1-λ) other; cutmix: the other's inside the box;
-//                  normalisation; 0 or N(0,1) where it is erased. Bytes are mixed before the other two, or floats after.
+//                  normalisation; 0 or N(0,1) where erased. Bytes are mixed before the other two, or floats after.
 //
-// levels (B, 3, S, S), out (B, 3, S, S). A thread makes one value of image i and that of its partner: each needs both.
+// levels (B, 3, S, S), out (B, 3, S, S). A thread computes one value of image i and its partner's: each needs both.
 #pragma once
 #include "../data/augment.h"
 #include "../data/boxes.h"
 #include "cuda_common.cuh"
 
 typedef struct {
-    const uint8_t* pixels;   // what BoxPlace.pixels counts from, on the device like all of these
-    const int* tables;       // and what BoxPlace.across and down count from
+    const uint8_t* pixels;   // the base of BoxPlace.pixels, on the device like all of these
+    const int* tables;       // the base of BoxPlace.across and down
     const ImageDraw* draws;  // (B)
-    const BoxPlace* places;  // (B) of the images that the boxes are parts of, or of the boxes
+    const BoxPlace* places;  // (B) of the images that contain the boxes, or of the boxes
     uint8_t* rows;           // between the passes; NULL: nothing is resampled
     uint8_t* levels;         // (B, 3, S, S)
     const Mix* mix;
@@ -37,7 +37,7 @@ __device__ inline uint8_t box_pixel(const DeviceImages& images, const Crop& box,
     return images.pixels[place.pixels + ((size_t)channel * place.height + row) * place.width + column];
 }
 
-// Output o of an axis, whose weights are in `table`; pixel(i) is what lies there
+// Output o of an axis, whose weights are in `table`; pixel(i) is the input there
 template <class Pixel>
 __device__ inline uint8_t resampled(const int* table, int stride, int S, int o, Pixel pixel) {
     const int* weights = table + 2 * S + (size_t)o * stride;
@@ -46,7 +46,7 @@ __device__ inline uint8_t resampled(const int* table, int stride, int S, int o, 
     return (uint8_t)min(max(sum >> WEIGHT_BITS, 0), 255);
 }
 
-// rows: (channels, height, S) of each box, as far as it goes. Blocks (part of a channel, channel, image).
+// rows: (channels, height, S) of each box, up to its height. Blocks (part of a channel, channel, image).
 __global__ void resample_rows_kernel(DeviceImages images) {
     int S = images.S, i = blockIdx.x * BLOCK + threadIdx.x, y = i / S, x = i % S, channel = blockIdx.y, b = blockIdx.z;
     Crop box = images.draws[b].box;
@@ -76,12 +76,12 @@ __global__ void box_levels_kernel(DeviceImages images) {
     }
 }
 
-// An index that is not known would have the compiler copy the array to local memory.
+// With a variable index the compiler would copy the array to local memory.
 __device__ inline float of_channel(const float (&x)[3], int channel) {
     return channel == 0 ? x[0] : channel == 1 ? x[1] : x[2];
 }
 
-// Of a level: normalised, or what was erased to; the last of the boxes that it lies in counts
+// A level's value: normalised, or what it was erased to; the last of the boxes that contain it counts
 __device__ inline float finished(const DeviceImages& images, int b, uint8_t level, int channel, int y, int x) {
     const Erasures& erased = images.draws[b].erased;
     for (int k = erased.count - 1; k >= 0; k--) {
@@ -128,12 +128,12 @@ __global__ void finish_images_kernel(float* out, DeviceImages images, int B, flo
     out[i] = own;
 }
 
-// Blocks for all values of so many images, of 3 channels or of the boxes' own, rows high
+// Blocks for all values of so many images, with 3 channels or the boxes' own, and this many rows
 static inline dim3 image_blocks(int rows, int S, int channels, int images) {
     return dim3(ceil_div(rows * S, BLOCK), channels, images);
 }
 
-// images.levels
+// Computes images.levels.
 static inline void box_levels(DeviceImages images, int B, cudaStream_t stream) {
     int S = images.S;
     if (images.rows) {
@@ -144,7 +144,7 @@ static inline void box_levels(DeviceImages images, int B, cudaStream_t stream) {
     CUDA_CHECK_LAUNCH();
 }
 
-// out from images.levels
+// Computes out from images.levels.
 static inline void finish_images(float* out, DeviceImages images, int B, cudaStream_t stream) {
     int S = images.S;
     finish_images_kernel<<<image_blocks(S, S, 3, (B + 1) / 2), BLOCK, 0, stream>>>(out, images, B,

@@ -1,23 +1,22 @@
-// The operations of RandAugment and colour jitter on a batch of images on the GPU: the bytes that
-// data/apply_operation.h makes. The formulas are the CPU's own functions; products that are added are rounded
+// The operations of RandAugment and colour jitter on a batch of images on the GPU: the same bytes as from
+// data/apply_operation.h. The formulas are the CPU's own functions; products that are added are rounded
 // (runtime/rounding.h), so that nothing depends on --fmad.
 //
-// Images are (B, 3, H, W) bytes. Operations come in rounds, one an image or none. A round is two kernels: tables, of
-// the operations that have one (from a histogram or the mean luma; a block for each channel), then pixels, a thread
-// each, from one buffer into another, since geometry and sharpness read their neighbours.
+// Images are (B, 3, H, W) bytes. Operations come in rounds, at most one per image. A round is two kernels: tables, for
+// the operations that have one (from a histogram or the mean luma; a block per channel), then pixels, one per thread,
+// from one buffer into another, since geometry and sharpness read neighbours.
 #pragma once
 #include "../data/apply_operation.h"
 #include "cuda_common.cuh"
 
 struct DeviceOperation {
     ImageOperation op; // kind IMAGE_OPERATION_KINDS: none
-    AffineMap map;     // of the geometric ones
+    AffineMap map;     // for the geometric ones
 };
 
 typedef struct { uint8_t level[3]; } FillColour;
 
-// operations (rounds, B) on the host, of lists that are the images' own; returns the number of rounds, at most
-// MAX_OPERATIONS
+// operations (rounds, B) on the host, from each image's list; returns the number of rounds, at most MAX_OPERATIONS
 static inline int operation_rounds(DeviceOperation* operations, const OperationList* lists, int B, int H, int W) {
     int rounds = 0;
     for (int b = 0; b < B; b++) { rounds = lists[b].count > rounds ? lists[b].count : rounds; }
@@ -42,7 +41,7 @@ __device__ inline DeviceImage channel_of(DeviceImage image, int channel) {
     return {image.levels + (size_t)channel * image.H * image.W, image.H, image.W};
 }
 
-__device__ inline int level_at(DeviceImage channel, int y, int x) { // beyond an edge: the edge's
+__device__ inline int level_at(DeviceImage channel, int y, int x) { // beyond an edge, the edge's
     return channel.levels[min(max(y, 0), channel.H - 1) * channel.W + min(max(x, 0), channel.W - 1)];
 }
 
@@ -151,7 +150,7 @@ __device__ inline void change_colour(uint8_t level[3], ImageOperation op, double
     for (int c = 0; c < 3; c++) { level[c] = (uint8_t)blend_level(grey, level[c], (float)op.argument, (float)one); }
 }
 
-// tables: of this image
+// tables: this image's
 __device__ inline void operate_on_pixel(uint8_t level[3], DeviceImage image, const uint8_t* tables, DeviceOperation o,
                                         FillColour fill, int y, int x, double one) {
     ImageOperationKind kind = o.op.kind;
@@ -183,8 +182,8 @@ operations_kernel(uint8_t* out, const uint8_t* in, const uint8_t* tables,
     for (int c = 0; c < 3; c++) { out[(b * 3 + c) * pixels + p] = level[c]; }
 }
 
-// images (B, 3, H, W), and as much room; tables (B, 3, LEVELS); operations (rounds, B) on the device. Returns where the
-// result is: in images or room.
+// images (B, 3, H, W), and as much space in room; tables (B, 3, LEVELS); operations (rounds, B) on the device. Returns
+// where the result is: images or room.
 static inline uint8_t* apply_operations(uint8_t* images, uint8_t* room, uint8_t* tables,
                                         const DeviceOperation* operations, int rounds, const uint8_t fill[3], int B,
                                         int H, int W, cudaStream_t stream) {

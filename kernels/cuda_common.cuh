@@ -1,10 +1,9 @@
 // What the CUDA kernels share: checks, 16-byte vectors, reductions in a fixed order, sizes of grids.
 //
-// Every kernel calculates in fp32. Template parameters say how tensors are stored, as float or bf16: T activations, R the
-// residual stream, G its gradient. Parameters, their gradients, statistics, logits and the optimiser's buffers are fp32
-// always.
-// A launcher has the name and the argument order of the CPU function in the .h beside it, and a stream at the end;
-// its pointers are device memory. No kernel adds floats by atomics: the same input gives the same bits.
+// Every kernel computes in fp32. Template parameters are the storage types of tensors, float or bf16: T activations, R
+// the residual stream, G its gradient. Parameters, their gradients, statistics, logits and the optimiser's buffers are
+// always fp32. A launcher has the name and argument order of the CPU function in the .h beside it, followed by a
+// stream; its pointers are device memory. No kernel adds floats by atomics: the same input gives the same bits.
 #pragma once
 #include "../runtime/error.h"
 #include <cuda_bf16.h>
@@ -15,9 +14,9 @@
 
 typedef __nv_bfloat16 bf16;
 
-enum { WARP = 32, BLOCK = 256, VECTOR = 8 }; // threads of a warp, of most blocks; channels that a thread takes at once
+enum { WARP = 32, BLOCK = 256, VECTOR = 8 }; // threads of a warp, of most blocks; channels of a thread at a time
 
-static bool capturing; // a step into a graph, in which not every call is allowed
+static bool capturing; // a step into a graph, during which some calls are not allowed
 static inline const char* capture_advice(void) {
     return capturing ? ", in the capture of a step: use --cuda-graph off" : "";
 }
@@ -33,7 +32,7 @@ static inline void cuda_check(cudaError_t error, const char* file, int line) {
 
 template <class A, class B> __host__ __device__ constexpr A ceil_div(A a, B b) { return (A)((a + b - 1) / b); }
 
-static inline int device_attribute(cudaDeviceAttr attribute) { // of the device that this process works on
+static inline int device_attribute(cudaDeviceAttr attribute) { // of the device that this process uses
     int device = 0, value = 0;
     CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, device));
@@ -54,7 +53,7 @@ static inline int multiprocessors(void) {
     return count;
 }
 
-// Blocks with so many bytes of shared memory that a multiprocessor has room for
+// Blocks with so many bytes of shared memory that fit on a multiprocessor
 static inline int blocks_in_shared(size_t bytes) {
     static size_t room = 0, reserved = 0;
     if (room == 0) {
@@ -65,7 +64,7 @@ static inline int blocks_in_shared(size_t bytes) {
     return (int)(room / (bytes + reserved));
 }
 
-// Blocks for so many tasks, a bounded number on each multiprocessor: those that must loop, for they sum
+// Blocks for so many tasks, a limited number per multiprocessor: for kernels that loop because they sum
 static inline int blocks_for(size_t tasks, int tasks_of_block, int blocks_of_multiprocessor) {
     size_t needed = ceil_div(tasks, (size_t)tasks_of_block);
     size_t most = (size_t)multiprocessors() * blocks_of_multiprocessor;
@@ -73,16 +72,16 @@ static inline int blocks_for(size_t tasks, int tasks_of_block, int blocks_of_mul
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Launches that are early: from sm_90 on such a kernel is set up while the one in front of it on the stream still runs,
-// which hides most of the time between two kernels. All its threads begin by wait_for_kernel_in_front(): before that they
-// touch no memory that a kernel reads or writes. Behind a copy, or where the device or the driver cannot, it is a launch as
-// every other. LAUNCH_EARLY=0 compiles them as such everywhere.
+// Early launches: from sm_90 on such a kernel is set up while the previous one on the stream still runs, which hides
+// most of the time between two kernels. All its threads begin with wait_for_kernel_in_front(): before that they touch
+// no memory that a kernel reads or writes. After a copy, or if the device or the driver does not support it, it is an
+// ordinary launch. LAUNCH_EARLY=0 compiles all as ordinary launches.
 #ifndef LAUNCH_EARLY
 #define LAUNCH_EARLY 1
 #endif
 
-// Until all that came before on the stream has ended, and what it wrote is there. Then the kernel behind may be set up:
-// not before, so that no more than one waits.
+// Waits until all previous work on the stream has ended, and its writes are visible. Then the next kernel may be set
+// up: not before, so that no more than one waits.
 __device__ inline void wait_for_kernel_in_front(void) {
 #ifdef CUDA_EMU
     emu_grid_wait();
@@ -92,7 +91,7 @@ __device__ inline void wait_for_kernel_in_front(void) {
 #endif
 }
 
-// Graphs take them from CUDA 12.3 on
+// Graphs support them from CUDA 12.3 on.
 static inline bool launches_early(void) {
     static int known = 0, driver = 0, major = 0;
     if (!known) {
@@ -130,7 +129,7 @@ template <class T> __device__ inline T from_float(float x);
 template <> __device__ inline float from_float<float>(float x) { return x; }
 template <> __device__ inline bf16 from_float<bf16>(float x) { return __float2bfloat16(x); }
 
-// Two at a time, in a word: one instruction each
+// Two at a time, in a word, with one instruction each
 __device__ inline uint32_t pack_bf16(float low, float high) {
     __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
     uint32_t bits;
@@ -182,25 +181,25 @@ template <int W> __device__ inline void store(bf16* to, const float (&x)[W]) {
     }
 }
 
-template <class T, int W> __device__ inline void round_to(float (&x)[W]) { // as storing and loading them does
+template <class T, int W> __device__ inline void round_to(float (&x)[W]) { // as storing and loading them would
     alignas(16) T packed[W];
     store(packed, x);
     load(x, packed);
 }
 
-template <class T, int W> __device__ inline void store_and_round(T* to, float (&x)[W]) { // x becomes what is there now
+template <class T, int W> __device__ inline void store_and_round(T* to, float (&x)[W]) { // x becomes what was stored
     alignas(16) T packed[W];
     store(packed, x);
     copy<W>(to, packed);
     load(x, packed);
 }
 
-// Whether rows of n elements can be taken VECTOR at a time from all these tensors; NULL stands for one that is off
+// Whether rows of n elements can be handled VECTOR at a time in all these tensors; NULL is for one that is off
 template <class... Pointers> inline bool vectorises(size_t n, Pointers... pointers) {
     return n % VECTOR == 0 && (((uintptr_t)pointers % 16 == 0) && ...);
 }
 
-// Runs launch(width) with the number of elements a thread takes at once: VECTOR, or 1 for odd sizes
+// Calls launch(width) with the number of elements a thread handles at once: VECTOR, or 1 for odd sizes
 template <int N> struct Constant { static constexpr int value = N; };
 template <class Launch> inline void with_width(bool vectors, Launch launch) {
     if (vectors) {
@@ -211,7 +210,8 @@ template <class Launch> inline void with_width(bool vectors, Launch launch) {
 }
 
 // Floats in shared memory that each lane reads and writes W = 8 at a time: first the lower halves of all vectors, then
-// the upper ones, so that the lanes of a 16-byte access touch every bank once. Float c of n lies at shared_place<W>(c, n).
+// the upper ones, so that the lanes of a 16-byte access touch every bank once. Float c of n is at shared_place<W>(c,
+// n).
 template <int W> __device__ inline int shared_place(int c, int n) {
     return W == 1 ? c : c / 4 % 2 * (n / 2) + c / 8 * 4 + c % 4;
 }
@@ -255,7 +255,7 @@ struct Sum {
 };
 struct Largest {
     static constexpr float START = -INFINITY;
-    static __device__ float of(float a, float b) { return fmaxf(a, b); } // passes over NaNs
+    static __device__ float of(float a, float b) { return fmaxf(a, b); } // ignores NaNs
 };
 
 // Butterflies: every lane has the result, the same bits in each

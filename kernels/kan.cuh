@@ -1,16 +1,17 @@
 // The Kolmogorov-Arnold layer on the GPU: kernels/kan.h, for T = float or bf16,
 //     out_o = bias_o + sum_i (weight_oi silu(inp_i) + sum_m spline_oim B_m(inp_i))      M = G + k B-splines of basis.h
 //     inp (rows,C), out (rows,OC), weight (OC,C), spline_weight (OC,C,M), bias (OC)
-// as two products of cublasLt, with silu (rows,C) and with splines (rows,C,M), the features in the order in which
-// spline_weight lies in memory:
+// as two products of cublasLt, with silu (rows,C) and with splines (rows,C,M), the features in the memory order of
+// spline_weight:
 //     out = silu weight^T + bias + splines spline_weight^T
 //     dsilu = dout weight     dsplines = dout spline_weight     dinp = silu'(inp) dsilu + sum_m B_m'(inp) dsplines_m
 //     dweight += dout^T silu      dspline_weight += dout^T splines      dbias += column sums of dout
-// The features of all rows are never there: up to KAN_ROWS rows of them are made, read and overwritten, one part of the
-// rows after the other, whose gradients of the weights are added in this order. Bytes moved of a number of inp beside
-// the products': features (2 + M) sizeof(T), made in the forward and in the backward; gradients (3 + M) sizeof(T).
+// The features of all rows are never stored: up to KAN_ROWS rows of them are computed, read and overwritten, one part
+// of the rows after the other, and the parts' gradients of the weights are added in this order. Bytes moved per number
+// of inp besides the products': features (2 + M) sizeof(T), in the forward and in the backward; gradients (3 + M)
+// sizeof(T).
 //
-// The weights, which products read, are of T as the activations are; their gradients are fp32.
+// The weights, which products read, are stored as T like the activations; their gradients are fp32.
 #pragma once
 #include "activation.cuh"
 #include "basis.h"
@@ -41,7 +42,7 @@ template <class T> static KanFeatures<T> kan_cut(float* scratch, int rows, int C
 __host__ __device__ inline int kan_stride(Basis basis) { return basis_coefficients(basis) | 1; }
 static inline size_t kan_shared(Basis basis) { return KAN_BLOCK * (size_t)kan_stride(basis) * sizeof(float); }
 
-// Features of n numbers. A thread has one of them; what a block has goes out in the order of memory.
+// Features of n numbers, one per thread. A block's features are written in memory order.
 template <class T>
 __global__ void __launch_bounds__(KAN_BLOCK)
 kan_features_kernel(KanFeatures<T> to, const T* inp, size_t n, Basis basis) {
@@ -104,7 +105,7 @@ static void kan_forward(T* out, const T* inp, const T* weight, const T* spline_w
     }
 }
 
-// dinp = (may be NULL), dweight, dspline_weight and dbias +=. The gradients of the features take the features' place.
+// dinp = (may be NULL), dweight, dspline_weight and dbias +=. The gradients of the features replace the features.
 template <class T>
 static void kan_backward(T* dinp, float* dweight, float* dspline_weight, float* dbias, const T* dout, const T* inp,
                          const T* weight, const T* spline_weight, float* scratch, int rows, int C, int OC, Basis basis,

@@ -2,8 +2,8 @@
 //
 //     loss_b = Σ_k target_k (log Σ_j e^z_j - z_k),   dlogits = dloss (softmax(z) Σ target - target)
 //
-// A block takes a row of K classes. logits, targets and losses are fp32; dlogits goes into the backward of the head and
-// is stored as T. Bytes moved an element: 8 + sizeof(T); later readings of a row find it in the cache.
+// A block handles a row of K classes. logits, targets and losses are fp32; dlogits goes into the backward of the head
+// and is stored as T. Bytes moved per element: 8 + sizeof(T); later reads of a row are from cache.
 #pragma once
 #include "cuda_common.cuh"
 #include <math.h>
@@ -12,7 +12,7 @@ struct RowOfLogits {
     float largest, sum, targets, loss; // sum: Σ e^(z - largest); targets: their sum
 };
 
-// A NaN or +Inf logit makes the loss NaN: the largest passes over a NaN, the sum does not
+// A NaN or +Inf logit makes the loss NaN: the largest ignores a NaN, the sum does not.
 __device__ inline RowOfLogits row_of_logits(const float* z, const float* target, int K) {
     float largest = -INFINITY, sum = 0, targets = 0, weighted = 0;
     for (int k = threadIdx.x; k < K; k += BLOCK) { largest = fmaxf(largest, z[k]); }
@@ -53,9 +53,9 @@ __global__ void cross_entropy_kernel(float* losses, float* hits, T* dlogits, con
     }
 }
 
-// losses (B) =; dlogits (B, K) =, dloss being what each sample's loss weighs, 1/B for their mean; hits (B) = 1 where
-// the label has the largest logit, else 0. dlogits may be NULL, labels and hits too. A loss that is not finite has NaN
-// for its gradient, so that the norm of all gradients tells.
+// losses (B) =; dlogits (B, K) =, dloss being the weight of each sample's loss, 1/B for their mean; hits (B) = 1 if the
+// label has the largest logit, else 0. dlogits may be NULL, labels and hits too. A loss that is not finite has a NaN
+// gradient, so that the norm of all gradients shows it.
 template <class T>
 inline void cross_entropy(float* losses, float* hits, T* dlogits, const float* logits, const float* targets,
                           const int* labels, float dloss, int B, int K, cudaStream_t stream) {

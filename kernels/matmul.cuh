@@ -3,16 +3,17 @@
 //     out (rows, OC) = inp (rows, C) weight (OC, C)^T + bias (OC)
 //     dinp = dout weight        dweight += dout^T inp        dbias += column sums of dout
 //
-// cublasLt knows columns, we have rows: a row-major matrix is the transpose of the column-major one in the same memory,
-// so each product is that of the transposes, its factors exchanged. Activations, their gradients and the copy of the
-// weights that products read are stored as T; sums are fp32, and so are the gradients of the weights.
-// A shape's plan is made when it first comes up, so that it always takes the same way, to the same bits.
+// cublasLt is column-major, we are row-major: a row-major matrix is the transpose of the column-major one in the same
+// memory, so each product is computed as that of the transposes, with its factors exchanged. Activations, their
+// gradients and the copy of the weights that products read are stored as T; sums are fp32, and so are the gradients of
+// the weights. A shape's plan is made when it first occurs, so that it is always computed in the same way, to the same
+// bits.
 #pragma once
 #include "linear_shape.h"
 #include "partials.cuh"
 #include "product_choice.cuh"
 
-// call: the first that it is made for
+// call: the first one, for which it is made
 static inline ProductPlan* product_plan(ProductShape s, ProductCall call) {
     for (int i = 0; i < products.count; i++) {
         if (products.plans[i].shape == s) { return &products.plans[i]; }

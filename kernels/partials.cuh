@@ -1,18 +1,18 @@
-// Sums over rows, in two stages and a fixed order: blocks write partial sums side by side, a second kernel adds them
-// up. How rows are cut into blocks depends on the shape and on the device alone.
+// Sums over rows, in two stages and a fixed order: blocks write partial sums, a second kernel adds them up. How rows
+// are split into blocks depends only on the shape and the device.
 //
 //     add_partials   sum (n) += column sums of partials (parts, n)
-//     column_sums    sum (n) += Σ over the rows of term.at(row, column); each term is asked for once
+//     column_sums    sum (n) += Σ over the rows of term.at(row, column); each term is computed once
 //     bias_backward  dbias (C) += column sums of dout (rows, C), its rows ld apart: a linear layer's bias
 //
-// A kernel that writes dout of a linear layer sums it on the way, for it has the values: LayerNorm's backward, the
+// A kernel that writes dout of a linear layer sums it on the way, since it has the values: LayerNorm's backward, the
 // activations', the rational's, softmax attention's on tensor cores. bias_backward is for all that none of these wrote.
 #pragma once
 #include "cuda_common.cuh"
 
-enum { PARTIAL_COLUMNS = 32, PARTIAL_ROWS = 16 }; // threads of a block, side by side and above each other
+enum { PARTIAL_COLUMNS = 32, PARTIAL_ROWS = 16 }; // threads of a block, horizontally and vertically
 
-// Of the values that PARTIAL_ROWS threads above each other have, the total in the thread of the first row
+// The total over the PARTIAL_ROWS threads of a column, in the thread of the first row
 __device__ inline float sum_of_rows(float x) {
     __shared__ float rows[PARTIAL_ROWS][PARTIAL_COLUMNS];
     rows[threadIdx.y][threadIdx.x] = x;
@@ -33,7 +33,7 @@ __global__ void add_partials_kernel(PartialSums sums) {
     wait_for_kernel_in_front();
     int i = blockIdx.x * PARTIAL_COLUMNS + threadIdx.x;
     float total = 0;
-    #pragma unroll 8 // loads wait together
+    #pragma unroll 8 // loads overlap
     for (int part = threadIdx.y; part < s.parts && i < s.n; part += PARTIAL_ROWS) {
         total += s.partials[(size_t)part * s.ld + i];
     }
@@ -77,7 +77,7 @@ template <class Term> __global__ void column_sums_kernel(float* partials, Term t
     if (threadIdx.y == 0 && i < n) { partials[(size_t)blockIdx.y * n + i] = total; }
 }
 
-// How often the rows are cut: where there are few columns, often enough to keep the device busy
+// Number of parts of the rows: if there are few columns, enough to keep the device busy
 static inline int column_sum_parts(int rows, int n) {
     int columns = ceil_div(n, PARTIAL_COLUMNS);
     return ceil_div(blocks_for((size_t)ceil_div(rows, PARTIAL_ROWS) * columns, 1, 8), columns);
@@ -94,12 +94,12 @@ inline void column_sums(float* sum, Term term, float* scratch, int rows, int n, 
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Sums down the columns of a tensor (rows, C) beside what a kernel does to each of its elements. A block of BLOCK
-// threads has up to 32 vectors of W channels side by side, a thread one of them, and goes down the rows, as many at a
-// time as it has threads above each other. Grid: (slices of the columns, parts of the rows).
+// Sums down the columns of a tensor (rows, C), alongside what a kernel does to each of its elements. A block of BLOCK
+// threads has up to 32 vectors of W channels side by side, one per thread, and goes down the rows, as many at a time as
+// it has rows of threads. Grid: (slices of the columns, parts of the rows).
 
 struct ColumnShape {
-    int lanes, slices, height; // threads side by side in a block, blocks side by side, rows of a block at a time
+    int lanes, slices, height; // threads across a block, blocks across, rows of a block at a time
     __host__ __device__ ColumnShape(int C, int width) {
         int vectors = ceil_div(C, width);
         slices = ceil_div(vectors, WARP);
@@ -108,7 +108,7 @@ struct ColumnShape {
     }
 };
 
-// The channels that a thread keeps, from c on, and the elements it meets there: at, at + step, ... below end
+// The channels of a thread, from c on, and its elements there: at, at + step, ... below end
 template <int W> struct Column {
     int c;
     size_t at, step, end;
@@ -123,7 +123,7 @@ template <int W> struct Column {
     }
 };
 
-// So many blocks of a multiprocessor, or one part where that is more
+// So many blocks per multiprocessor, or one part if that is more
 static inline dim3 column_grid(int rows, int C, int width, int blocks_of_multiprocessor) {
     ColumnShape shape(C, width);
     int parts = multiprocessors() * blocks_of_multiprocessor / shape.slices, needed = ceil_div(rows, shape.height);
@@ -131,7 +131,7 @@ static inline dim3 column_grid(int rows, int C, int width, int blocks_of_multipr
     return dim3(shape.slices, parts > 1 ? parts : 1);
 }
 
-// Partial sums of every column and of_block more a block, whichever width the pointers allow
+// Partial sums of every column and of_block more per block, for any width that the pointers allow
 static inline size_t column_scratch(int rows, int C, int blocks_of_multiprocessor, size_t of_block) {
     size_t most = 0;
     for (int width : {1, (int)VECTOR}) {
@@ -142,7 +142,7 @@ static inline size_t column_scratch(int rows, int C, int blocks_of_multiprocesso
     return most;
 }
 
-// sums, in shared memory, as shared_place has them for the vector that begins at c: += added
+// sums, in shared memory, laid out by shared_place for the vector that begins at c: += added
 template <int W> __device__ inline void add_to_shared(float* sums, const float (&added)[W], int c, int n) {
     float sum[W];
     load_shared(sum, sums, c, n);
@@ -150,7 +150,7 @@ template <int W> __device__ inline void add_to_shared(float* sums, const float (
     store_shared(sums, sum, c, n);
 }
 
-// partials (gridDim.y, C): the block's place of row blockIdx.y = what its threads have in sums (BLOCK W), each by
+// partials (gridDim.y, C): the block's part of row blockIdx.y = the sum of its threads' sums (BLOCK W), each stored by
 // add_to_shared at threadIdx.x W
 template <int W> __device__ inline void column_block_sums(float* partials, const float* sums, int C) {
     ColumnShape shape(C, W);
@@ -165,7 +165,7 @@ template <int W> __device__ inline void column_block_sums(float* partials, const
     }
 }
 
-enum { BIAS_BLOCKS = 6 }; // on a multiprocessor
+enum { BIAS_BLOCKS = 6 }; // per multiprocessor
 
 // partials (gridDim.y, C): column sums of dout (rows, C)
 template <int W, class T>
@@ -175,7 +175,7 @@ bias_backward_kernel(float* partials, const T* dout, int rows, int C) {
     __shared__ alignas(16) float sums[BLOCK * W];
     Column<W> column(rows, C);
     float d[W], sum[W] = {};
-    #pragma unroll 4 // loads wait together
+    #pragma unroll 4 // loads overlap
     for (size_t at = column.at; at < column.end; at += column.step) {
         load(d, dout + at);
         for (int i = 0; i < W; i++) { sum[i] += d[i]; }
@@ -189,7 +189,7 @@ static inline size_t bias_backward_scratch(int rows, int C) {
     return vectors > elements ? vectors : elements;
 }
 
-// out = ... + bias. Rows without gaps are read 16 bytes at a time.
+// out = ... + bias. Contiguous rows are read 16 bytes at a time.
 template <class T>
 inline void bias_backward(float* dbias, const T* dout, int ld, float* scratch, int rows, int C, cudaStream_t stream) {
     if (ld != C || !vectorises(C, dout)) {

@@ -1,11 +1,12 @@
 // Images (B, 3, S, S) to tokens (B, N, C) on the GPU, in the three steps of patch_embed.h:
 //
 //     extract_patches        patches (B*T, 3*P*P), T = (S/P)^2, in the order of the weight (C, 3, P, P)
-//     the linear layer       tokens (B*T, C) = patches weight^T + bias, which is the matrix product's affair
+//     the linear layer       tokens (B*T, C) = patches weight^T + bias, a matrix product
 //     embed_tokens_forward   out (B, N, C) = [cls_token; tokens] + pos_embed, N = T + 1, or T without a class token
 //
-// Images are stored as X, patches and tokens as T, out as the residual stream R, dout as its gradient G. Bytes moved an
-// element: sizeof(X) + sizeof(T) for the patches, sizeof(T) + sizeof(R) for the tokens, and 4 a position and channel.
+// Images are stored as X, patches and tokens as T, out as the residual stream R, dout as its gradient G. Bytes moved
+// per element: sizeof(X) + sizeof(T) for the patches, sizeof(T) + sizeof(R) for the tokens, and 4 per position and
+// channel.
 #pragma once
 #include "prefix.cuh"
 
@@ -36,7 +37,7 @@ inline void extract_patches(T* patches, const X* images, int B, int S, int P, cu
 template <int W, class R, class T>
 __global__ void embed_tokens_forward_kernel(R* out, const T* tokens, const float* cls_token, const float* pos_embed,
                                             int N, int C) {
-    int at = (blockIdx.x * BLOCK + threadIdx.x) * W, first = cls_token ? C : 0; // of the tokens that patches give
+    int at = (blockIdx.x * BLOCK + threadIdx.x) * W, first = cls_token ? C : 0; // of the tokens made from patches
     size_t b = blockIdx.y;
     if (at >= N * C) { return; }
     float value[W], position[W];
@@ -67,7 +68,7 @@ static inline size_t embed_tokens_scratch(int B, int N, int C) {
     return positions > cls ? positions : cls;
 }
 
-// out = [cls_token; tokens] + pos_embed: dtokens =, the parameters' +=; dcls_token and dpos_embed are NULL where there is
+// out = [cls_token; tokens] + pos_embed: dtokens =, the parameters' +=; dcls_token and dpos_embed are NULL if there is
 // none
 template <class G, class T>
 inline void embed_tokens_backward(T* dtokens, float* dcls_token, float* dpos_embed, const G* dout, float* scratch,

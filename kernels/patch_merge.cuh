@@ -3,11 +3,11 @@
 #pragma once
 #include "cuda_common.cuh"
 
-// A thread has W channels of one token of x. SPLIT: x from out
+// A thread handles W channels of one token of x. SPLIT: x from out
 template <int W, bool SPLIT, class T>
 __global__ void patch_merge_kernel(T* to, const T* from, int rows, int grid, int C) {
     size_t i = (blockIdx.x * (size_t)BLOCK + threadIdx.x) * W, token = i / C;
-    int column = token % grid, row = token / grid, half = grid / 2; // rows of all images
+    int column = token % grid, row = token / grid, half = grid / 2; // row over all images
     if (row >= rows) { return; }
     size_t merged = (size_t)(row / 2) * half + column / 2, quarter = row % 2 + column % 2 * 2;
     size_t at = (merged * 4 + quarter) * C + i % C;

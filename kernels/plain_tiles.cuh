@@ -1,8 +1,8 @@
-// Products of a tile of PLAIN_ROWS rows with a whole matrix, on CUDA cores in fp32: what the plain forms of attention
-// are made of. They take any sizes and either storage, and are there to be compared with the CPU and for shapes that
-// the tensor-core forms do not take. A block of PLAIN_THREADS works on a tile; matrices stay in global memory (a head's
-// are small enough for the cache), tiles and their rows of logits (PLAIN_ROWS, N) are in shared memory.
-// Between writing and reading a tile the caller puts a barrier.
+// Products of a tile of PLAIN_ROWS rows with a whole matrix, on CUDA cores in fp32, of which the plain forms of
+// attention are made. They accept any sizes and either storage, for comparison with the CPU and for shapes that the
+// tensor-core forms do not accept. A block of PLAIN_THREADS works on a tile; matrices stay in global memory (a head's
+// fit in cache), tiles and their rows of logits (PLAIN_ROWS, N) are in shared memory. The caller puts a barrier between
+// writing and reading a tile.
 #pragma once
 #include "cuda_common.cuh"
 
@@ -18,7 +18,7 @@ static inline size_t shared_limit(void) {
     return (size_t)limit;
 }
 
-// Beyond 48 KB, static arrays included, dynamic shared memory has to be asked for, once a kernel
+// Above 48 KB, including static arrays, dynamic shared memory must be requested, once per kernel.
 template <class Kernel> void allow_shared(Kernel* kernel, size_t bytes) {
     if (bytes + STATIC_SHARED > 48 * 1024) {
         CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));

@@ -1,5 +1,5 @@
-// Tokens in front of others on the GPU; prefix.h has the maths.
-//     x (B,N,C) = [cls_token; reg_token; tokens (B,N-P,C)],   P of them are in front
+// Prefix tokens on the GPU; prefix.h has the maths.
+//     x (B,N,C) = [cls_token; reg_token; tokens (B,N-P,C)],   the first P are the prefix
 #pragma once
 #include "partials.cuh"
 
@@ -19,7 +19,7 @@ __global__ void prefix_forward_kernel(R* x, const R* tokens, const float* cls_to
     store(x + b * N * C + at, value);
 }
 
-// cls_token (C) and reg_token (P - 1 or P, C) may be NULL: there are none
+// cls_token (C) and reg_token (P - 1 or P, C) may be NULL: none
 template <class R>
 inline void prefix_forward(R* x, const R* tokens, const float* cls_token, const float* reg_token, int B, int N, int P,
                            int C, cudaStream_t stream) {
@@ -31,7 +31,7 @@ inline void prefix_forward(R* x, const R* tokens, const float* cls_token, const 
     CUDA_CHECK_LAUNCH();
 }
 
-// dtokens (B,N-P,C) = the rows of dx (B,N,C) behind the first P. Blocks (part of an image, image)
+// dtokens (B,N-P,C) = the rows of dx (B,N,C) after the first P. Blocks (part of an image, image)
 template <int W, class G, class T>
 __global__ void drop_prefix_kernel(T* dtokens, const G* dx, int N, int P, int C) {
     int at = (blockIdx.x * BLOCK + threadIdx.x) * W, of_image = (N - P) * C;

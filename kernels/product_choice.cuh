@@ -1,6 +1,6 @@
-// Which of cublasLt's algorithms a product takes: the one that cublasLt thinks quickest, or with --tune-products the one
-// that is, timed when the product first comes up. Algorithms add in different orders, and a clock does not tell the same
-// twice: so that a run that goes on takes the same ones, to the same bits, choices are kept in a file beside it.
+// The choice among cublasLt's algorithms for a product: the one that cublasLt expects to be fastest, or with
+// --tune-products the one that is, timed when the product first occurs. Algorithms add in different orders, and timings
+// vary: so that a resumed run uses the same ones, and gives the same bits, choices are kept in a file beside it.
 #pragma once
 #include "../runtime/files.h"
 #include "product_plan.cuh"
@@ -20,12 +20,12 @@ struct ProductChoice {
 
 static struct {
     bool timed;
-    char path[PATH_MAX]; // of the file; "": choices are not kept
+    char path[PATH_MAX]; // of the file; "": choices are not saved
     ProductChoice choice[PRODUCT_PLANS];
     int count;
 } product_choices;
 
-// ---- The file: what its algorithms are for, then a line a product, its shape and its algorithm's words
+// ---- The file: what its algorithms are for, then one line per product, its shape and its algorithm's words
 
 static inline void choices_machine(char text[400]) {
     snprintf(text, 400, "cublasLt %zu, %s, %s", cublasLtGetVersion(), device_properties().name,
@@ -73,10 +73,10 @@ static inline void read_choices(FILE* in) {
     while (*count < PRODUCT_PLANS && read_choice(in, &product_choices.choice[*count])) { (*count)++; }
 }
 
-// From here on products are timed, and choices kept in this file, where what an earlier part of the run has left is taken.
+// From here on products are timed, and choices kept in this file; those left by an earlier part of the run are used.
 static inline void keep_choices(const char* path) {
     product_choices.timed = true;
-    if (!*path) { return; } // they are not kept
+    if (!*path) { return; } // they are not saved
     snprintf(product_choices.path, sizeof product_choices.path, "%s", path);
     FILE* in = fopen(path, "r");
     if (in) {
@@ -88,7 +88,7 @@ static inline void keep_choices(const char* path) {
 
 // ---- The choice
 
-// Milliseconds between two events around one run
+// Milliseconds of one run, between two events
 static inline float time_algorithm(ProductPlan* plan, const cublasLtMatmulAlgo_t* algo, ProductCall call,
                                    cudaEvent_t events[2]) {
     float milliseconds = 0;
@@ -100,7 +100,7 @@ static inline float time_algorithm(ProductPlan* plan, const cublasLtMatmulAlgo_t
     return milliseconds;
 }
 
-// By the shortest of some runs each, in turns; the first turn loads the kernels. Of two as quick it is the earlier.
+// By the shortest of several runs each, in turns; the first turn loads the kernels. Of two equally fast, the earlier.
 static inline int quickest_algorithm(ProductPlan* plan, const cublasLtMatmulAlgo_t* algos, int count, ProductCall call) {
     enum { TURNS = 5 };
     float shortest[PRODUCT_ALGORITHMS];
@@ -120,7 +120,7 @@ static inline int quickest_algorithm(ProductPlan* plan, const cublasLtMatmulAlgo
     return best;
 }
 
-// On the operands of the call, which leaves d as it is: what the call adds to goes to memory of its own, for that long
+// On the operands of the call, whose d is kept: if the call adds to it, temporary memory is used
 static inline cublasLtMatmulAlgo_t timed_choice(ProductPlan* plan, const cublasLtMatmulAlgo_t* algos, int count,
                                                 ProductCall call) {
     const ProductShape& s = plan->shape;
@@ -139,7 +139,7 @@ static inline cublasLtMatmulAlgo_t timed_choice(ProductPlan* plan, const cublasL
     return algos[best];
 }
 
-// call: the first of the plan's product
+// call: the first with the plan's product
 static inline cublasLtMatmulAlgo_t choose_algorithm(ProductPlan* plan, ProductCall call) {
     ShapeNumbers shape = shape_numbers(plan->shape);
     cublasLtMatmulAlgo_t algos[PRODUCT_ALGORITHMS];

@@ -1,5 +1,5 @@
-// What a product by cublasLt is made of: its shape, its plan, and the algorithms that cublasLt has for it.
-// All state is in one place: a handle, a workspace, and the plan of each shape that came up.
+// The parts of a product by cublasLt: its shape, its plan, and the algorithms that cublasLt has for it. All state is in
+// one place: a handle, a workspace, and the plan of each shape that has occurred.
 #pragma once
 #include "cuda_common.cuh"
 #include <cublasLt.h>
@@ -13,12 +13,12 @@ static inline void cublas_check(cublasStatus_t status, const char* file, int lin
 
 template <class T> constexpr cudaDataType_t cuda_type() { return sizeof(T) == 2 ? CUDA_R_16BF : CUDA_R_32F; }
 
-// D (m, n) = op(A) (m, k) op(B) (k, n) + bias (m), in columns
+// D (m, n) = op(A) (m, k) op(B) (k, n) + bias (m), column-major
 struct ProductShape {
     int m, n, k;
     bool transpose_a, transpose_b, bias;
     cudaDataType_t type, type_d;       // of A and B; of D and bias
-    int ld_a = 0, ld_b = 0, ld_d = 0;  // elements from one column to the next; 0: they lie without gaps
+    int ld_a = 0, ld_b = 0, ld_d = 0;  // elements from one column to the next; 0: contiguous
     bool aligned = true;               // A, B, D and bias begin at multiples of PRODUCT_ALIGNMENT
     bool operator==(const ProductShape&) const = default;
 };
@@ -30,12 +30,12 @@ struct ProductPlan {
     cublasLtMatmulAlgo_t algo;
 };
 
-// Products of one model: some 40 shapes, and as many again with a short batch
+// Products of one model: some 40 shapes, and as many more for a short batch
 enum { PRODUCT_PLANS = 128, PRODUCT_WORKSPACE = 32 << 20, PRODUCT_ALIGNMENT = 16, // bytes
-       PRODUCT_ALGORITHMS = 16 };                                                 // that cublasLt is asked for
+       PRODUCT_ALGORITHMS = 16 };                                                 // requested from cublasLt
 static struct {
     cublasLtHandle_t handle;
-    cublasComputeType_t fp32; // how fp32 factors are multiplied
+    cublasComputeType_t fp32; // for fp32 factors
     void* workspace;
     ProductPlan plans[PRODUCT_PLANS];
     int count;
@@ -77,7 +77,7 @@ static inline cublasLtMatrixLayout_t product_layout(cudaDataType_t type, int row
     return layout;
 }
 
-// Where the sums over k are cut into parts, these are added in fp32: with bf16 results not in bf16
+// If the sums over k are split into parts, these are added in fp32: with bf16 results, not in bf16.
 static inline uint32_t reduction_schemes(const ProductShape& s) {
     uint32_t in_fp32 = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     return s.type_d == CUDA_R_32F ? in_fp32 | CUBLASLT_REDUCTION_SCHEME_INPLACE : in_fp32;
@@ -96,14 +96,14 @@ static inline cublasLtMatmulPreference_t product_preference(const ProductShape& 
     return preference;
 }
 
-// Whether cublasLt takes the algorithm for this product here
+// Whether cublasLt accepts the algorithm for this product here
 static inline bool algorithm_runs(const ProductPlan* plan, const cublasLtMatmulAlgo_t* algo) {
     cublasLtMatmulHeuristicResult_t result;
     return cublasLtMatmulAlgoCheck(products.handle, plan->description, plan->a, plan->b, plan->d, plan->d, algo,
                                    &result) == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= PRODUCT_WORKSPACE;
 }
 
-// Those that cublasLt proposes and takes, the one that it thinks quickest first; how many
+// Those that cublasLt proposes and accepts, the one that it expects to be fastest first; returns their number
 static inline int product_algorithms(const ProductPlan* plan, cublasLtMatmulAlgo_t algos[PRODUCT_ALGORITHMS]) {
     cublasLtMatmulHeuristicResult_t results[PRODUCT_ALGORITHMS];
     const ProductShape& s = plan->shape;
@@ -123,7 +123,7 @@ static inline int product_algorithms(const ProductPlan* plan, cublasLtMatmulAlgo
     return count;
 }
 
-// What a product is made of: d = op(a) op(b) + bias + keep d
+// A product's operands: d = op(a) op(b) + bias + keep d
 struct ProductCall {
     void* d;
     const void *a, *b, *bias;

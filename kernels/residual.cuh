@@ -1,14 +1,14 @@
-// What the head reads of the residual stream on the GPU, and LayerScale's gradient; residual.h has the maths.
+// What the head reads from the residual stream on the GPU, and LayerScale's gradient; residual.h has the maths.
 //
-//     x_out (B, N, C) = x + keep[b] layer_scale[c] branch          keep (B), layer_scale (C): NULL where they are off
+//     x_out (B, N, C) = x + keep[b] layer_scale[c] branch          keep (B), layer_scale (C): NULL if they are off
 //
-// is done where the stream is normalised next, in layernorm.cuh, as is its backward: here it is for where something else
-// is done with the stream before. The sum down the columns of LayerScale's gradient is as in partials.cuh, over the
-// stream's gradient, stored as G, and the branch, stored as T.
+// is computed in layernorm.cuh, where the stream is normalised next, as is its backward: here it is for when the stream
+// is used otherwise first. The sum down the columns of LayerScale's gradient is as in partials.cuh, over the stream's
+// gradient, stored as G, and the branch, stored as T.
 #pragma once
 #include "partials.cuh"
 
-// What LayerScale's gradient sums down the columns
+// The terms of LayerScale's gradient, summed down the columns
 template <class G, class T> struct LayerScaleTerm {
     const G* dout;
     const T* branch;
@@ -70,7 +70,7 @@ __global__ void residual_backward_kernel(T* dbranch, const G* dout, const float*
     store(dbranch + at, d);
 }
 
-// dbranch = keep layer_scale dout; where both are NULL it is dout, stored as T
+// dbranch = keep layer_scale dout; if both are NULL it is dout, stored as T
 template <class T, class G>
 inline void residual_backward(T* dbranch, const G* dout, const float* layer_scale, const float* keep, int B, int N, int C,
                               cudaStream_t stream) {
@@ -82,7 +82,7 @@ inline void residual_backward(T* dbranch, const G* dout, const float* layer_scal
     CUDA_CHECK_LAUNCH();
 }
 
-// A thread a channel of one image, tokens in order
+// One thread per channel of an image, tokens in order
 template <class T, class X>
 __global__ void pool_forward_kernel(T* out, const X* x, int first, int last, int B, int N, int C) {
     int i = blockIdx.x * BLOCK + threadIdx.x, b = i / C, c = i % C;
@@ -92,7 +92,7 @@ __global__ void pool_forward_kernel(T* out, const X* x, int first, int last, int
     out[i] = from_float<T>(sum / (last - first));
 }
 
-// The head's input (B, C) out of x (B, N, C): token 0, or the mean over all but the first `prefix` tokens
+// The head's input (B, C) from x (B, N, C): token 0, or the mean over all tokens except the first `prefix`
 template <class T, class X>
 inline void pool_forward(T* out, const X* x, bool average, int prefix, int B, int N, int C, cudaStream_t stream) {
     int first = average ? prefix : 0, last = average ? N : 1;

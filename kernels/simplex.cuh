@@ -1,20 +1,20 @@
-// Euclidean projections of rows of N numbers, a warp for each row (kernels/simplex.h says what they are):
+// Euclidean projections of rows of N numbers, a warp for each row (defined in kernels/simplex.h):
 //     simplex    out = max(x - tau, 0)                         sum out = 1
 //     l1         out = x within the ball, else sgn(x) max(|x| - tau, 0)
-// On the row less its largest element tau is the zero of f(t) = sum_i max(v_i - t, 0) - 1, which is convex and falls.
-// Newton's steps from -1, where f >= 0, come to it from below (Michelot, "A finite algorithm for finding the projection
-// of a point onto the canonical simplex of R^n", JOTA 50, 1986):
-//     tau <- (sum of the v_i > tau, less 1) / their count
-// Every step drops elements, or none, and then tau is exact: no sorting, and sums of a fixed order. tau is double, as
-// on the CPU; a NaN comes out as NaN, and so does +inf.
+// On the row minus its largest element, tau is the zero of f(t) = sum_i max(v_i - t, 0) - 1, which is convex and
+// decreasing. Newton's steps from -1, where f >= 0, approach it from below (Michelot, "A finite algorithm for finding
+// the projection of a point onto the canonical simplex of R^n", JOTA 50, 1986):
+//     tau <- (sum of the v_i > tau, minus 1) / their count
+// Every step drops elements; if it drops none, tau is exact: no sorting, and sums in a fixed order. tau is double, as
+// on the CPU; NaN and +inf give NaN.
 //
-// Bytes: out is written once, x read once from memory, and again from the cache for each step (3 to 8 of them).
+// Bytes: out is written once, x read once from memory, and again from cache for each of the 3 to 8 steps.
 #pragma once
 #include "cuda_common.cuh"
 #include "simplex.h"
 
 typedef struct { // of a projected row
-    double tau;  // less high
+    double tau;  // minus high
     float high;  // the largest element
     float mean;  // of s dout over the support, s the signs: what the backward subtracts
     bool same;   // the row is its own projection
@@ -49,7 +49,7 @@ __device__ inline double simplex_threshold(const float* x, float high, Projectio
     return tau;
 }
 
-// Everything about a row x (N) but its mean. By a whole warp: every lane has the result.
+// All of a row x (N) except its mean. By a whole warp: every lane has the result.
 __device__ inline SimplexRow simplex_row(const float* x, Projection kind, int N) {
     SimplexRow row = {0, -INFINITY, 0, simplex_stays(x, kind, N)};
     if (row.same) { return row; }
@@ -63,11 +63,11 @@ __device__ inline SimplexRow simplex_row(const float* x, Projection kind, int N)
 __device__ inline float simplex_value(float x, SimplexRow row, Projection kind) {
     if (row.same) { return x; }
     double above = simplex_size(x, kind) - row.high - row.tau;
-    float size = above < 0 ? 0 : (float)above; // this way round a NaN stays
+    float size = above < 0 ? 0 : (float)above; // written so that NaN stays NaN
     return kind == PROJECT_L1 ? copysignf(size, x) : size;
 }
 
-// Of a row projected to out; by a whole warp
+// For a row projected to out; by a whole warp
 __device__ inline float simplex_mean(const float* dout, const float* out, int N) {
     double sum = 0;
     int count = 0;

@@ -4,8 +4,8 @@
 //     left         uint32_t[4]   pairs of columns; in the order of the accumulator's pairs, so that a product's result
 //                                becomes the next product's left factor without leaving its registers
 //     right        uint32_t[4]   pairs of rows
-// A factor that is stored transposed, its columns in memory's rows, is loaded by the functions that say so.
-// PTX stands in the first functions only, each one instruction; the emulation has its own (dev/cuda_on_cpu).
+// A factor stored transposed, with its columns in memory's rows, is loaded by the functions named accordingly. Only the
+// first functions contain PTX, each one instruction; the emulation has its own (dev/cuda_on_cpu).
 #pragma once
 #include "async_copy.cuh"
 
@@ -79,7 +79,7 @@ __device__ inline void load_left_global(uint32_t* left, const bf16* matrix, size
     }
 }
 
-// Columns first.. of 16 rows ld apart = scale accumulator, as far as rows and columns go
+// Columns first.. of 16 rows ld apart = scale accumulator, up to rows and columns
 __device__ inline void store_block(bf16* matrix, size_t ld, const float* accumulator, float scale, int first, int rows,
                                    int columns) {
     #pragma unroll
@@ -92,8 +92,8 @@ __device__ inline void store_block(bf16* matrix, size_t ld, const float* accumul
 }
 
 // The whole block of threads copies rows of global memory (columns a multiple of 8, 16-byte aligned) into shared
-// memory: tile_rows rows, WIDTH columns, WIDTH + 8 apart, so that rows that a warp loads together are in different banks.
-// Zeros beyond rows and columns. ASYNC: the copies are only started (async_copy.cuh).
+// memory: tile_rows rows, WIDTH columns, WIDTH + 8 apart, so that rows that a warp loads together are in different
+// banks. Zeros beyond rows and columns. ASYNC: the copies are only started (async_copy.cuh).
 template <int WIDTH, bool ASYNC = false>
 __device__ void load_rows(bf16* tile, const bf16* matrix, size_t ld, int tile_rows, int rows, int columns) {
     constexpr int VECTORS = WIDTH / 8;

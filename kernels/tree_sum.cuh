@@ -1,10 +1,10 @@
-// What a step adds up behind its backward, on the GPU: gradients, in the order of runtime/tree.h, and what its micro-batches
-// have counted.
+// What a step adds up after its backward, on the GPU: gradients, in the order of runtime/tree.h, and the counts of its
+// micro-batches.
 //
 //     add_left      right = left + right
-//     add_counts    the sums of A micro-batches, one after the other; the first signal that one of them tells of
+//     add_counts    the sums of A micro-batches, one after the other; the first signal reported by one of them
 //
-// Bytes moved a gradient: 12.
+// Bytes moved per gradient: 12.
 #pragma once
 #include "../model/step.h"
 #include "cuda_common.cuh"
@@ -19,7 +19,7 @@ __global__ void add_left_kernel(float* right, const float* left, size_t n) {
     store(right + i, r);
 }
 
-// right (n) += left (n): n is a multiple of 4, and both are aligned to as many floats
+// right (n) += left (n): n is a multiple of 4, and both are aligned to 4 floats
 static inline void add_left(float* right, const float* left, size_t n, cudaStream_t stream) {
     if (n == 0) { return; }
     add_left_kernel<<<ceil_div(n / 4, (size_t)BLOCK), BLOCK, 0, stream>>>(right, left, n);
@@ -38,7 +38,7 @@ __global__ void add_counts_kernel(StepSums* sums, const MicroSums* counted, int 
     sums->stop = stop;
 }
 
-// sums: of counted (A), in their order
+// sums: of counted (A), in order
 static inline void add_counts(StepSums* sums, const MicroSums* counted, int A, cudaStream_t stream) {
     add_counts_kernel<<<1, 1, 0, stream>>>(sums, counted, A);
     CUDA_CHECK_LAUNCH();

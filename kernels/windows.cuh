@@ -1,5 +1,5 @@
-// What the kernels of attention in windows (windows.h) share on the GPU: where a window's places are, the bias and mask
-// of two of them, and the sums of the table's gradient.
+// What the kernels of attention in windows (windows.h) share on the GPU: the places of a window, the bias and mask for
+// two of them, and the sums of the table's gradient.
 #pragma once
 #include "partials.cuh"
 #include "tensor_cores.cuh"
@@ -7,17 +7,17 @@
 
 struct WindowDims {
     Windows w;
-    int B, N, C, H, D, heads; // images; tokens of a window; H heads of width D, of `heads` in a layer of width C
+    int B, N, C, H, D, heads; // images; tokens per window; H heads of width D, of `heads` in a layer of width C
 };
 
 static inline WindowDims window_dims(int B, Windows w, int C, int H, int D) {
     return {w, B, window_tokens(w), C, H, D, C / D};
 }
 
-// A row of a tensor (B,grid^2,ld): of place i of a window of image b
+// A row of a tensor (B,grid^2,ld): for place i of a window of image b
 __device__ inline size_t window_row(WindowDims d, int b, int token) { return (size_t)b * d.w.grid * d.w.grid + token; }
 
-// Of each place of the window at hand, in shared memory: its token, and what bias and mask are found by
+// For each place of the current window, in shared memory: its token, and what determines bias and mask
 struct WindowPlaces {
     int *token, *offset, *region;
     float* table; // the head's: (offsets)
@@ -31,7 +31,7 @@ __host__ __device__ inline WindowPlaces window_places(void* words, int padded) {
     return {at, at + padded, at + 2 * padded, (float*)(at + 3 * padded)};
 }
 
-// The whole block enters a window: between barriers. Places beyond the last are like the first.
+// The whole block enters a window, between barriers. Places beyond the last are like the first.
 __device__ inline void window_enter(WindowPlaces p, Windows w, int n, int padded) {
     int kind = window_kind(w, n);
     for (int i = threadIdx.x; i < padded; i += blockDim.x) {
@@ -104,7 +104,7 @@ __device__ inline void window_load(bf16* tile, const bf16* x, size_t ld, WindowP
     }
 }
 
-// A window's rows first.. of x, ld apart, = scale sums, as far as N and D go
+// A window's rows first.. of x, ld apart, = scale sums, up to N and D
 template <int WIDTH>
 __device__ inline void window_store(bf16* x, size_t ld, const float sums[][8], float scale, WindowPlaces p, int first,
                                     int N, int D) {
