@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A Dockerfile's COPY and RUN lines, and its CMD, one after the other in a root folder, where Docker itself cannot run:
+# A Dockerfile's COPY and RUN lines, and its CMD, executed in order in a root folder, where Docker itself cannot run:
 #     debootstrap --variant=minbase bookworm ROOT && dev/docker_in_root.sh Dockerfile ROOT
-# As root. It knows what this project's Dockerfiles use, and refuses the rest. The base image is what ROOT holds, for
-# Dockerfile.cuda g++ too; with CUDA_HOME, that toolkit is in it as /usr/local/cuda.
+# As root. It supports what this project's Dockerfiles use, and refuses the rest. The base image is ROOT, which for
+# Dockerfile.cuda needs g++ too; with CUDA_HOME, that toolkit is in it as /usr/local/cuda.
 set -eu
 file=$(realpath "$1") root=$(realpath "$2")
 cd "$(dirname "$0")/.."
@@ -19,7 +19,7 @@ cp /etc/resolv.conf "$root/etc/resolv.conf"
 folder=/ settings=
 inside() { chroot "$root" /bin/bash -ec "cd $folder; export PATH=\$PATH:/usr/local/cuda/bin; $settings $1"; }
 
-copy() { # copy FROM: of the project's files, committed or not, to where they lie here
+copy() { # copy FROM: the project's files, committed or not, to the same place
     git ls-files -z --cached --others --exclude-standard -- "$1" | tar --null -T - -c | tar -x -C "$root$folder"
 }
 

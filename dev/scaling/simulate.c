@@ -33,9 +33,9 @@ static BucketTime bucket_time(const Buckets* buckets, int b, Shape s, Net net) {
 
 static double later(double a, double b) { return a > b ? a : b; }
 
-// Messages within nodes and among them are sequential. Parameters leave their owners when the update is done, as on GPUs
-// (on CPUs each bucket's leave when it is updated, a little sooner), first block first, and a block waits for its bucket;
-// gradients leave when their bucket's first block is done.
+// Messages within nodes and among them are sequential. Parameters leave their owners when the update is done, as on
+// GPUs (on CPUs each bucket's leave when it is updated, a little sooner), first block first, and a block waits for its
+// bucket; gradients leave when their bucket's first block is done.
 static StepTime step_model(const ParameterTable* table, const Buckets* buckets, Shape s, Work work, Net net) {
     int L = table->blocks;
     double forward = work.forward / L, backward = work.backward / L, whole = work.forward + work.backward;
