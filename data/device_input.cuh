@@ -1,5 +1,5 @@
-// Batches that are made on the GPU: the loader draws, kernels/augment.cuh makes the pixels. The data set's uint8 images
-// lie on the device, or the boxes of each batch are copied there (LoaderConfig.output says which).
+// Batches made on the GPU: the loader draws, kernels/augment.cuh computes the pixels. The data set's uint8 images are
+// on the device, or the boxes of each batch are copied there (LoaderConfig.output determines which).
 //
 //   device_input_open(&input, &loader);
 //   device_input_batch(images, &input, loader_next(&loader), stream);   // images (B, 3, S, S) on the device
@@ -9,9 +9,9 @@
 #include "../kernels/augment_operations.cuh"
 #include "loader.h"
 
-typedef struct { uint8_t* bytes; size_t size; } DeviceRoom; // on the device; it grows, and then forgets what was in it
+typedef struct { uint8_t* bytes; size_t size; } DeviceRoom; // on the device; growing loses its contents
 
-// The weights of one axis of every box that there can be, in DeviceInput.tables: [length - shortest][filter]
+// The weights of one axis of every possible box, in DeviceInput.tables: [length - shortest][filter]
 typedef struct {
     int shortest;
     uint64_t* at;    // in ints
@@ -27,11 +27,11 @@ typedef struct {
     ImageDraw* draws;
     BoxPlace* places;
     Mix* mix;
-    // where the data set's images are on the device
+    // if the data set's images are on the device
     int* tables;
     AxisTables across, down;
     BoxPlace* host_places;
-    // where images are changed by operations
+    // if operations are applied to images
     OperationList* lists;                            // (B)
     DeviceOperation *host_operations, *operations;   // (rounds, B)
     uint8_t *room, *level_tables;                    // (B, 3, S, S), (B, 3, LEVELS)
@@ -50,7 +50,7 @@ static inline void* device_input_bytes(size_t bytes) {
 
 static inline uint8_t* device_room_for(DeviceRoom* room, size_t bytes) {
     if (bytes > room->size) {
-        CUDA_CHECK(cudaFree(room->bytes)); // waits for what uses it
+        CUDA_CHECK(cudaFree(room->bytes)); // waits until it is unused
         room->size = bytes + bytes / 4;
         room->bytes = (uint8_t*)device_input_bytes(room->size);
     }
@@ -60,7 +60,7 @@ static inline uint8_t* device_room_for(DeviceRoom* room, size_t bytes) {
 // ---- images on the device
 
 // All lengths that a box can have, both filters, from `from` on of `out` outputs: made on the host, where they are the
-// CPU's to the bit. tables grows by what it returns. NULL: counts only
+// same as the CPU's, bit for bit. tables grows by the returned number. NULL: only counts
 static inline size_t axis_tables(AxisTables* t, int* tables, size_t used, int shortest, int longest, int out, int from,
                                  int S) {
     int count = (longest - shortest + 1) * FILTERS;
@@ -108,7 +108,7 @@ static inline void device_input_images(DeviceInput* in) {
     free(tables);
 }
 
-// The images' places, and in images.rows the bytes that the passes across write
+// Sets the images' places, and in images.rows the size that the passes across need.
 static inline size_t device_input_places(DeviceInput* in, const Batch* b) {
     const Dataset* d = in->loader->plan.dataset;
     size_t rows = 0;
@@ -131,7 +131,7 @@ static inline size_t device_input_places(DeviceInput* in, const Batch* b) {
 
 // ---- boxes that come with the batch
 
-// What cannot be pinned is copied more slowly, and the host waits for it.
+// Memory that cannot be pinned is copied more slowly, and the host waits for it.
 static inline void note_not_pinned(cudaError_t error) {
     static bool said = false;
     cudaGetLastError();
@@ -150,7 +150,7 @@ static inline void block_pin(BoxBlock* block, bool pin) {
     block->pinned = pin && error == cudaSuccess;
 }
 
-// The blocks that it has outgrown are not needed any more.
+// Smaller blocks from before are no longer needed.
 static inline void device_input_pin(BoxBlock* block) {
     for (BoxBlock* b = block->older; b; b = b->older) { block_pin(b, false); }
     block_free(block->older);
@@ -177,7 +177,7 @@ static inline void device_input_operations(DeviceInput* in) {
     in->level_tables = (uint8_t*)device_input_bytes(B * 3 * LEVELS);
 }
 
-// On images.levels
+// Applied to images.levels
 static inline void device_input_operate(DeviceInput* in, const Batch* b, cudaStream_t stream) {
     int B = b->count, S = in->images.S;
     uint8_t fill[3];
@@ -217,7 +217,7 @@ static inline void device_input_open(DeviceInput* in, const Loader* l) {
     }
     if (c->output == LOAD_DRAWS) { device_input_images(in); }
     device_input_operations(in);
-    CUDA_CHECK(cudaDeviceSynchronize()); // copies on the default stream, which other streams need not wait for
+    CUDA_CHECK(cudaDeviceSynchronize()); // copies on the default stream, for which other streams do not wait
 }
 
 static inline void device_input_close(DeviceInput* in) {

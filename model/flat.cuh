@@ -1,6 +1,7 @@
-// flat.h on the GPU. What is done is put on flat_stream: the step's, or the wire while ranks talk. The gradients of a micro-batch
-// stay where they are, for captured graphs know their place: what waits is copied aside. Messages follow each other on the wire,
-// and so does what is done with them: there they are over as soon as they have begun.
+// flat.h on the GPU. Operations go to flat_stream: the step's stream, or the wire during messages between ranks. The
+// gradients of a micro-batch stay in place, because captured graphs use their address: what has to wait is copied
+// aside. Messages on the wire are sequential, as are the operations on their data: there they are complete as soon as
+// they have begun.
 #pragma once
 #define FLAT_ON_DEVICE
 #include "../kernels/tree_sum.cuh"

@@ -1,22 +1,23 @@
-// owners.h on the GPU: what is sent and summed is put on the wire, beside the step's stream, in an order that is the same on
-// all ranks. A graph captures it with the rest of a step, where wire and stream part and join.
+// owners.h on the GPU: what is sent and summed is put on the wire, concurrently with the step's stream, in an order
+// that is the same on all ranks. A graph captures it with the rest of a step, including the forks and joins of wire and
+// stream.
 //
-//     owners_bring(&s, &d, params, low, stream);   // first in a step: what others own of the parameters is on its way
-//     owners_await(&s, &d, segment, stream);       // in the forward: the segment's parameters are there
-//     owners_depart(&s, segment, stream);          // in the backward: the segment's gradients are
-//     wire_precedes(stream);                       // behind it
-//     owners_tell(&s, &sum, stop, sums, stream);   // squares and counts are everybody's
+//     owners_bring(&s, &d, params, low, stream);   // first in a step: starts to fetch the parameters that others own
+//     owners_await(&s, &d, segment, stream);       // in the forward: waits for the segment's parameters
+//     owners_depart(&s, segment, stream);          // in the backward: the segment's gradients are done
+//     wire_precedes(stream);                       // after it
+//     owners_tell(&s, &sum, stop, sums, stream);   // exchanges squares and counts
 #pragma once
 #include "flat.cuh"
 #include "../kernels/adamw.cuh"
 #include "owners.h"
 
 typedef struct {
-    uint32_t* place;      // which GROUP_FLOATS of a flat buffer those are that this rank owns, one after the other;
-    int* order;           // squares_order: both NULL where one rank owns all
-    Slice* granules;      // the own ones: floats of a flat buffer
-    cudaEvent_t* arrived; // (buckets), its parameters have come
-    int own, all;         // granules
+    uint32_t* place;      // index of the GROUP_FLOATS of a flat buffer that this rank owns, one after the other;
+    int* order;           // squares_order: both NULL if one rank owns all
+    Slice* granules;      // this rank's own: floats of a flat buffer
+    cudaEvent_t* arrived; // (buckets) its parameters have arrived
+    int own, all;         // numbers of granules
 } OwnersTables;
 
 template <class T> static T* on_device(const T* host, size_t count) {
@@ -72,7 +73,7 @@ static inline void owners_bring(Owners* s, OwnersTables* d, float* flat, bf16* l
     }
 }
 
-// A bucket comes as a whole, and its first segment is read first.
+// A bucket arrives as a whole, and its first segment is read first.
 static inline void owners_await(const Owners* s, const OwnersTables* d, int segment, cudaStream_t stream) {
     CUDA_CHECK(cudaStreamWaitEvent(stream, d->arrived[s->buckets.of_segment[segment]], 0));
 }
@@ -92,15 +93,15 @@ static_assert(offsetof(StepSums, hits) == offsetof(MicroSums, hits) &&
                   offsetof(StepSums, stop) == offsetof(MicroSums, stop) && offsetof(StepSums, norm) == sizeof(MicroSums),
               "StepSums begin as MicroSums");
 
-// What the last micro-batch has counted: of one rank it stays in sums, and others are added there; else it goes where all
-// ranks will see it.
+// The counts of the last micro-batch: with one rank they stay in sums, to which others are added; otherwise they go
+// where all ranks will see them.
 static inline void count_micro_batch(GradientSum* s, StepSums* sums, cudaStream_t stream) {
     if (ranks.size == 1) { return; }
     CUDA_CHECK(cudaMemcpyAsync(gradient_sum_count(s), sums, sizeof(MicroSums), cudaMemcpyDeviceToDevice, stream));
     CUDA_CHECK(cudaMemsetAsync(sums, 0, sizeof(MicroSums), stream));
 }
 
-// stop: pinned, the signal that this rank has got; sums: of all micro-batches of the step
+// stop: pinned, the signal received by this rank; sums: over all micro-batches of the step
 static inline void owners_tell(Owners* s, GradientSum* sum, const int* stop, StepSums* sums, cudaStream_t stream) {
     Message *out = alloc_array(Message, 4 * ranks.size, "messages"), *in = out + 2 * ranks.size;
     int count = facts_messages(s, sum, out, in);

@@ -1,9 +1,9 @@
-// The GPU that this process works on, and its memory. Of several ranks on a node each has its own.
+// The GPU that this process uses, and its memory. Several ranks on a node each have their own.
 #pragma once
 #include "../kernels/cuda_common.cuh"
 #include "ranks.h"
 
-// A launcher that shows each rank but its own shows one. NCCL_MULTI_RANK_GPU_ENABLE=1 lets several have one, for tests.
+// A launcher may show each rank only its own GPU. NCCL_MULTI_RANK_GPU_ENABLE=1 lets several share one, for tests.
 static inline void device_begin(void) {
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
@@ -39,7 +39,7 @@ template <class T> static inline T* device_zeros(size_t count, const char* what)
     return p;
 }
 
-template <class T> static inline T* pinned_array(size_t count) { // on the host, where copies run beside the program
+template <class T> static inline T* pinned_array(size_t count) { // on the host, for copies beside the program
     void* p = NULL;
     CUDA_CHECK(cudaMallocHost(&p, count * sizeof(T)));
     return (T*)p;

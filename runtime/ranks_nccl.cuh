@@ -1,10 +1,10 @@
-// Messages between ranks by NCCL, from GPU to GPU: those of a list are a group, and groups follow each other on a stream of
-// their own, the wire. Of the library's own sums none is used. What lies on the host goes by way of the device, and the host
-// waits for it. To be included by exchange.h.
+// Messages between ranks by NCCL, from GPU to GPU: the messages of a list form a group, and groups are sequential on a
+// separate stream, the wire. None of the library's own sums is used. Host data are staged on the device, and the host
+// waits for them. To be included by exchange.h.
 //
-//     wire_follows(stream);                   // what the wire gets from here on waits for what the stream has
-//     wire_exchange(out, outs, in, ins);      // data on the device, as what else is launched on nccl.wire
-//     wire_precedes(stream);                  // what the stream gets from here on waits for the wire
+//     wire_follows(stream);                   // later work on the wire waits for the stream's work so far
+//     wire_exchange(out, outs, in, ins);      // data on the device, like anything launched on nccl.wire
+//     wire_precedes(stream);                  // later work on the stream waits for the wire
 #pragma once
 #include "clock.h"
 #include "device.cuh"
@@ -20,7 +20,7 @@ static struct {
     cudaStream_t wire;
     cudaEvent_t joint;       // where wire and another stream meet
     cudaStream_t beside;     // that other stream; NULL: not yet
-    char* stage;             // (STAGE_BYTES) on the device, where messages of the host fit
+    char* stage;             // (STAGE_BYTES) on the device, for the host's messages
 } nccl;
 
 static inline void nccl_check(ncclResult_t result, const char* call) {
@@ -30,7 +30,7 @@ static inline void nccl_check(ncclResult_t result, const char* call) {
 }
 #define NCCL_CHECK(call) nccl_check((call), #call)
 
-// "NCCL 2.28.9", say
+// Such as "NCCL 2.28.9"
 static inline const char* engine_name(void) {
     static char text[32];
     int version = 0;
@@ -39,7 +39,7 @@ static inline const char* engine_name(void) {
     return text;
 }
 
-// NCCL finds its way by NCCL_COMM_ID: rank 0 listens there, and all derive the same id from it.
+// NCCL connects by NCCL_COMM_ID: rank 0 listens there, and all derive the same id from it.
 static inline void join_communicator(void) {
     char place[300];
     Error err;
@@ -55,7 +55,7 @@ static inline void join_communicator(void) {
 }
 
 static inline bool engine_begin(const char* program, Error* err) {
-    (void)program, (void)err; // what is wrong may be so on this rank alone, which says it
+    (void)program, (void)err; // an error may be on this rank only, which reports it
     device_begin();
     join_communicator();
     CUDA_CHECK(cudaStreamCreateWithFlags(&nccl.wire, cudaStreamNonBlocking));
@@ -73,7 +73,7 @@ static inline void engine_end(void) {
     nccl = {};
 }
 
-// Ranks of two launches may meet at one place.
+// Ranks of two launches may meet at the same place.
 static inline uint64_t engine_key(void) { return launch_key(); }
 
 // ---- On the device
@@ -89,7 +89,7 @@ static inline void wire_precedes(cudaStream_t stream) {
     CUDA_CHECK(cudaStreamWaitEvent(stream, nccl.joint, 0));
 }
 
-// Those between two ranks come in the order of their lists. The first has to connect them.
+// Messages between two ranks keep the order of their lists. The first call has to connect the ranks.
 static inline void wire_exchange(const Message* out, int outs, const Message* in, int ins) {
     wait_begin();
     NCCL_CHECK(ncclGroupStart());
@@ -105,7 +105,7 @@ static inline void wire_exchange(const Message* out, int outs, const Message* in
     wait_end();
 }
 
-// Until the stream has come to its end. A rank that is gone shows in what NCCL finds meanwhile, if at all.
+// Waits for the stream. A rank that is gone shows, if at all, in the errors that NCCL finds meanwhile.
 static inline void ranks_wait(cudaStream_t stream) {
     cudaError_t state;
     ncclResult_t found = ncclSuccess;
@@ -130,7 +130,7 @@ static inline void ranks_wait(cudaStream_t stream) {
 
 static inline size_t stage_place(size_t bytes) { return ceil_div(bytes, (size_t)STAGE_ALIGN) * STAGE_ALIGN; }
 
-// One that several ranks get stands in a row, and is brought to the device but once.
+// A message to several ranks occurs repeatedly in a row, but is copied to the device only once.
 static inline bool is_again(const Message* list, int i) { return i > 0 && list[i].data == list[i - 1].data; }
 
 static inline size_t stage_bytes(const Message* list, int count) {
@@ -139,7 +139,7 @@ static inline size_t stage_bytes(const Message* list, int count) {
     return bytes;
 }
 
-// The messages with their places from stage on; returns what is behind them.
+// Places the messages from stage on; returns the end.
 static inline char* stage_messages(Message* staged, const Message* list, int count, char* stage) {
     for (int i = 0; i < count; i++) {
         bool again = is_again(list, i);
@@ -160,7 +160,7 @@ static inline void exchange(const Message* out, int outs, const Message* in, int
     Message *out_staged = alloc_array(Message, outs + ins, "messages"), *in_staged = out_staged + outs;
     if (bytes > STAGE_BYTES) { CUDA_CHECK(cudaMalloc((void**)&stage, bytes)); }
     stage_messages(in_staged, in, ins, stage_messages(out_staged, out, outs, stage));
-    if (nccl.beside) { wire_follows(nccl.beside); } // messages come in one order on all ranks, those of graphs too
+    if (nccl.beside) { wire_follows(nccl.beside); } // all ranks have the same order, also of those in graphs
     for (int i = 0; i < outs; i++) {
         if (!is_again(out, i)) { stage_copy(out_staged[i].data, out[i].data, out[i].bytes, cudaMemcpyHostToDevice); }
     }

@@ -1,4 +1,4 @@
-// One rank on a GPU has nobody to talk to. In the place of ranks_nccl.cuh where the program is built without NCCL.
+// One rank on a GPU, without others to talk to. Replaces ranks_nccl.cuh if the program is built without NCCL.
 #pragma once
 #include "../kernels/cuda_common.cuh"
 

@@ -1,5 +1,5 @@
-// A part of a step that repeats without a change: captured into a CUDA graph, and then launched as a whole. What differs
-// from step to step lies in memory that the part reads; what a launch cannot change is the graph's key.
+// A part of a step that repeats unchanged: captured into a CUDA graph, and then launched as a whole. What differs from
+// step to step is in memory that the part reads; what a launch cannot change is in the graph's key.
 #pragma once
 #include "../kernels/cuda_common.cuh"
 #include <stdio.h>
@@ -9,7 +9,7 @@ typedef struct StepKey {
     int B;       // images of the batch
     float dloss;
     bool drops;  // whether branches are dropped
-    bool gathers, departs; // parameters come from other ranks in it; gradients go to those who own them
+    bool gathers, departs; // it gets parameters from other ranks; sends gradients to their owners
     bool operator==(const StepKey&) const = default;
 } StepKey;
 
@@ -24,7 +24,7 @@ static inline void forget_graph(StepGraph* graph) {
     *graph = {};
 }
 
-// Of several, the one used last first: where a short batch ends an epoch, neither it nor the next batch is captured anew.
+// Tries the last used first: if a short batch ends an epoch, neither it nor the next batch is captured again.
 template <int N> static StepGraph* graph_for(StepGraph (&graphs)[N], StepKey key) {
     int i = 0;
     while (i < N - 1 && !(graphs[i].key == key)) { i++; }
@@ -54,8 +54,8 @@ template <class Part> static bool capture(StepGraph* graph, cudaStream_t stream,
     return false;
 }
 
-// part() itself the first time, when libraries and kernels are loaded and products planned; then its graph, while *graphs
-// says so. It becomes false where part() cannot be captured.
+// part() itself the first time, when libraries and kernels are loaded and products planned; then its graph, as long as
+// *graphs is true. It becomes false if part() cannot be captured.
 template <class Part> static void repeat(StepGraph* graph, bool* graphs, cudaStream_t stream, Part part) {
     bool first = !graph->called;
     graph->called = true;
