@@ -2,19 +2,19 @@
 //
 //     configuration -> parameter table -> data -> forward -> backward -> update -> log
 //
-// model/, data/ and runtime/ are shared with the CPU's trainer; a run begun by one goes on in the other. Kernels are in
-// kernels/*.cuh under the names of the CPU's functions, with a stream at the end. Sizes that they do not take are
-// refused when the model is planned.
+// model/, data/ and runtime/ are shared with the CPU trainer; a run begun by one can be resumed by the other. Kernels
+// are in kernels/*.cuh under the names of the CPU's functions, with a stream as the last argument. Sizes that they do
+// not support are refused when the model is planned.
 //
-// Precision (--precision): the residual stream, parameters, their gradients, statistics and the optimiser are fp32
-// always. With fp32 and tf32 all else is too; with bf16 activations and their gradients are stored as bf16 (T below),
-// and products read a bf16 copy of the parameters that the update writes. The gradient of the residual stream is stored
-// as --stream-grad says (G), in any of them.
+// Precision (--precision): the residual stream, parameters, their gradients, statistics and the optimiser are always
+// fp32. With fp32 and tf32 so is everything else; with bf16, activations and their gradients are stored as bf16 (T
+// below), and products read a bf16 copy of the parameters that the update writes. The gradient of the residual stream
+// is stored as set by --stream-grad (G), in any of them.
 //
-// Everything of a step is put on one stream, in memory that was allocated before; the host waits once for it, to read
-// its loss and gradient norm. Two parts repeat without a change, forward to backward and the update: each is captured
-// into a CUDA graph and then launched as a whole (--cuda-graph). What differs from step to step lies in memory that they
-// read, and the next batch comes there on a stream of its own, while a step is calculated.
+// All of a step goes to one stream, in memory that was allocated before; the host waits for it once, to read its loss
+// and gradient norm. Two parts repeat unchanged, forward to backward and the update: each is captured into a CUDA graph
+// and then launched as a whole (--cuda-graph). What differs from step to step is in memory that they read, and the next
+// batch is copied there on a separate stream during a step.
 //
 // Shapes: B images, N tokens, C width, H heads, L blocks, F hidden width of the MLP, K classes, row-major.
 #include "data/device_input.cuh"
@@ -52,16 +52,16 @@
 
 typedef float Residual; // storage of the residual stream
 
-enum { ALIGNMENT = 256 }; // bytes: where tensors start, so that products and 16-byte vectors can read each
+enum { ALIGNMENT = 256 }; // bytes: tensors start at multiples, for products and 16-byte vectors
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Activations: the table of train_vit.c, with the type of each (field, type, present, kept, elements an image); d: the
+// Activations: the table of train_vit.c, with the type of each (field, type, present, kept, elements per image); d: the
 // sizes of a block.
 
 #define SAVED_TABLE(A) \
 A(patches,   T,        true, ONCE,    (size_t)(d.S / d.P) * (d.S / d.P) * 3 * d.P * d.P) \
 A(tokens,    T,        true, ONCE,    (size_t)(d.S / d.P) * (d.S / d.P) * c->dim) /* embedded patches */ \
-A(before,    Residual, d.entry != ENTRY_NONE, ENTRIES, entering_size(d)) /* the residual stream, in front of a stage */ \
+A(before,    Residual, d.entry != ENTRY_NONE, ENTRIES, entering_size(d)) /* the residual stream, before a stage */ \
 A(merged,    Residual, d.entry == ENTRY_MERGE, ENTRIES, (size_t)d.N * 2 * d.C) \
 A(merged_norm, T,      d.entry == ENTRY_MERGE, ENTRIES, (size_t)d.N * 2 * d.C) \
 A(entry_mean, float,   normalises(d.entry), ENTRIES, (size_t)d.N) /* of that norm, or of the patches' */ \
@@ -70,7 +70,7 @@ A(x,         Residual, true, INPUTS,  (size_t)d.N * d.C)         /* input of eac
 A(ln1,       T,        true, kept,    (size_t)d.N * d.C) \
 A(ln1_mean,  float,    true, kept,    (size_t)d.N) \
 A(ln1_rstd,  float,    true, kept,    (size_t)d.N) \
-A(qkv,       T,        true, kept,    (size_t)d.N * 3 * d.C)     /* queries of NQ tokens alone */ \
+A(qkv,       T,        true, kept,    (size_t)d.N * 3 * d.C)     /* queries of NQ tokens only */ \
 A(lse,       float,    softmax_heads(c, d) > 0, kept, (size_t)softmax_heads(c, d) * d.NQ) \
 A(z,         float,    c->attn == ATTN_KARAT && !d.local, kept, (size_t)d.HK * d.NQ * d.R) \
 A(mix,       T,        true, kept,    (size_t)d.NQ * d.C)        /* the values, weighted by attention */ \
@@ -94,7 +94,7 @@ A(losses,    float,    true, ONCE,    1)
 
 #define BACKWARD_TABLE(A) \
 A(dx,        char,     true, PASSING, stream_grad_size(c) * d.N * d.C) /* gradient of the residual stream, (N,C) of G */ \
-A(dx_token,  char,     d.NQ < d.N, PASSING, stream_grad_size(c) * d.C) /* of the class token's, where it alone goes on */ \
+A(dx_token,  char,     d.NQ < d.N, PASSING, stream_grad_size(c) * d.C) /* of the class token's, if it alone goes on */ \
 A(dx_aside,  char,     leaves_blocks(c, d), PASSING, stream_grad_size(c) * d.N * d.C * (d.entry == ENTRY_MERGE ? 2 : 1)) \
 A(dbranch,   T,        true, PASSING, (size_t)d.N * d.C)               /* of what attention or MLP adds to it */ \
 A(dln,       T,        true, PASSING, (size_t)d.N * d.C) \
@@ -116,7 +116,7 @@ enum { SAVED_ROWS = 0 SAVED_TABLE(COUNT_ROW) };
 typedef struct {
     Activation row[ACTIVATION_ROWS];
     Ints depths;         // blocks of each stage
-    size_t saved, total; // bytes: of the saved ones, of all
+    size_t saved, total; // bytes of the saved ones, of all
 } ActivationTable;
 
 // Heads whose softmax the backward recomputes from its log-sum-exp
@@ -124,12 +124,12 @@ static int softmax_heads(const Config* c, Dims d) {
     return d.local || c->attn == ATTN_SOFTMAX || c->attn == ATTN_SOFTMAX_RANK ? d.H : c->softmax_heads;
 }
 
-// Bytes of G
+// Bytes per element of G
 static size_t stream_grad_size(const Config* c) {
     return c->stream_grad == STREAM_GRAD_BF16 ? sizeof(bf16) : sizeof(float);
 }
 
-// Whether the stream's gradient goes through more than blocks: before this one, or before the head's norm
+// Whether the stream's gradient passes through more than blocks: before this one, or before the head's norm
 static bool leaves_blocks(const Config* c, Dims d) { return d.entry != ENTRY_NONE || c->fc_norm; }
 
 static void activation_sizes(size_t* elements, const Config* c, Dims d) {
@@ -162,9 +162,9 @@ template <class T> static Acts<T> acts_of_block(const ActivationTable* table, ch
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The parameters on the device lie as on the host
+// The parameters on the device have the host's layout
 
-// What products read: Params with another type. Both have a pointer a row, in table order.
+// What products read: Params with another type. Both have one pointer per row, in table order.
 #define WEIGHT_FIELD(field, ...) const T* field;
 template <class T> struct Weights { PARAMETER_TABLE(WEIGHT_FIELD) };
 
@@ -186,7 +186,7 @@ static Pointers tensors_of_block(const ParameterTable* table, T* flat, int l) {
 
 enum { FLAT_BUFFERS = 5 };
 
-// What a batch brings beside its images, in one buffer, so that it moves in one copy
+// What a batch has besides its images, in one buffer, to be moved in one copy
 typedef struct {
     float* keep;    // (L, 2, B) drop path: 0 or 1/(1-rate) for each block, branch, image; NULL: all kept
     float* targets; // (B,K)
@@ -200,40 +200,40 @@ typedef struct {
     NamedTensor* tensors;
     int tensor_count;
     float *params, *grads;              // flat, on the device, (table.total)
-    float *exp_avg, *exp_avg_sq, *ema;  // of what this rank updates, (owners.owned), of one rank all; ema NULL when off
-    bf16 *low, *low_ema;                                // with bf16: params, and ema, as products read them
-    float* mirrors[FLAT_BUFFERS];                       // the five on the host, (table.total), once they were asked for
+    float *exp_avg, *exp_avg_sq, *ema;  // (owners.owned), what this rank updates; ema NULL when off
+    bf16 *low, *low_ema;                                // with bf16: params, and ema, for products
+    float* mirrors[FLAT_BUFFERS];                       // the five on the host, (table.total), once they were requested
     ActivationTable acts_table;
     char* acts;
-    DeviceInput input[2];         // where the batches of evaluation [0] and training [1] come from
-    float* host_images;           // once they were asked for
+    DeviceInput input[2];         // the source of batches for evaluation [0] and training [1]
+    float* host_images;           // once they were requested
     float* scratch;
-    float* images;                // (B,3,S,S) of the batch that comes, on the device: free once its patches are made
-    char *facts, *facts_coming, *facts_host; // of the batch; of the one that comes; pinned, where that is put together
-    const Batch* coming;          // the one that comes; NULL: none
+    float* images;                // (B,3,S,S) of the next batch, on the device: free once its patches are made
+    char *facts, *facts_coming, *facts_host; // of the batch; of the next one; pinned, where that is assembled
+    const Batch* coming;          // the next batch; NULL: none
     float* keep;                  // of facts_host
     GradientSum sum;              // of the step's micro-batches
     Owners owners;                // with other ranks
     OwnersTables tables;
-    bool stale;                   // others have updated parameters that have not come yet
-    bool gathers;                 // they come in the part of a step that is under way
+    bool stale;                   // others have updated parameters that have not arrived yet
+    bool gathers;                 // they arrive during the current part of a step
     StepSums *sums, *host_sums;   // of the step so far; pinned
-    AdamWStep *adamw, *host_adamw; // of this step, each group's; pinned: the host writes it once the last has ended
-    int* host_stop;               // likewise: the signal that it has got
+    AdamWStep *adamw, *host_adamw; // of this step, for each group; pinned: the host writes it after the last step
+    int* host_stop;               // likewise: the signal received
     uint8_t* groups;              // the UpdateGroup of each GROUP_FLOATS parameters
-    float* grad_scale;            // what clips the gradients
+    float* grad_scale;            // the factor that clips the gradients
     bool grads_zero;
     bool graphs;                  // steps are captured
     bool low_ema_old;             // ema has changed since
     float *host_logits, *host_losses; // pinned: (B,K), (B)
-    int B;                        // images that the activations have room for
+    int B;                        // images for which the activations have space
     cudaStream_t stream, copies;
-    cudaEvent_t copied, taken;    // a batch has come; it was taken to where the step reads it
+    cudaEvent_t copied, taken;    // a batch has arrived; it was moved to where the step reads it
     StepGraph gradients_graphs[6], update_graph; // first, middle and last micro-batch of a step; of two sizes
     Profile profile;
 } Model;
 
-// What went before, since the last lap, was this part. Only a profile waits for the device.
+// The time since the last lap belongs to this part. Only a profile waits for the device.
 static void lap(Model* m, int part) {
     if (m->profile.on) { CUDA_CHECK(cudaStreamSynchronize(m->stream)); }
     profile_lap(&m->profile, part);
@@ -241,7 +241,7 @@ static void lap(Model* m, int part) {
 
 static size_t largest(size_t a, size_t b) { return a > b ? a : b; }
 
-// The sizes of block l, or of what is behind the blocks, l = L
+// The sizes of block l, or of what follows the blocks, l = L
 static Dims dims_at(const Model* m, int l) { return dims_of_block(&m->config, m->dims, l); }
 
 template <class T> static Acts<T> acts_at(const Model* m, int l) {
@@ -252,7 +252,7 @@ static Params params_at(const Model* m, float* flat, int l) {
     return params_of_block(&m->table, flat, l);
 }
 
-// Of parameters, or of their running mean
+// For parameters, or for their running mean
 template <class T> static Weights<T> weights_at(const Model* m, float* flat, int l) {
     if constexpr (sizeof(T) == sizeof(bf16)) {
         return tensors_of_block<Weights<T>>(&m->table, flat == m->params ? m->low : m->low_ema, l);
@@ -273,7 +273,7 @@ static Facts facts_at(const Model* m, char* bytes) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What can be chosen: how the logits of attention become weights (--attn), and the MLP's activation (--mlp)
+// The choices: how the logits of attention become weights (--attn), and the MLP's activation (--mlp)
 
 static KaratDims karat_dims(const Model* m, Dims d, int B) {
     const Config* c = &m->config;
@@ -302,7 +302,7 @@ static KaratGrads karat_grads(Params d, float* bias_table, KaratDims k) {
             .proj_bias = d.karat_bias, .bias_table = bias_table};
 }
 
-// Sizes that no kernel takes
+// Refuses sizes that no kernel supports.
 static bool kernels_check(const Config* c, Dims model, Error* err) {
     for (int l = 0; l < model.L; l++) {
         Dims d = dims_of_block(c, model, l);
@@ -339,7 +339,7 @@ template <class T> static void attend_to_all_forward(const Model* m, Params p, A
     int N = s.N, NQ = s.NQ, C = s.C, H = s.H, D = s.D, softmax = m->config.softmax_heads;
     KaratDims k = karat_dims(m, s, B);
     switch ((Attention)m->config.attn) {
-    case ATTN_KARAT: // softmax heads, if any, stand first
+    case ATTN_KARAT: // softmax heads, if any, come first
         if (softmax) { attention_forward(a.mix, a.lse, a.qkv, B, N, NQ, C, softmax, D, m->stream); }
         karat_forward(a.mix + softmax * D, a.z, a.qkv + softmax * D, karat_params(p, NULL, k), m->scratch, k, m->stream);
         break;
@@ -354,7 +354,7 @@ template <class T> static void attend_to_all_forward(const Model* m, Params p, A
     }
 }
 
-// In windows: softmax of the first heads, perhaps of all, KArAt of the others
+// In windows: softmax for the first heads, perhaps all, KArAt for the others
 template <class T> static void attend_in_windows_forward(const Model* m, Params p, Acts<T> a, Dims s, int B) {
     int softmax = softmax_heads(&m->config, s), first = softmax * s.D;
     KaratDims k = karat_dims(m, s, B);
@@ -389,7 +389,7 @@ template <class T> static void qkv_bias_backward(const Model* m, Params d, Acts<
     if (!d.qkv_bias) { return; }
     if (NQ == N) {
         bias_backward(d.qkv_bias, a.dqkv, 3 * C, m->scratch, B * N, 3 * C, m->stream);
-    } else { // NQ is 1: a row of queries an image
+    } else { // NQ is 1: one row of queries per image
         bias_backward(d.qkv_bias, a.dqkv, N * 3 * C, m->scratch, B * NQ, C, m->stream);
         bias_backward(d.qkv_bias + C, a.dqkv + C, 3 * C, m->scratch, B * N, 2 * C, m->stream);
     }
@@ -444,7 +444,7 @@ static void attend_in_windows_backward(const Model* m, Params p, Params d, Acts<
     }
 }
 
-// a.dqkv from a.dmix, and the gradients of the biases that are in a.qkv
+// a.dqkv from a.dmix, and the gradients of the biases within a.qkv
 template <class T> static void attend_backward(const Model* m, Params p, Params d, Acts<T> a, Dims s, int B) {
     bool bias_summed = false;
     if (s.local) {
@@ -487,7 +487,7 @@ static void mlp_activation_backward(const Model* m, Params p, Params d, Acts<T> 
     }
 }
 
-// a.fc2 = two KAN layers of a.ln2, in the place of the MLP
+// a.fc2 = two KAN layers of a.ln2, instead of the MLP
 template <class T> static void kan_mlp_forward(Model* m, Weights<T> w, Acts<T> a, Dims s, int rows) {
     int C = s.C, F = s.F;
     Basis basis = kan_basis(&m->config);
@@ -512,7 +512,7 @@ template <class T> static void kan_mlp_backward(Model* m, Weights<T> w, Params d
 // ---------------------------------------------------------------------------------------------------------------------
 // Planning and allocation
 
-// Workspace in floats that the hungriest kernel of a block wants, and of what is around the blocks
+// Workspace in floats needed at most by a kernel of a block, or around the blocks
 static size_t block_scratch(const Model* m, Dims d) {
     int B = m->B, rows = B * d.N;
     RationalShape r = rational_shape(&m->config);
@@ -536,7 +536,7 @@ static size_t model_scratch(const Model* m) {
     return most;
 }
 
-// Sizes only: no buffer is there yet, so that --dry-run can tell what a run would need
+// Sizes only: without buffers, so that --dry-run can tell what a run would need
 static bool model_plan(Model* m, const Config* config, int classes, int B, Error* err) {
     *m = Model{};
     m->config = *config;
@@ -550,7 +550,7 @@ static bool model_plan(Model* m, const Config* config, int classes, int B, Error
     return true;
 }
 
-// Bytes of shared memory that a block of attention wants at most
+// Bytes of shared memory that a block of attention needs at most
 static size_t attend_shared(const Model* m, Dims d) {
     size_t softmax = 2 * PLAIN_ROWS * (size_t)(d.D + d.N) * sizeof(float);
     if (d.windows.grid) {
@@ -595,7 +595,7 @@ static void allocate_parameters(Model* m) {
 static void allocate_batch(Model* m) {
     Dims d = m->dims;
     size_t B = m->B;
-    m->acts = device_zeros<char>(m->acts_table.total, "activations"); // looked at also where nothing is put
+    m->acts = device_zeros<char>(m->acts_table.total, "activations"); // read even where nothing is written
     m->scratch = device_array<float>(model_scratch(m), "workspace");
     m->images = device_array<float>(B * 3 * d.S * d.S, "images");
     m->facts = device_array<char>(facts_bytes(m), "targets");
@@ -626,7 +626,7 @@ static void allocate_update(Model* m) {
 static float* model_fetch(Model* m, float* flat);
 static void model_store(Model* m, float* flat);
 
-// Where both have work, the step's goes first. The default stream waits for neither, nor they for it.
+// If both have work, the step's goes first. The default stream waits for neither, nor they for it.
 static void create_streams(Model* m) {
     int lowest = 0, highest = 0;
     CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
@@ -645,7 +645,7 @@ static bool model_allocate(Model* m, Error* err) {
     allocate_parameters(m);
     allocate_batch(m);
     allocate_update(m);
-    CUDA_CHECK(cudaDeviceSynchronize()); // what was zeroed, on the default stream
+    CUDA_CHECK(cudaDeviceSynchronize()); // for the zeroing, on the default stream
     float* params = model_fetch(m, m->params);
     if (!params_init(&m->table, &m->config, params, err)) { return false; }
     bool replaced = *m->config.eval || *m->config.resume; // every parameter will come from a file
@@ -676,14 +676,14 @@ static void model_free(Model* m) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The batch, from the host to where a step reads it: on a stream of its own, beside the step before.
+// The batch, from the host to where a step reads it: on a separate stream, during the previous step.
 
 static void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, stream));
 }
 
-// A batch on its way to m->images, once the one before was taken: made on the device from what the loader drew, unless it
-// comes made. The loader may change the batch after model_loss, model_logits or model_gradients, which wait.
+// Moves a batch to m->images, once the previous one was taken: made on the device from the loader's draws, unless it
+// comes ready-made. The loader may change the batch after model_loss, model_logits or model_gradients, which wait.
 static const float* model_images(Model* m, const Batch* batch) {
     size_t bytes = 3 * sizeof(float) * m->dims.S * m->dims.S * batch->count;
     CUDA_CHECK(cudaStreamWaitEvent(m->copies, m->taken, 0));
@@ -705,8 +705,8 @@ static const float* model_fetch_images(Model* m, const Batch* batch) {
     return m->host_images;
 }
 
-// Starts the way of the batch that model_gradients or model_evaluate gets next, and of m->keep as it is. Until that has
-// returned the caller leaves both as they are.
+// Starts to move the batch that model_gradients or model_evaluate gets next, and m->keep as it is. The caller must not
+// change either until that function has returned.
 static void model_prefetch(Model* m, const Batch* batch) {
     Facts facts = facts_at(m, m->facts_host);
     memcpy(facts.targets, batch->targets, (size_t)batch->count * m->dims.K * sizeof(float));
@@ -717,7 +717,7 @@ static void model_prefetch(Model* m, const Batch* batch) {
     m->coming = batch;
 }
 
-// The batch that has come becomes the one that is calculated: a.patches of its images; its facts, unless it has none
+// Makes the arrived batch current: a.patches of its images; its facts, unless it has none
 template <class T> static void take_batch(Model* m, int B, bool has_facts) {
     CUDA_CHECK(cudaStreamWaitEvent(m->stream, m->copied, 0));
     if (has_facts) { copy(m->facts, m->facts_coming, facts_bytes(m), cudaMemcpyDeviceToDevice, m->stream); }
@@ -730,7 +730,7 @@ template <class T> static void take_batch(Model* m, int B, bool has_facts) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward. p: parameters as kernels read them, w: as products do.
 
-// a.ln1 = norm1(a.x), where no join has left it: in the first block of a stage, and in one that is calculated again
+// a.ln1 = norm1(a.x), unless a fused pass has left it: in the first block of a stage, and in a recomputed one
 template <class T> static void norm1_forward(Model* m, Params p, Acts<T> a, Dims s, int B) {
     layernorm_forward(a.ln1, a.ln1_mean, a.ln1_rstd, a.x, p.norm1_weight, p.norm1_bias, norm_eps(&m->config), B * s.N,
                       s.C, m->stream);
@@ -742,13 +742,13 @@ static LinearShape query_rows(Dims s, int B, int OC, int ld_out) {
     return {B * s.NQ, s.C, OC, s.NQ < s.N ? s.N * s.C : s.C, ld_out};
 }
 
-// The part of a bias from i on, which there need not be
+// The part of an optional bias from i on
 template <class T> static const T* bias_from(const T* bias, int i) { return bias ? bias + i : NULL; }
 
 // a.qkv: queries of the first NQ tokens, keys and values of all
 template <class T> static void qkv_forward(const Model* m, Weights<T> w, Acts<T> a, Dims s, int B) {
     int N = s.N, C = s.C;
-    if (s.local) { // values have a weight of their own
+    if (s.local) { // values have a separate weight
         linear_forward_strided(a.qkv, a.ln1, w.qk_weight, w.qk_bias, {B * N, C, 2 * C, C, 3 * C}, m->stream);
         linear_forward_strided(a.qkv + 2 * C, a.ln1, w.v_weight, w.v_bias, {B * N, C, C, C, 3 * C}, m->stream);
     } else if (s.NQ == N) {
@@ -775,7 +775,7 @@ template <class T> static void attention_branch_forward(Model* m, Params p, Weig
     lap(m, PART_PROJ);
 }
 
-// a.x_mid = a.x + a.proj of the first NQ tokens, and what the MLP reads of it, in one pass: a.ln2, with GR-KAN a.act1
+// a.x_mid = a.x + a.proj of the first NQ tokens, and the MLP's input from it, in one pass: a.ln2, with GR-KAN a.act1
 template <class T>
 static void join_and_normalise(Model* m, Params p, Acts<T> a, Dims s, int B, const float* keep) {
     int N = s.N, NQ = s.NQ, C = s.C;
@@ -815,8 +815,8 @@ static const float* keep_of(const float* keep, int l, int branch, int B) {
     return keep ? keep + ((size_t)l * 2 + branch) * B : NULL;
 }
 
-// Block l from a.x and a.ln1 up to a.fc2; keep: drop path on the device, or NULL; again: in the backward. Where the
-// head reads the class token alone, so does all of the last block but attention's keys and values.
+// Block l from a.x and a.ln1 up to a.fc2; keep: drop path on the device, or NULL; again: in the backward. If the head
+// reads only the class token, so does all of the last block except attention's keys and values.
 template <class T> static void block_forward(Model* m, float* flat, int l, int B, const float* keep, bool again) {
     Dims s = dims_at(m, l);
     Params p = params_at(m, flat, l);
@@ -847,7 +847,7 @@ template <class T> static void enter_stage_forward(Model* m, Params p, Weights<T
     lap(m, PART_PATCH_EMBED);
 }
 
-// The output of block l, a.x_mid + a.fc2, into what block l + 1 or the head reads. Where that is normalised at once, the
+// The output of block l, a.x_mid + a.fc2, into the input of block l + 1 or the head. If that is normalised at once, the
 // norm is in the same pass: norm1 of block l + 1, or the norm before the head.
 template <class T> static void block_output(Model* m, float* flat, int l, int B, const float* keep) {
     bool last = l == m->dims.L - 1;
@@ -870,11 +870,11 @@ template <class T> static void block_output(Model* m, float* flat, int l, int B,
     lap(m, PART_NORM);
 }
 
-// The residual stream's start, from a.patches, and what the first block reads of it
+// The residual stream's start, from a.patches, and the first block's input from it
 template <class T> static void embed_forward(Model* m, Params p, Weights<T> w, Acts<T> a, int B) {
     Dims s = dims_at(m, 0);
     int P = s.P, C = s.C, patches = s.S / P * (s.S / P);
-    bool enters = s.entry != ENTRY_NONE, joined = s.prefix && !enters; // class tokens are there, and have positions
+    bool enters = s.entry != ENTRY_NONE, joined = s.prefix && !enters; // class tokens are present, and have positions
     linear_forward(a.tokens, a.patches, w.patch_weight, w.patch_bias, B * patches, 3 * P * P, C, m->stream);
     embed_tokens_forward(enters ? a.before : a.x, a.tokens, joined ? p.cls_token : NULL, p.pos_embed, B,
                          patches + (joined ? s.prefix : 0), C, m->stream);
@@ -883,8 +883,7 @@ template <class T> static void embed_forward(Model* m, Params p, Weights<T> w, A
     norm1_forward(m, p, a, s, B);
 }
 
-// a.logits from what the blocks have made, a.norm of it or a.x: a norm and a mean over tokens, in either order, and the
-// head
+// a.logits from the blocks' result, a.norm of it or a.x: a norm and a mean over tokens, in either order, and the head
 template <class T> static void head_forward(Model* m, Params p, Weights<T> w, Acts<T> a, Dims s, int B) {
     bool mean = m->config.pool == POOL_AVG, mean_first = m->config.fc_norm;
     if (mean_first) {
@@ -898,7 +897,7 @@ template <class T> static void head_forward(Model* m, Params p, Weights<T> w, Ac
     lap(m, PART_HEAD);
 }
 
-// Before the parameters of a segment (front, every block, back) are read
+// Called before the parameters of a segment (front, every block, back) are read
 static void await(const Model* m, int segment) {
     if (m->gathers) { owners_await(&m->owners, &m->tables, segment, m->stream); }
 }
@@ -912,20 +911,20 @@ template <class T> static void forward(Model* m, float* flat, int B, const float
     embed_forward(m, p, w, acts_at<T>(m, 0), B);
     for (int l = 0; l < L; l++) {
         block_forward<T>(m, flat, l, B, keep, false);
-        await(m, l + 2); // what reads its output first
+        await(m, l + 2); // whatever reads its output first
         block_output<T>(m, flat, l, B, keep);
     }
     head_forward(m, p, w, acts_at<T>(m, L), dims_at(m, L), B);
 }
 
-// What products read of the running mean, once it has changed
+// The running mean as products read it, updated if it has changed
 static void round_ema(Model* m, const float* ema) {
     if (!m->low_ema || !m->low_ema_old) { return; }
     bf16_copy(m->low_ema, ema, m->table.total, m->stream);
     m->low_ema_old = false;
 }
 
-// The forward of the batch that has come, without drop path
+// The forward of the arrived batch, without drop path
 static void forward_of_batch(Model* m, float* flat, int B, bool has_facts) {
     m->profile.direction = PROFILE_FORWARD;
     if (m->config.precision == PRECISION_BF16) {
@@ -951,8 +950,8 @@ static void losses_forward(Model* m, int B) {
     copy(m->host_losses, a.losses, B * sizeof(float), cudaMemcpyDeviceToHost, m->stream);
 }
 
-// Logits and losses of a batch that was prefetched, for model_logits and model_losses, which come in this order: the
-// first of them waits. The batch may be changed, and the next one prefetched, before they do.
+// Logits and losses of a prefetched batch, for model_logits and model_losses, to be called in this order: the first
+// waits. The batch may be changed, and the next one prefetched, before they are called.
 static void model_evaluate(Model* m, float* flat, const Batch* batch) {
     forward_of_batch(m, flat, batch->count, true);
     losses_forward(m, batch->count);
@@ -970,7 +969,7 @@ static double model_loss(Model* m, const float* targets, int B) {
     return sum / B;
 }
 
-// Of the last batch: (B,K), and (B) as model_loss brought them
+// Of the last batch: (B,K), and (B) from model_loss
 static const float* model_logits(const Model* m) {
     size_t bytes = (size_t)m->B * m->dims.K * sizeof(float);
     copy(m->host_logits, acts_at<float>(m, 0).logits, bytes, cudaMemcpyDeviceToHost, m->stream);
@@ -980,12 +979,12 @@ static const float* model_logits(const Model* m) {
 static const float* model_losses(const Model* m) { return m->host_losses; }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Backward: the forward read from its end. p, w, a: as in the forward; d: gradients of the parameters. In a block the
-// gradient of a linear layer's bias is summed where that of its output is made, by what comes before linear_backward.
+// Backward: the forward in reverse. p, w, a: as in the forward; d: gradients of the parameters. In a block the gradient
+// of a linear layer's bias is summed where the gradient of its output is made, before linear_backward.
 
-// A branch joined the stream of so many tokens, which was then normalised: dx += what comes through the norm from
+// A branch joined the stream of so many tokens, which was then normalised: dx += the gradient through the norm from
 // a.dln (begins: dx =), and a.dbranch, the gradient of that branch: of attention (0) or the MLP (1) of block l; l < 0:
-// none joined. Its column sums are the gradient of the bias of proj or fc2, but a KAN sums its own.
+// none joined. Its column sums are the gradient of the bias of proj or fc2; a KAN sums its own.
 template <class T, class G>
 static void joined_norm_backward(Model* m, float* dweight, float* dbias, G* dx, bool begins, const Residual* x,
                                  const float* weight, const float* mean, const float* rstd, int l, int branch, int B,
@@ -999,7 +998,7 @@ static void joined_norm_backward(Model* m, float* dweight, float* dbias, G* dx, 
     lap(m, PART_NORM);
 }
 
-// Where no norm stands behind the MLP of block l: a.dbranch, and the gradient of fc2's bias
+// If no norm follows the MLP of block l: a.dbranch, and the gradient of fc2's bias
 template <class T, class G> static void last_branch_backward(Model* m, G* dx, int l, int B, const float* keep) {
     Dims s = dims_at(m, l);
     Params p = params_at(m, m->params, l), d = params_at(m, m->grads, l);
@@ -1043,7 +1042,7 @@ template <class T> static void qkv_backward(const Model* m, Weights<T> w, Params
     } else if (s.NQ == N) {
         linear_backward(a.dln, d.qkv_weight, NULL, a.dqkv, a.ln1, w.qkv_weight, NULL, B * N, C, 3 * C, m->stream);
     } else {
-        size_t at = (size_t)C * C; // where the keys' weight begins
+        size_t at = (size_t)C * C; // the start of the keys' weight
         linear_backward_strided(a.dln, 0, d.qkv_weight + at, NULL, a.dqkv + C, a.ln1, w.qkv_weight + at, NULL,
                                 {B * N, C, 2 * C, C, 3 * C}, m->stream);
         linear_backward_strided(a.dln, 1, d.qkv_weight, NULL, a.dqkv, a.ln1, w.qkv_weight, NULL,
@@ -1069,7 +1068,7 @@ static void attention_branch_backward(Model* m, Params p, Weights<T> w, Params d
     lap(m, PART_QKV);
 }
 
-// part(g), where g is a G
+// Calls part(g) with a g of type G.
 template <class Part> static void with_stream_grad(const Model* m, Part part) {
     if (m->config.stream_grad == STREAM_GRAD_BF16) {
         part(bf16());
@@ -1078,7 +1077,7 @@ template <class Part> static void with_stream_grad(const Model* m, Part part) {
     }
 }
 
-// d(layer_scale) of one branch, given dx behind it, of so many tokens
+// d(layer_scale) of one branch, given dx after it, for so many tokens
 template <class T, class G>
 static void branch_scale_backward(Model* m, float* dlayer_scale, const G* dx, const T* branch, int B, Dims s,
                                   const float* keep) {
@@ -1087,7 +1086,7 @@ static void branch_scale_backward(Model* m, float* dlayer_scale, const G* dx, co
     lap(m, PART_RESIDUAL);
 }
 
-// The gradient of the stream where NQ tokens go on, (B,NQ,C)
+// The gradient of the stream where NQ tokens continue, (B,NQ,C)
 template <class G, class T> static G* stream_gradient(Acts<T> a, Dims s) {
     return (G*)(s.NQ < s.N ? a.dx_token : a.dx);
 }
@@ -1131,7 +1130,7 @@ template <class T, class G> static void block_backward(Model* m, int l, int B, c
     Acts<T> a = acts_at<T>(m, l);
     G *dx = stream_gradient<G>(a, s), *dx_all = (G*)a.dx;
     bool enters = s.entry != ENTRY_NONE;
-    if (m->config.recompute && l < m->dims.L - 1) { // the last is there
+    if (m->config.recompute && l < m->dims.L - 1) { // the last is kept
         norm1_forward(m, p, a, s, B);
         block_forward<T>(m, m->params, l, B, keep, true);
     }
@@ -1161,7 +1160,7 @@ template <class G, class T> static void embed_backward(Model* m, Params d, Acts<
     lap(m, PART_PATCH_EMBED);
 }
 
-// The stream's gradient behind the blocks, dx, and a.dbranch of the last one's MLP, from a.dlogits
+// The stream's gradient after the blocks, dx, and a.dbranch of the last one's MLP, from a.dlogits
 template <class T, class G>
 static void head_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a, G* dx, Dims s, int B,
                           const float* keep) {
@@ -1187,7 +1186,7 @@ static void head_backward(Model* m, Params p, Weights<T> w, Params d, Acts<T> a,
                             1, B, N, C, keep);
 }
 
-// From a.logits on, the loss included
+// From a.logits on, including the loss
 template <class T, class G> static void backward(Model* m, int B, const float* keep, float dloss) {
     int L = m->dims.L, K = m->dims.K;
     Params p = params_at(m, m->params, 0), d = params_at(m, m->grads, 0);
@@ -1209,14 +1208,14 @@ template <class T, class G> static void backward(Model* m, int B, const float* k
 // ---------------------------------------------------------------------------------------------------------------------
 // The step, in two parts that repeat
 
-// The laps of --profile wait for the device, which a graph cannot.
+// The laps of --profile wait for the device, which is impossible in a graph.
 template <class Part> static void repeat(Model* m, StepGraph* graph, Part part) {
     if (m->profile.on) {
         part();
     } else {
         repeat(graph, &m->graphs, m->stream, part);
     }
-    if (ranks.size > 1 && m->config.cuda_graph && !m->graphs) { // the others would launch theirs
+    if (ranks.size > 1 && m->config.cuda_graph && !m->graphs) { // other ranks would launch theirs
         fail(EXIT_RUN_TIME, "steps cannot be captured: use --cuda-graph off");
     }
 }
@@ -1240,10 +1239,10 @@ template <class T> static void batch_gradients(Model* m, int B, bool drops, floa
     m->stale &= !key.gathers;
 }
 
-// A micro-batch of a step: its gradient of dloss * Σ_b loss_b joins the sum, m->sums += its losses and hits. keep is
-// m->keep, or NULL. What it was given may be overwritten when it returns, though the device has hardly begun.
+// A micro-batch of a step: adds its gradient of dloss * Σ_b loss_b to the sum, m->sums += its losses and hits. keep is
+// m->keep, or NULL. The arguments may be overwritten when it returns, although the device has hardly begun.
 static void model_gradients(Model* m, const Batch* batch, const float* keep, float dloss) {
-    if (m->coming != batch) { model_prefetch(m, batch); } // another was taken in between
+    if (m->coming != batch) { model_prefetch(m, batch); } // another was used in between
     m->grads_zero = false;
     gradient_sum_next(&m->sum, m->grads);
     if (m->config.precision == PRECISION_BF16) {
@@ -1255,8 +1254,8 @@ static void model_gradients(Model* m, const Batch* batch, const float* keep, flo
     CUDA_CHECK(cudaEventSynchronize(m->copied));
 }
 
-// By the gradients of the step's micro-batches, clipped, which are zero then; not where their norm is not finite. t:
-// number of this update, from 1.
+// Updates by the gradients of the step's micro-batches, clipped, and zeroes them; not if their norm is not finite. t:
+// the number of this update, from 1.
 static void model_update(Model* m, double lr, int64_t t) {
     const Config* c = &m->config;
     AdamW constants = {(float)c->opt_betas[0], (float)c->opt_betas[1], (float)c->opt_eps, (float)c->model_ema_decay};
@@ -1276,13 +1275,13 @@ static void model_update(Model* m, double lr, int64_t t) {
                      m->owners.owned, constants, m->adamw, m->grad_scale, m->stream);
         lap(m, PART_UPDATE);
     });
-    m->grads_zero = ranks.size == 1; // or the step was not applied, and none follows; of several ranks what each owns is zero
+    m->grads_zero = ranks.size == 1; // or the step was not applied, and none follows; each rank zeroes what it owns
     m->stale = ranks.size > 1;
     m->low_ema_old = true;
     gradient_sum_begin(&m->sum); // of the next step
 }
 
-// Of the step since they were asked for last: here the host waits
+// Sums since the last call: here the host waits
 static StepSums model_step_sums(Model* m) {
     copy(m->host_sums, m->sums, sizeof(StepSums), cudaMemcpyDeviceToHost, m->stream);
     CUDA_CHECK(cudaMemsetAsync(m->sums, 0, sizeof(StepSums), m->stream));
@@ -1298,7 +1297,7 @@ static void model_zero_gradients(Model* m) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What trainer/run.h needs besides
+// What else trainer/run.h needs
 
 // The host's copy of a flat buffer
 static float* mirror_of(Model* m, const float* flat) {
@@ -1309,12 +1308,12 @@ static float* mirror_of(Model* m, const float* flat) {
     return m->mirrors[i];
 }
 
-// Whether this rank has a part of it alone. The whole of such a buffer is put where the gradients are otherwise.
+// Whether this rank has only a part of it. The whole of such a buffer is put where the gradients are otherwise.
 static bool is_shared_out(const Model* m, const float* flat) {
     return ranks.size > 1 && flat != m->params && flat != m->grads;
 }
 
-// The own granules of a whole buffer go to all, and theirs come
+// Sends this rank's granules of a whole buffer to all, and gets theirs.
 static void gather_whole(Model* m, float* whole, bf16* low) {
     owners_bring(&m->owners, &m->tables, whole, low, m->stream);
     wire_precedes(m->stream);
@@ -1352,7 +1351,7 @@ static void model_store(Model* m, float* flat) {
     if (flat == m->ema) { m->low_ema_old = true; }
 }
 
-// Whether so many elements of an activation are all finite; they are brought to the host
+// Whether so many elements of an activation are all finite; copies them to the host
 static bool activation_finite(const Model* m, const Activation* a, const char* values, size_t count) {
     char* raw = (char*)alloc_bytes(count * a->size, "a look at an activation");
     float* floats = alloc_floats(count, "a look at an activation");
@@ -1367,14 +1366,14 @@ static bool activation_finite(const Model* m, const Activation* a, const char* v
     return finite;
 }
 
-// Names the first activation of the last batch, in the order of the forward, that holds a NaN or Inf; false: none does
+// Names the last batch's first activation, in the order of the forward, with a NaN or Inf; false: there is none
 static bool name_bad_activation(const Model* m, int B, char name[160]) {
     int L = m->dims.L;
     for (int l = 0; l <= L; l++) {
         BlockPlace at = place_in(m->acts_table.depths, l);
         for (int i = 0; i < SAVED_ROWS; i++) {
             const Activation* a = &m->acts_table.row[i];
-            bool first = i <= ACT_tokens; // in front of the blocks
+            bool first = i <= ACT_tokens; // before the blocks
             size_t count = first ? (l == 0 ? a->of_end : 0) : activation_elements(a, at, l, L);
             if (!count || activation_finite(m, a, m->acts + activation_offset(a, at), B * count)) { continue; }
             int used = snprintf(name, 160, "activation %s", a->name);
@@ -1428,8 +1427,8 @@ static const char program_name[] = "./train_katcu";
 // ---------------------------------------------------------------------------------------------------------------------
 // From the command line to a run
 
-// The data set's images lie on the GPU if they fit beside the model, or if the user says so; else those of each batch
-// are copied there. Either way the batches are made on the GPU.
+// The data set's images are on the GPU if they fit beside the model, or if the user says so; otherwise each batch's are
+// copied there. Either way batches are made on the GPU.
 static void open_input(Trainer* t) {
     Model* m = &t->model;
     size_t room = 0, total = 0, bytes = ((size_t)t->train.count + t->test.count) * image_bytes(&t->train);
@@ -1459,7 +1458,7 @@ static double free_memory(void) { // of the GPU, in MB
     return 1e-6 * (double)available;
 }
 
-// The GPU gives memory in larger pieces than it is asked for, which shows in small models
+// The GPU allocates memory in larger pieces than requested, which shows in small models.
 static void allocate_and_compare(Model* m) {
     Error err;
     double before = free_memory();
