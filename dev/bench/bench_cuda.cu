@@ -1,15 +1,15 @@
-// make bench-cuda: what this GPU can do, whole training steps on it, and each operation of a step against its floor,
-// all measured in this one run, in bf16.
+// make bench-cuda: what this GPU can do, whole training steps on it, and each operation of a step compared with its
+// floor, all measured in one run, in bf16.
 //
 //     ./bench_cuda SIZE [--rounds N] [--steps-only] [--json FILE] [--small] [flags of train_katcu, such as --batch-size 64]
 //
-// SIZE, tiny, small or base, stands for four models: vit, kat, and both with Fourier-KArAt (G = 3, of base 1). They are
-// on the device together, and every round times a few steps of each. A step is the trainer's own, on one batch: its way
-// to the device, augmentation, forward, backward, the gradient's norm, update. Its FLOPs are its products alone
-// (3 x forward), and MFU is their rate as a share of that of a large product: the mean of what was measured before the
-// steps, on a card that is warm, and behind them. dev/bench/bench_operations.cuh has the operations.
-// --small: sizes for the emulation of CUDA on the CPU, which shows that all this runs, and whose times mean nothing.
-// --json appends an object a line, each as soon as it is known.
+// SIZE, tiny, small or base, selects four models: vit, kat, and both with Fourier-KArAt (G = 3, of base 1). They are on
+// the device together, and every round times a few steps of each. A step is the trainer's own, on one batch: copying it
+// to the device, augmentation, forward, backward, the gradient's norm, update. Its FLOPs are its products only (3 x
+// forward), and MFU is their rate as a share of that of a large product: the mean of measurements before the steps, on
+// a warm card, and after them. dev/bench/bench_operations.cuh has the operations.
+// --small: sizes for the emulation of CUDA on the CPU, which shows that all this runs; its times are meaningless.
+// --json appends one object per line, each as soon as it is known.
 #pragma GCC diagnostic ignored "-Wunused-function" // the trainer's command line is not used here
 #ifdef __CUDACC__
 #pragma nv_diag_suppress 177
@@ -21,14 +21,14 @@
 enum { MAX_ROUNDS = 51, MODELS = 4, MAX_WORDS = 64, WARM_STEPS = 3, STEPS = 3 }; // STEPS: of one model in a round
 static const double WARM_SECONDS = 1; // an idle card's clocks are low
 
-typedef struct { double mhz, watts, celsius; } Clocks; // 0: nvidia-smi does not say
+typedef struct { double mhz, watts, celsius; } Clocks; // 0: not known by nvidia-smi
 
 typedef struct {
     Trainer trainer;
     char name[64];
-    double step[MAX_ROUNDS], copy_ms; // ms of a step; of its batch's way to the device
+    double step[MAX_ROUNDS], copy_ms; // ms of a step; of copying its batch to the device
     double memory;                    // bytes
-    Clocks clocks;                    // in its steps
+    Clocks clocks;                    // during its steps
 } Timed;
 
 typedef struct { double copy, bf16; } Ceilings; // bytes/s of a copy, read and written; FLOP/s of a large product
@@ -38,25 +38,25 @@ typedef struct {
     int rounds;
     bool small, steps_only;
     FILE* json;
-    char* words[MAX_WORDS]; // what train_katcu's parser gets, "--model NAME" first
+    char* words[MAX_WORDS]; // for train_katcu's parser, "--model NAME" first
     int count;
     cudaStream_t stream;
     cudaEvent_t start, stop;
-    char card[32]; // as nvidia-smi knows it
-    Ceilings before, ceilings; // before the steps; the mean of before and behind them
+    char card[32]; // its name for nvidia-smi
+    Ceilings before, ceilings; // before the steps; the mean of before and after them
 } Bench;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Timing by events
 
-// Calls that the device is given at once
+// Calls submitted to the device together
 typedef struct {
     const Bench* b;
     cudaGraphExec_t exec;
     int count;
 } Row;
 
-// run(i) puts the i-th call on the stream. As one graph: launched one by one, short calls would wait for the host.
+// run(i) puts the i-th call on the stream. As one graph: when launched one by one, short calls would wait for the host.
 template <class Run> static Row row_of(const Bench* b, int count, Run run) {
     Row row = {b, NULL, count};
     cudaGraph_t graph = NULL;
@@ -83,15 +83,15 @@ static double median_time(Row row) {
     enum { ROWS = 7 };
     double seconds[ROWS];
     int times = row.b->small ? 1 : ROWS;
-    if (times > 1) { time_row(row); } // brings the graph to the device
+    if (times > 1) { time_row(row); } // uploads the graph to the device
     for (int i = 0; i < times; i++) { seconds[i] = time_row(row); }
     CUDA_CHECK(cudaGraphExecDestroy(row.exec));
     return median(seconds, times);
 }
 
-// The median over rows of calls, each row some 3 ms long and a multiple of `least` calls
+// The median over rows of calls, each row taking about 3 ms and a multiple of `least` calls long
 template <class Run> static double time_calls(const Bench* b, int least, Run run) {
-    for (int i = 0; i < least; i++) { run(i); } // plans products, loads kernels: a graph cannot
+    for (int i = 0; i < least; i++) { run(i); } // plans products and loads kernels, which a graph cannot
     double once = least * median_time(row_of(b, least, run)), wanted = 3e-3 / once;
     if (b->small || wanted < 2) { return once / least; }
     return median_time(row_of(b, least * (int)(wanted > 100 ? 100 : wanted), run));
@@ -134,7 +134,7 @@ template <class T> static double matrix_rate(const Bench* b) {
     return 2.0 * n * n * n / seconds;
 }
 
-// Products until the card is warm: the last is measured
+// Runs products until the card is warm, and measures the last.
 static Ceilings measure_ceilings(const Bench* b, const char* when) {
     double start = seconds_now();
     Ceilings c;
@@ -160,7 +160,7 @@ static void measure_device(Bench* b) {
     matmul_free();
 }
 
-// What nvidia-smi, a process beside this one, says of the card while run() goes on
+// What nvidia-smi, a concurrent process, reports about the card while run() goes on
 template <class Run> static Clocks clocks_during(const Bench* b, Run run) {
     char command[192];
     Clocks c = {};
@@ -179,7 +179,7 @@ template <class Run> static Clocks clocks_during(const Bench* b, Run run) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Whole steps
 
-// A preset sets the image size too, so the flags come after it
+// A preset also sets the image size, so the flags come after it.
 static Config configuration(const Bench* b, char* model) {
     char flag[] = "--model";
     char* words[MAX_WORDS + 3] = {b->words[0], flag, model};

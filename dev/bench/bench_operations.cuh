@@ -1,12 +1,12 @@
-// The operations of a training step, one by one, on the tensors of the models that dev/bench/bench_cuda.cu has trained
-// a few steps of: called as in train_vit.cu, on one block's tensors after the other's, so that what a block keeps is
-// not found in the second cache level (what all blocks share, gradients of activations, may be), in one graph, as a step
-// is. A last block that is calculated for the class token alone is left out.
+// The operations of a training step, one by one, on the tensors of models that dev/bench/bench_cuda.cu has trained for
+// a few steps: called as in train_vit.cu, on each block's tensors in turn, so that what a block keeps is not found in
+// the second cache level (what all blocks share, gradients of activations, may be), in one graph, like a step. A last
+// block computed for the class token only is left out.
 //
 // The floor of an operation is the longer of two times: the bytes that it must move (each input read once, each output
 // written once) at the bandwidth of a copy, and the FLOPs of its products at the rate of a large product. Its share is
-// floor / time. Attention's backward has to make the logits again, and that counts: 5 products for softmax; KArAt's
-// are those of karat_macs.
+// floor / time. Attention's backward has to recompute the logits, which counts: 5 products for softmax; KArAt's are
+// those of karat_macs.
 
 typedef struct { Params p, d; Weights<bf16> w; Acts<bf16> a; } BlockTensors;
 
@@ -24,7 +24,7 @@ static BlockTensors block_tensors(const Model* m, int l) {
 
 static int whole_blocks(const Model* m) { return m->dims.L - (m->dims.NQ < m->dims.N); }
 
-// times: how often a step has it; run(t, l) puts it on the model's stream with the tensors of block l
+// times: how often it occurs in a step; run(t, l) puts it on the model's stream with the tensors of block l
 template <class Run>
 static void operation(Operations* o, const char* name, int times, double bytes, double flops, Run run) {
     Bench* b = o->b;
@@ -107,7 +107,7 @@ static void time_linear_layers(Operations* o) {
     });
 }
 
-// What is around the branches of a block
+// The operations around the branches of a block
 static void time_stream(Operations* o) {
     Model* m = o->m;
     int B = m->B, N = m->dims.N, C = m->dims.C, L = whole_blocks(m);
@@ -143,7 +143,7 @@ static void time_activations(Operations* o) {
     operation(o, gr_kan ? "rational" : "gelu", L, 2 * E * h, 0, [=](BlockTensors t, int) {
         mlp_activation_forward(m, t.p, t.a, d, rows);
     });
-    // not in place, as the trainer has it: after many calls nothing but zeros would be left
+    // not in place, unlike the trainer's: after many calls only zeros would be left
     operation(o, gr_kan ? "rational backward" : "gelu backward", L, 3 * E * h, 0, [=](BlockTensors t, int) {
         if (!gr_kan) {
             return activation_backward(t.a.act2, t.d.fc1_bias, t.a.dhidden, t.a.fc1, ACTIVATION_GELU, m->scratch, rows,
@@ -177,7 +177,7 @@ static void time_attention(Operations* o) {
     });
 }
 
-// Once a step
+// Once per step
 static void time_ends(Operations* o) {
     Model* m = o->m;
     int B = m->B, C = m->dims.C, K = m->dims.K;
@@ -198,12 +198,12 @@ static void time_ends(Operations* o) {
 
 static Operations operations_of(Bench* b, Timed* timed) {
     b->stream = timed->trainer.model.stream;
-    timed->trainer.model.graphs = false; // rows are graphs, and no graph is launched within another
+    timed->trainer.model.graphs = false; // rows are graphs, and a graph cannot be launched within another
     printf("\n%-28s %5s %10s %9s %9s   %5s %8s\n", timed->name, "times", "us", "TB/s", "TFLOP/s", "floor", "share");
     return (Operations){.b = b, .m = &timed->trainer.model, .model = timed->name, .covered = 0};
 }
 
-// Of a ViT all, of a KAT with KArAt what it has in other operations' place
+// All of a ViT; of a KAT with KArAt those that replace them
 static void time_operations(Bench* b, Timed* vit, Timed* kat) {
     Operations o = operations_of(b, vit);
     time_embedding(&o);

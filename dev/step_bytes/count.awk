@@ -1,13 +1,13 @@
-# From records of one step (EMU_RECORD, of step_bytes.cu) the rows of counts.txt: what it launches, and moves.
+# From records of one step (EMU_RECORD, by step_bytes.cu) the rows of counts.txt: what it launches, and moves.
 #
 #     awk -v model=NAME -v batch=B -f count.awk DRY [ONE TWO MORE]
 #
-# DRY is of B images and 132 multiprocessors, and says what is launched. In ONE an image runs on one multiprocessor, in TWO
+# DRY is of B images and 132 multiprocessors, and has the launches. In ONE an image runs on one multiprocessor, in TWO
 # two images, in MORE these two on several: there bytes and tensor products were counted. Each number of a launch is a
-# constant, a part an image and a part a block; where a kernel adds up what the blocks of an earlier one left, a part of
-# those blocks. Without these three, bytes are not told.
+# constant, a part per image and a part per block; if a kernel adds up what an earlier one's blocks have left, a part
+# per block of that. Without these three, bytes are not given.
 #
-# Three blocks of the model ran: the one in the middle stands for all but the first and the last. What the update moves
+# Three blocks of the model ran: the middle one represents all except the first and the last. What the update moves
 # grows with the parameters.
 BEGIN {
     FS = "\t"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# count.sh [--launches] PROGRAM COUNTER: the rows of counts.txt for every model below, by count.awk. PROGRAM is step_bytes
-# in the emulation's plain build, for what is launched; COUNTER in its build bytes, for how much is read and written.
-# --launches: the first alone, in seconds.
+# count.sh [--launches] PROGRAM COUNTER: the rows of counts.txt for every model below, by count.awk. PROGRAM is
+# step_bytes in the emulation's plain build, to record what is launched; COUNTER in its build bytes, to count what is
+# read and written. --launches: only the former, which takes seconds.
 set -eu
 launches=no
 if [ "$1" = --launches ]; then launches=yes; shift; fi
@@ -29,8 +29,8 @@ record_three() {
 # rows NAME BATCH RECORD...
 rows() { (cd "$work" && awk -v model="$1" -v batch="$2" -f "$here/count.awk" "${@:3}"); }
 
-# What is told of four images from the counts of one and two is what is counted: to the byte, where no launch has less work
-# than multiprocessors, as in the last block of a class token
+# The prediction for four images from the counts of one and two equals their count, to the byte, unless a launch has
+# less work than multiprocessors, as in the last block of a class token
 check() {
     local model=(kat-mini-g3b 4 --pool avg)
     record_three kat-mini-g3b 3 --pool avg

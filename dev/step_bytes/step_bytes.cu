@@ -1,11 +1,11 @@
-// What one training step puts on the device, for dev/step_bytes/count.sh: the trainer's own forward, backward and update
-// under the emulation of CUDA, which writes down every launch and product (EMU_RECORD). Between them are notes: the part
-// of the step that they were, as --profile has it.
+// What one training step runs on the device, for dev/step_bytes/count.sh: the trainer's own forward, backward and
+// update under the emulation of CUDA, which records every launch and product (EMU_RECORD). Notes between them name the
+// part of the step to which they belong, as in --profile.
 //
 //     step_bytes_emu MODEL BATCH [flags of train_katcu]
 //
-// Of the blocks there are three: the first, one that stands for all between, the last. The batch comes from the host made,
-// so that making it is not in the count.
+// There are three blocks: the first, one that represents all in between, the last. The batch comes ready-made from the
+// host, so that making it is not counted.
 #pragma GCC diagnostic ignored "-Wunused-function" // the trainer's command line is not used here
 #define TESTING
 #include "../../runtime/profile.h"
@@ -52,7 +52,7 @@ static void run_step(Model* m, const Batch* batch) {
     model_update(m, m->config.lr, 1);
 }
 
-// The second step is counted: products were planned in the first
+// The second step is counted, because products are planned in the first.
 int main(int argc, char** argv) {
     static Model whole, m;
     Error err;
