@@ -2,19 +2,19 @@
 #
 #   make path/test_x_emu EMU=plain|asan|race|bytes     builds path/test_x.cu as $(EMU_BUILD)/plain/path/test_x_emu
 #
-#   EMU=plain        threads in the order that EMU_ORDER says; memory that was not written holds NaNs
+#   EMU=plain        threads in the order set by EMU_ORDER; memory that was not written holds NaNs
 #   EMU=asan         the same with AddressSanitizer and UBSan: the line of an overflow or a misaligned vector access
 #   EMU=race         loads and stores watched for races, missing barriers, reads of uninitialised memory: needs clang++
 #   EMU=bytes        loads and stores counted, for EMU_RECORD: needs clang++
 #
-#   EMU_CXXFLAGS=    added to the flags of what is compiled (-DNAME, -Wno-...)
+#   EMU_CXXFLAGS=    added to the compiler's flags (-DNAME, -Wno-...)
 #   EMU_LDLIBS=      added to the link
 #   EMU_NCCL=yes     with ../nccl_on_cpu, and HAVE_NCCL set
-#   EMU_PRECOMPILED=yes   where many sources are compiled      EMU_OPTIMIZE=-O1   g++'s level
+#   EMU_PRECOMPILED=yes   if many sources are compiled      EMU_OPTIMIZE=-O1   g++'s level
 #   EMU_CXX=g++      EMU_CLANG=clang++      EMU_BUILD=build/emu      EMU_OBJECTS=$(EMU_BUILD)/runtime, of the runtime itself
-#   CUDA_HOME=       the toolkit, for its headers; found beside nvcc if not given. No library of it is used.
+#   CUDA_HOME=       the toolkit, for its headers; found beside nvcc if not given. Its libraries are not used.
 #
-# The source is plain CUDA; it and the project's headers that it includes by "" are rewritten by cuda_to_cpp.sh.
+# The source is plain CUDA; it and the project's headers that it includes with "" are rewritten by cuda_to_cpp.sh.
 
 EMU_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 EMU_BUILD ?= build/emu
@@ -24,13 +24,13 @@ EMU_CXX ?= g++
 EMU_CLANG ?= clang++
 EMU_OPTIMIZE ?= -O1
 
-# make before 4.3 starts a command without a shell, which `command` is part of, unless something in the line needs one
+# make before 4.3 runs a command without a shell, of which `command` is a part, unless something in the line needs one
 EMU_HOMES := $(CUDA_HOME) $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc 2>/dev/null)))
 EMU_HEADERS := $(firstword $(dir $(wildcard $(foreach home,$(EMU_HOMES),$(home)/include/cuda_runtime.h \
                                                 $(home)/targets/*/include/cuda_runtime.h))))
 EMU_NO_TOOLKIT = no CUDA toolkit: its headers are needed, found beside nvcc or in CUDA_HOME/include
 
-# -fno-strict-aliasing: float4 views of float arrays are CUDA's everyday idiom. -g1 and -O1: compiling takes longer than most
+# -fno-strict-aliasing: float4 views of float arrays are common in CUDA. -g1 and -O1: compiling takes longer than most
 # programs run; reports name lines, not variables.
 EMU_WARNINGS = -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function -Wno-sign-compare
 EMU_NCCL ?= no
@@ -38,7 +38,7 @@ EMU_NCCL_DIR = $(EMU_DIR)/../nccl_on_cpu
 EMU_NCCL_FLAGS = $(if $(filter yes,$(EMU_NCCL)),-DHAVE_NCCL -isystem $(EMU_NCCL_DIR)/include)
 EMU_FLAGS = -std=c++17 -g1 -fno-strict-aliasing -isystem $(EMU_DIR)/include $(EMU_NCCL_FLAGS) \
             $(if $(filter /usr/include/,$(EMU_HEADERS)),,-isystem $(EMU_HEADERS)) $(EMU_WARNINGS) $(EMU_CXXFLAGS)
-# What AddressSanitizer shows at the access, UBSan need not look for: a fourth of the compiler's time
+# UBSan need not check for what AddressSanitizer detects at the access: that takes a quarter of the compile time
 EMU_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined \
                -fno-sanitize=vptr,null,object-size
 
@@ -50,18 +50,18 @@ endif
 EMU_UNWATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race_none.o
 EMU_WATCHED := $(EMU_RUNTIME) $(EMU_OBJECTS)/race.o $(EMU_OBJECTS)/race_calls.o
 EMU_COUNTED := $(EMU_RUNTIME) $(EMU_OBJECTS)/bytes.o $(EMU_OBJECTS)/race_calls.o
-# The runtime looks up which kernel runs among the symbols that a program shows (dladdr)
+# The runtime finds the running kernel among the program's exported symbols (dladdr)
 EMU_LINK = -rdynamic $(EMU_LDLIBS) -ldl
 EMU_INTERFACE := $(EMU_DIR)/cuda_to_cpp.sh $(wildcard $(EMU_DIR)/include/*.h $(EMU_DIR)/include/*/*.h)
 
-# What the rewriting leaves, for all builds: the sources in $(EMU_MIRROR), and beside the stamp what it depends on.
-# The shell finds absolute paths, in quotes: make's own functions take a folder with a space in its name for two.
+# Results of the rewriting, for all builds: the sources in $(EMU_MIRROR), and beside the stamp their dependencies. The
+# shell finds absolute paths, in quotes: make's own functions would split a path at spaces.
 EMU_MIRROR = $(EMU_BUILD)/source
 EMU_REWRITTEN = "$(EMU_MIRROR)$$(realpath $(dir $*))"/$(notdir $*).cpp
 EMU_REWRITTEN_STAMPS = $(EMU_BUILD)/rewritten/%.stamp
 
-# With EMU_PRECOMPILED=yes cuda_emu.h, which includes most of the toolkit, is read once a build. Worth it for some sources
-# or more. A compiler that finds it was made with other flags reads the header itself.
+# With EMU_PRECOMPILED=yes cuda_emu.h, which includes most of the toolkit, is compiled once per build, which pays for
+# several sources or more. A compiler that finds that it was made with other flags reads the header itself.
 EMU_PRECOMPILED ?= no
 EMU_HEADER := $(EMU_DIR)/include/cuda_emu.h
 ifeq ($(EMU_PRECOMPILED),yes)
@@ -94,9 +94,9 @@ $(EMU_BUILD)/asan/%_emu: $(EMU_REWRITTEN_STAMPS) $(EMU_UNWATCHED) $(call EMU_GCH
 	@mkdir -p $(@D)
 	$(EMU_COMPILE_asan) $(call EMU_INCLUDE,asan) $(EMU_REWRITTEN) $(EMU_UNWATCHED) $(EMU_LINK) -o $@
 
-# clang's instrumentation, our functions behind it. g++'s leaves out the store in *p = f(). Calls of memcpy are renamed,
-# so that copies are watched as well; not in the runtime, which may copy what it likes.
-# DWARF 4: addr2line misreads the file names in clang's DWARF 5. It asks for all of it, hence -g1 once more.
+# clang's instrumentation, with our functions. g++'s omits the store in *p = f(). Calls of memcpy are renamed, so that
+# copies are watched as well; not in the runtime, which may copy freely.
+# DWARF 4: addr2line misreads the file names in clang's DWARF 5. It requests all of it, hence -g1 once more.
 EMU_WATCH = -gdwarf-4 -g1 -fsanitize=thread -mllvm -tsan-instrument-func-entry-exit=0 \
             -mllvm -tsan-instrument-memintrinsics=1 -mllvm -tsan-instrument-read-before-write=1
 EMU_RENAME = $(foreach function,memcpy memmove memset,--redefine-sym $(function)=emu_$(function))

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fuzzes one target:  run.sh PROGRAM NAME SECONDS FOUND
-# Inputs that reach something new are kept in FOUND/NAME, an input that shows a bug in FOUND/NAME-crash-..., -leak-...,
+# Inputs that reach new code are kept in FOUND/NAME, an input that shows a bug in FOUND/NAME-crash-..., -leak-...,
 # -timeout-... or -oom-...: copy it to dev/fuzz/corpus/NAME. Run  PROGRAM FILE  to see it again.
 set -u
 program=$1 name=$2 seconds=$3 found=$4
