@@ -400,7 +400,7 @@ check_rows() { # check_rows [TABLE]
 
 complain() { echo "error: $*" >&2; return 1; }
 fail() { echo "error: $*" >&2; exit "${status:-1}"; }
-usage() { status=2 fail "$* (scripts/reproduce.sh without anything lists all tables; its head tells the options)"; }
+usage() { status=2 fail "$* (scripts/reproduce.sh without arguments lists all tables; its head has the options)"; }
 
 # Whether the current row's data are there, unless the command names others
 need_data() {
