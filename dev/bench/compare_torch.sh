@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Training steps (forward, backward, AdamW) of this trainer against PyTorch as its users would run it, on the CPU: the same
-# models from the same weights on the same batch, float32, the same number of threads, in turn within one run.
+# Training steps (forward, backward, AdamW) of this trainer compared with PyTorch as typically used, on the CPU: the
+# same models from the same weights on the same batch, float32, with the same number of threads, in turn within one run.
 #
 #     dev/bench/compare_torch.sh [--install] [--quick]
-#         --install   first get PyTorch: the newest of PyPI into a virtual environment, $VENV (6 GB: the wheel for CUDA is
-#                     the only one there), and Debian's python3-torch; without it, those that are there are used
+#         --install   first gets PyTorch: PyPI's newest in a virtual environment, $VENV (6 GB: the wheel for CUDA is
+#                     the only one there), and Debian's python3-torch; by default, those installed are used
 #         --quick     32² in patches of 4 instead of 224² in patches of 16, and fewer rounds
 #     MODELS="vit-tiny kat-tiny vit-tiny-g3b" BATCH=16 ROUNDS=9 STEPS=2 THREADS=2 VENV=build/torch-venv ...
 #         from the environment: a round times STEPS steps of every program
 #
-# For each model: ./train_kat --dump-state writes batch, parameters, loss and gradients; every PyTorch loads them, and its
-# loss must be ours to 1e-4 before anything is timed. Then ours, PyTorch as it is (eager) and through torch.compile (where
-# there is one; it wants g++ and Python's headers) are timed by dev/bench/torch_timing.py. The models are in
-# dev/bench/torch_models.py. PyTorch gets its fused attention and its fused AdamW where it has them; ours also takes the
-# gradient's norm and looks for NaN, as it does in every step.
+# For each model: ./train_kat --dump-state writes batch, parameters, loss and gradients; every PyTorch loads them, and
+# its loss must equal ours to 1e-4 before anything is timed. Then ours, PyTorch as it is (eager) and with torch.compile
+# (if available; it needs g++ and Python's headers) are timed by dev/bench/torch_timing.py. The models are in
+# dev/bench/torch_models.py. PyTorch uses its fused attention and fused AdamW if it has them; ours also computes the
+# gradient's norm and checks for NaN, as in every step.
 #
-# The machine should be quiet: PyTorch's waiting threads spin and ours sleep, so that other work slows PyTorch more.
-# The last columns: time relative to ours, the median over the rounds, lowest and highest round. Every measurement is in
-# build/compare_torch.csv. Only this comparison needs Python: nothing else here uses it.
+# The machine should be quiet: PyTorch's waiting threads spin and ours sleep, so that other work slows PyTorch more. The
+# last columns: time relative to ours, the median over the rounds, lowest and highest round. Every measurement is in
+# build/compare_torch.csv. Only this comparison needs Python.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 

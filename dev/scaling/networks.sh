@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Two nodes on one machine: two network namespaces, and between them a link of limited rate.  networks.sh [check|measure|table]
-#   check     the trainer's files are those of one process; a link that is cut ends the run with a sentence
+#   check     the trainer's files equal those of one process; a cut link ends the run with a sentence
 #   measure   steps of dev/scaling/simulate.c, the trainer's exchange with sleeps for kernels, against its model of a step
-#   table     what that model says of 1 to 64 nodes: arithmetic, nothing of it measured
-# Needs root (or the right to make namespaces), iproute2 and Open MPI; TRAIN_KAT and SIMULATE are the programs. By
-# `make networks`. Where something is missing it says SKIPPED. Prints "N passed, N failed" last.
+#   table     that model's predictions for 1 to 64 nodes: arithmetic, nothing is measured
+# Needs root (or the right to make namespaces), iproute2 and Open MPI; TRAIN_KAT and SIMULATE are the programs. Run by
+# `make networks`. If something is missing it prints SKIPPED. Prints "N passed, N failed" last.
 . "$(dirname "$0")/../test/trainer_test.sh"
 simulate=$(realpath "${SIMULATE:-build/simulate}")
 parts=${*:-check measure table}
@@ -28,12 +28,12 @@ for link in "$near near" "$far far"; do
     ip -n "$1" link set lo up && ip -n "$1" link set "$2" up
     tc -n "$1" qdisc add dev "$2" root tbf rate 1gbit burst 128kb latency 20ms || skip "no tbf"
 done
-rate() { # rate 200mbit: both ways
+rate() { # rate 200mbit: in both directions
     tc -n "$near" qdisc change dev near root tbf rate "$1" burst 128kb latency 20ms
     tc -n "$far" qdisc change dev far root tbf rate "$1" burst 128kb latency 20ms
 }
 
-# What mpirun starts on the other node in the place of ssh
+# What mpirun starts on the other node instead of ssh
 printf '#!/bin/sh\nshift\nexec ip netns exec %s unshare --uts sh -c "hostname far; $*"\n' "$far" >agent && chmod +x agent
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 on_nodes() { # on_nodes G PROGRAM...: G ranks on each node
@@ -46,7 +46,7 @@ on_nodes() { # on_nodes G PROGRAM...: G ranks on each node
 
 # ---- the trainer
 same_files() { cmp one/last.resume.safetensors two/last.resume.safetensors && cmp one/last.safetensors two/last.safetensors; }
-within() { # within SECONDS COMMAND...: it succeeds by then
+within() { # within SECONDS COMMAND...: whether it succeeds by then
     SECONDS=0
     until "${@:2}"; do
         if [ $SECONDS -gt "$1" ]; then return 1; fi
@@ -55,7 +55,7 @@ within() { # within SECONDS COMMAND...: it succeeds by then
 }
 is_told() { grep -aq "^error: rank 0 has waited [0-9]* s for rank 1 on far at step" cut.log; }
 has_ended() { ! kill -0 "$mpirun" 2>/dev/null; }
-cut_link() { # of a run that has saved once. mpirun itself waits until it reaches the other node again.
+cut_link() { # during a run that has saved once. mpirun itself waits until it reaches the other node again.
     on_nodes 1 "$train" "${run[@]}" --steps 100000 --rank-timeout 5 --output cut >cut.log 2>&1 &
     mpirun=$!
     within 60 test -e cut/last.resume.safetensors
