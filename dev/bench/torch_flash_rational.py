@@ -1,8 +1,8 @@
 """FlashKAT's group rational (Raffel and Chen, arXiv 2505.13813) in Triton, written from the paper's algorithm.
 
-What KAT's first kernel lacked, as the paper has it: the gradients of the coefficients are summed over a tile of rows of
-one group in the block before they are added, by atomics, to those in memory. Storage is fp32, as published: under
-autocast the input is cast before and the output is cast again by the layer that follows. Orders (5, 4), form A.
+According to the paper, KAT's first kernel lacked this: the gradients of the coefficients are summed over a tile of rows
+of one group within the block before they are added, by atomics, to those in memory. Storage is fp32, as published: under
+autocast the input is cast before, and the output is cast again by the next layer. Orders (5, 4), form A.
 """
 import torch
 import triton

@@ -1,21 +1,21 @@
-"""Training steps of PyTorch on a GPU, beside those of dev/bench/bench_cuda.cu, for scripts/gpu_check.sh:
+"""Training steps of PyTorch on a GPU, to compare with dev/bench/bench_cuda.cu, for scripts/gpu_check.sh:
 
     torch_gpu.py [--sizes tiny,base,small] [--rounds 5] [--seconds 150] [--json FILE] [--device cuda] [--small]
 
 ViT with the fused attention of PyTorch, for each size; then KAT with FlashKAT's rational (torch_flash_rational.py) and
-Fourier-KArAt in ordinary PyTorch, each beside ViT again; last what takes longest to compile. Every model in several ways,
-the fastest of which is the peer:
+Fourier-KArAt in ordinary PyTorch, each next to ViT again; last what takes longest to compile. Every model runs in several
+ways, the fastest of which is the one to compare with:
 
-    eager          as it is written
-    compiled       each block through torch.compile: twelve blocks of the same code are compiled once
-    max-autotune   the same, its products and kernels chosen by timing
+    eager          as written
+    compiled       each block with torch.compile: twelve blocks of the same code are compiled once
+    max-autotune   the same, with its products and kernels chosen by timing
     ..., graph     the whole step as one CUDA graph, so that no kernel waits for the host
 
-All in bf16 by autocast, AdamW fused, the batch on the device and not augmented, no norm of the gradient taken: ours does
-all three in its step. The ways of a model are in turn in every round. Peak memory is what the model's own steps allocate.
-What does not run, or does not fit into the time, is said to; the exit status is 1 where the rational in Triton is wrong,
-77 where PyTorch sees no GPU.
---small: sizes for a CPU, to see that this runs.
+All in bf16 by autocast, with fused AdamW, the batch on the device and not augmented, without the gradient's norm: ours
+does all three in its step. The ways of a model take turns in every round. Peak memory is what the model's own steps
+allocate. What does not run, or does not fit into the time, is reported; the exit status is 1 if the rational in Triton is
+wrong, 77 if PyTorch finds no GPU.
+--small: sizes for a CPU, to test that this runs.
 """
 import argparse
 import json
@@ -40,7 +40,7 @@ except ImportError as error:
 SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # width, heads
 RATIONAL_TOLERANCE = 1e-4
 FIRST_STEPS = 3
-GROUPS = [  # of the models that are timed side by side: family, ways
+GROUPS = [  # models that are timed together: family, ways
     [("vit", "compiled, graph"), ("vit", "compiled")],
     [("vit", "compiled, graph"), ("kat", "compiled, graph"), ("kat", "compiled"), ("kat", "eager")],
     [("vit", "compiled, graph"), ("karat", "compiled, graph"), ("karat", "eager"), ("kat-karat", "compiled, graph")],
@@ -59,7 +59,7 @@ def config_of(size, options, small):
 
 
 def start_values(model):
-    """Zeros would make attention and rationals trivial: draws what the modules leave at zero."""
+    """Draws what the modules leave at zero, which would make attention and rationals trivial."""
     for name, p in model.named_parameters():
         if name.endswith("weight_numerator"):
             p.data.copy_(torch.tensor([[0.0, 0.5, 0.25, 0.05, 0.006, 0.0003]]))  # about swish
@@ -68,7 +68,7 @@ def start_values(model):
 
 
 def compile_blocks(model, way, device):
-    options = {"backend": "eager"}  # a C++ compiler is not what is to be tested on a CPU
+    options = {"backend": "eager"}  # on a CPU, a C++ compiler is not to be tested
     if device == "cuda":  # graphs of single blocks would copy their inputs
         options = {"mode": "max-autotune-no-cudagraphs"} if way.startswith("max-autotune") else {}
     for block in model.blocks:
@@ -106,7 +106,7 @@ class Trained:
     def first_steps(self, graphed):
         if not graphed:
             return [self.step().item() for _ in range(FIRST_STEPS)][-1]
-        side = torch.cuda.Stream()  # what is captured must not have begun on the default stream
+        side = torch.cuda.Stream()  # a capture must not begin on the default stream
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(FIRST_STEPS):
@@ -142,7 +142,7 @@ class Trained:
 
 
 def model_of(family, size):
-    """name as dev/bench/bench_cuda.cu has it, options, whether it has FlashKAT's rational"""
+    """name as in dev/bench/bench_cuda.cu, options, whether it has FlashKAT's rational"""
     kat, karat = family.startswith("kat"), family.endswith("karat")
     name = f"{'kat' if kat else 'vit'}-{size}" + (f"-g{1 if size == 'base' else 3}b" if karat else "")
     return name, ({"mlp": "gr-kan"} if kat else {}) | ({"attn": "karat"} if karat else {}), kat
@@ -160,7 +160,7 @@ def build(group, size, batch, arguments, deadline):
                 trained[-1].time_round(1)
                 trained[-1].times.clear()
                 continue
-            except Exception as error:  # whatever a compiler or the allocator says
+            except Exception as error:  # any error of a compiler or the allocator
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         print(f"{name:<15} {way:<22} skipped: {reason}", flush=True)
     return trained

@@ -1,7 +1,7 @@
 """The trainer's ViT, KAT and Fourier-KArAt as a PyTorch user would write them: float32, ordinary modules, autograd.
 
-For dev/bench/compare_torch.sh alone; nothing that trains or evaluates needs Python. Parameters have timm's names, so that
-what ./train_kat --dump-state writes loads by name. Shapes: B images, N tokens, C width, H heads, D = C/H, R rank, G grid.
+Only for dev/bench/compare_torch.sh; nothing that trains or evaluates needs Python. Parameters have timm's names, so that
+the files of ./train_kat --dump-state load by name. Shapes: B images, N tokens, C width, H heads, D = C/H, R rank, G grid.
 """
 import torch
 import torch.nn.functional as F
@@ -149,7 +149,7 @@ class VisionTransformer(nn.Module):
 
 
 def refuse_others(config):
-    """Ends the program where the dump's model is not one of those written here."""
+    """Ends the program if the dump's model is not one of these."""
     known = {"pool": ("token",), "layer_scale": ("0",), "mlp": ("gelu", "gr-kan"), "attn": ("softmax", "karat"),
              "basis": ("fourier",), "karat_base": ("zero",), "karat_scales": ("on",), "karat_bias": ("off",),
              "karat_mode": ("block", "universal"), "rational_form": ("a",)}

@@ -2,12 +2,12 @@
 
     torch_timing.py MODEL BATCH ROUNDS STEPS CSV LOGS NAME=COMMAND...
 
-Each COMMAND trains for ever and prints a line that begins with "loss" or "step" after every training step. It is started,
+Each COMMAND trains forever and prints a line that begins with "loss" or "step" after every training step. It is started,
 left to do its first steps (start-up, data, compilation: not timed), and stopped by a signal. Then, in every round, each
-one in turn goes on alone: the step that it was stopped in is not timed, the next STEPS are, and it is stopped again. The
-order is reversed in every other round. Ratios are taken within a round, so that a machine that slows down slows all.
-The first NAME is what the others are compared with. CSV gets a line for every measurement, the folder LOGS what the
-programs write to stderr.
+continues in turn while the others are stopped: the step in which it was stopped is not timed, the next STEPS are, and it
+is stopped again. The order is reversed in every other round. Ratios are taken within a round, so that a slowdown of the
+machine affects all. The others are compared with the first NAME. CSV gets a line for every measurement, the folder LOGS
+the programs' stderr.
 """
 import os
 import shlex
@@ -23,7 +23,7 @@ FIRST_STEPS = 3
 class Program:
     def __init__(self, name, command, logs):
         self.name = name
-        self.times = []  # ms a step, one a round
+        self.times = []  # ms per step, one per round
         self.log = os.path.join(logs, name.replace(" ", "-") + ".log")
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, stderr=log,
@@ -39,7 +39,7 @@ class Program:
         os.killpg(self.process.pid, signal_number)
 
     def wait_steps(self, count):
-        """Reads until so many steps are done; False where the program ended before."""
+        """Reads until so many steps are done; False if the program ended before."""
         while count > 0:
             line = self.process.stdout.readline()
             if not line:
@@ -77,7 +77,7 @@ def print_rows(model, batch, programs):
 def main():
     model, batch, rounds, steps = sys.argv[1], *map(int, sys.argv[2:5])
     programs = []
-    for signal_number in (signal.SIGTERM, signal.SIGHUP):  # nothing that was started may be left behind, stopped
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):  # no started program may be left behind, stopped
         signal.signal(signal_number, lambda *_: sys.exit("stopped by a signal"))
     try:
         for argument in sys.argv[7:]:

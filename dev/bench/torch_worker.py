@@ -1,7 +1,7 @@
 """One PyTorch process of dev/bench/compare_torch.sh. It starts from a file of ./train_kat --dump-state.
 
     torch_worker.py check DUMP THREADS            compares loss, logits and gradients; exit status 1 if the losses disagree
-    torch_worker.py eager|compiled DUMP THREADS   trains on the dump's batch until it is stopped, a line for every step
+    torch_worker.py eager|compiled DUMP THREADS   trains on the dump's batch until it is stopped, printing every step
 """
 import itertools
 import json

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""./train_kat --export against ONNX Runtime: a model of every kind is trained for some steps, exported, checked by onnx's own
-checker (shapes included), and run on batches of 1, 3 and 8 images, whose logits must be ours to 2e-5 of the largest.
+"""./train_kat --export against ONNX Runtime: a model of every kind is trained for some steps, exported, checked by
+onnx's own checker (including shapes), and run on batches of 1, 3 and 8 images, whose logits must equal ours to 2e-5 of
+the largest.
 
     make check-onnx [DATA=...] [WORD=...]           or, with another Python that has numpy, onnx, onnxruntime and safetensors:
     python3 dev/export/check_onnx.py [DATA [WORD]]
 
-DATA is what --data takes, by default procedural, noise in a part of each image; WORD picks the models whose flags have it.
-No tensor of a graph may have N x N elements for each of a head's r functions. Prints a line a model; exit status 1 where
-one is off. Needs Python, which nothing else here does: it is no part of make test."""
+DATA is an argument of --data, by default procedural, noise in a part of each image; WORD selects models by their flags.
+No tensor of a graph may have N x N elements for each of a head's r functions. Prints one line per model; exit status 1
+if one is wrong. Needs Python, unlike everything else here, and so is not part of make test."""
 import os, subprocess, sys, tempfile
 import numpy, onnx, onnxruntime
 from safetensors.numpy import load_file
@@ -38,7 +39,7 @@ MODELS += [f"vit-mini-g3b --karat-base {base} --basis {basis} --karat-order {ord
            [("identity", "fourier", "w-phi"), ("silu", "rational", "w-phi"), ("gelu", "dog", "phi-phi"), ("silu", "chebyshev", "phi-w")]]
 MODELS += ["vit-mini --reg-tokens 3 --no-embed-class", "vit-mini --no-embed-class --qkv-bias off",
            "vit-mini --pool avg --fc-norm --reg-tokens 2 --no-embed-class", "kat-mini-g3b --pool avg --fc-norm"]
-# @: of their own sizes
+# @: with their own sizes
 MODELS += [f"{model} @" for model in ["convit-mini", "convit-mini-g3b", "convit-mini --mlp gr-kan --qkv-bias on", "swin-mini",
            "swin-mini --mlp gr-kan --layer-scale 0.1", "swin-mini-g3b --karat-bias block", "swin-mini-g2u", "swin-mini-g3b --softmax-heads 1",
            "swin-mini-g3b --basis chebyshev --karat-base silu", "swin-mini-g3b --karat-mask literal",
@@ -57,15 +58,15 @@ def run(*words):
 
 
 def large_tensors(graph, heads, tokens):
-    """Names of tensors with more than a matrix N x N a head, of models of one size"""
+    """Names of tensors larger than one N x N matrix per head, for models of one size"""
     for info in graph.value_info:
         dims = [d.dim_value for d in info.type.tensor_type.shape.dim[1:]]
         if dims.count(tokens) > 1 and numpy.prod(dims) > heads * tokens * tokens:
             yield info.name
 
 
-# Learning rates: high, so that each function is where it is curved, but not so high that Fourier series are asked for values
-# far out, where the cosine of a large number in fp32 has no digits left.
+# Learning rates: high enough that each function is used where it is curved, but not so high that Fourier series are
+# evaluated far out, where the cosine of a large number in fp32 has no correct digits.
 def check(flags, data, folder):
     words, own_size = flags.split(), flags.endswith("@")
     large = own_size and "mini" not in flags

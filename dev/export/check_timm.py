@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""A run's folder best/ opened by timm, and timm's own opened here: the same top-1 on the whole test split, to the image but for
-ties in fp32, and logits within 1e-5 of the largest on a batch.
+"""A run's folder best/ opened by timm, and timm's own opened here: the same top-1 on the whole test split, to the image
+except for ties in fp32, and logits within 1e-5 of the largest on a batch.
 
     make check-timm DATA=PREFIX [WORD=...]          or, with another Python that has timm:
     python3 dev/export/check_timm.py PREFIX [WORD]
 
-PREFIX is that of PREFIX.train.kds and PREFIX.test.kds; WORD picks the models whose flags have it. For every model: some steps of
-training; timm.create_model of best/ with its pretrained configuration, whose own transform prepares the images with Pillow;
---eval of best/; what timm saves of that model, by --eval; and --export of it. KATs are opened by KAT's public code where its
-katransformer.py is on PYTHONPATH, else by kat_timm.py. Needs Python, which nothing else here does: it is no part of make test."""
+PREFIX is that of PREFIX.train.kds and PREFIX.test.kds; WORD selects models by their flags. For every model: some steps
+of training; timm.create_model of best/ with its pretrained configuration, whose own transform prepares the images with
+Pillow; --eval of best/; --eval of that model as saved by timm; and --export of it. KATs are opened by KAT's public code
+if its katransformer.py is on PYTHONPATH, else by kat_timm.py. Needs Python, unlike everything else here, and so is not
+part of make test."""
 import os, re, subprocess, sys, tempfile
 import numpy, timm, torch
 from PIL import Image
@@ -17,7 +18,7 @@ from timm.models import save_for_hf
 from kat_timm import register_kats
 
 LIMIT = 1e-5
-TIE = 1e-6  # two largest logits so near to each other may come out in either order
+TIE = 1e-6  # two largest logits this close may come in either order
 MODELS = ["--model vit-mini --dim 48 --depth 2 --patch 8",
           "--model vit-mini --dim 48 --depth 2 --patch 8 --pool avg --mlp relu --layer-scale 0.1",
           "--model vit-mini --dim 64 --heads 4 --depth 2 --patch 8 --image-size 40 --crop-pct 0.8 --mlp silu --normalize half",
@@ -35,7 +36,7 @@ def run(*words):
 
 
 def read_kds(path):
-    """Pictures and labels, by the layout in data/dataset.h"""
+    """Images and labels, in the layout of data/dataset.h"""
     with open(path, "rb") as file:
         raw = file.read()
     count, classes, channels, height, width = numpy.frombuffer(raw, "<u4", 5, 20)

@@ -1,6 +1,7 @@
-"""KAT's models under their names in timm's registry: those of its public code, katransformer.py, where that can be imported, else
-timm's ViT with KAT's MLP. The rationals are the formula of kernels/rational.h in PyTorch in both: those of the public package,
-kat_rational, need a GPU, and its own for the CPU, KAT_Group_Torch, has x where its kernels have |x|."""
+"""KAT's models under their names in timm's registry: those of its public code, katransformer.py, if that can be
+imported, else timm's ViT with KAT's MLP. In both, the rationals are the formula of kernels/rational.h in PyTorch: those
+of the public package, kat_rational, need a GPU, and its own for the CPU, KAT_Group_Torch, has x where its kernels have
+|x|."""
 import sys
 import types
 
@@ -14,7 +15,7 @@ GROUPS, M, N = 8, 5, 4  # of every released model
 class Rational(torch.nn.Module):
     """P(x) / Q(x): P = Σ a_i x^i, i = 0 .. M, for all channels; Q = 1 + Σ |b_i| |x|^i, i = 1 .. N, for a group of them"""
 
-    def __init__(self, mode=None):  # what it begins as: of no use to weights from a file
+    def __init__(self, mode=None):  # the initial function: irrelevant to weights from a file
         super().__init__()
         self.weight_numerator = torch.nn.Parameter(torch.zeros(1, M + 1))
         self.weight_denominator = torch.nn.Parameter(torch.zeros(GROUPS, N))
@@ -55,7 +56,7 @@ def kat_base_patch16_224(pretrained=False, **given):
 
 
 def register_kats():
-    """Whose they are"""
+    """Registers them, and returns their source"""
     sys.modules["kat_rational"] = types.SimpleNamespace(KAT_Group=Rational)
     try:
         import katransformer

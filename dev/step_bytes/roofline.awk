@@ -1,35 +1,35 @@
-# What the count of a step's launches and bytes (counts.txt) lets one expect of it on a GPU: milliseconds and images/s.
+# The expected time of a step on a GPU from the counts of its launches and bytes (counts.txt): milliseconds and images/s.
 #
 #     awk -f roofline.awk ../test_cuda/instructions.txt ../test_cuda/resources.txt counts.txt
 #
 # A kernel takes the longest of: its bytes, at a share of the bandwidth of a copy; its products, at a share of the rate of
-# a large one; its instructions, where instructions.txt has its main loop, at the rate at which so many warps as its
-# registers and shared memory let stay on a multiprocessor issue them, in whole waves of blocks. To that comes a time for
-# every boundary between kernels. Nothing here was measured with this program; caches count for nothing.
+# a large one; its instructions, if instructions.txt has its main loop, at the issue rate of as many warps as its registers
+# and shared memory allow on a multiprocessor, in whole waves of blocks. Added to that is a time for every boundary between
+# kernels. Nothing here was measured with this program; caches are ignored.
 #
-# What is assumed:
+# Assumptions:
 BEGIN {
-    # copy: bytes/s, read and written, and the rate of a large bf16 product, as PyTorch had them on an H200, which were 90
-    # and 80 % of what NVIDIA says; the others by the same shares. The clock is what an H200 keeps under such load.
+    # copy: bytes/s, read and written, and the rate of a large bf16 product, as measured with PyTorch on an H200, 90 and
+    # 80 % of NVIDIA's figures; the others by the same shares. The clock is that of an H200 under such load.
     #         name    copy TB/s  TFLOP/s  SMs  GHz    arch   KB of shared memory
     device(1, "H200", 4.3,       790,     132, 1.755, "sm_90", 228)
     device(2, "H100", 3.0,       790,     132, 1.755, "sm_90", 228)
     device(3, "A100", 1.8,       250,     108, 1.41,  "sm_80", 164)
     boundary = 1.8e-6            # s from one kernel to the next of a graph
-    early_boundary = 0.9e-6      # to one that is launched early: a guess, half; an A100 has none
+    early_boundary = 0.9e-6      # to an early launch: a guess, half; an A100 has none
     weight_boundaries = 2        # a weight's gradient: cublasLt splits its long sums, and adds the parts
     warp_issues = 0.05           # of a scheduler's slots that one warp a multiprocessor fills, of four schedulers; at most
     most_issued = 0.80           # so many are: attention's 14 warps 0.7, its dK and dV of 7 warps 0.35
     loop_products = 10           # the main loop is the one with the fewest instructions a tensor product, of so many
-    # Shares of the copy's bandwidth, and of the large product's rate, by kernel; of others the last
+    # Shares of the copy's bandwidth, and of the large product's rate, by kernel; the last is for all others
     share["product"] = 0.82;                     rate_share["product"] = 0.72
     share["product,weight"] = 0.70;              rate_share["product,weight"] = 0.60
     share["layernorm_forward_kernel"] = 0.78;    share["layernorm_backward_kernel"] = 0.75
     share["activation_forward_kernel"] = 0.72;   share["activation_backward_kernel"] = 0.80
     share["rational_forward_kernel"] = 0.72;     share["rational_backward_kernel"] = 0.78
-    share["column_sums_kernel"] = 0.50           # 2 bytes a load
+    share["column_sums_kernel"] = 0.50           # 2 bytes per load
     share["others"] = 0.75
-    # The template arguments by which instructions.txt and resources.txt have a kernel of these models; G: of -gNb
+    # Template arguments of these models' kernels in instructions.txt and resources.txt; G: of -gNb
     variant["attention_forward_tensor"] = variant["attention_backward_query_tensor"] = "<64, NoPlaces>"
     variant["attention_backward_key_tensor"] = "<64, NoPlaces>"
     variant["karat_forward_tensor"] = "<64>"
@@ -72,15 +72,15 @@ file == 2 {
 function largest(a, b) { return a > b ? a : b }
 function smallest(a, b) { return a < b ? a : b }
 
-# Blocks of a kernel that a multiprocessor has room for: registers are given out 8 a thread. The launches are an H200's:
-# a block that asks for more shared memory than others have (KArAt's backward) takes a form there of which there is one.
+# Blocks of a kernel that fit on a multiprocessor: registers are allocated 8 per thread. The launches are an H200's: a
+# block that needs more shared memory than other GPUs have (KArAt's backward) counts as one per multiprocessor there.
 function resident(n, name, threads, shared,   by_registers, by_shared) {
     by_registers = int(65536 / (int((registers[name, code[n]] + 7) / 8) * 8 * threads))
     by_shared = largest(1, int(shared_of[n] / (shared + static[name] + 1024)))
     return smallest(smallest(by_registers, by_shared), int(2048 / threads))
 }
 
-# Seconds that a row's instructions take, 0 where their number is not known
+# Seconds for a row's instructions, 0 if their number is not known
 function issue_time(n, model, what, launches, blocks, threads, shared, written, products,   name, grid, count, here,
                     filled, waves) {
     if (!(what in variant)) { return 0 }

@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""./train_kat --tensorboard against TensorBoard's own reader: a run that is killed on its way and goes on; every number of
-metrics.csv must be there under its tag, in its order and to its digits, every histogram of a learned function at every
+"""./train_kat --tensorboard against TensorBoard's own reader: a run that is killed midway and resumed; every number of
+metrics.csv must be there under its tag, in order and with its digits, every histogram of a learned function at every
 evaluation, and the picture of the first batch.
 
     make check-tensorboard                          or, with another Python that has tensorboard:
     python3 dev/tensorboard/check_events.py
 
-Exit status 1 where something is off. Needs Python, which no program here does: it is no part of make test."""
+Exit status 1 if something is wrong. Needs Python, unlike the programs here, and so is not part of make test."""
 import csv, os, signal, subprocess, sys, tempfile, time
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 FLAGS = ("--device cpu --model kat-mini-g3b --dim 24 --depth 2 --image-size 16 --batch-size 16 --train-images 400 "
          "--test-images 100 --epochs 30 --log-every 3 --hflip 0.5 --mixup 0.8 --tensorboard").split()
 TRAIN = os.environ.get("TRAIN_KAT", "./train_kat")
-SIX_DIGITS = ("lr", "grad_norm")  # the others have so many behind the point
+SIX_DIGITS = ("lr", "grad_norm")  # the others have that many after the point
 
 
 def kill_on_its_way(folder):
-    """Ends with rows behind the last checkpoint, which come again."""
+    """Ends with rows after the last checkpoint, which come again."""
     run = subprocess.Popen([TRAIN, *FLAGS, "--output", folder], stdout=subprocess.DEVNULL)
     log = os.path.join(folder, "metrics.csv")
     while run.poll() is None and (not os.path.exists(log) or sum(1 for _ in open(log)) < 100):
@@ -64,7 +64,7 @@ def main():
         count = check_scalars(events, rows)
         evaluated = [int(row["step"]) for row in rows if row["test_top1"]]
         histograms = events.Tags()["histograms"]
-        assert len(histograms) == 2 * 8, histograms  # of a block: KArAt's coefficients, two scales, W; two rationals' a and b
+        assert len(histograms) == 2 * 8, histograms  # per block: KArAt's coefficients, two scales, W; two rationals' a and b
         for tag in histograms:
             assert [h.step for h in events.Histograms(tag)] == evaluated, tag
         picture = events.Images("first_batch")[0]
