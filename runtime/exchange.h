@@ -1,9 +1,9 @@
 // What ranks send each other: each time a list of messages out and a list of messages in. All that they do together is
 // made of these, in an order known to all. A library's own sums are not used: they depend on the number of ranks.
 //
-//     exchange(out, outs, in, ins)                    returns when all messages have arrived
+//     exchange(out, outs, in, ins)                    returns when all messages are complete
 //     transfer_begin(&t, tag, out, outs, in, ins)     returns at once: they are on their way
-//     transfer_done(&t)                               called repeatedly, moves them on; true when all have arrived
+//     transfer_done(&t)                               called repeatedly, moves them on; true when all are complete
 //
 // Waiting is polling with pauses, so that ranks that share a core leave it to those with work. Transfers under way at
 // the same time have different tags.
@@ -45,7 +45,7 @@ static inline bool transfer_done(Transfer* t) { return t->left == 0; }
 #endif
 
 #ifndef HAVE_NCCL // which brings its own
-// Returns once all messages have arrived.
+// Returns once all messages are complete.
 static inline void exchange(const Message* out, int outs, const Message* in, int ins) {
     Transfer t;
     wait_begin();

@@ -274,7 +274,7 @@ static inline bool lock_take(int fd) {
 }
 
 // The lock's descriptor, which holds it until it is closed; LOCK_HELD_BY_OTHER; LOCK_NONE if the file system has no
-// locks or is read-only. err says why there is none.
+// locks or does not allow writing. err says why there is none.
 static inline int folder_lock(const char* folder, Error* err) {
     char path[PATH_MAX], owner[300] = "";
     snprintf(path, sizeof path, "%s/.lock", folder);
