@@ -1,5 +1,5 @@
 # What the shell tests of ./analyze share; to be sourced. Needs ANALYZE (the program; default ./analyze), and what
-# trainer_test.sh needs. They go on in its folder, $work.
+# trainer_test.sh needs. They continue in its folder, $work.
 . "$(dirname "${BASH_SOURCE[0]}")/trainer_test.sh"
 analyze=$(realpath "${ANALYZE:-./analyze}")
 cd "$work" || exit 1

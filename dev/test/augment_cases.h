@@ -1,10 +1,10 @@
-// Images and batches of dev/test/augment_fixtures.txt, against Pillow, timm and torchvision, for whoever makes them:
-// the CPU (dev/test/test_augment_fixtures.c) or the GPU (dev/test_cuda/test_augment_operations.cu).
+// Images and batches of dev/test/augment_fixtures.txt, against Pillow, timm and torchvision, for any maker: the CPU
+// (dev/test/test_augment_fixtures.c) or the GPU (dev/test_cuda/test_augment_operations.cu).
 #pragma once
 #include "../../data/augment.h"
 #include "augment_fixtures.h"
 
-// Who makes them, all of it in host memory
+// The functions that make them, all in host memory
 typedef struct {
     void (*apply)(RgbImage image, const OperationList* list, const uint8_t fill[3]);
     void (*mix)(uint8_t* x, uint8_t* y, size_t count, MixShares s);
@@ -60,7 +60,7 @@ static inline void read_argument(Case* k, ImageOperation* op, const Fixtures* f,
     }
 }
 
-// Up to its result's first line
+// Reads up to its result's first line.
 static inline void read_case(Case* k, Fixtures* f) {
     *k = (Case){.box = {0, 0, 0, 0}};
     ImageOperation* op = &k->list.operation[0];
@@ -142,7 +142,7 @@ static inline void check_mix(const Maker* maker, const Fixtures* f) {
 
 // ---- batches ----
 
-static inline uint64_t batch_checksum(const uint8_t* bytes, int B, int S) { // of the pixels one after the other
+static inline uint64_t batch_checksum(const uint8_t* bytes, int B, int S) { // of the pixels in order
     size_t plane = (size_t)S * S;
     uint64_t hash = FNV_START;
     for (size_t i = 0; i < B * 3 * plane; i++) {

@@ -1,4 +1,4 @@
-// dev/test/augment_fixtures.txt, whose head says what it holds: its lines as words, and its images.
+// dev/test/augment_fixtures.txt, whose head describes its contents: its lines as words, and its images.
 #pragma once
 #include "../../data/apply_operation.h"
 #include "test.h"
@@ -58,7 +58,7 @@ static const char* const set_names[2][RAND_OPERATION_KINDS] = {
 static inline RgbImage new_image(int height, int width) {
     RgbImage image = {(uint8_t*)malloc((size_t)3 * height * width + 1), height, width};
     if (!image.pixels) { perror("an image"); exit(1); }
-    image.pixels[3 * plane_bytes(image)] = 0xA5; // nobody may touch this one
+    image.pixels[3 * plane_bytes(image)] = 0xA5; // this one must not be touched
     return image;
 }
 
@@ -115,7 +115,7 @@ static inline uint64_t image_checksum(RgbImage image) { // of the pixels one aft
     return hash;
 }
 
-// Bytes of row y that differ from the hexadecimal digits of its pixels
+// The number of bytes of row y that differ from the hexadecimal digits of its pixels
 static inline int differing_in_row(RgbImage image, int y, const char* digits) {
     if (strlen(digits) != (size_t)6 * image.width) { return 3 * image.width; }
     int differing = 0;
@@ -126,8 +126,8 @@ static inline int differing_in_row(RgbImage image, int y, const char* digits) {
     return differing;
 }
 
-// Of a case whose line `out` or `sum` has been read: bytes that differ, all of them where the size does. Reads on to
-// its end.
+// For a case whose line `out` or `sum` has been read: the number of bytes that differ, all of them if the size does.
+// Reads on to its end.
 static inline int differing_bytes(Fixtures* f, RgbImage image) {
     bool rows = strcmp(f->word[0], "out") == 0;
     int differing = 0, all = (int)(3 * plane_bytes(image));

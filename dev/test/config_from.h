@@ -1,4 +1,4 @@
-// A configuration as the command line would have it, from flags in one string. To be included behind model/settings.h
+// A configuration as from the command line, from flags in one string. To be included after model/settings.h
 #pragma once
 
 static bool parse_flags(Config* c, const char* flags, Error* err) {

@@ -1,5 +1,5 @@
-// What the tests of ./convert_data's shards share: images to convert, commands run here or in a process that is
-// stopped, and comparison of folders.
+// Shared by the tests of ./convert_data's shards: images to convert, commands run here or in a process that is stopped,
+// and comparison of folders.
 #pragma once
 #include "../../data/convert_folder.h"
 #include "image_files.h"
@@ -33,7 +33,7 @@ static inline bool run_folder(const char* input, const char* output, const Conve
     return run_convert(convert_folder, "folder", input, output, o);
 }
 
-// That it is refused, with these words
+// Checks that it is refused, with these words.
 static inline void expect_refusal(bool ok, const char* words, const char* what) {
     CHECK(!ok && strstr(convert_error.text, words), "%s is refused with '%s': %s", what, words,
           ok ? "accepted" : convert_error.text);
@@ -65,7 +65,7 @@ static inline void put_file(const void* bytes, size_t count, const char* format,
 }
 
 #ifdef HAVE_JPEG
-// One of a size and kind by its number; grey every fifth
+// An image with size and kind by its number; every fifth is grey
 static inline uint8_t* numbered_jpeg(int number, size_t* count) {
     JpegKind kind = {.height = 12 + number % 9, .width = 10 + number * 5 % 23, .components = number % 5 == 4 ? 1 : 3,
                      .quality = 60 + number % 37, .horizontal = 1, .vertical = 1};
@@ -94,7 +94,7 @@ static inline void make_tree(const char* folder, int classes, int train, int val
 
 #endif
 
-// ---- what came out
+// ---- results
 
 static inline bool same_bytes(const char* a, const char* b) {
     size_t n = 0, m = 0;
@@ -113,7 +113,7 @@ static inline int count_entries(const char* folder, const char* pattern) {
     return count;
 }
 
-// Shards and indices of two folders have the same bytes; nothing half done lies in the second.
+// Checks that shards and indices of two folders have the same bytes, and that the second has nothing unfinished.
 static inline void expect_same_set(const char* right, const char* folder, const char* what) {
     DIR* entries = opendir(right);
     char a[PATH_MAX], b[PATH_MAX];
@@ -143,7 +143,7 @@ static inline Dataset open_split(const char* folder, const char* split) {
     return d;
 }
 
-// Name of the member of image i
+// The name of image i's member
 static inline void member_of(char name[256], const Dataset* d, int image) {
     ShardRecord r = d->shards->records[image];
     char header[512] = "";
@@ -154,7 +154,7 @@ static inline void member_of(char name[256], const Dataset* d, int image) {
 
 // ---- processes
 
-// The command in a process of its own, whose output goes nowhere
+// Starts the command in another process, whose output is discarded.
 static inline pid_t start_convert(ConvertCommand command, const char* name, const char* input, const char* output,
                                   const ConvertOptions* o) {
     fflush(stdout);
@@ -173,7 +173,7 @@ static inline int end_of(pid_t child) {
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-static inline bool has_ended(pid_t child) { // it stays to be waited for
+static inline bool has_ended(pid_t child) { // it can still be waited for
     siginfo_t info = {.si_pid = 0};
     return waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == child;
 }

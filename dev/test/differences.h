@@ -2,10 +2,10 @@
 #pragma once
 #include "kernel_test.h"
 
-enum { DIFFERENCE_PLACES = 48 }; // at most; of a larger tensor some, the last among them
+enum { DIFFERENCE_PLACES = 48 }; // at most; for a larger tensor a selection that includes the last
 
-// got (n): what a kernel says the gradient of loss is; x (n): where the plain form reads the tensor. Compared with the
-// largest of the differences, which are good to 1e-9 of it.
+// got (n): a kernel's gradient of loss; x (n): where the plain form reads the tensor. Errors are relative to the
+// largest of the differences, which are accurate to 1e-9 of it.
 static void check_by_differences(const char* what, const float* got, double* x, size_t n, double (*loss)(const void*),
                                  const void* problem, double limit) {
     const double step = 1e-5;
@@ -19,7 +19,7 @@ static void check_by_differences(const char* what, const float* got, double* x, 
         x[i] = here;
         error = fabs(got[i] - (above - below) / (2 * step));
         largest = fmax(largest, fabs(above - below) / (2 * step));
-        worst = error <= worst ? worst : error; // this way round a NaN stays
+        worst = error <= worst ? worst : error; // written so that NaN stays NaN
     }
     CHECK(worst <= limit * largest, "%s: %.3g of the largest apart from differences, limit %.2g", what, worst / largest,
           limit);

@@ -1,5 +1,5 @@
-// A small encoded data set (data/shards.h) in the test's folder: photo-like JPEGs of many sizes, grey and coloured,
-// laid one behind the other in two shards a split.
+// A small encoded data set (data/shards.h) in the test's folder: photo-like JPEGs of many sizes, grey and coloured, one
+// after another in two shards per split.
 #pragma once
 #include "../../data/image_reader.h"
 #include "../../runtime/random.h"
@@ -51,7 +51,7 @@ static inline ShardRecord write_photo(FILE* f, int image, int label, int shard) 
     return r;
 }
 
-// FOLDER/split.index, and the shards it is about; image: the number of the first
+// FOLDER/split.index and its shards; image: the number of the first
 static inline void make_encoded_split(const char* folder, const char* split, int image, int count) {
     Error err;
     char path[512];
@@ -82,7 +82,7 @@ static inline void make_encoded_split(const char* folder, const char* split, int
     free(index);
 }
 
-// The index once more, with its checksum, where a test has changed it
+// Rewrites the index, with its checksum, after a test has changed it.
 static inline void change_index(const char* path, void (*change)(uint8_t* index)) {
     Error err;
     uint8_t* index = shard_index_load(path, &err);

@@ -22,7 +22,7 @@ typedef struct {
     int horizontal, vertical;   // sampling of the first component; that of the others is 1
     int restart;                // MCUs between restart markers; 0: none
     bool progressive, arithmetic, optimized;
-    bool without_tables;        // Huffman's are left out
+    bool without_tables;        // Huffman tables are left out
     const jpeg_scan_info* scans;
     int scan_count;
 } JpegKind;
@@ -96,7 +96,7 @@ static inline int png_channels(int colour) {
     return (three ? 3 : 1) + (colour & PNG_COLOR_MASK_ALPHA ? 1 : 0);
 }
 
-// What is stored of channel c at (x, y); palettes have 16 colours, or as many as there are bits for
+// The stored value of channel c at (x, y); palettes have 16 colours, or as many as the bits allow
 static inline int png_sample(const PngKind* kind, int x, int y, int c) {
     int value = picture(x, y, c);
     if (kind->colour == PNG_COLOR_TYPE_PALETTE) { return value >> (kind->depth >= 4 ? 4 : 8 - kind->depth); }

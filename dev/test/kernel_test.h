@@ -1,4 +1,4 @@
-// What the tests of kernels share: buffers with sentinels behind them, random contents, a number of threads.
+// Shared by the tests of kernels: buffers followed by sentinels, random contents, a number of threads.
 #pragma once
 #include "../../runtime/memory.h"
 #include "../../runtime/random.h"
@@ -53,7 +53,7 @@ static inline void fill_unused_queries(float* qkv, float value, int B, int N, in
     }
 }
 
-// Whether they are NaN in dqkv still; they are 0 then, so that they compare
+// Whether they are still NaN in dqkv; sets them to 0, so that they compare equal
 static inline int unused_queries_intact(float* dqkv, int B, int N, int NQ, int C) {
     int intact = 1;
     for (size_t i = 0; i < 3 * (size_t)B * N * C; i++) {

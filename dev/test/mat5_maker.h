@@ -1,4 +1,4 @@
-// MATLAB 5 files for tests, put together in memory (data/mat5.h says what is in them).
+// MATLAB 5 files for tests, assembled in memory (data/mat5.h describes their contents).
 #pragma once
 #include "../../data/mat5.h"
 
@@ -42,7 +42,7 @@ static inline Mat5Maker mat5_made(void) {
     return f;
 }
 
-// Small where it can be
+// In the small form if possible
 static inline void mat5_put_element(Mat5Maker* f, uint32_t type, const void* bytes, size_t count) {
     static const uint8_t zeros[8];
     if (count >= 1 && count <= 4) {
@@ -57,7 +57,7 @@ static inline void mat5_put_element(Mat5Maker* f, uint32_t type, const void* byt
     mat5_put(f, zeros, (8 - count % 8) % 8);
 }
 
-// What stands before a matrix's values; its tag is given its size by mat5_end_matrix.
+// What precedes a matrix's values; mat5_end_matrix writes the size into its tag.
 static inline size_t mat5_begin_matrix(Mat5Maker* f, const char* name, int class, int dims, const int* dim) {
     uint32_t flags[2] = {(uint32_t)class, 0};
     mat5_put_tag(f, MAT5_MATRIX, 0);
@@ -124,7 +124,7 @@ static inline void mat5_put_numbers(Mat5Maker* f, const char* name, int class, i
     free(stored);
 }
 
-// fields: their names, a zero behind each and one more at the end; cells: the matrices of all structures
+// fields: their names, a zero after each and one more at the end; cells: the matrices of all structures
 static inline void mat5_put_structs(Mat5Maker* f, const char* name, int count, const char* fields,
                                     const Mat5Maker* cells, bool packed) {
     Mat5Maker element = {0}, names = {0}, *to = packed ? &element : f;

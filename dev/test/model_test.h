@@ -1,4 +1,4 @@
-// What tests of the whole model share, behind train_vit.c: models from flags, and batches of noise.
+// Shared by tests of the whole model, included after train_vit.c: models from flags, and batches of noise.
 #pragma once
 #include "kernel_test.h"
 #include "config_from.h"
@@ -15,7 +15,7 @@ __attribute__((unused)) static void build_model(Model* m, const char* flags, int
     if (!model_allocate(m, &err)) { fail(EXIT_RUN_TIME, "%s: %s", flags, err.text); }
 }
 
-// The last block for all tokens, also where the head reads the class token alone
+// Builds the last block for all tokens, even if the head reads only the class token.
 __attribute__((unused)) static void build_whole_model(Model* m, const char* flags, int classes) {
     Error err;
     plan_model(m, flags, classes);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The project builds and tests itself in a folder with a space and an apostrophe in its name. A copy of the sources is
-# made there; TRAIN_KAT, the program, stands in for one built there. Prints "N passed, N failed" last.
+# made there; the program TRAIN_KAT is used instead of one built there. Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"
 folder="$work/it's a folder"
 unset MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES # of the make that runs this

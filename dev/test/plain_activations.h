@@ -1,5 +1,5 @@
-// The activations as the rows of kernels/activation_kind.h define them, in double precision: what the tests compare
-// kernels/activation.h with. Their slopes are differences of five values.
+// The activations as defined by the rows of kernels/activation_kind.h, in double precision, with which the tests
+// compare kernels/activation.h. Their slopes are differences of five values.
 #pragma once
 #include "../../kernels/activation_kind.h"
 #include <math.h>
@@ -15,7 +15,7 @@ static inline double plain_activation(ActivationKind kind, double x) {
     return NAN;
 }
 
-static const double SLOPE_STEP = 1e-4; // the differences are right to 1e-11 then
+static const double SLOPE_STEP = 1e-4; // the differences are then accurate to 1e-11
 
 static inline double plain_activation_slope(ActivationKind kind, double x) {
     double h = SLOPE_STEP, near = plain_activation(kind, x + h) - plain_activation(kind, x - h);

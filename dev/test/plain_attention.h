@@ -1,5 +1,5 @@
-// Every kind of attention once more, plainly, in double, with its weights sigma (N,N) materialised: what the trainer's
-// fused kernels are compared with. Behind train_vit.c.
+// A plain form of every kind of attention, in double, with its weights sigma (N,N) materialised, with which the
+// trainer's fused kernels are compared. To be included after train_vit.c.
 #pragma once
 #include "plain_basis.h"
 
@@ -106,7 +106,7 @@ static void plain_linear_attention(double* weights, const double* q, const doubl
     for (int n = 0; n < N; n++) { weights[n] /= sum; }
 }
 
-// weights (N) of row k of head h, from its logits (N); q (D) and keys, rows 3C apart, are what those are products of
+// weights (N) of row k of head h, from its logits (N), which are products of q (D) and keys, rows 3C apart
 static void plain_weights(double* weights, const double* logits, const double* q, const double* keys, const Model* m,
                           Params p, int h, int k) {
     int N = m->dims.N, hybrid = m->config.softmax_heads;
@@ -139,7 +139,7 @@ static void plain_attention(double* out /* (N,C) */, const double* qkv /* (N,3C)
     int N = m->dims.N, C = m->dims.C, H = m->dims.H, D = C / H;
     double *logits = malloc(sizeof(double) * N), *weights = malloc(sizeof(double) * N);
     for (int h = 0; h < H; h++) {
-        const double *Q = qkv + h * D, *K = Q + C, *V = K + C; // of this head, rows 3C apart
+        const double *Q = qkv + h * D, *K = Q + C, *V = K + C; // this head's, rows 3C apart
         for (int k = 0; k < N; k++) {
             for (int q = 0; q < N; q++) {
                 logits[q] = 0;

@@ -1,5 +1,5 @@
-// The bases as the rows of kernels/basis.h define them, in double precision, one x at a time: what the tests compare
-// its functions with.
+// The bases as defined by the rows of kernels/basis.h, in double precision, one x at a time, with which the tests
+// compare its functions.
 #pragma once
 #include "../../kernels/basis.h"
 #include <math.h>

@@ -1,4 +1,4 @@
-// What a function prints to the standard output, kept from the terminal and looked into.
+// Captures what a function prints to the standard output.
 #pragma once
 #include "test_files.h"
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// For tests of what launchers say by environment variables
+// For tests of launchers' environment variables
 #pragma once
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-// Data sets that tests make to convert them: files in folders and archives, and converters that are called.
+// Data sets that tests make to convert them: files in folders and archives, and calls of converters.
 #pragma once
 #include "../../data/convert_options.h"
 #include "../../runtime/files.h"
@@ -13,7 +13,7 @@ typedef struct { const char* name; const uint8_t* bytes; size_t count; } SetFile
 
 static const char* converter_said;
 
-// Into the folder out, over what is there already
+// Converts into the folder out, over what is there already.
 static inline bool convert_again(Converter* converter, const char* set, const char* input,
                                  const ConvertOptions* options, Error* err) {
     char in[512], out[512];
@@ -59,7 +59,7 @@ static inline void write_archive(const char* path, bool zip, const char* folder,
     if (zip) { archive_write_set_format_zip(a); } else { archive_write_set_format_ustar(a); }
     if (!zip) { archive_write_add_filter_gzip(a); }
     bool ok = archive_write_open_filename(a, path) == ARCHIVE_OK;
-    for (int i = count - 1; i >= 0 && ok; i--) { // in another order than in a folder
+    for (int i = count - 1; i >= 0 && ok; i--) { // in a different order than in a folder
         struct archive_entry* e = archive_entry_new();
         char name[256];
         snprintf(name, sizeof name, "%s/%s", folder, files[i].name);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a run survives, at length (make stress; minutes, so not one of the tests):
+# What a run survives, tested at length (make stress; takes minutes, so it is not one of the tests):
 #   1. KILLS times (default 100) SIGKILL, half of them at any moment, the others while a file is saved, while the test split
 #      is evaluated, and in the first 0.2 s; each time resumed with another number of threads. The files at the end are those
 #      of a run that nobody touched, byte for byte; when a run ends before the kills are done, another begins.

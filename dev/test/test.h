@@ -1,4 +1,4 @@
-// The test harness: each CHECK counts, prints what failed with its place, and the last line is "N passed, N failed".
+// The test harness: each CHECK counts, prints a failure with its place, and the last line is "N passed, N failed".
 // Comparisons are written !(error <= limit), so that a NaN fails.
 #pragma once
 #include <math.h>
@@ -41,7 +41,7 @@ static inline double relative_error(const float* got, const double* want, size_t
 #define CHECK_TENSOR(got, want, n, limit, what) do { double e_ = relative_error(got, want, n), limit_ = (limit); \
     CHECK(e_ <= limit_, "%s: relative error %.3g, limit %.2g", what, e_, limit_); } while (0)
 
-static inline int tests_finish(void) { // what main returns
+static inline int tests_finish(void) { // returns main's exit status
     printf("%d passed, %d failed\n", tests_passed, tests_failed);
     return tests_failed > 0;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# ./analyze attention, spectrum, landscape and transfer on small runs: what their numbers are, that what was stopped goes on
-# to the same end, and what they make of wrong regions, images and models. Needs TRAIN_KAT and ANALYZE (default
-# ./train_kat, ./analyze). Prints "N passed, N failed" last.
+# ./analyze attention, spectrum, landscape and transfer on small runs: their numbers, that stopped ones continue to the
+# same end, and how they handle wrong regions, images and models. Needs TRAIN_KAT and ANALYZE (default ./train_kat,
+# ./analyze). Prints "N passed, N failed" last.
 . "$(dirname "$0")/analyze_test.sh"
 
 run() { # run NAME FLAGS...

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# ./analyze on small runs: what it writes and how its numbers agree with the trainer's, what it makes of bad runs, a
-# full disk and a missing gnuplot, and its page: that nothing of it comes from elsewhere, and, where Chromium is, how it
+# ./analyze on small runs: what it writes and whether its numbers agree with the trainer's, how it handles bad runs, a
+# full disk and a missing gnuplot, and its page: that nothing in it is external, and, if there is Chromium, how it
 # looks.
 # Needs TRAIN_KAT and ANALYZE (default ./train_kat, ./analyze). Prints "N passed, N failed" last.
 . "$(dirname "$0")/analyze_test.sh"

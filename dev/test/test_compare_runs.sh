@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ./compare_runs: the list with every state, means over seeds beside a plain calculation, tests, what differs, bad input.
+# ./compare_runs: the list with every state, means over seeds against a plain form, tests, differences, bad input.
 # Needs TRAIN_KAT and COMPARE_RUNS (default ./train_kat, ./compare_runs). Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"
 compare=$(realpath "${COMPARE_RUNS:-$(dirname "$program")/compare_runs}")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The command line of convert_data (CONVERT_DATA, default build/convert_data): words and options, in any order, and what
-# is said of wrong ones. Prints "N passed, N failed" last.
+# The command line of convert_data (CONVERT_DATA, default build/convert_data): words and options, in any order, and
+# messages for wrong ones. Prints "N passed, N failed" last.
 convert=$(realpath "${CONVERT_DATA:-build/convert_data}")
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT

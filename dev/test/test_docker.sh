@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Dockerfile and Dockerfile.cuda without Docker: files that they copy are there, scripts can be run, what they make are
-# targets, and nothing that is built here goes into an image. Prints "N passed, N failed" last.
+# Dockerfile and Dockerfile.cuda without Docker: the files that they copy exist, scripts are executable, what they make
+# are targets, and no build output goes into an image. Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"
 
 targets() { sed -n 's/^\(PROGRAMS\|CUDA_PROGRAMS\) = //p' Makefile; echo install; }

@@ -1,4 +1,4 @@
-// Files for tests: a temporary folder of one's own, and bytes in and out of it.
+// Files for tests: a private temporary folder, and bytes in and out of it.
 #pragma once
 #include "test.h"
 #include <dirent.h>

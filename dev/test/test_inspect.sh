@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# ./inspect: norms beside a plain calculation from the file's bytes, configuration and metadata, what differs between two
-# files, tensors of types that are not read, files that are none.
+# ./inspect: norms against a plain calculation from the file's bytes, configuration and metadata, differences between
+# two files, tensors of types that are not read, files of other kinds.
 # Needs TRAIN_KAT and INSPECT (default ./train_kat, ./inspect). Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"
 inspect=$(realpath "${INSPECT:-$(dirname "$program")/inspect}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Version and build, where they are told; what `make install` puts where and `make uninstall` takes away; that man page and
+# Version and build in messages; where `make install` puts files and what `make uninstall` removes; that man page and
 # completion have every option of the table; the archive of `make dist`.
 # Needs TRAIN_KAT (default ./train_kat) in a folder with the other programs and MANUAL. Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"

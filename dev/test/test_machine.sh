@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a machine may not give: stack, address space, threads, free choice of cores. A run has the same bytes, or one
+# What a machine may lack: stack, address space, threads, free choice of cores. A run has the same bytes, or one
 # sentence says what is missing.
 # Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the programs do when their output cannot be written, and the notes before a run. Needs CONVERT_DATA, too (default
-# beside the trainer). Prints "N passed, N failed" last.
+# The programs when their output cannot be written, and the notes before a run. Also needs CONVERT_DATA (default beside
+# the trainer). Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"
 convert=$(realpath "${CONVERT_DATA:-$(dirname "$program")/convert_data}")
 cd "$work" || exit 1

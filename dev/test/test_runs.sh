@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs and their folders: whose a folder is, what may be replaced in it, going on in it, for longer, elsewhere, with data
-# that moved or changed; signals and exit statuses. Prints "N passed, N failed" last.
+# Runs and their folders: who owns a folder, what may be replaced in it, resuming in it, for longer, elsewhere, with
+# data that moved or changed; signals and exit statuses. Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"
 cd "$work" || exit 1
 convert=$(realpath "${CONVERT_DATA:-$(dirname "$program")/convert_data}")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# scripts/setup.sh with stand-ins for apt-get, dpkg-query and timeout: what it asks of them, and what it says of packages
-# that cannot be had. Prints "N passed, N failed" last.
+# scripts/setup.sh with stand-ins for apt-get, dpkg-query and timeout: how it calls them, and its messages about
+# packages that are unavailable. Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"
 setup=$PWD/scripts/setup.sh bin=$work/bin
 export WORK=$work PATH=$bin:$PATH

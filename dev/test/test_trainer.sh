@@ -3,7 +3,7 @@
 # Prints "N passed, N failed" last.
 . "$(dirname "$0")/trainer_test.sh"
 
-# A run of some seconds that uses everything random
+# A run of several seconds that uses everything random
 small=(--model kat-mini-g3b --dim 24 --depth 2 --image-size 16 --batch-size 8 --train-images 400 --test-images 40 --seed 7
        --steps 90 --log-every 5 --drop-path 0.2 --mixup 0.8 --cutmix 1 --hflip 0.5 --crop-padding 2 --model-ema-decay 0.95)
 tiny=(--model vit-mini --dim 24 --depth 1 --image-size 16 --batch-size 4 --train-images 40 --test-images 12)

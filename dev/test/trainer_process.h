@@ -1,5 +1,5 @@
 // The trainer as a process: TRAIN_KAT, default ./train_kat, in the test's folder.
-//   trainer_flags = "--threads 1";                       // of every run
+//   trainer_flags = "--threads 1";                       // for every run
 //   RUN(code, "a part of what it prints", "arguments", ...);
 #pragma once
 #include "test_files.h"
