@@ -63,7 +63,7 @@ typedef struct { int rows, vectors; } TileShape;
 #define WHOLE_TILE ((TileShape){TILE_ROWS, 2})
 #define HALF_WIDE_TILE ((TileShape){TILE_ROWS, 1})
 
-// The address of x[ahead]. Prefetching behind the matrix does no harm, but no pointer may point there.
+// The address of x[ahead]. Prefetching past the matrix does no harm, but no pointer may point there.
 ALWAYS_INLINE uintptr_t address_ahead(const float* x, size_t ahead) { return (uintptr_t)x + ahead * sizeof *x; }
 
 // What the next tiles read, which this one prefetches: a line for each of its k, step bytes apart, and for each row of

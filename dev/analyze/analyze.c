@@ -56,7 +56,7 @@ static const Analyzer analyzers[] = {
 };
 enum { ANALYZERS = sizeof analyzers / sizeof analyzers[0] };
 
-// ---- what the user is told
+// ---- help and usage
 
 static void print_analyzer(FILE* out, const char* before, const Analyzer* a) {
     fprintf(out, "%s%s %s\n%s      takes", before, a->name, a->words, a->help);

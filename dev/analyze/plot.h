@@ -2,7 +2,7 @@
 // panels, each with lines with bands, histograms, points, maps with contours, or one surface:
 //
 //     Figure f;
-//     figure_begin(&f, results, "curves", 2, "Loss and accuracy", "what it shows, for who cannot see it", "RUN, seed");
+//     figure_begin(&f, results, "curves", 2, "Loss and accuracy", "what it shows, in words", "RUN, seed");
 //     panel_begin(&f, "Training", (Axis){.label = "step"}, (Axis){.label = "loss (nats)", .log = true});
 //     plot_band(&f, x, low, high, count, COLOR_FIRST);
 //     plot_line(&f, x, y, count, (Style){.label = "softmax", .color = COLOR_FIRST});

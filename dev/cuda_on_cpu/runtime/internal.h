@@ -67,7 +67,7 @@ struct Allocation {
     void* shadow; // the race detector's
 };
 Allocation* find_allocation(const void* p);
-// Stops unless [p, p + size) lies in one allocation of the device. Copies, memsets and matmuls go through it.
+// Stops unless [p, p + size) is within one allocation of the device. Copies, memsets and matmuls go through it.
 enum class Direction { read, write };
 void check_range(const void* p, size_t size, const char* what, Direction direction);
 size_t bytes_allocated();

@@ -1,6 +1,6 @@
-// The defects that are planted on request: `test_emulation_emu NAME` runs with that one. For each, which runs have to
-// catch it ('x'; '.' need not) and words of the report that names it best, from the run whose letter stands before the
-// words: p plain and forward, a asan, l late, r race.
+// Defects planted on request: `test_emulation_emu NAME` runs with that one. For each, which runs have to catch it ('x';
+// '.' need not) and words of the most specific report, preceded by the letter of its run: p plain and forward, a asan,
+// l late, r race.
 //   columns: forward, reverse, random and priority orders of the plain build; asan; the plain build run late; race
 #pragma once
 

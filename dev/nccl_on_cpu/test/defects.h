@@ -1,5 +1,5 @@
-// The defects that are planted on request: `test_nccl_emu NAME` runs with that one, in one of its processes or in all.
-// For each, in which build and environment it has to be found, and words of what is said then by one of them.
+// Defects planted on request: `test_nccl_emu NAME` runs with that one, in one of its processes or in all. For each, the
+// build and environment in which it has to be found, and words that one of them then prints.
 #pragma once
 
 #define DEFECTS(D) \
