@@ -165,6 +165,9 @@ $(BUILD)/train_vit.o: train_vit.c $(CONFIG)
 $(BUILD)/version.o: $(BUILD)/version.c
 	@$(CC) -c -o $@ $<
 
+# Without its objects a program that is newer than its sources is up to date: one that was copied, or installed
+.SECONDARY: $(BUILD)/train_vit.o $(BUILD)/version.o $(BUILD)/onnx.pb-c.o
+
 $(BUILD)/train_kat: $(BUILD)/train_vit.o $(BUILD)/version.o
 	$(CC) $(CFLAGS) -o $@ $(filter %.o,$^) $(LDLIBS)
 

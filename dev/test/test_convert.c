@@ -123,7 +123,7 @@ static void expect_converted(const Source* s, const char* folder, const char* wh
     // both splits carry the training split's mean
     Dataset a, b;
     snprintf(path, sizeof path, "%s/out/%s", test_folder, s->name);
-    if (CHECK(dataset_open(&a, &b, path, &err), "%s", err.text)) {
+    if (CHECK(dataset_open(&a, &b, path, false, &err), "%s", err.text)) {
         CHECK(memcmp(a.mean, b.mean, sizeof a.mean) == 0 && memcmp(a.std, b.std, sizeof a.std) == 0,
               "mean and std differ");
         dataset_free(&a);

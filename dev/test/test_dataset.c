@@ -254,20 +254,20 @@ static void test_open(void) {
     Dataset d = make_dataset(1), other = make_dataset(3), train, test;
     Error err;
     CHECK(dataset_save(&d, in_folder("pair.train.kds"), &err), "%s", err.text);
-    CHECK(!dataset_open(&train, &test, in_folder("pair"), &err) && strstr(err.text, "pair.test.kds"), "half a pair: %s",
+    CHECK(!dataset_open(&train, &test, in_folder("pair"), false, &err) && strstr(err.text, "pair.test.kds"), "half a pair: %s",
           err.text);
     CHECK(dataset_save(&d, in_folder("pair.test.kds"), &err), "%s", err.text);
-    if (CHECK(dataset_open(&train, &test, in_folder("pair"), &err), "%s", err.text)) {
+    if (CHECK(dataset_open(&train, &test, in_folder("pair"), false, &err), "%s", err.text)) {
         CHECK(train.count == 7 && test.count == 7, "counts");
         dataset_free(&train);
         dataset_free(&test);
     }
     snprintf(d.class_names[2], CLASS_NAME_BYTES, "klasse 2");
     CHECK(dataset_save(&d, in_folder("pair.test.kds"), &err), "%s", err.text);
-    CHECK(!dataset_open(&train, &test, in_folder("pair"), &err)
+    CHECK(!dataset_open(&train, &test, in_folder("pair"), false, &err)
           && strstr(err.text, "class 2 is 'class 2' in one and 'klasse 2' in the other"), "class names: %s", err.text);
     CHECK(dataset_save(&other, in_folder("pair.test.kds"), &err), "%s", err.text);
-    CHECK(!dataset_open(&train, &test, in_folder("pair"), &err) && strstr(err.text, "belong together"), "pair: %s",
+    CHECK(!dataset_open(&train, &test, in_folder("pair"), false, &err) && strstr(err.text, "belong together"), "pair: %s",
           err.text);
     dataset_free(&d);
     dataset_free(&other);
@@ -291,7 +291,7 @@ static void test_wrong_paths(void) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char told[512];
         snprintf(told, sizeof told, cases[i].told, test_folder);
-        CHECK(!dataset_open(&train, &test, in_folder(cases[i].where), &err) && strstr(err.text, told), "%s: %s",
+        CHECK(!dataset_open(&train, &test, in_folder(cases[i].where), false, &err) && strstr(err.text, told), "%s: %s",
               cases[i].where, err.text);
     }
     dataset_free(&d);

@@ -104,7 +104,8 @@ static void test_written(void) {
 // A run goes on with what it had; the same flags again change nothing.
 static void test_going_on(void) {
     const char* flags = "--model kat-base --recipe kat --lr 0.5 --dim 96 --heads 3";
-    Config saved = parse(NULL, flags), bare = parse(&saved, ""), again = parse(&saved, flags);
+    static Config saved, bare, again; // too large for a small stack
+    saved = parse(NULL, flags), bare = parse(&saved, ""), again = parse(&saved, flags);
     Error err = {""};
     CHECK(options_same(&saved, &bare, config_table, CONFIG_OPTIONS, ~0u, &err), "%s", err.text);
     CHECK(options_same(&saved, &again, config_table, CONFIG_OPTIONS, ~0u, &err), "%s", err.text);
