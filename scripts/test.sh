@@ -10,7 +10,8 @@
 # The last line, "N passed, N failed", sums them; the exit status is 1 if anything failed. On a machine that is not
 # x86-64, 3 is run for this machine's own processor and 4 is left out.
 #
-#     scripts/test.sh --quick     between edits: 1, and from 6 each kernel in one order of threads
+#     scripts/test.sh --quick     between edits: 1 without the slowest tests of commands (all rows of the papers, reports of
+#                                 whole runs, faults of ranks), and from 6 each kernel in one order of threads
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/setup.sh
@@ -64,7 +65,8 @@ verdict() {
 }
 
 if [ $quick = yes ]; then
-    suite "tests" test
+    slowest='reproduce|analyze_runs|analyze_models|rank_faults'
+    suite "tests" test SHELL_TESTS="$(printf '%s\n' dev/test/test_*.sh | grep -vE "_($slowest).sh$" | tr '\n' ' ')"
     suite "CUDA kernels against the CPU's, emulated, in one order of threads" -C dev/test_cuda emu ORDERS=priority:1
     verdict
     exit
